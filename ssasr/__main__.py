@@ -1,0 +1,5 @@
+"""``python -m ssasr``."""
+
+from ssasr.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The cache-aware FastConformer RNN-T recogniser, the engine for GPUs."""

@@ -1,0 +1,105 @@
+"""The interface every recogniser has, and the registry of the kinds there are.
+
+Three lifetimes: a ``Recognizer`` holds the weights and lives as long as the process; a *state* is
+one segment of one stream, a value that only the recogniser looks into; a ``Work`` is one stream's
+share of one batch. ``step`` takes work of any subset of the streams, whatever their age, and must
+give each the same words as if it were alone in the batch (``tests/contracts`` checks every kind).
+
+A recogniser is called from one thread, the model thread, and never waits for anything.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from ssasr.protocol.recognition import StreamOptions, Word
+
+State = object
+"""Opaque to everything but the recogniser that made it."""
+
+
+@frozen
+class Work:
+    """One stream's share of a step.
+
+    ``audio``: float32 (n,), in [-1, 1], following exactly on what the state has seen; n is a
+    multiple of ``chunk`` samples (several chunks when the engine is behind), or anything,
+    zero included, when ``final_at`` is set, or zero when an earlier step left ``unfinished``.
+    ``final_at``: the stream position at which the segment ends. The answer must be the last words.
+    It may lie before what the state has already seen; what was heard later does not count then.
+    """
+
+    state: State
+    audio: NDArray[np.float32]
+    final_at: int | None = None
+
+
+@frozen
+class Heard:
+    """What a step found out about one stream, as of stream position ``position``.
+
+    Field meanings as in ``protocol.recognition.Update``."""
+
+    position: int
+    speech: tuple[float, ...]
+    words: tuple[Word, ...]
+    decoded: int
+    end_of_turn_confidence: float = 0.0
+    language: str | None = None
+    language_confidence: float = 0.0
+
+
+@frozen
+class Outcome:
+    """The answer to one ``Work``: what was heard, in order of position (usually one entry).
+
+    ``unfinished``: the recogniser put something off (a decode that did not fit into this batch);
+    step the stream again even if no audio has arrived. For work with ``final_at`` the last entry of
+    the outcome that is not unfinished is the final one: all its words are final."""
+
+    heard: tuple[Heard, ...]
+    unfinished: bool = False
+
+
+class Recognizer(Protocol):
+    """Weights and the batched step; holds no stream."""
+
+    name: str
+    """Name of the model as reported to clients and in metrics."""
+    chunk: int
+    """Samples between two steps of a stream; a multiple of nothing in particular."""
+    max_streams: int
+    """Streams that keep up with real time on this device, measured or configured."""
+    languages: tuple[str, ...]
+    """ISO 639-1 codes that may be forced; the first is what a stream gets that asks for none."""
+
+    def warm_up(self) -> None:
+        """Do whatever makes the first real step as fast as the later ones."""
+
+    def new_state(
+        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+    ) -> State:
+        """Fresh state of a segment that starts at stream sample ``start``. ``committed`` words are
+        final already (a replay): they stay first in every hypothesis."""
+
+    def configure(self, state: State, options: StreamOptions) -> None:
+        """Change the options of a running segment."""
+
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        """Advance each stream of the batch once; outcomes in the order of the batch."""
+
+
+@frozen
+class RecognizerSettings:
+    """What ``ssasr engine`` was told; each factory takes what it uses."""
+
+    model: str
+    device: str = "auto"
+    max_streams: int | None = None
+    threads: int | None = None
+
+
+Factory = Callable[[RecognizerSettings], Recognizer]

@@ -1,0 +1,1 @@
+"""The Whisper recogniser: model, alignment, streaming decoding."""

@@ -1,0 +1,139 @@
+"""What flows between a session and its engine, whatever carries it.
+
+Stream time is an integer count of samples at 16 kHz from the first sample of the session.
+A stream is a chain of *segments*: segment 0 starts at the stream's first sample; ``Finalize(k, at)``
+ends segment k at sample ``at``, and segment k+1 starts there **with fresh model state**. Everything
+that an engine says of segment k+1 therefore depends on nothing but the options and the audio from
+``at`` on, which is what makes replay on another engine exact (design, section 6).
+
+An engine looks at the audio in steps on a fixed grid, ``chunk`` samples apart, counted from the
+start of the segment, and answers in order of position. It may be ahead of the session: when it has
+already stepped past ``at``, it goes back to it. Whatever it said of segment k before it read the
+``Finalize`` is stale, and the session drops it.
+"""
+
+from attrs import frozen
+
+SAMPLE_RATE = 16_000
+VAD_FRAME = 512
+"""Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
+
+
+@frozen
+class Word:
+    """One recognised word. ``start`` and ``end`` are stream samples; ``text`` carries the model's
+    own casing and punctuation and no outer spaces."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+    final: bool = False
+
+
+@frozen
+class StreamOptions:
+    """What one stream asks of its engine; immutable, replaced whole by ``Configure``."""
+
+    language: str | None = None
+    """ISO 639-1 code that is forced, or None: the model's own, or detected."""
+    pause: int = 6_400
+    """Samples of silence after speech at which the engine decodes everything said so far and judges
+    whether the speaker has finished, so that both are at hand when the session asks."""
+    keyterms: tuple[str, ...] = ()
+
+
+# -- session to engine ---------------------------------------------------------------------------
+
+
+@frozen
+class Open:
+    """First message of a stream. A replayed stream opens where its open segment began, and
+    ``committed`` are that segment's words which the client has already been given as final: the
+    engine keeps them as they are and goes on after them."""
+
+    session_id: str
+    options: StreamOptions
+    segment: int = 0
+    start: int = 0
+    committed: tuple[Word, ...] = ()
+
+
+@frozen
+class Audio:
+    """Little-endian signed 16-bit mono PCM at 16 kHz; ``start`` is the position of its first
+    sample and always continues where the last message ended."""
+
+    start: int
+    pcm: bytes
+
+
+@frozen
+class Configure:
+    """New options, from the next audio on."""
+
+    options: StreamOptions
+
+
+@frozen
+class Finalize:
+    """End segment ``segment`` at sample ``at``: answer with ``Final``. ``at`` may lie ahead of the
+    audio already stepped through (never ahead of the audio sent) or behind it."""
+
+    segment: int
+    at: int
+
+
+ToEngine = Audio | Configure | Finalize
+
+
+# -- engine to session ---------------------------------------------------------------------------
+
+
+@frozen
+class Opened:
+    """The stream is admitted."""
+
+    model: str
+    chunk: int
+    """Samples between two steps."""
+    engine: str = ""
+
+
+@frozen
+class Update:
+    """One step's news. Every sample of the segment before ``position`` has been listened to."""
+
+    segment: int
+    position: int
+    speech: tuple[float, ...]
+    """Speech probability of each ``VAD_FRAME`` completed since the last update; frames are counted
+    from the start of the segment."""
+    words: tuple[Word, ...]
+    """The whole segment so far. Final words come first and never change, move or go away."""
+    decoded: int
+    """``words`` and ``end_of_turn_confidence`` reflect the audio up to here (<= position)."""
+    end_of_turn_confidence: float = 0.0
+    language: str | None = None
+    language_confidence: float = 0.0
+
+
+@frozen
+class Final:
+    """The answer to ``Finalize``: the segment's words, all final; the next segment starts at
+    ``at``."""
+
+    segment: int
+    at: int
+    words: tuple[Word, ...]
+    end_of_turn_confidence: float = 0.0
+    language: str | None = None
+    language_confidence: float = 0.0
+
+
+@frozen
+class Draining:
+    """The engine is going away; move the stream elsewhere. It goes on answering until then."""
+
+
+FromEngine = Update | Final | Draining

@@ -1,0 +1,1 @@
+"""The gateway's side of the engine link: finding, keeping and replacing an engine."""
