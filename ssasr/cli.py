@@ -79,7 +79,7 @@ def api_keys(values: dict[str, Any]) -> tuple[str, ...]:
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
-    from ssasr import serving
+    from ssasr import running, serving
     from ssasr.protocol.speech_models import EngineKind
 
     try:
@@ -99,10 +99,39 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
     )
-    serving.run(partial(serving.serve, config))
+    running.run(partial(serving.serve, config))
     return 0
 
 
+def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ssasr.transcribe import Request, transcribe
+
+    parameters = {
+        "speech_model": values["speech_model"],
+        "language": values["language"],
+        "format_turns": "true" if values["format_turns"] else None,
+    }
+    request = Request(
+        Path(given.file), values["endpoint"], values["api_key"], values["pace"], parameters
+    )
+    transcribe(request, as_json=given.json)
+    return 0
+
+
+def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="recording: WAV, FLAC, OGG, MP3 …")
+    sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+CLIENT = (
+    Option("--endpoint", "address of the server", "ws://localhost:8080/v3/ws", metavar="URL"),
+    Option("--api-key", "key that opens the session", "self-hosted", metavar="KEY"),
+    Option("--speech-model", "model to ask for; default: the server's", metavar="M"),
+    Option("--language", "language code, or multi; default: the model's", metavar="L"),
+    Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
+)
 PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
 COMMANDS = {
     "serve": Command(
@@ -117,6 +146,16 @@ COMMANDS = {
             *LOGGING,
         ),
         run_serve,
+    ),
+    "transcribe": Command(
+        "stream a recording and show the words as they come",
+        (
+            *CLIENT,
+            Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
+                   choices=("realtime", "fast")),
+        ),
+        run_transcribe,
+        transcribe_arguments,
     ),
 }  # fmt: skip
 

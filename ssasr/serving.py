@@ -1,8 +1,7 @@
 """Builds the processes: the all-in-one server, the gateway, the engine. Called by ``cli`` only."""
 
-import signal
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -21,6 +20,7 @@ from ssasr.protocol.recognition import Open
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS, Offer
+from ssasr.running import watch_signals
 
 log = get_logger(__name__)
 
@@ -122,30 +122,3 @@ async def serve(config: ServeConfig) -> None:
             for host in engines.hosts.values():
                 process.start_soon(host.run)
         process.cancel_scope.cancel()
-
-
-async def watch_signals(
-    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """The first SIGTERM or SIGINT drains; a second one ends at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            stop()
-            break
-    # Outside the receiver the default handlers are back.
-    await trio.sleep_forever()
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """``trio.run`` with the one exception that matters unwrapped from its nurseries."""
-    try:
-        trio.run(main)
-    except BaseExceptionGroup as group:
-        raise first_leaf(group) from group
-
-
-def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = group.exceptions[0]
-    return first_leaf(inner) if isinstance(inner, BaseExceptionGroup) else inner
