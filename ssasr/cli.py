@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from attrs import frozen
 
-from ssasr import __version__, options
+from ssasr import __version__, cli_models, options
 from ssasr.errors import SsasrError, StartRefused
+from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
 
 
@@ -172,13 +173,14 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=command.help)
         command.positionals(sub)
         options.add_options(sub, command.options)
+    cli_models.register(commands)
     return root
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    from ssasr.observability import configure_logging
-
     given = parser().parse_args(arguments)
+    if given.command == "models":
+        return int(given.run(given))
     command = COMMANDS[given.command]
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
@@ -200,3 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        get_logger(__name__).critical("fatal fault", exc_info=error)
+        sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
+        sys.exit(1)

@@ -83,6 +83,9 @@ class WhisperRecognizer:
     def configure(self, state: State, options: StreamOptions) -> None:
         _stream(state).segment.options = options
 
+    def release(self, state: State) -> None:
+        """A segment's state lies in ordinary memory; forgetting it frees it."""
+
     @torch.inference_mode()
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         streams = [_stream(work.state) for work in batch]
