@@ -40,8 +40,12 @@ LOGGING = (
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
-    Option("--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"),
-    Option("--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names),
+    Option(
+        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+    ),
+    Option(
+        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+    ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
