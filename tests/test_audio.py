@@ -1,5 +1,7 @@
 """Decoding: the same samples for the same bytes, however they are cut."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ def decoded(query, pieces):
 def cut(data, cuts):
     """``data`` in pieces at ``cuts``, empty ones among them."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def tone(rate, seconds=0.5, hertz=440):

@@ -88,9 +88,9 @@ class SimulatedEngine:
 
 @define
 class SimulatedSession:
-    """``late``: called before each delivery; True keeps the news for later. ``crash``: called before
-    each delivery; True loses the engine, and everything it has not delivered. ``ahead``: called before
-    a final is delivered; True has the engine say another step of the segment first."""
+    """``late``: called before each delivery; True keeps the news for later. ``crash``: likewise;
+    True loses the engine, and everything it has not delivered. ``ahead``: called before a final is
+    delivered; True has the engine say another step of the segment first."""
 
     policy: TurnPolicy
     script: Script

@@ -66,6 +66,12 @@ def test_the_fast_way_of_a_turn_equals_the_generic_one(turn):
     assert json.loads(encode(turn)) == unstructure(turn)
 
 
+def has_null(value):
+    if isinstance(value, dict | list):
+        return any(map(has_null, value.values() if isinstance(value, dict) else value))
+    return value is None
+
+
 def keys(value):
     if isinstance(value, dict):
         return set(value).union(*map(keys, value.values()))
@@ -75,10 +81,8 @@ def keys(value):
 @given(any_server_message)
 def test_no_null_and_no_error_key_outside_error(message):
     text = encode(message)
-    assert "null" not in json.dumps(
-        json.loads(text, parse_constant=str), default=str
-    ) or "null" in repr(message)
     fields = json.loads(text)
+    assert not has_null(fields)
     assert ("error" in keys(fields)) == isinstance(message, Error)
     assert fields["type"] in SERVER_TYPES
 
@@ -162,7 +166,7 @@ def test_a_number_may_be_an_integer():
 
 
 def test_the_path_of_a_nested_mistake():
-    with pytest.raises(ClientFault, match="Invalid 'words.start'"):
+    with pytest.raises(ClientFault, match=r"Invalid 'words\.start'"):
         decode_server(
             '{"type":"Turn","turn_order":0,"turn_is_formatted":true,"end_of_turn":true,'
             '"transcript":"","utterance":"","end_of_turn_confidence":0,"words":'
@@ -174,6 +178,13 @@ def test_the_path_of_a_nested_mistake():
 def test_any_text_is_a_message_or_a_fault(text):
     with pytest.raises(ClientFault):
         decode(text)
+
+
+def decoded_or_refused(text):
+    try:
+        return decode(text)
+    except ClientFault as fault:
+        return fault
 
 
 json_values = st.recursive(
@@ -188,10 +199,9 @@ json_values = st.recursive(
     st.dictionaries(st.sampled_from(sorted(UpdateConfiguration.__annotations__)), json_values),
 )
 def test_any_object_is_a_message_or_a_fault(tag, fields):
-    try:
-        message = decode(json.dumps({**fields, "type": tag}))
-    except ClientFault as fault:
-        assert fault.code is CloseCode.INVALID_INPUT
+    message = decoded_or_refused(json.dumps({**fields, "type": tag}))
+    if isinstance(message, ClientFault):
+        assert message.code is CloseCode.INVALID_INPUT
     else:
         assert type(message) is CLIENT_TYPES[tag]
 
