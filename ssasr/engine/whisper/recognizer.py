@@ -84,7 +84,7 @@ class WhisperRecognizer:
         _stream(state).segment.options = options
 
     def release(self, state: State) -> None:
-        """A segment's state lies in ordinary memory; forgetting it frees it."""
+        """Nothing to do: a state is ordinary memory."""
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
