@@ -1,15 +1,17 @@
 """Reads a Hugging Face directory of either checkpoint into a ``Model``, strictly.
 
-Our modules are named as the checkpoint's tensors are, with two differences made for speed: queries, keys
-and values come from one matrix, and convolutions of width one are matrices. Every tensor of the file must
-be used and every parameter of the model must be filled, with the right shape.
+Our modules are named as the checkpoint's tensors are, with two differences made for speed:
+queries, keys and values come from one matrix, and convolutions of width one are matrices. Every
+tensor of the file must be used and every parameter of the model must be filled, with the right
+shape.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from attrs import frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -25,7 +27,7 @@ _WIDTH_ONE = ("conv.pointwise_conv1.weight", "conv.pointwise_conv2.weight")
 def load_model(directory: Path, device: torch.device, dtype: torch.dtype) -> Model:
     """The model of a checkpoint directory, on ``device``, in evaluation mode.
 
-    Raises WeightsError naming the file, and the tensors that are missing, left over or misshapen."""
+    Raises WeightsError naming the file, and the tensors missing, left over or misshapen."""
     config = load_config(directory)
     with torch.device("meta"):
         model = Model(config)
@@ -95,3 +97,63 @@ def _refuse(what: str, names: Iterable[str]) -> None:
     if listed := sorted(names):
         shown = ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
         raise WeightsError(f"the checkpoint {what} {shown}")
+
+
+@frozen
+class Processing:
+    """What ``processor_config.json`` says about the way audio and languages go in."""
+
+    lookaheads: tuple[int, ...]
+    """Right contexts, in encoder frames, that the model was trained with."""
+    prompts: Mapping[str, int]
+    """Prompt slot of each language or locale; empty for a model without prompts."""
+
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes that have a prompt, in the order of their slots."""
+        codes: dict[str, int] = {}
+        for name, slot in self.prompts.items():
+            code = name.split("-")[0]
+            if len(code) == 2 and code.islower():
+                codes[code] = min(slot, codes.get(code, slot))
+        return tuple(sorted(codes, key=lambda code: (codes[code], code)))
+
+    def prompt(self, language: str) -> int | None:
+        """The slot of an ISO 639-1 code: its own, or that of its first locale."""
+        if language in self.prompts:
+            return self.prompts[language]
+        slots = [slot for name, slot in self.prompts.items() if name.split("-")[0] == language]
+        return min(slots, default=None)
+
+
+_FEATURES = {
+    "hop_length": 160,
+    "mel_filters_dtype": "float32",
+    "n_fft": 512,
+    "preemphasis": 0.97,
+    "sampling_rate": 16_000,
+    "win_length": 400,
+}
+
+
+def load_processing(directory: Path, config: ModelConfig) -> Processing:
+    """Raises WeightsError if the features are not the ones ``features.py`` computes, or if a model
+    with prompts comes without their names."""
+    path = directory / "processor_config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        features = raw["feature_extractor"]
+        expected = {**_FEATURES, "feature_size": config.encoder.num_mel_bins}
+        for name, value in expected.items():
+            if features.get(name, value) != value:
+                raise WeightsError(f"{path}: {name} is {features[name]!r}, not {value!r}")
+        lookaheads = tuple(int(frames) for frames in raw["supported_num_lookahead_tokens"])
+        prompts = {str(name): int(slot) for name, slot in raw.get("prompt_dictionary", {}).items()}
+    except FileNotFoundError:
+        raise WeightsError(f"{directory} holds no processor_config.json") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise WeightsError(f"{path} is not as expected: {error!r}") from None
+    if config.num_prompts and not prompts:
+        raise WeightsError(f"{path} has no prompt_dictionary, and the model has prompts")
+    if wrong := sorted(n for n, slot in prompts.items() if not 0 <= slot < config.num_prompts):
+        raise WeightsError(f"{path}: the model has no prompt slot for {wrong[0]!r}")
+    return Processing(lookaheads, prompts)

@@ -1,7 +1,7 @@
 """Sizes of a cache-aware FastConformer RNN-T, as read from a checkpoint's ``config.json``.
 
-Field names are the file's. A key that changes what the network computes and that we do not implement
-is refused with its name, so that a checkpoint is run as it was trained or not at all.
+Field names are the file's. A key that changes what the network computes and that we do not
+implement is refused with its name, so that a checkpoint is run as it was trained or not at all.
 """
 
 import json

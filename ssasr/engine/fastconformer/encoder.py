@@ -1,41 +1,46 @@
 """The cache-aware FastConformer encoder: one chunk of every stream in, its encoder frames out.
 
-Theory
-------
-Three clocks. Audio has 16,000 samples a second, log-mel 100 frames, and the encoder, after three
-strided convolutions, 12.5 frames of 80 ms. Encoder frame ``j`` is centred on mel frame ``8 j`` and
-knows nothing of later mel frames except through attention; a *chunk* is ``c`` consecutive encoder
-frames, and chunk ``k`` covers frames ``c k .. c k + c - 1`` of its stream. Frames of one chunk see each
-other (that is the model's lookahead, 0 to ``c - 1`` frames) and the whole chunks before it, as many as
-fit in the trained left context. The model was trained with exactly that mask, therefore encoding chunk
-by chunk gives what encoding the whole utterance at once would give, and each frame is encoded once.
-(Noroozi et al., "Stateful Conformer with Cache-based Inference for Streaming ASR", 2312.17279.)
+Three clocks. Audio has 16,000 samples a second, log-mel 100 frames, and the encoder,
+after three strided convolutions, 12.5 frames of 80 ms. Encoder frame ``j`` is centred on mel frame
+``8 j`` and knows nothing of later mel frames except through attention; a *chunk* is ``c``
+consecutive encoder frames, and chunk ``k`` covers frames ``c k .. c k + c - 1`` of its stream.
+Frames of one chunk see each other (that is the model's lookahead, 0 to ``c - 1`` frames) and the
+whole chunks before it, as many as fit in the trained left context. The model was trained with
+exactly that mask, therefore encoding chunk by chunk gives what encoding the whole utterance at
+once would give, and each frame is encoded once. (Noroozi et al., "Stateful Conformer with
+Cache-based Inference for Streaming ASR", 2312.17279.)
 
-What must be remembered between chunks is then, for each layer, the keys and values of the left context,
-and the last eight inputs of the causal depthwise convolution. That is all the state there is.
+What must be remembered between chunks is then, for each layer, the keys and values of the left
+context, and the last eight inputs of the causal depthwise convolution. That is all the state there
+is.
 
-* *Subsampling keeps no state.* Encoder frame ``j`` depends on mel frames ``8 j - 14 .. 8 j`` only, so a
-  chunk is subsampled from ``8 c + 7`` mel frames, seven of them computed again each time. This costs less
-  than 1 % of the step, and it frees us from three caches with three different phases. Frames before the
-  beginning of the stream or after its end do not exist; training padded the *output of every stage* with
-  zeros there, which is not what a convolution gives when it is run over zeros (it has a bias), hence a mask
-  after each stage. A young stream, an old one and one that ends inside this chunk are thus the same shape
-  and differ in two integers a row: its first frame and its number of mel frames (``Span``).
-* *Caches are the caller's.* ``EncoderCache`` hands a layer its past and takes its present. Which slot, which
-  ring position, which memory is decided in ``slots.py``; ``WholePast`` below, a growing list, is the
-  specification that the tests hold the slots against. The past of a young stream is shorter than what the
-  cache returns; whatever the surplus holds (another stream's frames) is masked here, never cleared there.
-* *Relative positions are the same for every row*, since all rows have ``c`` queries and ``left + c`` keys
-  ending at the same place. The projection of the position encodings is a constant of (layer, chunk size)
-  and is computed once (``relative_keys``), where the reference projects it in every layer of every step.
+* *Subsampling keeps no state.* Encoder frame ``j`` depends on mel frames ``8 j - 14 .. 8 j`` only,
+  so a chunk is subsampled from ``8 c + 7`` mel frames, seven of them computed again each time.
+  This costs less than 1 % of the step, and it frees us from three caches with three different
+  phases. Frames before the beginning of the stream or after its end do not exist; training padded
+  the *output of every stage* with zeros there, which is not what a convolution gives when it is
+  run over zeros (it has a bias), hence a mask after each stage. A young stream, an old one and one
+  that ends inside this chunk are thus the same shape and differ in two integers a row: its first
+  frame and its number of mel frames (``Span``).
+* *Caches are the caller's.* ``EncoderCache`` hands a layer its past and takes its present. Which
+  slot, which ring position, which memory is decided in ``slots.py``; ``WholePast`` below, a
+  growing list, is the specification that the tests hold the slots against. The past of a young
+  stream is shorter than what the cache returns; whatever the surplus holds (another stream's
+  frames) is masked here, never cleared there.
+* *Relative positions are the same for every row*, since all rows have ``c`` queries and ``left +
+  c`` keys ending at the same place. The projection of the position encodings is a constant of
+  (layer, chunk size) and is computed once (``relative_keys``), where the reference projects it in
+  every layer of every step.
 
-Attention scores (Dai et al., Transformer-XL, 1901.02860, appendix B): with content bias u, position bias v
-and the projected encoding r of the distance, ``score = ((q + u) k + (q + v) r) / sqrt(head size)``. Query i
-and key j of a chunk are ``left + i - j`` frames apart. Against encodings ordered by falling distance that is
-column ``c - 1 - i + j``: every row shifted by one against the last, which is a view with another stride.
+Attention scores (Dai et al., Transformer-XL, 1901.02860, appendix B): with content bias u,
+position bias v and the projected encoding r of the distance, ``score = ((q + u) k + (q + v) r) /
+sqrt(head size)``. Query i and key j of a chunk are ``left + i - j`` frames apart. Against
+encodings ordered by falling distance that is column ``c - 1 - i + j``: every row shifted by one
+against the last, which is a view with another stride.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -187,6 +192,10 @@ class Attention(nn.Module):
         queries, keys_values = self.qkv_proj(x).split([dim, 2 * dim], dim=2)
         return queries, keys_values
 
+    def relative_keys(self, encodings: Tensor) -> Tensor:
+        """Position encodings (positions, dim), projected."""
+        return self.relative_k_proj(encodings)  # type: ignore[no-any-return]
+
     def attend(
         self, queries: Tensor, keys_values: Tensor, relative: Tensor, usable: Tensor
     ) -> Tensor:
@@ -205,7 +214,8 @@ class Attention(nn.Module):
             value.transpose(1, 2),
             attn_mask=scores,
         )
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, count, dim))  # type: ignore[no-any-return]
+        mixed = mixed.transpose(1, 2).reshape(batch, count, dim)
+        return self.o_proj(mixed)  # type: ignore[no-any-return]
 
     def _position_scores(self, queries: Tensor, relative: Tensor, keys: int) -> Tensor:
         """(batch, heads, c, keys), scaled."""
@@ -218,7 +228,8 @@ class Attention(nn.Module):
             (batch * count * width, count * width, width - 1, 1),
             count - 1,
         )
-        return shifted.transpose(0, 1)
+        by_row: Tensor = shifted.transpose(0, 1)
+        return by_row
 
 
 class Convolution(nn.Module):
@@ -257,6 +268,15 @@ class Block(nn.Module):
         self.norm_feed_forward2 = nn.LayerNorm(config.hidden_size)
         self.norm_out = nn.LayerNorm(config.hidden_size)
 
+    def halfway(self, x: Tensor) -> Tensor:
+        """The part before attention, (batch, c, dim)."""
+        return x + 0.5 * self.feed_forward1(self.norm_feed_forward1(x))  # type: ignore[no-any-return]
+
+    def rest(self, x: Tensor) -> Tensor:
+        """The part after the convolution."""
+        x = x + 0.5 * self.feed_forward2(self.norm_feed_forward2(x))
+        return self.norm_out(x)  # type: ignore[no-any-return]
+
 
 @frozen
 class _Masks:
@@ -288,34 +308,32 @@ class Encoder(nn.Module):
         shape = (len(distances), config.num_attention_heads, config.head_size)
         return torch.stack(
             [
-                layer.self_attn.relative_k_proj(encodings).view(shape).permute(1, 2, 0).contiguous()
-                for layer in self.layers
+                layer.self_attn.relative_keys(encodings).view(shape).permute(1, 2, 0).contiguous()
+                for layer in self._blocks()
             ]
         )
 
     def forward(self, mel: Tensor, span: Span, cache: EncoderCache, relative: Tensor) -> Tensor:
         """``mel`` (batch, 8 c + 7, bins), beginning 14 frames before the centre of the chunk's
-        first frame; gives (batch, c, dim). Frames at or beyond ``span.frames()`` are meaningless."""
-        x = self.subsampling(mel, span)
+        first frame; gives (batch, c, dim). Frames from ``span.frames()`` on are meaningless."""
+        x: Tensor = self.subsampling(mel, span)
         if self.config.scale_input:
             x = x * math.sqrt(self.config.hidden_size)
         masks = self._masks(span, x.shape[1])
-        for number, layer in enumerate(self.layers):
-            x = self._block(number, layer, x, cache, relative[number], masks)
+        for number, block in enumerate(self._blocks()):
+            x = block.halfway(x)
+            queries, new = block.self_attn.project(block.norm_self_att(x))
+            keys_values = cache.attention(number, new)
+            x = x + block.self_attn.attend(queries, keys_values, relative[number], masks.usable)
+            gated = cache.convolution(number, block.conv.gate(block.norm_conv(x)))
+            x = x + block.conv.convolve(torch.where(masks.heard, gated, 0.0))
+            x = block.rest(x)
         return x
 
-    def _block(
-        self, number: int, layer: nn.Module, x: Tensor, cache: EncoderCache, relative: Tensor, masks: _Masks
-    ) -> Tensor:
-        assert isinstance(layer, Block), "an encoder is made of blocks"
-        x = x + 0.5 * layer.feed_forward1(layer.norm_feed_forward1(x))
-        queries, new = layer.self_attn.project(layer.norm_self_att(x))
-        keys_values = cache.attention(number, new)
-        x = x + layer.self_attn.attend(queries, keys_values, relative, masks.usable)
-        gated = cache.convolution(number, layer.conv.gate(layer.norm_conv(x)))
-        x = x + layer.conv.convolve(torch.where(masks.heard, gated, 0.0))
-        x = x + 0.5 * layer.feed_forward2(layer.norm_feed_forward2(x))
-        return layer.norm_out(x)  # type: ignore[no-any-return]
+    def _blocks(self) -> Iterator[Block]:
+        for layer in self.layers:
+            assert isinstance(layer, Block), "an encoder is made of blocks"
+            yield layer
 
     def _masks(self, span: Span, count: int) -> _Masks:
         left, context = self.config.left_frames(count), self.config.conv_context

@@ -1,9 +1,10 @@
 """Log-mel features straight from each slot's audio, any stretch of it at a time.
 
 A mel frame ``t`` is centred on sample ``160 t`` and reaches 200 samples to either side, so a frame
-can be computed from the samples around it and nothing else: there is no state, and cutting the audio
-differently cannot change a value. The reference pads its 400-sample window to a 512-point transform
-symmetrically; where a window lies inside its transform changes phases only, so we put it in front.
+can be computed from the samples around it and nothing else: there is no state, and cutting the
+audio differently cannot change a value. The reference pads its 400-sample window to a 512-point
+transform symmetrically; where a window lies inside its transform changes phases only, so we put it
+in front.
 """
 
 import math

@@ -1,15 +1,17 @@
 """Runs a ``Program`` as captured CUDA graphs, one for each of a few batch sizes.
 
-A step is some two thousand kernels of a few microseconds; started one by one they take longer to start
-than to run. A graph starts them all at once, but it is a recording: the same kernels on the same
-addresses. So inputs and outputs have fixed places, a batch is padded up to the next recorded size with
-rows of the slot that belongs to nobody, and decoding, whose length depends on the data, is recorded as a
-fixed number of rounds with the rest of the step, and again alone for the batch that needs more.
+A step is some two thousand kernels of a few microseconds; started one by one they take longer to
+start than to run. A graph starts them all at once, but it is a recording: the same kernels on the
+same addresses. So inputs and outputs have fixed places, a batch is padded up to the next recorded
+size with rows of the slot that belongs to nobody, and decoding, whose length depends on the data,
+is recorded as a fixed number of rounds with the rest of the step, and again alone for the batch
+that needs more.
 
-Rules of capture that the program keeps: no look at a value on the device, no tensor made from host data,
-nothing allocated outside the graphs' pool. Kernels that plan on first use (FFT, convolutions, matrix
-products) have run on the capturing stream before. All graphs share one pool of memory: they never run at
-the same time, and whatever one of them needs later (``Running``) is held by this object.
+Rules of capture that the program keeps: no look at a value on the device, no tensor made from host
+data, nothing allocated outside the graphs' pool. Kernels that plan on first use (FFT,
+convolutions, matrix products) have run on the capturing stream before. All graphs share one pool
+of memory: they never run at the same time, and whatever one of them needs later (``Running``) is
+held by this object.
 """
 
 import torch
@@ -57,7 +59,8 @@ class GraphRunner:
         shape = (largest, program.answer_width)
         self._answer = torch.zeros(shape, dtype=torch.int32).pin_memory()
         self._recorded: dict[int, _Recorded] = {}
-        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def warm_up(self) -> None:
@@ -65,12 +68,11 @@ class GraphRunner:
         self._table.zero_()
         self._table[:, Column.SLOT] = self._program.layout.slots
         torch.cuda.synchronize(self._program.device)
-        pool = torch.cuda.graph_pool_handle()
         for size in sizes_up_to(self.largest):
-            self._recorded[size] = self._record(size, pool)
+            self._recorded[size] = self._record(size)
         torch.cuda.synchronize(self._program.device)
 
-    def _record(self, size: int, pool: tuple[int, int]) -> _Recorded:
+    def _record(self, size: int) -> _Recorded:
         program = self._program
         inputs = Inputs(self._table[:size], self._audio[:size])
         rounds = rounds_guess(program.layout.chunk_frames)
@@ -81,16 +83,16 @@ class GraphRunner:
                 program.finish(running)
         self._stream.synchronize()
         step, more = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        # thread_local: what other threads do with the device meanwhile is not our capture's business.
+        # thread_local: what other threads do with the device is not our capture's business.
         with torch.cuda.graph(
-            step, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+            step, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             running = program.encode(inputs)
             for _ in range(rounds):
                 program.advance(running)
             answer = program.finish(running)
         with torch.cuda.graph(
-            more, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+            more, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             for _ in range(_ROUNDS_MORE):
                 program.advance(running)

@@ -1,8 +1,9 @@
 """The tokenizer's pieces, and words made of them.
 
-Only the way from tokens to text is needed. A piece that begins with ``▁`` begins a word; everything else
-continues one. Bytes of characters that have no piece of their own come as ``<0xE2>``; language tags as
-``<en-US>``. A greedy transducer never takes a token back, so a word is final as soon as the next begins.
+Only the way from tokens to text is needed. A piece that begins with ``▁`` begins a word;
+everything else continues one. Bytes of characters that have no piece of their own come as
+``<0xE2>``; language tags as ``<en-US>``. A greedy transducer never takes a token back, so a word
+is final as soon as the next begins.
 """
 
 import re
@@ -42,7 +43,7 @@ class Pieces:
 
     @classmethod
     def load(cls, directory: Path, config: ModelConfig) -> "Pieces":
-        """From ``tokenizer.json``. Raises WeightsError unless every token of the model has a piece."""
+        """From ``tokenizer.json``. Raises WeightsError unless every token has a piece."""
         path = directory / "tokenizer.json"
         if not path.exists():
             raise WeightsError(f"{directory} holds no tokenizer.json")
@@ -56,8 +57,10 @@ class Pieces:
             text = tokenizer.id_to_token(token)
             if text is None and token != config.blank_token_id:
                 raise WeightsError(f"{path} has no piece for token {token}")
-            silent = text is None or token == config.blank_token_id
-            table.append(Piece() if silent else _piece(text, special=token in special))
+            if text is None or token == config.blank_token_id:
+                table.append(Piece())
+            else:
+                table.append(_piece(text, special=token in special))
         return cls(tuple(table))
 
 

@@ -1,9 +1,10 @@
 """What the device does in one step, from new samples to tokens, for one batch of slots.
 
-``Program`` is plain tensor code without a single look at a value: everything that differs between rows
-is a number in ``Inputs.table``. It is written in three parts, ``encode``, ``advance`` and ``finish``, because
-how often to advance is only known from the data; ``PlainRunner`` looks after each round, and
-``graphs.GraphRunner`` replays a captured guess and looks once. Both must answer the same.
+``Program`` is plain tensor code without a single look at a value: everything that differs between
+rows is a number in ``Inputs.table``. It is written in three parts, ``encode``, ``advance`` and
+``finish``, because how often to advance is only known from the data; ``PlainRunner`` looks after
+each round, and ``graphs.GraphRunner`` replays a captured guess and looks once. Both must answer
+the same.
 """
 
 from collections.abc import Callable
@@ -175,7 +176,7 @@ class Program:
     def unpack(self, answer: Tensor) -> tuple[Answer, bool]:
         """The answer, and whether some row needs more rounds."""
         sizes = [1, 1, self.room, self.room, self.room, self.vad_frames]
-        emitted, active, tokens, places, confidences, speech = answer.split(sizes, dim=1)
+        emitted, active, tokens, places, confidences, speech = torch.split(answer, sizes, dim=1)
         whole = Answer(
             emitted[:, 0],
             tokens,
@@ -190,7 +191,8 @@ class Program:
         count = 8 * self.layout.chunk_frames + MEL_CONTEXT // 2
         samples = HOP * (count - 1) + WINDOW + 1
         stretch = self.slots.get_audio(slot, first * FRAME - LOOKBACK, samples, end)
-        return self._log_mel(stretch.samples, stretch.present).to(self._dtype)
+        mel: Tensor = self._log_mel(stretch.samples, stretch.present)
+        return mel.to(self._dtype)
 
     def _listen(self, inputs: Inputs) -> Tensor:
         """(batch, VAD frames) probabilities of speech; keeps the detector's state."""

@@ -1,17 +1,18 @@
 """The state of all streams, in tensors that are allocated once and addressed by slot.
 
-A slot is a row of every tensor below. Everything that grows with time lies in a ring, addressed by the
-stream's own clock (sample, frame or chunk number modulo the ring's size), and nothing in a slot says how
-old its stream is: positions come in with each step, from the host. Hence
+A slot is a row of every tensor below. Everything that grows with time lies in a ring, addressed by
+the stream's own clock (sample, frame or chunk number modulo the ring's size), and nothing in a
+slot says how old its stream is: positions come in with each step, from the host. Hence
 
-* a stream joins by being given a row, whatever is left in it: what lies before position 0 is masked by
-  those who read (``encoder.Span``), and the text before chunk 0 is a constant;
+* a stream joins by being given a row, whatever is left in it: what lies before position 0 is
+  masked by those who read (``encoder.Span``), and the text before chunk 0 is a constant;
 * a stream leaves by its row being given to another one;
-* a stream *goes back* by stepping from an earlier position. The rings are ``rewind`` chunks longer than
-  the model needs, so that the last ``rewind`` chunks can be taken back exactly. Finalising at a sample
-  that the engine has already passed is that.
+* a stream *goes back* by stepping from an earlier position. The rings are ``rewind`` chunks longer
+  than the model needs, so that the last ``rewind`` chunks can be taken back exactly. Finalising at
+  a sample that the engine has already passed is that.
 
-Row number ``slots`` belongs to nobody. Rows of a batch that are only there to fill it read and write it.
+Row number ``slots`` belongs to nobody. Rows of a batch that are only there to fill it read and
+write it.
 """
 
 from typing import Self

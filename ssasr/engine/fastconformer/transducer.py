@@ -1,17 +1,18 @@
 """The transducer on top of the encoder: prediction network, joint, greedy decoding with state.
 
-A transducer walks along the encoder's frames. At each frame it asks the joint network, given the frame
-and the text so far, for a token; *blank* moves on to the next frame, anything else is emitted and
-changes the text. Greedy decoding of a batch could go frame by frame with an inner loop over tokens
-(``decode_plainly``, the specification), but then all rows wait at every frame for the row that emits
-most. *Label looping* (Bataev et al., 2406.06220) turns it round: each round, every row skips blanks to
-its next token, wherever that is, and the prediction network runs once for all of them. A chunk has few
-frames, so skipping is one joint over all of them: with the text fixed, the answers of all the frames are
-known at once, and the next token is at the first frame, from the row's own on, that does not say blank.
-The number of rounds is the most tokens of any row, plus the last one that finds nothing.
+A transducer walks along the encoder's frames. At each frame it asks the joint network, given the
+frame and the text so far, for a token; *blank* moves on to the next frame, anything else is
+emitted and changes the text. Greedy decoding of a batch could go frame by frame with an inner loop
+over tokens (``decode_plainly``, the specification), but then all rows wait at every frame for the
+row that emits most. *Label looping* (Bataev et al., 2406.06220) turns it round: each round, every
+row skips blanks to its next token, wherever that is, and the prediction network runs once for all
+of them. A chunk has few frames, so skipping is one joint over all of them: with the text fixed,
+the answers of all the frames are known at once, and the next token is at the first frame, from the
+row's own on, that does not say blank. The number of rounds is the most tokens of any row, plus the
+last one that finds nothing.
 
-Nothing here waits for the device. A fixed number of rounds can be captured in a graph; a row that has
-finished rides along unchanged, and ``Decoding.active`` says whether more rounds are due.
+Nothing here waits for the device. A fixed number of rounds can be captured in a graph; a row that
+has finished rides along unchanged, and ``Decoding.active`` says whether more rounds are due.
 """
 
 from typing import Self
@@ -27,8 +28,8 @@ from ssasr.engine.fastconformer.encoder import Encoder
 
 @frozen
 class Text:
-    """What the prediction network knows of each row's text. ``hidden`` and ``cell``: (batch, layers,
-    dim). ``summary``: (batch, dim), its output, ready for the joint."""
+    """What the prediction network knows of each row's text. ``hidden`` and ``cell``: (batch,
+    layers, dim). ``summary``: (batch, dim), its output, ready for the joint."""
 
     hidden: Tensor
     cell: Tensor
@@ -41,7 +42,7 @@ class Text:
     @classmethod
     def unpack(cls, packed: Tensor, layers: int) -> Self:
         """The inverse of ``pack``."""
-        parts = packed.unflatten(1, (2 * layers + 1, -1))
+        parts = packed.view(packed.shape[0], 2 * layers + 1, -1)
         return cls(parts[:, :layers], parts[:, layers : 2 * layers], parts[:, 2 * layers])
 
     def where(self, chosen: Tensor, other: "Text") -> "Text":
@@ -170,7 +171,7 @@ class Decoding:
 
     @classmethod
     def begin(cls, frames: Tensor, counts: Tensor, text: Text, room: int) -> Self:
-        """Nothing decoded yet. ``room``: tokens that a row may emit: frames × the most per frame."""
+        """Nothing decoded yet. ``room``: tokens that a row may emit (frames × most per frame)."""
         batch, device = frames.shape[0], frames.device
         return cls(
             frames,
