@@ -78,7 +78,8 @@ class ClientSession:
 def closing_line(closed: ConnectionClosed) -> str:
     if closed.reason is None:
         return "the connection broke"
-    return f"the server closed the session: {closed.reason.reason or 'no reason given'} ({closed.reason.code})"
+    why = closed.reason.reason or "no reason given"
+    return f"the server closed the session: {why} ({closed.reason.code})"
 
 
 @asynccontextmanager

@@ -2,8 +2,8 @@
 
 Three loops share one stream. ``feed`` sends what was heard, at most ``WINDOW`` ahead of what the
 engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one that
-looks at a clock. Everything the client is told depends on the audio and the positions of its control
-messages alone, except for turns that ``watch`` ends because a client has stopped sending.
+looks at a clock. Everything the client is told depends on the audio and the positions of its
+control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
 """
 
 import math

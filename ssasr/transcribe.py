@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ssasr.client import ClientError, ClientSession, open_session
 from ssasr.protocol.codec import encode
-from ssasr.protocol.messages import ServerMessage, Termination, Terminate, Turn
+from ssasr.protocol.messages import ServerMessage, Terminate, Termination, Turn
 from ssasr.running import run
 
 CHUNK_SECONDS = 0.1

@@ -20,7 +20,24 @@ from transformers import (
 )
 
 SAMPLE_RATE = 16_000
-WORDS = "a the cat sat on my mat and it was good then we all went home".split()
+WORDS = [
+    "a",
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "my",
+    "mat",
+    "and",
+    "it",
+    "was",
+    "good",
+    "then",
+    "we",
+    "all",
+    "went",
+    "home",
+]
 PARTS = ["s", "ed", "ing", ".", "?", ",", "▁", "<0xC3>", "<0xA9>", "er"]
 LOOKAHEADS = [13, 6, 3, 1, 0]
 
