@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from attrs import frozen
 
-from ssasr import __version__, options
+from ssasr import __version__, cli_models, options
 from ssasr.errors import SsasrError, StartRefused
+from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
 
 
@@ -39,8 +40,12 @@ LOGGING = (
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
-    Option("--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"),
-    Option("--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names),
+    Option(
+        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+    ),
+    Option(
+        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+    ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
@@ -172,13 +177,14 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=command.help)
         command.positionals(sub)
         options.add_options(sub, command.options)
+    cli_models.register(commands)
     return root
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    from ssasr.observability import configure_logging
-
     given = parser().parse_args(arguments)
+    if given.command == "models":
+        return int(given.run(given))
     command = COMMANDS[given.command]
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
@@ -200,3 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        get_logger(__name__).critical("fatal fault", exc_info=error)
+        sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
+        sys.exit(1)

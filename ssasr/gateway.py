@@ -1,9 +1,9 @@
 """The public face: WebSocket handshakes, credentials, admission, drain.
 
-    process nursery
-    ├─ HTTP and WebSocket connections arrive at the front door
-    └─ connections nursery, which outlives the listeners and gets a deadline when draining
-       └─ one task a connection ▶ one session (``session.Session``)
+process nursery
+├─ HTTP and WebSocket connections arrive at the front door
+└─ connections nursery, which outlives the listeners and gets a deadline when draining
+   └─ one task a connection ▶ one session (``session.Session``)
 """
 
 import ssl

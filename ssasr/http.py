@@ -98,4 +98,6 @@ def gateway_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Han
 
 
 def upgrade_required(_: Request) -> Response:
-    return Response.of(426, {"error": "This address speaks WebSocket; connect with ws:// or wss://"})
+    return Response.of(
+        426, {"error": "This address speaks WebSocket; connect with ws:// or wss://"}
+    )

@@ -86,9 +86,7 @@ class Inference:
         self._stream: EngineStream
         self._policy: TurnPolicy
 
-    async def run(
-        self, session_id: str, model_version: str, opened: Callable[[str], None]
-    ) -> None:
+    async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
         """``opened`` is told the name of the model as soon as the engine has let us in."""
         opening = Open(session_id, self._options)
         async with self._heard, self._engines.open_stream(model_version, opening) as stream:

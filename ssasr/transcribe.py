@@ -98,7 +98,9 @@ def read_audio(file: Path) -> tuple[int, Iterator[bytes]]:
 
 def _chunks(sound: soundfile.SoundFile) -> Iterator[bytes]:
     with sound:
-        for block in sound.blocks(int(sound.samplerate * CHUNK_SECONDS), dtype="float32", always_2d=True):
+        for block in sound.blocks(
+            int(sound.samplerate * CHUNK_SECONDS), dtype="float32", always_2d=True
+        ):
             yield to_pcm(block.mean(axis=1))
 
 

@@ -25,7 +25,7 @@ from ssasr.formatting import ends_sentence
 from ssasr.protocol.messages import SpeechStarted, Turn
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
-from ssasr.protocol.recognition import SAMPLE_RATE, Final, Update
+from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
 from ssasr.transcript import Transcript, probability
 from ssasr.voicing import Voicing
@@ -50,14 +50,6 @@ class Say:
     """Send this to the client."""
 
     message: Turn | SpeechStarted
-
-
-@frozen
-class Finalize:
-    """Ask the engine to end this segment at this stream sample."""
-
-    segment: int
-    at: int
 
 
 Decision = Say | Finalize

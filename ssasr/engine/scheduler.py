@@ -132,7 +132,9 @@ class Scheduler:
             assert entry.stream.id.slot == slot, "a slot holds the stream that names it"
             waiting = slot in self._ready
             assert not (waiting and entry.in_batch), "no stream is twice in a batch"
-            assert entry.in_batch or waiting == entry.stream.ready, "a ready stream is not forgotten"
+            assert entry.in_batch or waiting == entry.stream.ready, (
+                "a ready stream is not forgotten"
+            )
         assert not set(self._free) & set(self._entries), "a free slot is free"
         assert len(self._entries) <= self.max_streams, "admission is bounded"
 

@@ -1,0 +1,157 @@
+"""Silero VAD, 16 kHz: speech probability of 32 ms frames, for many streams in one batch.
+
+The network (MIT; versions 5 and 6 have the same): the frame after the last 64 samples of the one
+before it, reflected 64 samples at the end; a short-time Fourier transform written as a convolution
+(window 256, hop 128: four columns of 129 magnitudes); four convolutions, the last of which leaves
+one column of 128; an LSTM cell over the frames; one linear layer and a sigmoid.
+
+The safetensors file of the silero-vad 6.2.3 wheel holds other, older weights than every other file
+in it (the probability differs by up to 0.6). The catalogue takes the 16 kHz ONNX file, whose
+tensors are those of the package's own TorchScript model.
+
+Only the LSTM needs to know the frame before. So k frames of n streams go through everything else
+as one batch of n × k, and only two small products a frame run one after the other.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from attrs import frozen
+from torch import Tensor, nn
+
+from ssasr.engine.onnx_file import read_onnx
+from ssasr.engine.weights import load_strict, read_safetensors
+from ssasr.protocol.recognition import VAD_FRAME
+
+CONTEXT = 64
+"""Samples of the previous frame that each frame is looked at with."""
+_WINDOW = 256
+_HOP = 128
+_PAD = 64
+_BINS = _WINDOW // 2 + 1
+_HIDDEN = 128
+_ONNX_NAMES = {
+    "model.stft.forward_basis_buffer": "stft_conv.weight",
+    **{
+        f"model.encoder.{i}.reparam_conv.{part}": f"conv{i + 1}.{part}"
+        for i in range(4)
+        for part in ("weight", "bias")
+    },
+    **{
+        f"model.decoder.rnn.{part}": f"lstm_cell.{part}"
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    },
+    "model.decoder.decoder.2.weight": "final_conv.weight",
+    "model.decoder.decoder.2.bias": "final_conv.bias",
+}
+
+
+@frozen
+class VadState:
+    """What n streams carry from one frame to the next."""
+
+    h: Tensor
+    """LSTM output, (n, 128)."""
+    c: Tensor
+    """LSTM cell, (n, 128)."""
+    context: Tensor
+    """Last samples heard, (n, 64)."""
+
+    def __len__(self) -> int:
+        return self.h.shape[0]
+
+    def take(self, rows: Sequence[int]) -> "VadState":
+        """State of some of the streams, in the order given."""
+        index = torch.as_tensor(rows, device=self.h.device)
+        return VadState(self.h[index], self.c[index], self.context[index])
+
+
+def stack(states: Sequence[VadState]) -> VadState:
+    """One state of all the streams; ``unstack`` is its inverse."""
+    return VadState(
+        torch.cat([state.h for state in states]),
+        torch.cat([state.c for state in states]),
+        torch.cat([state.context for state in states]),
+    )
+
+
+def unstack(state: VadState) -> list[VadState]:
+    """One state (n = 1) for each stream. They share memory with ``state``, which nobody writes."""
+    return [
+        VadState(state.h[i : i + 1], state.c[i : i + 1], state.context[i : i + 1])
+        for i in range(len(state))
+    ]
+
+
+class SileroVad(nn.Module):
+    """The network; it holds no stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft_conv = nn.Conv1d(1, 2 * _BINS, _WINDOW, stride=_HOP, bias=False)
+        self.conv1 = nn.Conv1d(_BINS, 128, 3, padding=1)
+        self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
+        self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
+        self.lstm_cell = nn.LSTMCell(128, _HIDDEN)
+        self.final_conv = nn.Conv1d(_HIDDEN, 1, 1)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> "SileroVad":
+        """From the 16 kHz ONNX or safetensors file of the silero-vad package; WeightsError if what
+        is in it does not fit."""
+        model = cls()
+        if path.suffix == ".onnx":
+            # Its other constants are shapes and the like.
+            tensors = read_onnx(path).tensors
+            named = {name: t for name, t in tensors.items() if name.startswith("model.")}
+            load_strict(model, named, _ONNX_NAMES)
+        else:
+            load_strict(model, read_safetensors(path), {})
+        return model.to(device).eval().requires_grad_(False)
+
+    def initial_state(self, n: int, device: torch.device | str = "cpu") -> VadState:
+        """State of n streams that have heard nothing."""
+        zeros = torch.zeros(n, _HIDDEN, device=device)
+        return VadState(zeros, zeros.clone(), torch.zeros(n, CONTEXT, device=device))
+
+    def forward(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
+        """``frames`` (n, 512) in [-1, 1] -> speech probability (n,), state after them."""
+        probability, state = self.listen(frames[:, None], state)
+        return probability[:, 0], state
+
+    def listen(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
+        """``frames`` (n, k, 512) -> (n, k): k consecutive frames of each of n streams."""
+        n, k, length = frames.shape
+        assert length == VAD_FRAME, f"a frame has {VAD_FRAME} samples, not {length}"
+        before = torch.cat([state.context[:, None], frames[:, :-1, -CONTEXT:]], dim=1)
+        columns = self._columns(torch.cat([before, frames], dim=2).reshape(n * k, -1))
+        # The input half of the gates does not depend on the state: one product for all frames.
+        gates = F.linear(columns, self.lstm_cell.weight_ih, self.lstm_cell.bias_ih)
+        h, c = state.h, state.c
+        outputs = []
+        for gate in gates.reshape(n, k, -1).unbind(1):
+            h, c = self._cell(gate, h, c)
+            outputs.append(h)
+        hidden = torch.stack(outputs, dim=1).relu()
+        logit = F.linear(hidden, self.final_conv.weight[:, :, 0], self.final_conv.bias)
+        context = frames[:, -1, -CONTEXT:].clone()
+        return logit[..., 0].sigmoid(), VadState(h, c, context)
+
+    def _columns(self, audio: Tensor) -> Tensor:
+        """(m, 64 + 512) samples -> (m, 128): all that is done to a frame on its own."""
+        spectrum = self.stft_conv(F.pad(audio[:, None], (0, _PAD), mode="reflect"))
+        x = (spectrum[:, :_BINS].square() + spectrum[:, _BINS:].square()).sqrt()
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = layer(x).relu()
+        column: Tensor = x[:, :, 0]
+        return column
+
+    def _cell(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the LSTM, its input half done; gates are input, forget, cell, output."""
+        gates = gates + F.linear(h, self.lstm_cell.weight_hh, self.lstm_cell.bias_hh)
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
