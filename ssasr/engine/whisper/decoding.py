@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
-from ssasr.engine.whisper.alignment import FRAME
+from ssasr.engine.whisper.alignment import FRAME, attention_map
 from ssasr.engine.whisper.model import Cache, Heads, Whisper
 
 PADDING = 16_000
@@ -27,6 +27,12 @@ LENGTH_STEP = 8_000
 TOKENS_PER_SECOND = 12
 """More than anyone speaks; bounds what a hypothesis can cost."""
 SPARE_TOKENS = 12
+LOOK_AHEAD = 8
+"""Tokens of the draft among which a token is looked for that came instead of another."""
+RETRY = 12
+"""Tokens of the draft that are tried after that; more would cost more than they save."""
+REWIND = 10
+"""Frames (20 ms) that words said twice are apart at least; a loop attends to the same ones."""
 
 
 @frozen
@@ -111,6 +117,8 @@ class _Row:
     pending: list[int] = field(factory=list)
     certain: int = 0
     skip: int = 0
+    cursor: int = 0
+    """How far into ``draft`` the text has come."""
     tokens: list[int] = field(factory=list)
     logprobs: list[float] = field(factory=list)
     scores: list[NDArray[np.float32]] = field(factory=list)
@@ -140,13 +148,17 @@ class Decoding:
         vocabulary: Vocabulary,
         heads: Heads,
         device: torch.device,
+        *,
+        cut_loops: bool = True,
     ) -> None:
+        """``cut_loops=False`` gives plain greedy decoding, loops and all, as references do it."""
         self._model = model
         self._mel = mel
         self._vocabulary = vocabulary
         # In the order in which the decoder returns them, layer by layer.
         self._heads = tuple(sorted(heads))
         self._device = device
+        self._cut_loops = cut_loops
         self.longest = model.dims.audio_context * FRAME
         """Samples that the encoder has positions for."""
 
@@ -242,6 +254,8 @@ class Decoding:
             used = self._take(row, choices[number])
             row.scores.append(observed[number, :, :used, : row.frames])
             cache.lengths[number] += used
+            if not row.done and self._cut_loops and self._looping(row):
+                row.done = True
 
     def _choose(self, rows: list[_Row], states: Tensor) -> list[list[tuple[int, float]]]:
         """Greedy's choice and its log probability after each input from the last certain one on;
@@ -289,21 +303,54 @@ class Decoding:
                 return used
             row.tokens.append(token)
             row.logprobs.append(logprob)
-            if self._must_stop(row):
+            if self._must_stop(row, cut_loops=self._cut_loops):
                 row.done = True
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
-                # Hope that one token was replaced by one token; the next pass will tell.
-                row.pending = [token, *draft[accepted + 1 :]] if accepted else [token]
+                row.pending = [token, *self._proposal(row, token, accepted)]
                 row.certain = 1
                 return used
         raise AssertionError("there is a choice after the last token of the draft")
 
     @staticmethod
-    def _must_stop(row: _Row) -> bool:
+    def _proposal(row: _Row, token: int, accepted: int) -> list[int]:
+        """What may follow ``token``, which stands where the draft did not hold any more.
+
+        The old hypothesis goes on after the same token, if it has it close by; else perhaps one
+        token was replaced by one, unless that was tried in vain just now."""
+        row.cursor += accepted
+        near = row.draft[row.cursor : row.cursor + LOOK_AHEAD]
+        if token in near:
+            row.cursor += near.index(token) + 1
+        elif accepted or len(row.tokens) == 1:
+            row.cursor += 1
+        else:
+            return []
+        return row.draft[row.cursor : row.cursor + RETRY]
+
+    @staticmethod
+    def _looping(row: _Row) -> bool:
+        """Whether the text has gone back to audio that it has covered: its last three tokens stand
+        further up already, and attend to the same place. Those tokens are taken back."""
+        tokens = row.tokens
+        last = tokens[-3:]
+        earlier = [at for at in range(len(tokens) - 5) if tokens[at : at + 3] == last]
+        if len(tokens) < 6 or not earlier:
+            return False
+        attention = attention_map(np.concatenate(row.scores, axis=1))[row.skip :]
+        peaks = attention.argmax(axis=1)
+        before = np.median(peaks[earlier[-1] : earlier[-1] + 3])
+        now = np.median(peaks[len(tokens) - 3 : len(tokens)])
+        if now > before + REWIND:
+            return False
+        del tokens[-3:], row.logprobs[-3:]
+        return True
+
+    @staticmethod
+    def _must_stop(row: _Row, *, cut_loops: bool) -> bool:
         if len(row.tokens) >= row.limit:
             return True
-        copies = repeated_tail(row.tokens)
+        copies = repeated_tail(row.tokens) if cut_loops else 0
         if copies:
             del row.tokens[-copies:], row.logprobs[-copies:]
         return bool(copies)

@@ -83,6 +83,9 @@ class WhisperRecognizer:
     def configure(self, state: State, options: StreamOptions) -> None:
         _stream(state).segment.options = options
 
+    def release(self, state: State) -> None:
+        """Nothing to do: a state is ordinary memory."""
+
     @torch.inference_mode()
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         streams = [_stream(work.state) for work in batch]

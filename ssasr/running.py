@@ -1,0 +1,37 @@
+"""Starting trio, and stopping it by signal."""
+
+import signal
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from ssasr.observability import get_logger
+
+log = get_logger(__name__)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """``trio.run``, with the exception that ended it unwrapped from its nurseries."""
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        raise first_leaf(group) from group
+
+
+def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return first_leaf(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+async def watch_signals(
+    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Call ``stop`` at the first SIGTERM or SIGINT; a second one kills the process."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            stop()
+            break
+    # Outside the receiver the default handlers are back.
+    await trio.sleep_forever()
