@@ -347,6 +347,10 @@ class Decoding:
             and self._alike(tokens[first - 1], tokens[second - 1])
         ):
             first, second = first - 1, second - 1
+        # The unit of a loop may be shorter than what was compared.
+        for unit in range(1, second // 2 + 1):
+            while tokens[second - unit : second] == tokens[second - 2 * unit : second - unit]:
+                second -= unit
         del tokens[second:], row.logprobs[second:]
         return True
 
