@@ -86,14 +86,15 @@ class EngineServer:
         door = FrontDoor(app, self.serve_websocket)
         listeners = await open_listeners(host, port, tls)
         async with trio.open_nursery() as connections:
-            serve = partial(
-                trio.serve_listeners, door.serve, listeners, handler_nursery=connections
+            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+                trio.serve_listeners,
+                door.serve,
+                listeners.serving,  # type: ignore[arg-type]
+                handler_nursery=connections,
             )
             async with trio.open_nursery() as accepting:
                 await accepting.start(serve)
-                listener = listeners[0]
-                inner = listener.transport_listener if tls else listener
-                task_status.started(inner.socket.getsockname()[1])
+                task_status.started(listeners.port)
                 await self.draining.wait()
                 await self._drain()
                 accepting.cancel_scope.cancel()

@@ -34,6 +34,7 @@ from ssasr.protocol.engine_link import (
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
+from ssasr.running import plain_nursery
 
 CONNECT_SECONDS = 2.0
 """For name, TCP, TLS and the handshake. Engines answer in milliseconds, also when they refuse."""
@@ -171,11 +172,11 @@ class EngineClient:
     @asynccontextmanager
     async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
-        stream was being opened. What the block raises comes out in a group."""
+        stream was being opened."""
         opened = False
         connections: list[CountedStream] = []
         try:
-            async with trio.open_nursery() as nursery:
+            async with plain_nursery() as nursery:
                 link = await self._connect(nursery, model_version, connections)
                 stream = await open_link(link, opening)
                 opened = True
@@ -185,10 +186,10 @@ class EngineClient:
                 finally:
                     await link.close()
                     nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
+        except Exception as error:
             if opened:
                 raise
-            _raise_refusal(group)
+            _raise_refusal(error)
         finally:
             for connection in connections:
                 connection.abort()
@@ -249,19 +250,16 @@ class EngineClient:
                     return event.status_code
 
 
-def _raise_refusal(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+def _raise_refusal(error: Exception) -> NoReturn:
     """Say in our words why no stream was opened."""
-    for error in _leaves(group):
-        match error:
-            case EngineUnavailable() | EngineLost():
-                raise error from None
-            case ConnectionRejected():
-                _raise_rejection(error)
-            case trio.TooSlowError():
-                raise EngineUnavailable("the engines did not answer in time") from None
-            case OSError() | HandshakeError() | trio.BrokenResourceError():
-                raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
-    raise group
+    match error:
+        case ConnectionRejected():
+            _raise_rejection(error)
+        case trio.TooSlowError():
+            raise EngineUnavailable("the engines did not answer in time") from None
+        case OSError() | HandshakeError() | trio.BrokenResourceError():
+            raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
+    raise error
 
 
 def _raise_rejection(rejected: ConnectionRejected) -> NoReturn:
@@ -273,10 +271,3 @@ def _raise_rejection(rejected: ConnectionRejected) -> NoReturn:
         raise EngineBusy(text or "every engine is full") from None
     shown = f": {text.splitlines()[0][:200]}" if text else ""
     raise EngineUnavailable(f"refused with HTTP {rejected.status_code}{shown}") from None
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
