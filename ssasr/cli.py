@@ -37,12 +37,13 @@ LOGGING = (
         choices=("debug", "info", "warning", "error"),
     ),
 )  # fmt: skip
+DRAIN = Option(
+    "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+)
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
-    Option(
-        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
-    ),
+    DRAIN,
     Option(
         "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
     ),
@@ -81,20 +82,25 @@ def api_keys(values: dict[str, Any]) -> tuple[str, ...]:
     return keys
 
 
+def engine_kinds(names: tuple[str, ...]) -> Any:
+    """Raises UsageError."""
+    from ssasr.protocol.speech_models import EngineKind
+
+    try:
+        return tuple(EngineKind(name) for name in names)
+    except ValueError as error:
+        raise UsageError(f"--engines: {error}") from None
+
+
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr import running, serving
-    from ssasr.protocol.speech_models import EngineKind
 
-    try:
-        engines = tuple(EngineKind(name) for name in values["engines"])
-    except ValueError as error:
-        raise UsageError(f"--engines: {error}") from None
     config = serving.ServeConfig(
         host=values["host"],
         port=values["port"],
-        engines=engines,
+        engines=engine_kinds(values["engines"]),
         engine_kind=values["engine_kind"],
         device=values["device"],
         threads=values["threads"],
@@ -105,6 +111,52 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         tls_key=values["tls_key"],
     )
     running.run(partial(serving.serve, config))
+    return 0
+
+
+def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_gateway
+    from ssasr.protocol.speech_models import EngineKind
+    from ssasr.routing.engine_client import Address
+
+    if values["asr_endpoint"] is None:
+        raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    config = serving_gateway.GatewayConfig(
+        host=values["host"],
+        port=values["port"],
+        address=Address.parse(values["asr_endpoint"]),
+        engines=engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind),
+        required=values["engines"] is not None,
+        limits=gateway_limits(values),
+        keys=api_keys(values),
+        tls_certificate=values["tls_certificate"],
+        tls_key=values["tls_key"],
+    )
+    running.run(partial(serving_gateway.serve_gateway, config))
+    return 0
+
+
+def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_engine
+
+    if values["model"] is None:
+        raise UsageError("--model is needed: english, multilingual, or the name of a model")
+    config = serving_engine.EngineConfig(
+        host=values["host"],
+        port=values["port"],
+        model=values["model"],
+        version=values["model_version"],
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        drain_seconds=values["drain_seconds"],
+    )
+    running.run(partial(serving_engine.serve_engine, config))
     return 0
 
 
@@ -151,6 +203,35 @@ COMMANDS = {
             *LOGGING,
         ),
         run_serve,
+    ),
+    "gateway": Command(
+        "the public face alone; the engines are elsewhere",
+        (
+            HOST,
+            PORT,
+            Option("--asr-endpoint", "where the engines are, usually their load balancer",
+                   metavar="ws://HOST:PORT"),
+            Option("--engines", "models that must be there for this gateway to be ready; "
+                   "default: whichever are found", None, options.names, "LIST"),
+            *GATEWAY,
+            *LOGGING,
+        ),
+        run_gateway,
+    ),
+    "engine": Command(
+        "one model, for gateways elsewhere",
+        (
+            Option("--model", "english, multilingual, or the name or path of a model",
+                   metavar="NAME"),
+            HOST,
+            Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            *ENGINE,
+            Option("--model-version", "X-Model-Version that this engine serves; default: "
+                   "en-default, ml-default, or any for a model by name", metavar="V"),
+            DRAIN,
+            *LOGGING,
+        ),
+        run_engine,
     ),
     "transcribe": Command(
         "stream a recording and show the words as they come",

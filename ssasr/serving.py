@@ -1,6 +1,5 @@
 """Builds the processes: the all-in-one server, the gateway, the engine. Called by ``cli`` only."""
 
-import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -12,7 +11,7 @@ from ssasr.admission import Access
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
-from ssasr.errors import EngineUnavailable, StartRefused
+from ssasr.errors import EngineUnavailable
 from ssasr.gateway import Gateway, GatewayLimits
 from ssasr.http import HttpApp, gateway_routes
 from ssasr.observability import Metrics, get_logger
@@ -20,7 +19,7 @@ from ssasr.protocol.recognition import Open
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS, Offer
-from ssasr.running import watch_signals
+from ssasr.running import tls_context, watch_signals
 
 log = get_logger(__name__)
 
@@ -73,18 +72,6 @@ def recognizer_factory(engine_kind: str, model: str) -> Factory:
     from ssasr.engine.whisper import recognizer as whisper
 
     return whisper.create
-
-
-def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Raises StartRefused."""
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartRefused(f"cannot use TLS certificate {certificate}: {error}") from error
-    return context
 
 
 def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
