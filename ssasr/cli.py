@@ -29,7 +29,7 @@ class Command:
     positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")  # noqa: S104
+HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")
 LOGGING = (
     Option("--log-format", "console or json", "console", choices=("console", "json")),
     Option(
@@ -60,7 +60,7 @@ ENGINE = (
 )  # fmt: skip
 
 
-def gateway_limits(values: dict[str, Any]) -> Any:  # noqa: ANN401
+def gateway_limits(values: dict[str, Any]) -> Any:
     from ssasr.gateway import GatewayLimits
 
     return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
@@ -137,6 +137,7 @@ CLIENT = (
     Option("--language", "language code, or multi; default: the model's", metavar="L"),
     Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
 )
+ENGINES = ("english", "multilingual")
 PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
 COMMANDS = {
     "serve": Command(
@@ -144,8 +145,7 @@ COMMANDS = {
         (
             HOST,
             PORT,
-            Option("--engines", "engines to run: english, multilingual", ("english", "multilingual"),
-                   options.names, "LIST"),
+            Option("--engines", "engines to run", ENGINES, options.names, "LIST"),
             *ENGINE,
             *GATEWAY,
             *LOGGING,
@@ -189,8 +189,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
     values = options.resolve(command.options, given, os.environ)
-    if "log_format" in values:
-        configure_logging(json=values["log_format"] == "json", level=values["log_level"])
+    configure_logging(
+        json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
+    )
     return command.run(values, given)
 
 

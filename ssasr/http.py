@@ -1,4 +1,4 @@
-"""Plain HTTP on the public port: health, readiness, tokens, metrics, the demo page. An ASGI callable."""
+"""Plain HTTP on the public port: health, readiness, tokens, metrics. An ASGI callable."""
 
 import json
 from collections.abc import Callable
@@ -57,9 +57,7 @@ class HttpApp:
         if response.status == 405:
             headers.append((b"allow", b"GET, HEAD"))
         body = b"" if scope["method"] == "HEAD" else response.body
-        await send(
-            {"type": "http.response.start", "status": response.status, "headers": headers}  # type: ignore[typeddict-item, misc]
-        )
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def answer(self, method: str, request: Request) -> Response:

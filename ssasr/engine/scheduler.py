@@ -8,8 +8,8 @@ stream that falls behind gets several chunks in one step, so under overload the 
 stretches for all evenly and no audio is dropped.
 
 Admission is a count: a stream beyond ``max_streams`` is refused before any work is done for it, so
-running streams never pay for a new one. A released slot may be in a batch at that moment; its result
-is dropped, because the generation in the ``StreamId`` has moved on.
+running streams never pay for a new one. A released slot may be in a batch at that moment; its
+result is dropped, because the generation in the ``StreamId`` has moved on.
 
 Pure: no I/O and no clock, ``now`` is an argument.
 """

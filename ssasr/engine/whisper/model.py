@@ -191,8 +191,8 @@ class Decoder(nn.Module):
         width = dims.text_width
         self.dims = dims
         # Zeros until it is loaded: random numbers on the meta device make torch import sympy.
-        self.embedding = nn.Embedding.from_pretrained(
-            torch.zeros(dims.vocabulary, width), freeze=False
+        self.embedding = nn.Embedding(
+            dims.vocabulary, width, _weight=torch.zeros(dims.vocabulary, width)
         )
         self.positions = nn.Parameter(torch.zeros(dims.text_context, width))
         self.layers = nn.ModuleList(

@@ -5,8 +5,8 @@ import torch
 
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
 from ssasr.engine.fastconformer.pieces import Pieces
-from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
 from ssasr.engine.fastconformer.program import PlainRunner, Program
+from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from tests.engine.fastconformer import reference
 
@@ -19,6 +19,15 @@ def loudness(frame, context, hidden, cell):
     cell = cell + 1.0
     step = (frame[:, 0] - context[:, -1]).abs()
     return (hidden[:, 0] + step / (1.0 + cell[:, 0])).clamp(max=1.0), hidden, cell
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products on several threads spend their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
