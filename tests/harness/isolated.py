@@ -135,7 +135,9 @@ class Inside:
             with trio.move_on_after(READY_DEADLINE):
                 await self._wait_ready(service, process)
                 return
-            raise RuntimeError(f"{service.name} is not ready: {self._log(service.name).read_text()}")
+            raise RuntimeError(
+                f"{service.name} is not ready: {self._log(service.name).read_text()}"
+            )
 
     async def _wait_ready(self, service: Service, process: trio.Process) -> None:
         async with httpx.AsyncClient() as client:

@@ -43,7 +43,7 @@ def open_way_out() -> int:
         fcntl.ioctl(control, SIOCSIFNETMASK, struct.pack("16s16s", name, _inet("255.255.255.0")))
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", name, up))
         device = ctypes.create_string_buffer(name)
-        every, nobody = _inet("0.0.0.0"), _inet("0.0.0.0")  # noqa: S104
+        every, nobody = _inet("0.0.0.0"), _inet("0.0.0.0")
         route = ROUTE.pack(
             0, every, nobody, every, RTF_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0
         )
