@@ -47,6 +47,7 @@ GATEWAY = (
         "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
     ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
 )
@@ -101,6 +102,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         max_streams=values["max_streams"],
         limits=gateway_limits(values),
         keys=api_keys(values),
+        demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
     )

@@ -15,6 +15,8 @@ class Response:
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers; names in lower case."""
 
     @classmethod
     def of(cls, status: int, content: object) -> "Response":
@@ -50,8 +52,10 @@ class HttpApp:
         response = self.answer(scope["method"], request)
         headers = [
             (b"content-type", response.content_type.encode()),
-            (b"content-length", str(len(response.body)).encode()),
+            *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
         ]
+        if response.status != 304:  # whose length would be that of the body it stands for
+            headers.append((b"content-length", str(len(response.body)).encode()))
         if response.status == 426:
             headers.append((b"upgrade", b"websocket"))
         if response.status == 405:

@@ -9,6 +9,7 @@ import trio
 from attrs import frozen
 
 from ssasr.admission import Access
+from ssasr.demo_page import page_routes
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
@@ -38,6 +39,7 @@ class ServeConfig:
     max_streams: int | None
     limits: GatewayLimits
     keys: tuple[str, ...]
+    demo_page: bool = True
     tls_certificate: str | None = None
     tls_key: str | None = None
 
@@ -112,7 +114,8 @@ async def serve(config: ServeConfig) -> None:
     gateway = Gateway(
         engines, Offer(config.engines), Access(config.keys), metrics, config.limits
     )  # fmt: skip
-    app = HttpApp(gateway_routes(gateway.is_ready, metrics))
+    pages = page_routes(config.engines) if config.demo_page else {}
+    app = HttpApp(pages | gateway_routes(gateway.is_ready, metrics))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set)
         run = partial(gateway.run, app, config.host, config.port, tls)
