@@ -28,6 +28,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
+from ssasr.running import plain_nursery
 from ssasr.turns import Decision, Say, TurnPolicy
 
 WINDOW = 8 * SAMPLE_RATE
@@ -93,7 +94,7 @@ class Inference:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
             opened(stream.opened.model)
-            async with trio.open_nursery() as nursery:
+            async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
                 nursery.start_soon(self._watch)
                 await self._feed()

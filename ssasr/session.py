@@ -143,8 +143,8 @@ class Session:
         """Run one of the four; the first fault ends them all."""
         try:
             await task()
-        except* (ClientFault, EngineError, ClientGone) as faults:
-            self._fault = self._fault or _first(faults)
+        except (ClientFault, EngineError, ClientGone) as fault:
+            self._fault = self._fault or fault
             scope.cancel()
 
     async def _receive(self, packets: trio.MemorySendChannel[Packet]) -> None:
@@ -270,8 +270,3 @@ class Session:
                 await self.websocket.aclose(int(code), CLOSE_CODES[code].reason)
         return self.ending if fault is None else fault.cause
 
-
-def _first(group: BaseExceptionGroup[Fault]) -> Fault:
-    """Any leaf will do: a task raises one fault, however many nurseries it crosses."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

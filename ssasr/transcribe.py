@@ -17,7 +17,7 @@ from rich.text import Text
 from ssasr.client import ClientError, ClientSession, open_session
 from ssasr.protocol.codec import encode
 from ssasr.protocol.messages import ServerMessage, Terminate, Termination, Turn
-from ssasr.running import run
+from ssasr.running import plain_nursery, run
 
 CHUNK_SECONDS = 0.1
 
@@ -126,7 +126,7 @@ async def stream_file(request: Request, show: Callable[[ServerMessage], None]) -
     rate, chunks = read_audio(request.file)
     parameters = {"sample_rate": rate, "encoding": "pcm_s16le", **request.parameters}
     async with open_session(request.endpoint, parameters, request.key) as session:
-        async with trio.open_nursery() as nursery:
+        async with plain_nursery() as nursery:
             nursery.start_soon(send_chunks, session, chunks, request.pace == "realtime")
             while (message := await session.receive()) is not None:
                 show(message)
