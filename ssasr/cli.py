@@ -9,14 +9,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from ssasr import __version__, cli_models, options
+from ssasr.access import DEFAULT_KEYS
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
+from ssasr.tokens import SHORTEST_SECRET
 
 
 @frozen
@@ -44,9 +47,19 @@ GATEWAY = (
         "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
     ),
     Option(
-        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+        "--api-keys",
+        "comma-separated keys that open sessions, each with the most it may have open if you like "
+        "(key 20); * is any",
+        DEFAULT_KEYS,
+        metavar="KEYS",
     ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--token-secret-file",
+        "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
+        "other's; default: a random one",
+        metavar="FILE",
+    ),
     Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
@@ -67,19 +80,29 @@ def gateway_limits(values: dict[str, Any]) -> Any:
     return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
 
 
-def api_keys(values: dict[str, Any]) -> tuple[str, ...]:
+def api_keys(values: dict[str, Any]) -> str:
     """Raises StartRefused if the key file cannot be used."""
     path = values["api_keys_file"]
     if path is None:
-        return tuple(values["api_keys"])
+        return str(values["api_keys"])
     try:
-        with open(path, encoding="utf-8") as file:
-            keys = tuple(line.strip() for line in file if line.strip() and line[0] != "#")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StartRefused(f"cannot read the key file {path}: {error}") from error
-    if not keys:
-        raise StartRefused(f"the key file {path} holds no key")
-    return keys
+
+
+def token_secret(values: dict[str, Any]) -> bytes | None:
+    """Raises StartRefused if the file cannot be used."""
+    path = values["token_secret_file"]
+    if path is None:
+        return None
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
+    if len(secret) < SHORTEST_SECRET:
+        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
+    return secret
 
 
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
@@ -102,6 +125,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         max_streams=values["max_streams"],
         limits=gateway_limits(values),
         keys=api_keys(values),
+        token_secret=token_secret(values),
         demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
@@ -111,8 +135,6 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
 
 
 def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from ssasr.transcribe import Request, transcribe
 
     parameters = {

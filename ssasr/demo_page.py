@@ -1,9 +1,9 @@
 """The demo page at ``/``: files of the package, served under exact paths.
 
 The page has no privilege of its own. It asks for a temporary token as any client may
-(``GET /v3/token``), first with the key that everybody knows (``self-hosted``) and, where the operator
-has chosen keys, with the one that the visitor types in. So switching it on opens nothing that is not
-open already, and there is no other limit to keep than those of the keys.
+(``GET /v3/token``), first with the key that everybody knows (``self-hosted``) and, where the
+operator has chosen keys, with the one that the visitor types in. So switching it on opens nothing
+that is not open already, and there are no limits to keep but those of the keys.
 
 Nothing it loads comes from anywhere else: the content security policy says so to the browser.
 """
@@ -31,7 +31,7 @@ FILES = {
         )
     },
 }  # fmt: skip
-"""Path to file in ``ssasr/web`` and media type. A path that is not here is 404, whatever it holds."""
+"""Path to file in ``ssasr/web`` and media type; any other path is 404."""
 COMMON = (
     # Ask each time whether the file is still the same (ETag): an upgrade shows at once.
     ("cache-control", "no-cache"),

@@ -1,5 +1,6 @@
 """Builds the processes: the all-in-one server, the gateway, the engine. Called by ``cli`` only."""
 
+import secrets
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -8,7 +9,7 @@ from functools import partial
 import trio
 from attrs import frozen
 
-from ssasr.admission import Access
+from ssasr.access import Access, parse_keys
 from ssasr.demo_page import page_routes
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
@@ -22,6 +23,7 @@ from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.running import watch_signals
+from ssasr.tokens import TokenMint
 
 log = get_logger(__name__)
 
@@ -38,7 +40,10 @@ class ServeConfig:
     threads: int | None
     max_streams: int | None
     limits: GatewayLimits
-    keys: tuple[str, ...]
+    keys: str
+    """As ``access.parse_keys`` reads them."""
+    token_secret: bytes | None = None
+    """None: one of this process's own, whose tokens no other gateway accepts."""
     demo_page: bool = True
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -111,11 +116,12 @@ async def serve(config: ServeConfig) -> None:
     tls = tls_context(config.tls_certificate, config.tls_key)
     metrics = Metrics()
     engines = LocalEngines(build_hosts(config, metrics))
-    gateway = Gateway(
-        engines, Offer(config.engines), Access(config.keys), metrics, config.limits
-    )  # fmt: skip
+    access = Access(
+        parse_keys(config.keys), TokenMint(config.token_secret or secrets.token_bytes(32))
+    )
+    gateway = Gateway(engines, Offer(config.engines), access, metrics, config.limits)
     pages = page_routes(config.engines) if config.demo_page else {}
-    app = HttpApp(pages | gateway_routes(gateway.is_ready, metrics))
+    app = HttpApp(pages | gateway_routes(gateway.is_ready, metrics, access))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set)
         run = partial(gateway.run, app, config.host, config.port, tls)
