@@ -86,6 +86,7 @@ function hearing(mine) {
       latency.note(turn, now);
       view.update(turn);
       figures();
+      keeping();
       if (turn.ended) announce(turn.words.map((word) => word.text).join(" "));
     },
     ended: (trouble) => stopped(mine, trouble),
@@ -138,9 +139,15 @@ function show(state) {
   for (const id of ["model", "file-button"]) $(id).disabled = busy;
   languageChoice();
   $("empty").hidden = busy || transcript.turns.length > 0;
-  const done = transcript.turns.length > 0;
-  for (const id of ["copy", "download", "clear"]) $(id).disabled = !done || (busy && id === "clear");
+  keeping();
   if (state === "listening" || state === "reconnecting") announce(STATES[state]);
+}
+
+/** What there is can be kept, also while it grows. */
+function keeping() {
+  const something = transcript.turns.length > 0;
+  for (const id of ["copy", "download"]) $(id).disabled = !something;
+  $("clear").disabled = !something || running !== null;
 }
 
 function languageChoice() {

@@ -48,6 +48,7 @@ export class Microphone {
       track.stop();
     }
     this.context?.close();
+    this.context = this.stream = null; // stopping twice is harmless
   }
 }
 
@@ -102,6 +103,7 @@ export class Recording {
   stop() {
     clearInterval(this.timer);
     this.context?.close();
+    this.context = null;
   }
 }
 
@@ -119,8 +121,8 @@ function toMessage(samples) {
   let peak = 0;
   let energy = 0;
   samples.forEach((sample, i) => {
-    const value = Math.max(-1, Math.min(1, sample));
-    pcm.setInt16(i * 2, Math.round(value * 32767), true);
+    const value = Math.max(-1, Math.min(32767 / 32768, sample));
+    pcm.setInt16(i * 2, Math.round(value * 32768), true); // a 16-bit file's samples, unchanged
     peak = Math.max(peak, Math.abs(value));
     energy += value * value;
   });

@@ -53,10 +53,13 @@ export class TranscriptView {
     const item = document.createElement("li");
     const time = document.createElement("span");
     const text = document.createElement("p");
-    const meta = document.createElement("meter");
+    const meta = document.createElement("span");
     time.className = "time";
-    meta.min = 0;
-    meta.max = 1;
+    meta.className = "end";
+    meta.setAttribute("role", "meter");
+    meta.setAttribute("aria-valuemin", 0);
+    meta.setAttribute("aria-valuemax", 100);
+    meta.setAttribute("aria-label", "End-of-turn confidence");
     item.append(time, text, meta);
     this.list.append(item);
     const entry = { item, time, text, meta, words: [] };
@@ -79,12 +82,10 @@ export class TranscriptView {
 
   confidence({ meta }, turn) {
     const value = turn.confidence ?? 0;
-    meta.value = value;
-    const text = turn.ended
-      ? `Turn ended; end-of-turn confidence ${percent(value)}`
-      : `End-of-turn confidence ${percent(value)}`;
-    meta.title = text;
-    meta.setAttribute("aria-label", text);
+    meta.textContent = percent(value);
+    meta.style.setProperty("--value", value);
+    meta.setAttribute("aria-valuenow", Math.round(value * 100));
+    meta.title = `End-of-turn confidence${turn.ended ? " when the turn ended" : ""}`;
   }
 
   // -- one word ----------------------------------------------------------------------------------
