@@ -213,8 +213,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
     values = options.resolve(command.options, given, os.environ)
-    if "log_format" in values:
-        configure_logging(json=values["log_format"] == "json", level=str(values["log_level"]))
+    configure_logging(
+        json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
+    )
     return command.run(values, given)
 
 

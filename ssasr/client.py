@@ -20,7 +20,6 @@ from ssasr.websocket import connect_websocket
 
 DEFAULT_ENDPOINT = "ws://localhost:8080/v3/ws"
 DEFAULT_KEY = "self-hosted"
-CONNECT_DEADLINE = 10.0
 UNREAD = 1_024
 """Messages the library may hold for us. Pongs wait behind unread messages."""
 
@@ -90,10 +89,9 @@ async def open_session(
     headers = [] if key is None else [(b"Authorization", key.encode())]
     async with AsyncExitStack() as stack:
         try:
-            with trio.fail_after(CONNECT_DEADLINE):
-                websocket = await stack.enter_async_context(
-                    connect_websocket(url, headers=headers, unread=UNREAD)
-                )
+            websocket = await stack.enter_async_context(
+                connect_websocket(url, headers=headers, unread=UNREAD)
+            )
         except ConnectionRejected as rejected:
             raise ClientError(f"{endpoint} answered HTTP {rejected.status_code}") from None
         except (HandshakeError, OSError, trio.TooSlowError) as error:

@@ -269,4 +269,3 @@ class Session:
                 code = END_CAUSES[self.ending]
                 await self.websocket.aclose(int(code), CLOSE_CODES[code].reason)
         return self.ending if fault is None else fault.cause
-

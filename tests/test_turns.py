@@ -1,9 +1,11 @@
 """The life of a turn, family by family, on a scripted engine."""
 
+import itertools
+
 import pytest
 
 from ssasr.protocol.client_link import ClientLink
-from ssasr.protocol.messages import SpeechStarted, Turn
+from ssasr.protocol.messages import Silence, SpeechStarted, Turn
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 from ssasr.protocol.recognition import Final, Update, Word
 from ssasr.turns import Finalize, Say, TurnPolicy
@@ -316,3 +318,28 @@ def test_voice_without_frames_falls_back_to_the_words():
     policy.update(Update(0, 8_000, (), words, 8_000))
     decided = policy.update(Update(0, 26_000, (), words, 26_000))
     assert Finalize(0, 26_000 - 2_560) in decided
+
+
+def test_times_never_go_back_across_turns():
+    """Whatever the engine says of the second turn."""
+    policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK)
+    policy.update(Update(0, 16_000, (), (), 16_000))
+    policy.force(16_000)
+    (first,) = policy.final(Final(0, 16_000, (Word("one", 1_600, 14_400, 0.5),)))
+    policy.force(17_600)
+    (second,) = policy.final(Final(1, 17_600, (Word("two", 0, 100, 0.5),)))
+    (one,), (two,) = first.message.words, second.message.words
+    assert (one.start, one.end) == (100, 900)
+    assert (two.start, two.end) == (100, 900)
+
+
+def test_silence_is_acknowledged_about_once_a_second_when_asked_for():
+    script = Script(HELLO, 6 * SECOND, confidence=1.0)
+    said = turns("acknowledge_silence=true", script)
+    silences = [m for m in said if isinstance(m, Silence)]
+    assert not any(isinstance(m, Silence) for m in turns("", script))
+    assert {m.start_ms for m in silences} == {1_440}  # where the turn ended
+    ends_at = [m.end_ms for m in silences]
+    assert len(ends_at) == 4
+    assert all(1_000 <= b - a < 1_200 for a, b in itertools.pairwise(ends_at))
+    assert said.index(silences[0]) > said.index(ends(said)[0])

@@ -49,6 +49,7 @@ def queries(draw):
         "language_detection": st.booleans(),
         "continuous_partials": st.booleans(),
         "interruption_delay": st.sampled_from([0, 500]),
+        "acknowledge_silence": st.booleans(),
         "include_partial_turns": st.booleans(),
         "vad_threshold": st.sampled_from([0, 0.5, 1]),
     }

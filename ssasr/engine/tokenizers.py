@@ -124,12 +124,15 @@ class WhisperTokenizer:
         return groups
 
     def words(self, tokens: Sequence[int], language: str) -> list[tuple[int, ...]]:
-        """Tokens in words, with punctuation attached to the word it belongs to. ``decode`` of a
-        word, stripped, is its text."""
+        """Tokens in words, with punctuation attached to the word it belongs to."""
         groups = self.characters(tokens)
         if language not in UNSPACED:
             groups = self._join(groups, self._starts_word)
         return self._attach_punctuation(groups)
+
+    def text(self, word: Sequence[int]) -> str:
+        """A word without spaces around it or before its punctuation."""
+        return "".join(self.decode(word).split())
 
     def _join(
         self, groups: list[tuple[int, ...]], starts: Callable[[str], bool]

@@ -37,10 +37,9 @@ class Transcript:
 async def connect(url, *, key=KEY, **query):
     full = url + ("?" if query else "") + "&".join(f"{k}={v}" for k, v in query.items())
     headers = [] if key is None else [(b"Authorization", key.encode())]
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with connect_websocket(full, headers=headers, unread=4_096) as websocket:
-            with trio.fail_after(60):
-                yield websocket
+            yield websocket
 
 
 async def read_all(websocket, transcript=None):

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import PARAMETERS, Kind
-from ssasr.protocol.messages import UpdateConfiguration
+from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
 from ssasr.protocol.parameters import (
     EngineKind,
     Family,
+    begin_configuration,
     parse_parameters,
     stream_options,
     turn_settings,
@@ -203,6 +204,14 @@ def test_every_field_of_an_update_is_a_live_parameter_and_takes_effect_or_says_i
     for name in live - {"turn_left_pad_ms"}:
         update = UpdateConfiguration(**{name: values[PARAMETERS[name].kind]})
         assert before.updated(update) != before, name
+
+
+def test_begin_says_what_is_not_there():
+    asked = parse_parameters("speaker_labels=true&filter_profanity=true&mode=min_latency")
+    assert begin_configuration(asked, "m") == BeginConfiguration(
+        model="m", mode="min_latency", speaker_labels=False, filter_profanity=False
+    )
+    assert begin_configuration(parse_parameters(""), "m") == BeginConfiguration(model="m")
 
 
 @pytest.mark.parametrize(

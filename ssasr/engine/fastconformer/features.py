@@ -2,21 +2,23 @@
 
 A mel frame ``t`` is centred on sample ``160 t`` and reaches 200 samples to either side, so a frame
 can be computed from the samples around it and nothing else: there is no state, and cutting the
-audio differently cannot change a value. The reference pads its 400-sample window to a 512-point
-transform symmetrically; where a window lies inside its transform changes phases only, so we put it
-in front.
+audio differently cannot change a value. The 400-sample window sits in the middle of a 512-point
+transform; where it sits changes phases only, but also the last bits, which the logarithm of a
+quiet bin shows.
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as fn
 
 from ssasr.engine.fastconformer.config import HOP
 
 WINDOW = 400
 REACH = WINDOW // 2
 _TRANSFORM = 512
+_MARGIN = (_TRANSFORM - WINDOW) // 2
 _PREEMPHASIS = 0.97
 _FLOOR = 2.0**-24
 """Added to the energies before the logarithm, as in training."""
@@ -43,7 +45,7 @@ class LogMel(nn.Module):
         emphasised = samples[:, 1:] - _PREEMPHASIS * samples[:, :-1]
         emphasised = torch.where(present[:, 1:], emphasised, 0.0)
         frames = emphasised.unfold(1, WINDOW, HOP) * self.window
-        spectrum = torch.fft.rfft(frames, n=_TRANSFORM)
+        spectrum = torch.fft.rfft(fn.pad(frames, (_MARGIN, _MARGIN)))
         energy = spectrum.real.square() + spectrum.imag.square()
         return torch.log(energy @ self.filters + _FLOOR)
 

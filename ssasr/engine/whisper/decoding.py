@@ -328,23 +328,36 @@ class Decoding:
             return []
         return row.draft[row.cursor : row.cursor + RETRY]
 
-    @staticmethod
-    def _looping(row: _Row) -> bool:
+    def _looping(self, row: _Row) -> bool:
         """Whether the text has gone back to audio that it has covered: its last three tokens stand
-        further up already, and attend to the same place. Those tokens are taken back."""
+        further up already, and attend to the same place. The repetition is taken back."""
         tokens = row.tokens
         last = tokens[-3:]
         earlier = [at for at in range(len(tokens) - 5) if tokens[at : at + 3] == last]
-        if len(tokens) < 6 or not earlier:
+        if not earlier:
             return False
         attention = attention_map(np.concatenate(row.scores, axis=1))[row.skip :]
         peaks = attention.argmax(axis=1)
-        before = np.median(peaks[earlier[-1] : earlier[-1] + 3])
-        now = np.median(peaks[len(tokens) - 3 : len(tokens)])
-        if now > before + REWIND:
+        first, second = earlier[-1], len(tokens) - 3
+        if np.median(peaks[second : second + 3]) > np.median(peaks[first : first + 3]) + REWIND:
             return False
-        del tokens[-3:], row.logprobs[-3:]
+        while (
+            first
+            and second > earlier[-1] + 3
+            and self._alike(tokens[first - 1], tokens[second - 1])
+        ):
+            first, second = first - 1, second - 1
+        # The unit of a loop may be shorter than what was compared.
+        for unit in range(1, second // 2 + 1):
+            while tokens[second - unit : second] == tokens[second - 2 * unit : second - unit]:
+                second -= unit
+        del tokens[second:], row.logprobs[second:]
         return True
+
+    def _alike(self, one: int, other: int) -> bool:
+        """The same word, however it is cased."""
+        decode = self._vocabulary.tokenizer.decode
+        return one == other or decode([one]).casefold() == decode([other]).casefold()
 
     @staticmethod
     def _must_stop(row: _Row, *, cut_loops: bool) -> bool:

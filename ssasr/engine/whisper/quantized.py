@@ -27,12 +27,17 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
+        # As few passes over the rows as will do: they cost as much as the product itself.
         rows = x.reshape(-1, x.shape[-1])
-        scale = rows.abs().amax(dim=1, keepdim=True).clamp_(min=1e-8).div_(_LARGEST)
-        product = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight.t())
-        result = product.float().mul_(scale).mul_(self.scale)
-        if self.bias is not None:
-            result.add_(self.bias)
+        largest = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True).clamp_min_(1e-6)
+        product = torch._int_mm(
+            (rows * (_LARGEST / largest)).round_().to(torch.int8), self.weight.t()
+        ).float()
+        product.mul_(largest.div_(_LARGEST))
+        if self.bias is None:
+            result = product.mul_(self.scale)
+        else:
+            result = torch.addcmul(self.bias, product, self.scale)
         return result.view(*x.shape[:-1], -1)
 
 

@@ -21,7 +21,7 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import Due, Segment, Spoken
+from ssasr.engine.whisper.segment import Due, Segment, Spoken, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.protocol.recognition import StreamOptions, Word
 
@@ -61,8 +61,8 @@ class WhisperRecognizer:
         self.name = name
         self.max_streams = max_streams
         self.languages = vocabulary.languages
-        self._decoding = decoding
-        self._vocabulary = vocabulary
+        self.decoding = decoding
+        self.vocabulary = vocabulary
         self._vad = vad
         self._device = device
 
@@ -71,7 +71,7 @@ class WhisperRecognizer:
         tone = np.sin(np.arange(32_000, dtype=np.float32) * 0.1) * 0.1
         with torch.inference_mode():
             for _ in range(2):
-                self._decoding([Request(tone, self.languages[0])])
+                self.decoding([Request(tone, self.languages[0])])
                 self._vad.listen(torch.zeros(1, 3, 512), self._vad.initial_state(1, self._device))
 
     def new_state(
@@ -133,20 +133,20 @@ class WhisperRecognizer:
             Request(segment.samples(due), self._language(segment), segment.draft)
             for segment, due in dues
         ]
-        for (segment, due), hypothesis in zip(dues, self._decoding(requests), strict=True):
+        for (segment, due), hypothesis in zip(dues, self.decoding(requests), strict=True):
             segment.language = hypothesis.language
             segment.language_confidence = hypothesis.language_confidence
             words = [] if _nothing_said(hypothesis) else self._words(hypothesis, due)
             segment.apply(due, words, reliable=hypothesis.complete)
 
     def _language(self, segment: Segment) -> str | None:
-        if not self._vocabulary.multilingual:
+        if not self.vocabulary.multilingual:
             return "en"
         return segment.options.language
 
     def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:
         """Words with times in the stream and a confidence: the mean probability of the tokens."""
-        tokenizer = self._vocabulary.tokenizer
+        tokenizer = self.vocabulary.tokenizer
         skip, count = hypothesis.skip, len(hypothesis.tokens)
         if not count:
             return []
@@ -156,14 +156,14 @@ class WhisperRecognizer:
         for tokens in tokenizer.words(hypothesis.tokens, hypothesis.language):
             last = place + len(tokens) - 1
             word = Word(
-                tokenizer.decode(tokens).strip(),
+                tokenizer.text(tokens),
                 due.begin + int(frames[place]) * FRAME,
                 min(due.begin + ends[last] * FRAME, due.end),
                 float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),
             )
             words.append(Spoken(word, tokens))
             place = last + 1
-        return words
+        return without_squeezed(words)
 
     def _judge(self, segment: Segment) -> None:
         """How sure it is that the speaker has finished: for now, what the punctuation says."""

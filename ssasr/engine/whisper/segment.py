@@ -49,13 +49,15 @@ LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech was heard; a click is not a word."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
-AGREEMENT = 3
-MARGIN = SAMPLE_RATE // 2
+AGREEMENT = 2
+MARGIN = SAMPLE_RATE
 REST = SAMPLE_RATE
 COMFORTABLE = 6 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
 FULL = 26 * SAMPLE_RATE
 """Never more audio than this; Whisper has positions for 30 s."""
+LEAST_WORD = 320
+"""One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
 GAP = 6 * VAD_FRAME
 """Silence between two words that is a good place to cut."""
 
@@ -329,6 +331,19 @@ class Segment:
     def final_words(self, at: int) -> tuple[Word, ...]:
         """Every word up to ``at``, final."""
         return tuple(evolve(word, final=True) for word in self.words() if word.start < at)
+
+
+def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
+    """Without runs of words that have no audio: the alignment gives every word its place, and what
+    the decoder said twice, or made up, shares one frame. One such word may be a short one beside a
+    long one; two in a row nobody says."""
+    short = [spoken.word.end - spoken.word.start <= LEAST_WORD for spoken in words]
+    kept = []
+    for number, spoken in enumerate(words):
+        beside = short[max(0, number - 1) : number + 2]
+        if not (short[number] and sum(beside) > 1):
+            kept.append(spoken)
+    return kept
 
 
 def after(hypothesis: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:

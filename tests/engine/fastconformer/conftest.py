@@ -21,6 +21,15 @@ def loudness(frame, context, hidden, cell):
     return (hidden[:, 0] + step / (1.0 + cell[:, 0])).clamp(max=1.0), hidden, cell
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products on several threads spend their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def english(tmp_path_factory):
     """Reference model, and the directory it is saved in."""
