@@ -52,7 +52,7 @@ class Request:
 # -- devices ---------------------------------------------------------------------------------------
 
 
-def load_sounddevice() -> Any:  # noqa: ANN401
+def load_sounddevice() -> Any:
     """The module. Raises ClientError with what to install."""
     try:
         import sounddevice
@@ -66,14 +66,16 @@ def load_sounddevice() -> Any:  # noqa: ANN401
     return sounddevice
 
 
-def list_devices(sounddevice: Any) -> list[str]:  # noqa: ANN401
+def list_devices(sounddevice: Any) -> list[str]:
     """A line for each device that can record, the default one marked. Raises ClientError."""
     default = sounddevice.default.device[0]
     lines = []
     for number, device in enumerate(sounddevice.query_devices()):
         if device["max_input_channels"] > 0:
             mark = "*" if number == default else " "
-            lines.append(f"{mark} {number}: {device['name']} ({device['default_samplerate']:.0f} Hz)")
+            lines.append(
+                f"{mark} {number}: {device['name']} ({device['default_samplerate']:.0f} Hz)"
+            )
     if not lines:
         raise ClientError("no microphone found")
     return lines
@@ -88,7 +90,7 @@ class Microphone:
     rate: int
 
     @classmethod
-    def find(cls, sounddevice: Any, name: str | None) -> "Microphone":  # noqa: ANN401
+    def find(cls, sounddevice: Any, name: str | None) -> "Microphone":
         """``name``: its number or a part of its name; None: the system's default. Raises
         ClientError."""
         wanted = int(name) if name is not None and name.isdigit() else name

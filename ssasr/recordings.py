@@ -19,7 +19,20 @@ from ssasr.subtitles import FORMATS, SUFFIXES
 from ssasr.transcribe import Request, read_audio, stream_file, transcribe
 
 RECORDINGS = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .rf64".split()
+    [
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+    ]
 )
 """Suffixes of what is taken from a directory; a file that is named is taken whatever its name."""
 

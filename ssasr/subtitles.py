@@ -97,7 +97,9 @@ def vtt(turns: Sequence[Turn]) -> str:
 
 def to_json(turns: Sequence[Turn]) -> str:
     """Turns and words with their times in milliseconds."""
-    return json.dumps({"turns": [_plain(turn) for turn in turns]}, ensure_ascii=False, indent=2) + "\n"
+    return (
+        json.dumps({"turns": [_plain(turn) for turn in turns]}, ensure_ascii=False, indent=2) + "\n"
+    )
 
 
 def _plain(turn: Turn) -> dict[str, object]:
