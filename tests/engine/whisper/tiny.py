@@ -30,9 +30,14 @@ def model(seed: int = 5) -> Whisper:
     dims = Dims(20, 1500, 32, 2, 2, size, 200, 32, 2, 2)
     whisper = Whisper(dims)
     with torch.no_grad():
-        # Large enough that the audio matters and that choices are not near ties.
-        for parameter in whisper.parameters():
-            parameter.mul_(1.7)
+        # Place, audio and text all matter; tied to the embedding, the projection would repeat the
+        # last token for ever.
+        decoder = whisper.decoder
+        decoder.positions.normal_()
+        decoder.projection.weight = torch.nn.Parameter(torch.randn(size, 32))
+        for layer in decoder.layers:
+            layer.cross.out.weight.mul_(4.0)
+            layer.cross.kv.weight.mul_(2.0)
     return whisper.eval().requires_grad_(False)
 
 
