@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import SAMPLE_RATE
 
@@ -28,11 +29,22 @@ class Decoder(Protocol):
 
 
 def make_decoder(parameters: SessionParameters) -> Decoder:
-    """The decoder for the session's encoding."""
+    """The decoder for the session's encoding. ``ClientFault`` 3006 when it is a compressed one and
+    the extra that decodes those is not installed."""
     if parameters.compressed:
-        raise NotImplementedError(f"encoding {parameters.encoding} is not decoded yet")
+        return _compressed(parameters.encoding)
     mulaw = parameters.encoding == "pcm_mulaw"
     return PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(parameters.sample_rate))
+
+
+def _compressed(encoding: str) -> Decoder:
+    try:
+        from ssasr.codecs import make_compressed_decoder
+    except ModuleNotFoundError as missing:
+        if missing.name != "av":
+            raise
+        raise invalid_value("encoding", f"{encoding} is not available on this server") from None
+    return make_compressed_decoder(encoding)
 
 
 # -- bytes to samples ------------------------------------------------------------------------------
@@ -89,10 +101,11 @@ class Resampler:
     def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         if self._stream is None:
             return samples
-        return _rounded(self._stream.resample_chunk(samples.astype(np.float32), last=last))
+        return rounded(self._stream.resample_chunk(samples.astype(np.float32), last=last))
 
 
-def _rounded(samples: NDArray[np.float32]) -> Samples:
+def rounded(samples: NDArray[np.float32]) -> Samples:
+    """To 16 bits; what is too loud is clipped."""
     return np.clip(np.rint(samples), -32_768, 32_767).astype(np.int16)
 
 

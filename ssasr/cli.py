@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from attrs import frozen
 
-from ssasr import __version__, options
+from ssasr import __version__, cli_models, options
 from ssasr.errors import SsasrError, StartRefused
+from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
 
 
@@ -28,7 +29,7 @@ class Command:
     positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")  # noqa: S104
+HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")
 LOGGING = (
     Option("--log-format", "console or json", "console", choices=("console", "json")),
     Option(
@@ -39,8 +40,12 @@ LOGGING = (
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
-    Option("--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"),
-    Option("--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names),
+    Option(
+        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+    ),
+    Option(
+        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+    ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
@@ -55,7 +60,7 @@ ENGINE = (
 )  # fmt: skip
 
 
-def gateway_limits(values: dict[str, Any]) -> Any:  # noqa: ANN401
+def gateway_limits(values: dict[str, Any]) -> Any:
     from ssasr.gateway import GatewayLimits
 
     return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
@@ -132,6 +137,7 @@ CLIENT = (
     Option("--language", "language code, or multi; default: the model's", metavar="L"),
     Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
 )
+ENGINES = ("english", "multilingual")
 PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
 COMMANDS = {
     "serve": Command(
@@ -139,8 +145,7 @@ COMMANDS = {
         (
             HOST,
             PORT,
-            Option("--engines", "engines to run: english, multilingual", ("english", "multilingual"),
-                   options.names, "LIST"),
+            Option("--engines", "engines to run", ENGINES, options.names, "LIST"),
             *ENGINE,
             *GATEWAY,
             *LOGGING,
@@ -172,19 +177,21 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=command.help)
         command.positionals(sub)
         options.add_options(sub, command.options)
+    cli_models.register(commands)
     return root
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    from ssasr.observability import configure_logging
-
     given = parser().parse_args(arguments)
+    if given.command == "models":
+        return int(given.run(given))
     command = COMMANDS[given.command]
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
     values = options.resolve(command.options, given, os.environ)
-    if "log_format" in values:
-        configure_logging(json=values["log_format"] == "json", level=values["log_level"])
+    configure_logging(
+        json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
+    )
     return command.run(values, given)
 
 
@@ -200,3 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        get_logger(__name__).critical("fatal fault", exc_info=error)
+        sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
+        sys.exit(1)

@@ -1,7 +1,7 @@
 """A client of the public protocol: what ``ssasr transcribe``, ``mic`` and ``bench`` share."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlencode, urlsplit
 
 import trio
@@ -11,17 +11,15 @@ from trio_websocket import (
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    open_websocket_url,
 )
 
 from ssasr.errors import SsasrError
 from ssasr.protocol.codec import decode_server
 from ssasr.protocol.messages import Error, ServerMessage
+from ssasr.websocket import connect_websocket
 
 DEFAULT_ENDPOINT = "ws://localhost:8080/v3/ws"
 DEFAULT_KEY = "self-hosted"
-CONNECT_DEADLINE = 10.0
-DISCONNECT_DEADLINE = 5.0
 UNREAD = 1_024
 """Messages the library may hold for us. Pongs wait behind unread messages."""
 
@@ -78,7 +76,8 @@ class ClientSession:
 def closing_line(closed: ConnectionClosed) -> str:
     if closed.reason is None:
         return "the connection broke"
-    return f"the server closed the session: {closed.reason.reason or 'no reason given'} ({closed.reason.code})"
+    why = closed.reason.reason or "no reason given"
+    return f"the server closed the session: {why} ({closed.reason.code})"
 
 
 @asynccontextmanager
@@ -88,17 +87,14 @@ async def open_session(
     """Raises ClientError."""
     url = session_url(endpoint, parameters)
     headers = [] if key is None else [(b"Authorization", key.encode())]
-    try:
-        async with open_websocket_url(
-            url,
-            extra_headers=headers,
-            message_queue_size=UNREAD,
-            connect_timeout=CONNECT_DEADLINE,
-            disconnect_timeout=DISCONNECT_DEADLINE,
-        ) as websocket:
-            yield ClientSession(websocket)
-    except ConnectionRejected as rejected:
-        raise ClientError(f"{endpoint} answered HTTP {rejected.status_code}") from None
-    except (HandshakeError, OSError) as error:
-        cause = error.__cause__ or error
-        raise ClientError(f"cannot connect to {endpoint}: {cause}") from error
+    async with AsyncExitStack() as stack:
+        try:
+            websocket = await stack.enter_async_context(
+                connect_websocket(url, headers=headers, unread=UNREAD)
+            )
+        except ConnectionRejected as rejected:
+            raise ClientError(f"{endpoint} answered HTTP {rejected.status_code}") from None
+        except (HandshakeError, OSError, trio.TooSlowError) as error:
+            cause = error.__cause__ or error
+            raise ClientError(f"cannot connect to {endpoint}: {cause}") from error
+        yield ClientSession(websocket)

@@ -55,7 +55,7 @@ def wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
         if process.poll() is not None:
             raise SsasrError("the server did not start")
         try:
-            with urlopen(f"http://{HOST}:{port}/ready", timeout=1):  # noqa: S310
+            with urlopen(f"http://{HOST}:{port}/ready", timeout=1):
                 return
         except (URLError, OSError):
             sleep(0.1)

@@ -1,9 +1,9 @@
 """The public face: WebSocket handshakes, credentials, admission, drain.
 
-    process nursery
-    ├─ HTTP and WebSocket connections arrive at the front door
-    └─ connections nursery, which outlives the listeners and gets a deadline when draining
-       └─ one task a connection ▶ one session (``session.Session``)
+process nursery
+├─ HTTP and WebSocket connections arrive at the front door
+└─ connections nursery, which outlives the listeners and gets a deadline when draining
+   └─ one task a connection ▶ one session (``session.Session``)
 """
 
 import ssl
@@ -92,14 +92,15 @@ class Gateway:
         door = FrontDoor(app, self.serve_websocket)
         listeners = await open_listeners(host, port, tls)
         async with trio.open_nursery() as connections:
-            serve = partial(
-                trio.serve_listeners, door.serve, listeners, handler_nursery=connections
+            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+                trio.serve_listeners,
+                door.serve,
+                listeners.serving,  # type: ignore[arg-type]
+                handler_nursery=connections,
             )
             async with trio.open_nursery() as accepting:
                 await accepting.start(serve)
-                listener = listeners[0]
-                inner = listener.transport_listener if tls else listener
-                task_status.started(inner.socket.getsockname()[1])
+                task_status.started(listeners.port)
                 await self.draining.wait()
                 await self._drain()
                 accepting.cancel_scope.cancel()
@@ -132,15 +133,18 @@ class Gateway:
     async def _serve_request(self, request: WebSocketRequest) -> None:
         path, _, query = request.path.partition("?")
         if path not in WEBSOCKET_PATHS:
-            return await request.reject(404, body=b"Not found\n")
+            await request.reject(404, body=b"Not found\n")
+            return
         if self.draining.is_set():
-            return await request.reject(503, body=b"The server is shutting down\n")
+            await request.reject(503, body=b"The server is shutting down\n")
+            return
         websocket = await request.accept()
         try:
             grant, parameters = self._admit(request, query)
         except ClientFault as fault:
             self.metrics.closed(fault.cause)
-            return await refuse(websocket, fault)
+            await refuse(websocket, fault)
+            return
         with grant:
             await self._run_session(websocket, grant, parameters)
 
@@ -162,12 +166,14 @@ class Gateway:
     ) -> None:
         if len(self._sessions) >= self.limits.max_sessions:
             self.metrics.closed(EndCause.TOO_MANY_SESSIONS)
-            return await refuse(websocket, too_many_sessions())
+            await refuse(websocket, too_many_sessions())
+            return
         try:
             version = self.offer.version_for(parameters.engine, parameters.speech_model)
         except ClientFault as fault:
             self.metrics.closed(fault.cause)
-            return await refuse(websocket, fault)
+            await refuse(websocket, fault)
+            return
         duration = min(self.limits.max_duration, grant.max_duration)
         terms = SessionTerms(
             id=str(uuid.uuid4()),

@@ -1,4 +1,4 @@
-"""Plain HTTP on the public port: health, readiness, tokens, metrics, the demo page. An ASGI callable."""
+"""Plain HTTP on the public port: health, readiness, tokens, metrics. An ASGI callable."""
 
 import json
 from collections.abc import Callable
@@ -57,9 +57,7 @@ class HttpApp:
         if response.status == 405:
             headers.append((b"allow", b"GET, HEAD"))
         body = b"" if scope["method"] == "HEAD" else response.body
-        await send(
-            {"type": "http.response.start", "status": response.status, "headers": headers}  # type: ignore[typeddict-item, misc]
-        )
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def answer(self, method: str, request: Request) -> Response:
@@ -98,4 +96,6 @@ def gateway_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Han
 
 
 def upgrade_required(_: Request) -> Response:
-    return Response.of(426, {"error": "This address speaks WebSocket; connect with ws:// or wss://"})
+    return Response.of(
+        426, {"error": "This address speaks WebSocket; connect with ws:// or wss://"}
+    )

@@ -2,8 +2,8 @@
 
 Three loops share one stream. ``feed`` sends what was heard, at most ``WINDOW`` ahead of what the
 engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one that
-looks at a clock. Everything the client is told depends on the audio and the positions of its control
-messages alone, except for turns that ``watch`` ends because a client has stopped sending.
+looks at a clock. Everything the client is told depends on the audio and the positions of its
+control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
 """
 
 import math
@@ -28,6 +28,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
+from ssasr.running import plain_nursery
 from ssasr.turns import Decision, Say, TurnPolicy
 
 WINDOW = 8 * SAMPLE_RATE
@@ -86,16 +87,14 @@ class Inference:
         self._stream: EngineStream
         self._policy: TurnPolicy
 
-    async def run(
-        self, session_id: str, model_version: str, opened: Callable[[str], None]
-    ) -> None:
+    async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
         """``opened`` is told the name of the model as soon as the engine has let us in."""
         opening = Open(session_id, self._options)
         async with self._heard, self._engines.open_stream(model_version, opening) as stream:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
             opened(stream.opened.model)
-            async with trio.open_nursery() as nursery:
+            async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
                 nursery.start_soon(self._watch)
                 await self._feed()

@@ -1,16 +1,16 @@
 """One public port for WebSockets and HTTP.
 
 A connection's request head is read here, under a deadline and a size limit, and decides who serves
-it: an upgrade goes to trio-websocket, anything else to hypercorn (``ARCHITECTURE.md`` says why there
-are two). Both get the stream with the head put back in front.
+it: an upgrade goes to trio-websocket, anything else to hypercorn (``ARCHITECTURE.md`` says why
+there are two). Both get the stream with the head put back in front.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import h11
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -77,18 +77,27 @@ class _HttpStream(ReplayedStream):
         raise trio.BrokenResourceError("the client does not read")
 
 
-async def open_listeners(
-    host: str, port: int, tls: ssl.SSLContext | None = None
-) -> list[trio.SocketListener] | list[trio.SSLListener[trio.SocketStream]]:
+@frozen
+class Listeners:
+    """What to accept on, and the port that was bound."""
+
+    serving: Sequence[trio.abc.Listener[trio.abc.Stream]]
+    port: int
+
+
+async def open_listeners(host: str, port: int, tls: ssl.SSLContext | None = None) -> Listeners:
     """Raises StartRefused if the address cannot be bound."""
     try:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=ACCEPT_BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
-    if tls is not None:
-        return [trio.SSLListener(listener, tls, https_compatible=True) for listener in listeners]
-    return listeners
+    bound = listeners[0].socket.getsockname()[1]
+    if tls is None:
+        return Listeners(listeners, bound)
+    return Listeners(
+        [trio.SSLListener(listener, tls, https_compatible=True) for listener in listeners], bound
+    )
 
 
 def is_upgrade(head: bytes) -> bool:

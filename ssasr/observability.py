@@ -20,7 +20,7 @@ STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def get_logger(name: str) -> Any:  # noqa: ANN401  structlog's loggers are typed as Any by design
+def get_logger(name: str) -> Any:
     return structlog.get_logger(name)
 
 

@@ -1,7 +1,7 @@
 """Command-line options that are also environment variables ``SSASR_…``.
 
-An option given on the command line wins over the environment. An ``SSASR_`` variable that no command
-knows is an error: a typo in a deployment must not be a silent default.
+An option given on the command line wins over the environment. An ``SSASR_`` variable that no
+command knows is an error: a typo in a deployment must not be a silent default.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
     for option in options:
         text = f"{option.help} [${option.variable}"
         if option.default is not None:
-            text += f"; default {option.default}"
+            text += f"; default {_shown(option.default)}"
         parser.add_argument(
             option.flag, default=None, metavar=option.metavar, help=(text + "]").replace("%", "%%")
         )
@@ -126,6 +126,10 @@ def names(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise ValueError(f"{text!r} is not a comma-separated list")
     return parts
+
+
+def _shown(default: object) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def _integer(text: str) -> int:

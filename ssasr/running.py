@@ -1,7 +1,8 @@
 """Starting trio, and stopping it by signal."""
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -19,8 +20,29 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = group.exceptions[0]
-    return first_leaf(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    """The exception that mattered: the first that is not a cancellation."""
+    leaves = list(_leaves(group))
+    faults = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    return (faults or leaves)[0]
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
+        else:
+            yield inner
+
+
+@asynccontextmanager
+async def plain_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery that hides: what ends it escapes as itself, not in a group. For functions that run
+    a background task on the side and whose callers expect the errors of the block."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise first_leaf(group) from group
 
 
 async def watch_signals(

@@ -143,8 +143,8 @@ class Session:
         """Run one of the four; the first fault ends them all."""
         try:
             await task()
-        except* (ClientFault, EngineError, ClientGone) as faults:
-            self._fault = self._fault or _first(faults)
+        except (ClientFault, EngineError, ClientGone) as fault:
+            self._fault = self._fault or fault
             scope.cancel()
 
     async def _receive(self, packets: trio.MemorySendChannel[Packet]) -> None:
@@ -252,28 +252,20 @@ class Session:
 
     async def _close(self) -> EndCause:
         """The pipeline has ended; tell the client why."""
-        match self._fault:
-            case ClientGone():
-                return EndCause.CLIENT_CLOSED if not self._sending else EndCause.CLIENT_VANISHED
-            case ClientFault() as fault:
-                cause, code, text, reason = fault.cause, fault.code, fault.text, fault.reason
-            case EngineError() as fault:
-                cause = ENGINE_FAULTS[type(fault)]
-                code = END_CAUSES[cause]
-                text = reason = CLOSE_CODES[code].reason
-            case None:
-                cause, code, text = self.ending, END_CAUSES[self.ending], ""
-                reason = CLOSE_CODES[code].reason
+        fault = self._fault
+        if isinstance(fault, ClientGone):
+            return EndCause.CLIENT_VANISHED if self._sending else EndCause.CLIENT_CLOSED
+        if isinstance(fault, EngineError):
+            cause = ENGINE_FAULTS[type(fault)]
+            fault = ClientFault(END_CAUSES[cause], cause=cause)
         with trio.move_on_after(CLOSE_DEADLINE, shield=True), suppress(ConnectionClosed):
-            if not self._sending:  # after a torn frame nothing more can be said on this socket
-                if text:
-                    error = self._link.send(Error(error=text, error_code=int(code)))
-                    await self.websocket.send_message(error)
-                await self.websocket.aclose(int(code), reason)
-        return cause
-
-
-def _first(group: BaseExceptionGroup[Fault]) -> Fault:
-    """Any leaf will do: a task of the session raises one fault, however many nurseries it crosses."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+            if self._sending:  # a torn frame: nothing more can be said on this socket
+                pass
+            elif fault is not None:
+                error = Error(error=fault.text, error_code=int(fault.code))
+                await self.websocket.send_message(self._link.send(error))
+                await self.websocket.aclose(int(fault.code), fault.reason)
+            else:
+                code = END_CAUSES[self.ending]
+                await self.websocket.aclose(int(code), CLOSE_CODES[code].reason)
+        return self.ending if fault is None else fault.cause

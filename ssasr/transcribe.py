@@ -16,8 +16,8 @@ from rich.text import Text
 
 from ssasr.client import ClientError, ClientSession, open_session
 from ssasr.protocol.codec import encode
-from ssasr.protocol.messages import ServerMessage, Termination, Terminate, Turn
-from ssasr.running import run
+from ssasr.protocol.messages import ServerMessage, Terminate, Termination, Turn
+from ssasr.running import plain_nursery, run
 
 CHUNK_SECONDS = 0.1
 
@@ -98,7 +98,9 @@ def read_audio(file: Path) -> tuple[int, Iterator[bytes]]:
 
 def _chunks(sound: soundfile.SoundFile) -> Iterator[bytes]:
     with sound:
-        for block in sound.blocks(int(sound.samplerate * CHUNK_SECONDS), dtype="float32", always_2d=True):
+        for block in sound.blocks(
+            int(sound.samplerate * CHUNK_SECONDS), dtype="float32", always_2d=True
+        ):
             yield to_pcm(block.mean(axis=1))
 
 
@@ -124,7 +126,7 @@ async def stream_file(request: Request, show: Callable[[ServerMessage], None]) -
     rate, chunks = read_audio(request.file)
     parameters = {"sample_rate": rate, "encoding": "pcm_s16le", **request.parameters}
     async with open_session(request.endpoint, parameters, request.key) as session:
-        async with trio.open_nursery() as nursery:
+        async with plain_nursery() as nursery:
             nursery.start_soon(send_chunks, session, chunks, request.pace == "realtime")
             while (message := await session.receive()) is not None:
                 show(message)

@@ -22,7 +22,7 @@ from typing import TypedDict
 from attrs import define, field, frozen
 
 from ssasr.formatting import ends_sentence
-from ssasr.protocol.messages import SpeechStarted, Turn
+from ssasr.protocol.messages import Silence, SpeechStarted, Turn
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
@@ -41,6 +41,8 @@ KEPT_NON_SPEECH = SAMPLE_RATE
 """What is kept of it: the onset of a word must not be cut."""
 CONTINUOUS_PARTIAL = 3 * SAMPLE_RATE
 """Family P: a partial about this often while somebody speaks on."""
+SILENCE_REPORT = SAMPLE_RATE
+"""``acknowledge_silence``: how often silence is reported while it lasts."""
 NEVER = 1.0
 """A threshold at which only ``max_turn_silence`` ends a turn, however confident the model is."""
 
@@ -49,7 +51,7 @@ NEVER = 1.0
 class Say:
     """Send this to the client."""
 
-    message: Turn | SpeechStarted
+    message: Turn | SpeechStarted | Silence
 
 
 Decision = Say | Finalize
@@ -108,6 +110,8 @@ class TurnPolicy:
         self._turn_said = False  # a partial of the turn that is open; outlives a wordless segment
         self._forces: list[int] = []  # ascending
         self._changes: deque[tuple[int, TurnSettings]] = deque()
+        self._silence_start: int | None = None
+        self._silence_said = start
 
     # -- what the session may ask ------------------------------------------------------------------
 
@@ -159,6 +163,7 @@ class TurnPolicy:
         segment.words = self._transcript.any_words
         family_u = self._settings.family is Family.U
         decisions = self._hear_u(update) if family_u else self._hear_p(update)
+        decisions += self._acknowledge_silence()
         return decisions if segment.ending else decisions + self._act_on_force()
 
     def final(self, final: Final) -> list[Decision]:
@@ -340,6 +345,21 @@ class TurnPolicy:
         before = self._speech_started() if p else []
         self._turn_said = False
         return [*before, Say(turn)]
+
+    def _acknowledge_silence(self) -> list[Decision]:
+        """The silent stretch so far, about once a second, if the client wants to know."""
+        position = self._segment.position
+        if self.in_turn or self._segment.voicing.speaking:
+            self._silence_start = None
+            return []
+        if self._silence_start is None:
+            self._silence_start = self._silence_said = self._heard_until() or self._segment.start
+        wanted = self._settings.acknowledge_silence
+        if not wanted or position - self._silence_said < SILENCE_REPORT:
+            return []
+        self._silence_said = position
+        span = map(self._transcript.milliseconds, (self._silence_start, position))
+        return [Say(Silence(*span))]
 
     def _language(self, news: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or news.language is None:

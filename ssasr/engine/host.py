@@ -21,7 +21,7 @@ from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.recognition import Draining, FromEngine, Open, Opened, ToEngine
 
 MAX_UNREAD = 1_024
-"""Results a link may leave unread. A session that acknowledges as agreed never has a tenth of it."""
+"""Results a link may leave unread. A session that keeps to its window never has a tenth."""
 
 log = get_logger(__name__)
 

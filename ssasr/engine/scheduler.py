@@ -8,8 +8,8 @@ stream that falls behind gets several chunks in one step, so under overload the 
 stretches for all evenly and no audio is dropped.
 
 Admission is a count: a stream beyond ``max_streams`` is refused before any work is done for it, so
-running streams never pay for a new one. A released slot may be in a batch at that moment; its result
-is dropped, because the generation in the ``StreamId`` has moved on.
+running streams never pay for a new one. A released slot may be in a batch at that moment; its
+result is dropped, because the generation in the ``StreamId`` has moved on.
 
 Pure: no I/O and no clock, ``now`` is an argument.
 """
@@ -132,7 +132,9 @@ class Scheduler:
             assert entry.stream.id.slot == slot, "a slot holds the stream that names it"
             waiting = slot in self._ready
             assert not (waiting and entry.in_batch), "no stream is twice in a batch"
-            assert entry.in_batch or waiting == entry.stream.ready, "a ready stream is not forgotten"
+            assert entry.in_batch or waiting == entry.stream.ready, (
+                "a ready stream is not forgotten"
+            )
         assert not set(self._free) & set(self._entries), "a free slot is free"
         assert len(self._entries) <= self.max_streams, "admission is bounded"
 

@@ -1,7 +1,7 @@
 """A recogniser without weights: the same audio always gives the same words.
 
-It hears speech where there is energy, and every third of a second of speech is a word, whose text is
-drawn from a word list by a checksum of that very audio. A sample lost, doubled or moved anywhere
+It hears speech where there is energy, and every third of a second of speech is a word, whose
+syllables are drawn by a checksum of that very audio. A sample lost, doubled or moved anywhere
 therefore changes the words, which is what load and fault tests need; and real speech gives words at
 about the rate of speech. A word is tentative while it is being heard and final once it is whole.
 """
@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from attrs import define, field
 
-from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
+from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 
 CHUNK = 1_600
@@ -46,9 +46,9 @@ class _Segment:
 class ScriptedRecognizer:
     """See the module. Steps cost microseconds, so hundreds of streams fit on a core."""
 
-    name = "scripted"
-    chunk = CHUNK
-    languages = ("en", "es", "de", "fr", "it", "pt")
+    name: str = "scripted"
+    chunk: int = CHUNK
+    languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
 
     def __init__(self, max_streams: int = 1_000) -> None:
         self.max_streams = max_streams
@@ -146,6 +146,6 @@ def _report(
     return Heard(position, speech, words, position, confidence, language, 0.99)
 
 
-def create(settings: RecognizerSettings) -> ScriptedRecognizer:
+def create(settings: RecognizerSettings) -> Recognizer:
     """The factory that ``--engine-kind scripted`` names."""
     return ScriptedRecognizer(settings.max_streams or 1_000)

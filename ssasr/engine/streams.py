@@ -66,8 +66,8 @@ class Take:
 class Stream:
     """Not thread-safe and need not be; the model thread sees only ``Take`` and ``state``."""
 
-    def __init__(self, id: StreamId, opening: Open, chunk: int) -> None:
-        self.id = id
+    def __init__(self, stream_id: StreamId, opening: Open, chunk: int) -> None:
+        self.id = stream_id
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id
         self.segment = opening.segment

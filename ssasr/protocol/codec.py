@@ -48,8 +48,11 @@ _TAGS: Mapping[type, str] = MappingProxyType(
     {cls: tag for tag, cls in (*CLIENT_TYPES.items(), *SERVER_TYPES.items())}
 )
 
-# json.dumps with arguments builds an encoder for every call; these two are immutable.
-_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+# json.dumps with arguments builds an encoder for every call; these two are immutable. Messages are
+# trees, so nothing is lost by not looking for circles.
+_write = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.limits import COMPRESSED, KEYTERM_LIMIT, PARAMETERS, check
-from ssasr.protocol.messages import UpdateConfiguration
+from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
 from ssasr.protocol.query import Query
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
 from ssasr.protocol.speech_models import (
@@ -29,6 +29,7 @@ __all__ = [
     "Family",
     "SessionParameters",
     "TurnSettings",
+    "begin_configuration",
     "parse_parameters",
     "stream_options",
     "turn_settings",
@@ -256,6 +257,7 @@ class TurnSettings:
     interruption_delay: int = 8_000
     partials: bool = True
     """False: nothing but ends of turns (and SpeechStarted)."""
+    acknowledge_silence: bool = False
     speaker_labels: bool = False
     """True: label every turn; we cannot tell speakers apart, so the label is ``UNKNOWN``."""
 
@@ -278,7 +280,19 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         continuous_partials=parameters.continuous_partials,
         interruption_delay=_samples(parameters.interruption_delay),
         partials=parameters.include_partial_turns,
+        acknowledge_silence=parameters.acknowledge_silence,
         speaker_labels=parameters.speaker_labels,
+    )
+
+
+def begin_configuration(parameters: SessionParameters, model: str) -> BeginConfiguration:
+    """What ``Begin`` says the session runs with: ``model``, the name of the model that serves it,
+    and false for each feature that was asked for and is not there."""
+    return BeginConfiguration(
+        model=model,
+        mode=parameters.mode,
+        speaker_labels=False if parameters.speaker_labels else None,
+        filter_profanity=False if parameters.filter_profanity else None,
     )
 
 

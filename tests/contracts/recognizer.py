@@ -147,7 +147,10 @@ def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[Hea
     moved = _stream_alone(recognizer, clip, start)
     _check_run(recognizer, moved, start, len(clip))
     shifted = [
-        (at - start, [(text, begin - start, end - start, final) for text, begin, end, final in words])
+        (
+            at - start,
+            [(text, begin - start, end - start, final) for text, begin, end, final in words],
+        )
         for at, words in _said(moved)
     ]
     assert shifted == _said(run)

@@ -15,6 +15,7 @@ is the published one. What differs is what streaming and batching need:
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from attrs import define, frozen
 from torch import Tensor, nn
@@ -187,7 +188,10 @@ class Decoder(nn.Module):
         super().__init__()
         width = dims.text_width
         self.dims = dims
-        self.embedding = nn.Embedding(dims.vocabulary, width)
+        # Zeros until it is loaded: random numbers on the meta device make torch import sympy.
+        self.embedding = nn.Embedding(
+            dims.vocabulary, width, _weight=torch.zeros(dims.vocabulary, width)
+        )
         self.positions = nn.Parameter(torch.zeros(dims.text_context, width))
         self.layers = nn.ModuleList(
             DecoderLayer(width, dims.text_heads) for _ in range(dims.text_layers)
@@ -274,9 +278,11 @@ class Whisper(nn.Module):
 def sinusoids(length: int, width: int) -> Tensor:
     """Fixed positions (length, width): sines in the first half, cosines in the second, wavelengths
     from 2 pi to 10 000 times that."""
-    steps = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
-    angle = torch.arange(length)[:, None] * steps[None, :]
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    # In numpy: on the meta device, where models are laid out before they are loaded, this
+    # arithmetic would make torch import its compiler, which takes longer than all the rest.
+    steps = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
+    angle = np.arange(length)[:, None] * steps[None, :]
+    return torch.from_numpy(np.concatenate([np.sin(angle), np.cos(angle)], axis=1)).float()
 
 
 def attention(

@@ -1,0 +1,188 @@
+"""The tokenizer's pieces, and words made of them.
+
+Only the way from tokens to text is needed. A piece that begins with ``▁`` begins a word;
+everything else continues one. Bytes of characters that have no piece of their own come as
+``<0xE2>``; language tags as ``<en-US>``. A greedy transducer never takes a token back, so a word
+is final as soon as the next begins.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import define, evolve, field, frozen
+from tokenizers import Tokenizer
+
+from ssasr.engine.fastconformer.config import FRAME, ModelConfig
+from ssasr.errors import WeightsError
+from ssasr.protocol.recognition import Word
+
+_WORD_START = "▁"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_TAG = re.compile(r"<([a-z]{2,3})(?:-[A-Za-z]{2,4})?>")
+_OPEN_TAG = re.compile(r"<[a-zA-Z-]{0,7}$")
+_SENTENCE_ENDS = ".?!。？！؟।…"
+_CLOSING = "\"')]»”’」』"
+
+
+@frozen
+class Piece:
+    """``text`` of a token, or ``byte`` of a character, or neither (padding, unknown)."""
+
+    text: str = ""
+    byte: bytes = b""
+    starts_word: bool = False
+
+
+@frozen
+class Pieces:
+    """All pieces, by token id."""
+
+    table: tuple[Piece, ...]
+
+    @classmethod
+    def load(cls, directory: Path, config: ModelConfig) -> "Pieces":
+        """From ``tokenizer.json``. Raises WeightsError unless every token has a piece."""
+        path = directory / "tokenizer.json"
+        if not path.exists():
+            raise WeightsError(f"{directory} holds no tokenizer.json")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more specific
+            raise WeightsError(f"{path} cannot be read: {error}") from None
+        special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        table = []
+        for token in range(config.vocab_size):
+            text = tokenizer.id_to_token(token)
+            if text is None and token != config.blank_token_id:
+                raise WeightsError(f"{path} has no piece for token {token}")
+            if text is None or token == config.blank_token_id:
+                table.append(Piece())
+            else:
+                table.append(_piece(text, special=token in special))
+        return cls(tuple(table))
+
+
+def _piece(text: str, *, special: bool) -> Piece:
+    if special and not _TAG.fullmatch(text):
+        return Piece()
+    if byte := _BYTE.fullmatch(text):
+        return Piece(byte=bytes.fromhex(byte[1]))
+    if text.startswith(_WORD_START):
+        return Piece(text[1:].replace(_WORD_START, " "), starts_word=True)
+    return Piece(text.replace(_WORD_START, " "))
+
+
+@frozen
+class Token:
+    """A token that was emitted at encoder frame ``place`` of the segment."""
+
+    token: int
+    place: int
+    confidence: float
+
+
+@frozen
+class _Draft:
+    """A word being put together."""
+
+    content: bytes
+    first: int
+    last: int
+    confidences: tuple[float, ...]
+
+    def text(self) -> str:
+        # The last bytes may be half a character.
+        return self.content.decode("utf-8", errors="ignore")
+
+
+@define
+class Transcript:
+    """The words of one segment that starts at stream sample ``start``."""
+
+    pieces: Pieces
+    start: int
+    committed: tuple[Word, ...] = ()
+    language: str | None = None
+    """ISO 639-1 code of the last language tag."""
+    language_confidence: float = 0.0
+    _tokens: list[Token] = field(factory=list)
+    _done: list[Word] = field(factory=list)
+    _draft: _Draft | None = None
+
+    def extend(self, tokens: Sequence[Token]) -> None:
+        """Append tokens, in the order they were emitted."""
+        for token in tokens:
+            self._tokens.append(token)
+            self._add(token)
+
+    def truncate(self, frames: int) -> None:
+        """Take back what was emitted at frame ``frames`` or later."""
+        kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]
+        if len(kept) == len(self._tokens):
+            return
+        self._tokens, self._done, self._draft = [], [], None
+        self.language, self.language_confidence = None, 0.0
+        self.extend(kept)
+
+    def words(self, *, end: int | None = None) -> tuple[Word, ...]:
+        """The committed words, then the segment's own that lie behind them. With ``end``, the
+        segment is over: all are final and none reaches beyond that stream sample."""
+        own = list(self._done)
+        if self._draft is not None and (word := self._word(self._draft)) is not None:
+            own.append(word)
+        if end is not None:
+            own = [
+                evolve(word, start=min(word.start, end), end=min(word.end, end), final=True)
+                for word in own
+            ]
+        since = self.committed[-1].end if self.committed else self.start
+        return (*self.committed, *(word for word in own if word.start >= since))
+
+    def end_of_turn_confidence(self, frames: int) -> float:
+        """How sure it is that the speaker has finished, ``frames`` encoder frames into the segment.
+
+        A sentence-final mark counts for most of it, blank frames since the last token for the
+        rest. The constants are a guess: no recording has been measured with these weights yet."""
+        if not self._tokens:
+            return 0.0
+        blanks = max(0, frames - 1 - self._tokens[-1].place)
+        quiet = blanks / (blanks + 4.0)
+        draft = self._draft.text() if self._draft else ""
+        visible = _TAG.sub("", draft).rstrip(_CLOSING)
+        last = visible or (self._done[-1].text.rstrip(_CLOSING) if self._done else "")
+        return 0.5 + 0.5 * quiet if last.endswith(tuple(_SENTENCE_ENDS)) else 0.5 * quiet
+
+    def _add(self, token: Token) -> None:
+        piece = self.pieces.table[token.token]
+        if not piece.text and not piece.byte and not piece.starts_word:
+            return
+        if piece.starts_word or self._draft is None:
+            self._close_draft(token.place)
+            self._draft = _Draft(b"", token.place, token.place, ())
+        draft = self._draft
+        content = draft.content + (piece.byte or piece.text.encode())
+        confidences = (*draft.confidences, token.confidence)
+        self._draft = _Draft(content, draft.first, token.place, confidences)
+        if tag := _TAG.search(self._draft.text()):
+            self.language, self.language_confidence = tag[1], token.confidence
+
+    def _close_draft(self, next_place: int) -> None:
+        """The next word begins at frame ``next_place``; the one before ends there at the latest."""
+        if self._draft is None or (word := self._word(self._draft)) is None:
+            return
+        begins = max(self.start + next_place * FRAME, word.start + 1)
+        self._done.append(evolve(word, end=min(word.end, begins), final=True))
+
+    def _word(self, draft: _Draft) -> Word | None:
+        text = _TAG.sub("", draft.text())
+        text = _OPEN_TAG.sub("", text).strip()
+        if not text:
+            return None
+        # Words emitted at one frame still begin one after the other.
+        begins = self.start + draft.first * FRAME
+        if self._done:
+            begins = max(begins, self._done[-1].start + 1)
+        confidence = sum(draft.confidences) / len(draft.confidences)
+        return Word(text, begins, self.start + (draft.last + 1) * FRAME, confidence)

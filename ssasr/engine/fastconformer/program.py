@@ -1,0 +1,247 @@
+"""What the device does in one step, from new samples to tokens, for one batch of slots.
+
+``Program`` is plain tensor code without a single look at a value: everything that differs between
+rows is a number in ``Inputs.table``. It is written in three parts, ``encode``, ``advance`` and
+``finish``, because how often to advance is only known from the data; ``PlainRunner`` looks after
+each round, and ``graphs.GraphRunner`` replays a captured guess and looks once. Both must answer
+the same.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from ssasr.engine.fastconformer.config import FRAME, HOP
+from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span
+from ssasr.engine.fastconformer.features import WINDOW, LogMel
+from ssasr.engine.fastconformer.slots import LOOKBACK, SlotCache, Slots
+from ssasr.engine.fastconformer.transducer import Decoding, Model, Text
+from ssasr.protocol.recognition import VAD_FRAME
+
+VAD_CONTEXT = 64
+"""Samples of the frame before that the speech detector looks at."""
+ENDLESS = 2**40
+"""``END`` of a stream that goes on; also more mel frames than any stream has."""
+
+SpeechDetector = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Frame (batch, 512), the samples before it (batch, 64), hidden and cell (batch, 128), to the
+probability of speech (batch,), hidden and cell."""
+
+
+class Column(IntEnum):
+    """Columns of ``Inputs.table``; all positions count from the start of the row's segment."""
+
+    SLOT = 0
+    POSITION = 1
+    """Samples heard before this step."""
+    NEW = 2
+    """Samples of ``Inputs.audio`` that are this row's."""
+    CHUNK = 3
+    """The chunk to compute, or -1 for none."""
+    END = 4
+    """Samples the segment has, once all of them that count have arrived; ENDLESS until then."""
+    PROMPT = 5
+    VAD_FIRST = 6
+    """First speech-probability frame to compute."""
+    VAD_COUNT = 7
+
+
+@frozen
+class Inputs:
+    """One batch. A row that is only padding has the slot that belongs to nobody."""
+
+    table: Tensor
+    """(batch, len(Column)) int64."""
+    audio: Tensor
+    """(batch, chunk) float32; beyond ``NEW`` anything finite."""
+
+    def column(self, column: Column) -> Tensor:
+        """(batch,)."""
+        return self.table[:, column]
+
+
+@frozen
+class Running:
+    """A batch between ``encode`` and ``finish``."""
+
+    decoding: Decoding
+    slot: Tensor
+    chunk: Tensor
+    """Slots and chunks to file the text under."""
+    speech: Tensor
+    """(batch, VAD frames) float32."""
+
+
+@frozen
+class Answer:
+    """What a step found, on the host. ``tokens``, ``places``, ``confidences``: (batch, room);
+    the first ``emitted`` of a row are valid. ``speech``: (batch, VAD frames)."""
+
+    emitted: Tensor
+    tokens: Tensor
+    places: Tensor
+    confidences: Tensor
+    speech: Tensor
+
+
+class Runner(Protocol):
+    """Runs a ``Program`` on batches that lie in host memory."""
+
+    largest: int
+    """Rows that one call takes."""
+
+    def warm_up(self) -> None:
+        """Do whatever makes the first run as fast as the later ones."""
+
+    def inputs(self, rows: int) -> Inputs:
+        """Inputs in host memory for the next ``run``, to be filled by the caller; valid until
+        then."""
+
+    def run(self, inputs: Inputs) -> Answer:
+        """One step of all rows. What is returned is valid until the next one."""
+
+
+class Program:
+    """The device's part of a step, over one set of slots."""
+
+    def __init__(self, model: Model, slots: Slots, detector: SpeechDetector) -> None:
+        self.model, self.slots, self._detect = model, slots, detector
+        layout, device = slots.layout, slots.audio.device
+        self.layout, self.device = layout, device
+        self._log_mel = LogMel(layout.config.encoder.num_mel_bins).to(device)
+        self._dtype = slots.text.dtype
+        self._relative = model.encoder.relative_keys(layout.chunk_frames)
+        self._start = model.decoder.start().pack()
+        self._most_per_frame = layout.config.max_symbols_per_step
+        self.room = layout.chunk_frames * self._most_per_frame
+        self.vad_frames = -(-layout.chunk // VAD_FRAME)
+
+    def encode(self, inputs: Inputs) -> Running:
+        """Everything up to the first token."""
+        slot, chunk = inputs.column(Column.SLOT), inputs.column(Column.CHUNK)
+        position, new = inputs.column(Column.POSITION), inputs.column(Column.NEW)
+        self.slots.put_audio(slot, position, inputs.audio, new)
+        speech = self._listen(inputs)
+        # A row without a chunk goes through the motions in the slot that belongs to nobody.
+        computed = chunk >= 0
+        slot = torch.where(computed, slot, self.layout.slots)
+        chunk = chunk.clamp(min=0)
+        end = torch.minimum(inputs.column(Column.END), position + new)
+        going_on = inputs.column(Column.END) >= ENDLESS
+        mel_frames = torch.where(going_on, ENDLESS, end // HOP)
+        span = Span(chunk * self.layout.chunk_frames, mel_frames)
+        mel = self._mel(inputs.column(Column.SLOT), span.first, end)
+        cache = SlotCache.of(self.slots, slot, span.first)
+        frames = self.model.encoder(mel, span, cache, self._relative)
+        counts = (span.frames() - span.first).clamp(0, self.layout.chunk_frames)
+        text = self.slots.get_text(slot, chunk, self._start)
+        decoding = Decoding.begin(
+            self.model.project(frames, inputs.column(Column.PROMPT)),
+            torch.where(computed, counts, 0),
+            Text.unpack(text, self.layout.config.num_decoder_layers),
+            self.room,
+        )
+        return Running(decoding, slot, chunk, speech)
+
+    def advance(self, running: Running) -> None:
+        """One round of decoding."""
+        running.decoding.advance(self.model, self._most_per_frame)
+
+    def finish(self, running: Running) -> Tensor:
+        """Files the text and gives the answer: (batch, answer width) int32. May be repeated after
+        further rounds."""
+        decoding = running.decoding
+        self.slots.put_text(running.slot, running.chunk + 1, decoding.text.pack())
+        state = torch.stack([decoding.emitted, decoding.active()], dim=1).int()
+        return torch.cat(
+            [
+                state,
+                decoding.tokens[:, : self.room],
+                decoding.places[:, : self.room],
+                decoding.confidences[:, : self.room].contiguous().view(torch.int32),
+                running.speech.view(torch.int32),
+            ],
+            dim=1,
+        )
+
+    @property
+    def answer_width(self) -> int:
+        """Numbers in a row of the answer."""
+        return 2 + 3 * self.room + self.vad_frames
+
+    def unpack(self, answer: Tensor) -> tuple[Answer, bool]:
+        """The answer, and whether some row needs more rounds."""
+        sizes = [1, 1, self.room, self.room, self.room, self.vad_frames]
+        emitted, active, tokens, places, confidences, speech = torch.split(answer, sizes, dim=1)
+        whole = Answer(
+            emitted[:, 0],
+            tokens,
+            places,
+            confidences.contiguous().view(torch.float32),
+            speech.contiguous().view(torch.float32),
+        )
+        return whole, bool(active.any())
+
+    def _mel(self, slot: Tensor, first: Tensor, end: Tensor) -> Tensor:
+        """(batch, 8 c + 7, bins) around the chunks that begin at frame ``first``."""
+        count = 8 * self.layout.chunk_frames + MEL_CONTEXT // 2
+        samples = HOP * (count - 1) + WINDOW + 1
+        stretch = self.slots.get_audio(slot, first * FRAME - LOOKBACK, samples, end)
+        mel: Tensor = self._log_mel(stretch.samples, stretch.present)
+        return mel.to(self._dtype)
+
+    def _listen(self, inputs: Inputs) -> Tensor:
+        """(batch, VAD frames) probabilities of speech; keeps the detector's state."""
+        slot, first = inputs.column(Column.SLOT), inputs.column(Column.VAD_FIRST)
+        count = inputs.column(Column.VAD_COUNT)
+        end = inputs.column(Column.POSITION) + inputs.column(Column.NEW)
+        wanted = VAD_CONTEXT + VAD_FRAME * self.vad_frames
+        begin = first * VAD_FRAME - VAD_CONTEXT
+        samples = self.slots.get_audio(slot, begin, wanted, end).samples
+        kept = self.slots.vad[slot]
+        hidden, cell = torch.where((first > 0)[:, None, None], kept, 0.0).unbind(1)
+        speech = []
+        for number in range(self.vad_frames):
+            context, frame = samples[:, VAD_FRAME * number :].tensor_split(
+                (VAD_CONTEXT, VAD_CONTEXT + VAD_FRAME), dim=1
+            )[:2]
+            probability, new_hidden, new_cell = self._detect(frame, context, hidden, cell)
+            heard = (number < count)[:, None]
+            hidden = torch.where(heard, new_hidden, hidden)
+            cell = torch.where(heard, new_cell, cell)
+            speech.append(probability)
+        self.slots.vad.index_copy_(0, slot, torch.stack([hidden, cell], dim=1))
+        return torch.stack(speech, dim=1)
+
+
+class PlainRunner:
+    """Runs the program as it is written: the specification, and what a CPU does."""
+
+    def __init__(self, program: Program, largest: int) -> None:
+        self._program, self.largest = program, largest
+
+    def warm_up(self) -> None:
+        """One step of the slot that belongs to nobody."""
+        inputs = self.inputs(1)
+        inputs.table[:, Column.SLOT] = self._program.layout.slots
+        self.run(inputs)
+
+    def inputs(self, rows: int) -> Inputs:
+        """See ``Runner``."""
+        table = torch.zeros(rows, len(Column), dtype=torch.int64)
+        return Inputs(table, torch.zeros(rows, self._program.layout.chunk))
+
+    @torch.inference_mode()
+    def run(self, inputs: Inputs) -> Answer:
+        """See ``Runner``."""
+        program = self._program
+        running = program.encode(
+            Inputs(inputs.table.to(program.device), inputs.audio.to(program.device))
+        )
+        while bool(running.decoding.active().any()):
+            program.advance(running)
+        return program.unpack(program.finish(running).cpu())[0]

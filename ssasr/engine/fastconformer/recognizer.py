@@ -1,0 +1,317 @@
+"""The recogniser over slots: streams in, words out.
+
+One step of a batch is one run of the program for all streams that have a chunk, whatever their
+age, and further runs only for the streams that have more to do (a backlog, the cut-short chunks at
+the end of a segment). A segment gets its slot with its state and loses it with its last words.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from attrs import define, evolve, field, frozen
+from torch import Tensor
+
+from ssasr.catalogue import resolve
+from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
+from ssasr.engine.fastconformer.config import FRAME
+from ssasr.engine.fastconformer.graphs import GraphRunner
+from ssasr.engine.fastconformer.pieces import Pieces, Token, Transcript
+from ssasr.engine.fastconformer.program import (
+    Answer,
+    Column,
+    PlainRunner,
+    Program,
+    Runner,
+    SpeechDetector,
+)
+from ssasr.engine.fastconformer.slots import Layout, Slots
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, undoable
+from ssasr.engine.fastconformer.transducer import Model
+from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
+from ssasr.engine.vad import SileroVad, VadState
+from ssasr.errors import EngineBusy, StartRefused
+from ssasr.protocol.recognition import StreamOptions, Word
+
+CHUNK_MS = 160
+"""Default chunk: twice the model's frame. English accuracy gains most from the first frame of
+lookahead (the published word error rates); longer chunks are for more streams on one device."""
+REWIND = 25_600
+"""Samples that can be taken back when a segment is finalised in the past: 1.6 s, some two round
+trips of a bad link. A guess; further back, words are cut at the sample, not decoded again."""
+_FRAME_MS = 80
+_LARGEST_BATCH_FRAMES = 4_096
+"""Encoder frames in one run at most; more rows than that are run in parts. Bounds the memory of the
+recorded graphs; a product of this height keeps any current device busy."""
+_CPU_STREAMS = 2
+_CUDA_STREAMS = {1: 1_000, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
+"""Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
+see benchmarks/gpu_streams.md."""
+
+
+@define(eq=False)
+class Segment:
+    """State of one stream's segment."""
+
+    slot: int | None
+    """None once the segment has ended or was released."""
+    start: int
+    prompt: int
+    transcript: Transcript
+    progress: Progress = field(factory=Progress)
+
+
+@frozen
+class Statistics:
+    """What has happened so far."""
+
+    slots: int
+    free_slots: int
+    runs: int
+    """Runs of the program."""
+    rows: int
+    """Rows in them."""
+    rewound: int
+    """Segments that ended before what had been heard."""
+    cut: int
+    """Those of them that lay too far back to be decoded again."""
+
+
+@define(eq=False)
+class _Job:
+    """One ``Work`` on its way through a step."""
+
+    segment: Segment
+    walk: Walk | None
+    final_at: int | None
+    speech: list[float] = field(factory=list)
+
+
+class FastConformerRecognizer:
+    """See ``ssasr.engine.recognizer.Recognizer``."""
+
+    def __init__(
+        self,
+        name: str,
+        runner: Runner,
+        layout: Layout,
+        pieces: Pieces,
+        processing: Processing,
+        max_streams: int,
+    ) -> None:
+        self.name, self.max_streams = name, max_streams
+        self.chunk = layout.chunk
+        self.languages = processing.languages() or ("en",)
+        self._runner, self._layout, self._pieces = runner, layout, pieces
+        self._processing, self._grid = processing, Grid(layout.chunk_frames)
+        self._free = list(range(layout.slots - 1, -1, -1))
+        self._runs = self._rows = self._rewound = self._cut = 0
+
+    def warm_up(self) -> None:
+        """Records the graphs, where the device has them."""
+        self._runner.warm_up()
+
+    def new_state(
+        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+    ) -> State:
+        """Raises EngineBusy if every slot is taken."""
+        if not self._free:
+            raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")
+        transcript = Transcript(self._pieces, start, committed)
+        return Segment(self._free.pop(), start, self._prompt(options), transcript)
+
+    def configure(self, state: State, options: StreamOptions) -> None:
+        """The language from the next chunk on; nothing else concerns this recogniser."""
+        _segment(state).prompt = self._prompt(options)
+
+    def release(self, state: State) -> None:
+        """Give the slot back; for a stream that goes without ``final_at``. May be repeated."""
+        segment = _segment(state)
+        if segment.slot is not None:
+            self._free.append(segment.slot)
+            segment.slot = None
+
+    def statistics(self) -> Statistics:
+        """A snapshot."""
+        return Statistics(
+            self._layout.slots, len(self._free), self._runs, self._rows, self._rewound, self._cut
+        )
+
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        """See the interface."""
+        jobs = [self._job(work) for work in batch]
+        while due := [job for job in jobs if job.walk is not None and job.walk.rows_left]:
+            for part in _parts(due, self._runner.largest):
+                self._run(part)
+        return [self._outcome(job) for job in jobs]
+
+    def _prompt(self, options: StreamOptions) -> int:
+        if not self._processing.prompts:
+            return 0
+        prompt = self._processing.prompt(options.language or "auto")
+        return self._layout.config.default_prompt_id if prompt is None else prompt
+
+    def _job(self, work: Work) -> _Job:
+        segment = _segment(work.state)
+        assert segment.slot is not None, "a segment that has ended is not stepped again"
+        end = None if work.final_at is None else work.final_at - segment.start
+        if end is not None and end < segment.progress.samples:
+            self._rewound += 1
+            if not undoable(self._grid, segment.progress, end, self._layout.rewind):
+                self._cut += 1
+                segment.transcript.truncate(self._grid.frames_at_end(end))
+                return _Job(segment, None, work.final_at)
+        walk = Walk.begin(self._grid, segment.progress, work.audio, end)
+        segment.transcript.truncate(segment.progress.chunks * self._layout.chunk_frames)
+        return _Job(segment, walk, work.final_at)
+
+    def _run(self, jobs: Sequence[_Job]) -> None:
+        inputs = self._runner.inputs(len(jobs))
+        rows = [job.walk.next_row() for job in jobs if job.walk is not None]
+        table = inputs.table.numpy()
+        table[:, Column.SLOT] = [job.segment.slot for job in jobs]
+        table[:, Column.PROMPT] = [job.segment.prompt for job in jobs]
+        fill(table, inputs.audio.numpy(), rows)
+        self._take(jobs, rows, self._runner.run(inputs))
+        self._runs += 1
+        self._rows += len(rows)
+
+    def _take(self, jobs: Sequence[_Job], rows: Sequence[Row], answer: Answer) -> None:
+        # To plain lists once for the batch: touching tensors row by row would cost more than the
+        # device's step.
+        emitted, speech = answer.emitted.tolist(), answer.speech.tolist()
+        for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
+            job.speech += speech[place][: row.vad_count]
+            if count := emitted[place]:
+                first = row.chunk * self._layout.chunk_frames
+                found = zip(
+                    answer.tokens[place, :count].tolist(),
+                    answer.places[place, :count].tolist(),
+                    answer.confidences[place, :count].tolist(),
+                    strict=True,
+                )
+                job.segment.transcript.extend([Token(t, first + p, c) for t, p, c in found])
+
+    def _outcome(self, job: _Job) -> Outcome:
+        segment, transcript = job.segment, job.segment.transcript
+        frames = segment.progress.chunks * self._layout.chunk_frames
+        heard = Heard(
+            position=segment.start + segment.progress.samples,
+            speech=tuple(job.speech),
+            words=transcript.words(end=job.final_at),
+            decoded=segment.start + self._decoded(segment.progress),
+            end_of_turn_confidence=transcript.end_of_turn_confidence(frames),
+            language=transcript.language,
+            language_confidence=transcript.language_confidence,
+        )
+        if job.final_at is not None:
+            heard = evolve(heard, position=job.final_at, decoded=job.final_at)
+            self.release(segment)
+        return Outcome((heard,))
+
+    def _decoded(self, progress: Progress) -> int:
+        """Samples that the words so far have been made from."""
+        return self._grid.needed(progress.chunks - 1) if progress.chunks else 0
+
+
+def _segment(state: State) -> Segment:
+    assert isinstance(state, Segment), "states come from new_state"
+    return state
+
+
+def _parts(jobs: Sequence[_Job], largest: int) -> Iterator[Sequence[_Job]]:
+    for begin in range(0, len(jobs), largest):
+        yield jobs[begin : begin + largest]
+
+
+class SileroDetector:
+    """Silero VAD as the program calls it: the context is read from the slot's audio."""
+
+    def __init__(self, vad: SileroVad) -> None:
+        self._vad = vad
+
+    def __call__(
+        self, frame: Tensor, context: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        probability, state = self._vad.forward(frame, VadState(hidden, cell, context))
+        return probability, state.h, state.c
+
+
+def create(settings: RecognizerSettings, chunk_ms: int = CHUNK_MS) -> FastConformerRecognizer:
+    """The recogniser of a catalogue name or a checkpoint directory, on the device asked for.
+
+    Raises WeightsError if the weights are not as they should be, StartRefused for a chunk that the
+    model was not trained with or a device that is not there."""
+    files = resolve(settings.model, pull=False)
+    device = choose_device(settings.device)
+    if settings.threads is not None and device.type == "cpu":
+        torch.set_num_threads(settings.threads)
+    model = load_model(files.directory, device, choose_dtype(device))
+    vad = SileroVad.load(resolve("silero-vad", pull=False).weights, device)
+    return build(
+        files.name, files.directory, model, SileroDetector(vad), chunk_ms, settings.max_streams
+    )
+
+
+def build(
+    name: str,
+    directory: Path,
+    model: Model,
+    detector: SpeechDetector,
+    chunk_ms: int,
+    max_streams: int | None,
+) -> FastConformerRecognizer:
+    """The same, from a model that is loaded; ``directory`` has its tokenizer and processor."""
+    processing = load_processing(directory, model.config)
+    chunk_frames = chunk_ms // _FRAME_MS
+    if chunk_ms % _FRAME_MS or chunk_frames - 1 not in processing.lookaheads:
+        known = ", ".join(str((frames + 1) * _FRAME_MS) for frames in sorted(processing.lookaheads))
+        raise StartRefused(f"{name} was not trained with chunks of {chunk_ms} ms, but {known} ms")
+    weight = model.encoder_projector.weight
+    if max_streams is None:
+        on_device = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
+        max_streams = on_device if weight.device.type == "cuda" else _CPU_STREAMS
+    layout = make_layout(model, max_streams, chunk_frames)
+    runner = make_runner(model, layout, detector)
+    pieces = Pieces.load(directory, model.config)
+    return FastConformerRecognizer(name, runner, layout, pieces, processing, max_streams)
+
+
+def make_layout(model: Model, max_streams: int, chunk_frames: int) -> Layout:
+    """Slots for ``max_streams`` and some that are just being handed over."""
+    rewind = max(2, -(-REWIND // (chunk_frames * FRAME)))
+    return Layout(model.config, max_streams + max(2, max_streams // 32), chunk_frames, rewind)
+
+
+@torch.no_grad()
+def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runner:
+    """Allocates the slots; graphs on CUDA, the plain program elsewhere."""
+    weight = model.encoder_projector.weight
+    slots = Slots.allocate(layout, weight.device, weight.dtype)
+    program = Program(model, slots, detector)
+    largest = min(layout.slots, max(1, _LARGEST_BATCH_FRAMES // layout.chunk_frames))
+    if weight.device.type == "cuda":
+        return GraphRunner(program, largest)
+    return PlainRunner(program, largest)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto``: the first CUDA device if there is one. Raises StartRefused for one that is not
+    there."""
+    if wanted == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise StartRefused(f"unknown device {wanted!r}: auto, cpu or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise StartRefused(f"there is no device {wanted}")
+    return device
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes with it (Ampere and later), float16 on older CUDA
+    devices, float32 on a CPU."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

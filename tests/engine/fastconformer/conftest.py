@@ -1,0 +1,67 @@
+"""Small random models and recognisers, made once."""
+
+import pytest
+import torch
+
+from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
+from ssasr.engine.fastconformer.pieces import Pieces
+from ssasr.engine.fastconformer.program import PlainRunner, Program
+from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
+from ssasr.engine.fastconformer.slots import Layout, Slots
+from tests.engine.fastconformer import reference
+
+
+def loudness(frame, context, hidden, cell):
+    """A speech detector with the interface and the memory of the real one: the running maximum of
+    the frame's level and the step from the sample before it."""
+    level = frame.abs().mean(dim=1)
+    hidden = torch.maximum(hidden * 0.9, level[:, None].expand_as(hidden))
+    cell = cell + 1.0
+    step = (frame[:, 0] - context[:, -1]).abs()
+    return (hidden[:, 0] + step / (1.0 + cell[:, 0])).clamp(max=1.0), hidden, cell
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products on several threads spend their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory):
+    """Reference model, and the directory it is saved in."""
+    model = reference.small_model()
+    return model, reference.save(model, tmp_path_factory.mktemp("english"))
+
+
+@pytest.fixture(scope="session")
+def multilingual(tmp_path_factory):
+    """Likewise, with language prompts."""
+    model = reference.small_model(multilingual=True, seed=1, num_mel_bins=128)
+    return model, reference.save(model, tmp_path_factory.mktemp("multilingual"))
+
+
+@pytest.fixture(scope="session")
+def make_recognizer():
+    """Builds a recogniser from a checkpoint directory."""
+
+    def make(directory, chunk_frames, slots=6, rewind=3, largest=64):
+        model = load_model(directory, torch.device("cpu"), torch.float32)
+        layout = Layout(model.config, slots, chunk_frames, rewind)
+        with torch.no_grad():
+            program = Program(
+                model, Slots.allocate(layout, torch.device("cpu"), torch.float32), loudness
+            )
+        return FastConformerRecognizer(
+            "test",
+            PlainRunner(program, largest),
+            layout,
+            Pieces.load(directory, model.config),
+            load_processing(directory, model.config),
+            slots,
+        )
+
+    return make
