@@ -53,6 +53,13 @@ class LoudnessVad:
         return torch.where(level > 0.01, 0.97, 0.02), state
 
 
+class SureTurn:
+    """Smart Turn's interface: the longer it has heard, the surer it is."""
+
+    def probability(self, audio):
+        return torch.tensor([len(samples) / 160_000 for samples in audio])
+
+
 def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
     whisper = model(seed)
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
@@ -66,7 +73,7 @@ def recognizer() -> WhisperRecognizer:
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
     device = torch.device("cpu")
     decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, device)
-    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), device, 4)
+    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), SureTurn(), device, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
