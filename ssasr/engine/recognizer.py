@@ -88,6 +88,9 @@ class Recognizer(Protocol):
     def configure(self, state: State, options: StreamOptions) -> None:
         """Change the options of a running segment."""
 
+    def release(self, state: State) -> None:
+        """The segment is over or its stream is gone; what the state holds on the device is free."""
+
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """Advance each stream of the batch once; outcomes in the order of the batch."""
 

@@ -1,10 +1,10 @@
 """What flows between a session and its engine, whatever carries it.
 
 Stream time is an integer count of samples at 16 kHz from the first sample of the session.
-A stream is a chain of *segments*: segment 0 starts at the stream's first sample; ``Finalize(k, at)``
-ends segment k at sample ``at``, and segment k+1 starts there **with fresh model state**. Everything
-that an engine says of segment k+1 therefore depends on nothing but the options and the audio from
-``at`` on, which is what makes replay on another engine exact (design, section 6).
+A stream is a chain of *segments*: segment 0 starts at the stream's first sample;
+``Finalize(k, at)`` ends segment k at sample ``at``, and segment k+1 starts there **with fresh model
+state**. Everything that an engine says of segment k+1 therefore depends on nothing but the options
+and the audio from ``at`` on, which is what makes replay on another engine exact.
 
 An engine looks at the audio in steps on a fixed grid, ``chunk`` samples apart, counted from the
 start of the segment, and answers in order of position. It may be ahead of the session: when it has

@@ -154,7 +154,7 @@ def _parse_encoder(raw: Mapping[str, Any]) -> EncoderConfig:
     return config
 
 
-def _take(raw: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 -- JSON value
+def _take(raw: Mapping[str, Any], name: str, kind: type) -> Any:
     if name not in raw:
         raise WeightsError(f"{name} is missing")
     if type(raw[name]) is not kind:

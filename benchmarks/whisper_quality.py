@@ -1,0 +1,259 @@
+"""Quality and cost of one stream: the recogniser driven directly, audio in real time on a clock of
+its own.
+
+    python benchmarks/whisper_quality.py [--evaldata ../shared/evaldata] [--model tiny.en]
+        [--categories read_en,spontaneous_en] [--clips 20] [--threads 1] [--json FILE]
+
+The clock advances to the arrival of each chunk, and by the measured time of each step, so lags are
+those of a machine that does nothing else; CPU seconds are the process's own. Offline is the whole
+clip (30 s at most) with Whisper's full context and the same weights. The scorer and normaliser are
+the evaluation folder's (needs num2words and zhconv).
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from attrs import define, field
+
+from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.whisper.decoding import Request
+from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
+
+TAIL = SAMPLE_RATE
+"""Silence after each clip, in which a session would find the end of the turn."""
+BINS = 10
+
+
+@define
+class Totals:
+    """Sums of one category."""
+
+    clips: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    errors: int = 0
+    offline_errors: int = 0
+    words: int = 0
+    said: int = 0
+    broken: int = 0
+    first: list[float] = field(factory=list)
+    final: list[float] = field(factory=list)
+    ttfs: list[float] = field(factory=list)
+    confidence: list[tuple[float, bool]] = field(factory=list)
+
+
+@define
+class Run:
+    """What one stream said and when."""
+
+    words: tuple = ()
+    first: dict = field(factory=dict)
+    final: dict = field(factory=dict)
+    broken: int = 0
+    cpu: float = 0.0
+    ttfs: float = 0.0
+
+
+def load_scorer(folder: Path):
+    spec = importlib.util.spec_from_file_location("score", folder / "score.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_audio(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = samples.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    return mono.astype(np.float32)
+
+
+def stream(recognizer: WhisperRecognizer, samples: np.ndarray, options: StreamOptions) -> Run:
+    """Word receipt times are in seconds of the virtual clock."""
+    audio = np.concatenate([samples, np.zeros(TAIL, np.float32)])
+    run, clock, told = Run(), 0.0, ()
+    state = recognizer.new_state(options, 0)
+    chunk = recognizer.chunk
+    whole = len(audio) // chunk * chunk
+    for at in range(0, whole + 1, chunk):
+        ended = at == whole
+        arrived = (len(audio) if ended else at + chunk) / SAMPLE_RATE
+        work = Work(state, audio[at : at + chunk], len(audio) if ended else None)
+        begun, cpu = time.perf_counter(), time.process_time()
+        outcome = recognizer.step([work])[0]
+        run.cpu += time.process_time() - cpu
+        assert not outcome.unfinished, "one stream always fits into a step"
+        clock = max(clock, arrived) + time.perf_counter() - begun
+        words = outcome.heard[-1].words
+        run.broken += words[: len(told)] != told
+        told = tuple(word for word in words if word.final)
+        for number, word in enumerate(words):
+            run.first.setdefault((number, word.text.casefold().strip(".,!?;:")), clock)
+            if word.final:
+                run.final.setdefault(number, clock)
+    run.ttfs = clock - len(audio) / SAMPLE_RATE
+    run.words = words
+    return run
+
+
+def offline(recognizer: WhisperRecognizer, samples: np.ndarray, language: str) -> str:
+    with torch.inference_mode():
+        request = Request(samples[: 30 * SAMPLE_RATE], language)
+        hypothesis = recognizer.decoding([request], padding=30 * SAMPLE_RATE)[0]
+    return recognizer.vocabulary.tokenizer.decode(hypothesis.tokens)
+
+
+def correct_words(reference: list[str], hypothesis: list[str]) -> list[bool]:
+    """Which words of the hypothesis an alignment with the fewest errors finds right."""
+    table = np.zeros((len(reference) + 1, len(hypothesis) + 1), dtype=int)
+    table[:, 0], table[0] = range(len(reference) + 1), range(len(hypothesis) + 1)
+    for i, word in enumerate(reference, 1):
+        for j, other in enumerate(hypothesis, 1):
+            table[i, j] = min(
+                table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (word != other)
+            )
+    right, i, j = [False] * len(hypothesis), len(reference), len(hypothesis)
+    while i and j:
+        if table[i, j] == table[i - 1, j - 1] + (reference[i - 1] != hypothesis[j - 1]):
+            right[j - 1] = reference[i - 1] == hypothesis[j - 1]
+            i, j = i - 1, j - 1
+        elif table[i, j] == table[i - 1, j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return right
+
+
+def add(totals: Totals, clip: dict, run: Run, offline_text: str, score) -> None:
+    language = "en" if clip["language"] == "none" else clip["language"]
+    reference = score.norm(clip["reference"], language)
+    joiner = "" if language in score.CJK else " "
+    hypothesis = score.norm(joiner.join(word.text for word in run.words), language)
+    totals.clips += 1
+    totals.seconds += clip["duration"] + TAIL / SAMPLE_RATE
+    totals.cpu += run.cpu
+    totals.said += len(run.words)
+    totals.broken += run.broken
+    totals.words += len(reference)
+    totals.errors += score.dist(reference, hypothesis)
+    totals.offline_errors += score.dist(reference, score.norm(offline_text, language))
+    totals.ttfs.append(run.ttfs)
+    for number, word in enumerate(run.words):
+        end = word.end / SAMPLE_RATE
+        seen = run.first[number, word.text.casefold().strip(".,!?;:")]
+        totals.first.append(seen - end)
+        totals.final.append(run.final[number] - end)
+    each = [score.norm(word.text, language) for word in run.words]
+    right = iter(correct_words(reference, [part for parts in each for part in parts]))
+    for word, parts in zip(run.words, each, strict=True):
+        marks = [next(right) for _ in parts]
+        if marks:
+            totals.confidence.append((word.confidence, all(marks)))
+
+
+def merge(parts: list[Totals]) -> Totals:
+    whole = Totals()
+    for part in parts:
+        for name in ("clips", "seconds", "cpu", "errors", "offline_errors", "words", "said"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        whole.broken += part.broken
+        for name in ("first", "final", "ttfs", "confidence"):
+            getattr(whole, name).extend(getattr(part, name))
+    return whole
+
+
+def report(name: str, totals: Totals) -> dict:
+    row = {"category": name, "clips": totals.clips, "audio_s": round(totals.seconds, 1)}
+    if totals.words:
+        row["wer"] = round(100 * totals.errors / totals.words, 2)
+        row["offline_wer"] = round(100 * totals.offline_errors / totals.words, 2)
+        row["ratio"] = round(totals.errors / max(1, totals.offline_errors), 3)
+    else:
+        row["words_per_minute"] = round(60 * totals.said / totals.seconds, 2)
+    row["final_words_broken"] = totals.broken
+    for key, values in (("first", totals.first), ("final", totals.final), ("ttfs", totals.ttfs)):
+        if values:
+            row[f"{key}_p50"], row[f"{key}_p95"] = np.percentile(values, [50, 95]).round(3).tolist()
+    row["cpu_per_s"] = round(totals.cpu / totals.seconds, 3)
+    return row
+
+
+def calibration(pairs: list[tuple[float, bool]]) -> list[dict]:
+    rows = []
+    for number in range(BINS):
+        low, high = number / BINS, (number + 1) / BINS
+        inside = [p for p in pairs if low <= p[0] < high or (number == BINS - 1 and p[0] >= high)]
+        if inside:
+            claimed, right = np.mean([p[0] for p in inside]), np.mean([p[1] for p in inside])
+            rows.append({"bin": f"{low:.1f}", "words": len(inside), "claimed": round(claimed, 3),
+                         "right": round(right, 3)})  # fmt: skip
+    return rows
+
+
+def chosen(arguments: argparse.Namespace, english: bool) -> list[dict]:
+    lines = (arguments.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    clips = [json.loads(line) for line in lines]
+    clips = [clip for clip in clips if clip["reference"] is not None]
+    if english:
+        clips = [clip for clip in clips if clip["language"] in ("en", "none")]
+    if arguments.categories:
+        wanted = arguments.categories.split(",")
+        clips = [clip for clip in clips if clip["category"] in wanted]
+    random.Random(3).shuffle(clips)
+    return clips[: arguments.clips]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--categories", default="")
+    parser.add_argument("--clips", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--detect-language", action="store_true", help="do not force it")
+    parser.add_argument("--json", type=Path, default=None)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    score = load_scorer(arguments.evaldata)
+    settings = RecognizerSettings(arguments.model, device="cpu", threads=arguments.threads)
+    recognizer = create(settings)
+    recognizer.warm_up()
+    totals: dict[str, Totals] = defaultdict(Totals)
+    for clip in chosen(arguments, english=recognizer.languages == ("en",)):
+        samples = load_audio(arguments.evaldata / clip["file"])
+        known = clip["language"] if clip["language"] in recognizer.languages else "en"
+        forced = None if arguments.detect_language else known
+        run = stream(recognizer, samples, StreamOptions(language=forced))
+        text = offline(recognizer, samples, known)
+        add(totals[clip["category"]], clip, run, text, score)
+    rows = [report(name, totals[name]) for name in sorted(totals)]
+    speech = [part for part in totals.values() if part.words]
+    if len(speech) > 1:
+        rows.append(report("ALL with speech", merge(speech)))
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    reliability = calibration(merge(speech).confidence)
+    for row in reliability:
+        print("confidence", "  ".join(f"{key} {value}" for key, value in row.items()))
+    if arguments.json:
+        result = {"arguments": {k: str(v) for k, v in vars(arguments).items()},
+                  "torch": torch.__version__, "rows": rows, "reliability": reliability}  # fmt: skip
+        arguments.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

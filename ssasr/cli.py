@@ -1,0 +1,317 @@
+"""The ``ssasr`` command. Imports what a subcommand needs only when it runs: the gateway must start
+on a machine without torch.
+
+Exit status: 0 after a clean stop, 1 when the start is refused or a fault is fatal (one line on
+stderr says why), 2 for wrong usage.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attrs import frozen
+
+from ssasr import __version__, cli_models, options
+from ssasr.access import DEFAULT_KEYS
+from ssasr.errors import SsasrError, StartRefused
+from ssasr.observability import configure_logging, get_logger
+from ssasr.options import Option, UsageError
+from ssasr.tokens import SHORTEST_SECRET
+
+
+@frozen
+class Command:
+    """One subcommand. ``run`` gets the resolved options and the positional arguments."""
+
+    help: str
+    options: tuple[Option, ...]
+    run: Callable[[dict[str, Any], argparse.Namespace], int]
+    positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")
+LOGGING = (
+    Option("--log-format", "console or json", "console", choices=("console", "json")),
+    Option(
+        "--log-level", "least level that is logged", "info",
+        choices=("debug", "info", "warning", "error"),
+    ),
+)  # fmt: skip
+DRAIN = Option(
+    "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+)
+GATEWAY = (
+    Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
+    Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
+    DRAIN,
+    Option(
+        "--api-keys",
+        "comma-separated keys that open sessions, each with the most it may have open if you like "
+        "(key 20); * is any",
+        DEFAULT_KEYS,
+        metavar="KEYS",
+    ),
+    Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--token-secret-file",
+        "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
+        "other's; default: a random one",
+        metavar="FILE",
+    ),
+    Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
+    Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
+    Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
+)
+ENGINE = (
+    Option("--device", "auto, cpu or cuda:N", "auto", metavar="D"),
+    Option("--threads", "CPU threads of one model; default: the cores", None, options.count, "N"),
+    Option("--max-streams", "streams per engine; default: what the model is good for", None,
+           options.count, "N"),
+    Option("--engine-kind", "model, or scripted: deterministic words without weights", "model",
+           choices=("model", "scripted")),
+)  # fmt: skip
+
+
+def api_keys(values: dict[str, Any]) -> str:
+    """Raises StartRefused if the key file cannot be used."""
+    path = values["api_keys_file"]
+    if path is None:
+        return str(values["api_keys"])
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the key file {path}: {error}") from error
+
+
+def token_secret(values: dict[str, Any]) -> bytes | None:
+    """Raises StartRefused if the file cannot be used."""
+    path = values["token_secret_file"]
+    if path is None:
+        return None
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
+    if len(secret) < SHORTEST_SECRET:
+        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
+    return secret
+
+
+def engine_kinds(names: tuple[str, ...]) -> Any:
+    """Raises UsageError."""
+    from ssasr.protocol.speech_models import EngineKind
+
+    try:
+        return tuple(EngineKind(name) for name in names)
+    except ValueError as error:
+        raise UsageError(f"--engines: {error}") from None
+
+
+def front_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.front import FrontConfig
+    from ssasr.gateway import GatewayLimits
+
+    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    return FrontConfig(
+        host=values["host"],
+        port=values["port"],
+        engines=engines,
+        limits=limits,
+        keys=api_keys(values),
+        token_secret=token_secret(values),
+        demo_page=values["demo_page"],
+        tls_certificate=values["tls_certificate"],
+        tls_key=values["tls_key"],
+    )
+
+
+def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving
+
+    config = serving.ServeConfig(
+        front_config(values, engine_kinds(values["engines"])),
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+    )
+    running.run(partial(serving.serve, config))
+    return 0
+
+
+def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_gateway
+    from ssasr.protocol.speech_models import EngineKind
+    from ssasr.routing.engine_client import Address
+
+    if values["asr_endpoint"] is None:
+        raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
+    config = serving_gateway.GatewayConfig(
+        front_config(values, engines),
+        Address.parse(values["asr_endpoint"]),
+        required=values["engines"] is not None,
+    )
+    running.run(partial(serving_gateway.serve_gateway, config))
+    return 0
+
+
+def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_engine
+
+    if values["model"] is None:
+        raise UsageError("--model is needed: english, multilingual, or the name of a model")
+    config = serving_engine.EngineConfig(
+        host=values["host"],
+        port=values["port"],
+        model=values["model"],
+        version=values["model_version"],
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        drain_seconds=values["drain_seconds"],
+    )
+    running.run(partial(serving_engine.serve_engine, config))
+    return 0
+
+
+def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr.transcribe import Request, transcribe
+
+    parameters = {
+        "speech_model": values["speech_model"],
+        "language": values["language"],
+        "format_turns": "true" if values["format_turns"] else None,
+    }
+    request = Request(
+        Path(given.file), values["endpoint"], values["api_key"], values["pace"], parameters
+    )
+    transcribe(request, as_json=given.json)
+    return 0
+
+
+def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="recording: WAV, FLAC, OGG, MP3 …")
+    sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+CLIENT = (
+    Option("--endpoint", "address of the server", "ws://localhost:8080/v3/ws", metavar="URL"),
+    Option("--api-key", "key that opens the session", "self-hosted", metavar="KEY"),
+    Option("--speech-model", "model to ask for; default: the server's", metavar="M"),
+    Option("--language", "language code, or multi; default: the model's", metavar="L"),
+    Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
+)
+ENGINES = ("english", "multilingual")
+PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
+COMMANDS = {
+    "serve": Command(
+        "gateway and engines in one process",
+        (
+            HOST,
+            PORT,
+            Option("--engines", "engines to run", ENGINES, options.names, "LIST"),
+            *ENGINE,
+            *GATEWAY,
+            *LOGGING,
+        ),
+        run_serve,
+    ),
+    "gateway": Command(
+        "the public face alone; the engines are elsewhere",
+        (
+            HOST,
+            PORT,
+            Option("--asr-endpoint", "where the engines are, usually their load balancer",
+                   metavar="ws://HOST:PORT"),
+            Option("--engines", "models that must be there for this gateway to be ready; "
+                   "default: whichever are found", None, options.names, "LIST"),
+            *GATEWAY,
+            *LOGGING,
+        ),
+        run_gateway,
+    ),
+    "engine": Command(
+        "one model, for gateways elsewhere",
+        (
+            Option("--model", "english, multilingual, or the name or path of a model",
+                   metavar="NAME"),
+            HOST,
+            Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            *ENGINE,
+            Option("--model-version", "X-Model-Version that this engine serves; default: "
+                   "en-default, ml-default, or any for a model by name", metavar="V"),
+            DRAIN,
+            *LOGGING,
+        ),
+        run_engine,
+    ),
+    "transcribe": Command(
+        "stream a recording and show the words as they come",
+        (
+            *CLIENT,
+            Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
+                   choices=("realtime", "fast")),
+        ),
+        run_transcribe,
+        transcribe_arguments,
+    ),
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="ssasr",
+        description="Self-hosted streaming speech recognition.",
+        epilog="Every option is also an environment variable; the command line wins.",
+    )
+    root.add_argument("--version", action="version", version=f"ssasr {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        command.positionals(sub)
+        options.add_options(sub, command.options)
+    cli_models.register(commands)
+    return root
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    given = parser().parse_args(arguments)
+    if given.command == "models":
+        return int(given.run(given))
+    command = COMMANDS[given.command]
+    every = [option for each in COMMANDS.values() for option in each.options]
+    options.check_environment(every, os.environ)
+    values = options.resolve(command.options, given, os.environ)
+    configure_logging(
+        json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
+    )
+    return command.run(values, given)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    try:
+        sys.exit(run_command(arguments))
+    except UsageError as error:
+        sys.stderr.write(f"ssasr: {error}\n")
+        sys.exit(2)
+    except (SsasrError, OSError) as error:
+        sys.stderr.write(f"ssasr: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        get_logger(__name__).critical("fatal fault", exc_info=error)
+        sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
+        sys.exit(1)

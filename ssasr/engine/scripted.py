@@ -1,0 +1,151 @@
+"""A recogniser without weights: the same audio always gives the same words.
+
+It hears speech where there is energy, and every third of a second of speech is a word, whose
+syllables are drawn by a checksum of that very audio. A sample lost, doubled or moved anywhere
+therefore changes the words, which is what load and fault tests need; and real speech gives words at
+about the rate of speech. A word is tentative while it is being heard and final once it is whole.
+"""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+from attrs import define, field
+
+from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
+from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
+
+CHUNK = 1_600
+FRAMES_PER_WORD = 10
+SPEECH_LEVEL = 0.01
+"""Root mean square above which a frame is speech; about -40 dBFS."""
+SPEECH, SILENCE = 0.97, 0.02
+END_PUNCTUATION_CONFIDENCE, OPEN_CONFIDENCE = 0.9, 0.1
+
+_ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "sh", "ch")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "oo")
+
+
+@define
+class _Segment:
+    start: int
+    options: StreamOptions
+    position: int
+    pending: np.ndarray[tuple[int], np.dtype[np.float32]] = field(
+        factory=lambda: np.zeros(0, np.float32)
+    )
+    """Samples after the last whole frame."""
+    frames: int = 0
+    words: list[Word] = field(factory=list)
+    """Whole words; they never change."""
+    open_frames: list[bytes] = field(factory=list)
+    """Audio of the word being heard, frame by frame."""
+    silent_frames: int = 0
+
+
+class ScriptedRecognizer:
+    """See the module. Steps cost microseconds, so hundreds of streams fit on a core."""
+
+    name: str = "scripted"
+    chunk: int = CHUNK
+    languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
+
+    def __init__(self, max_streams: int = 1_000) -> None:
+        self.max_streams = max_streams
+
+    def warm_up(self) -> None:
+        pass
+
+    def new_state(
+        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+    ) -> State:
+        # Replayed audio gives the committed words again, so they need not be kept apart.
+        return _Segment(start, options, start)
+
+    def configure(self, state: State, options: StreamOptions) -> None:
+        assert isinstance(state, _Segment), "a state made by this recogniser"
+        state.options = options
+
+    def release(self, state: State) -> None:
+        pass
+
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        return [self._advance(work) for work in batch]
+
+    def _advance(self, work: Work) -> Outcome:
+        segment = work.state
+        assert isinstance(segment, _Segment), "a state made by this recogniser"
+        heard = []
+        for first in range(0, len(work.audio), CHUNK):
+            audio = work.audio[first : first + CHUNK]
+            speech = _listen(segment, audio)
+            heard.append(_report(segment, segment.position, speech, _words(segment)))
+        if work.final_at is not None:
+            words = tuple(
+                Word(w.text, w.start, min(w.end, work.final_at), w.confidence, final=True)
+                for w in _words(segment)
+                if w.start < work.final_at
+            )
+            heard.append(_report(segment, work.final_at, (), words))
+        return Outcome(tuple(heard))
+
+
+def _listen(
+    segment: _Segment, audio: np.ndarray[tuple[int], np.dtype[np.float32]]
+) -> tuple[float, ...]:
+    """Advance through ``audio``; the speech probability of each frame completed."""
+    samples = np.concatenate([segment.pending, audio])
+    count = len(samples) // VAD_FRAME
+    frames = samples[: count * VAD_FRAME].reshape(count, VAD_FRAME)
+    speech = []
+    for frame, level in zip(frames, np.sqrt((frames**2).mean(axis=1)), strict=True):
+        segment.frames += 1
+        if level > SPEECH_LEVEL:
+            segment.open_frames.append(np.round(frame * 32_768).astype("<i2").tobytes())
+            segment.silent_frames = 0
+        else:
+            segment.silent_frames += 1
+        word_is_whole = len(segment.open_frames) == FRAMES_PER_WORD or segment.silent_frames > 0
+        if segment.open_frames and word_is_whole:
+            segment.words.append(_open_word(segment, final=True))
+            segment.open_frames.clear()
+        speech.append(SPEECH if level > SPEECH_LEVEL else SILENCE)
+    segment.pending = samples[count * VAD_FRAME :]
+    segment.position += len(audio)
+    return tuple(speech)
+
+
+def _open_word(segment: _Segment, *, final: bool) -> Word:
+    quiet = 1 if segment.silent_frames else 0
+    end = segment.start + (segment.frames - quiet) * VAD_FRAME
+    digest = crc32(b"".join(segment.open_frames))
+    syllables = 1 + digest % 2
+    text = ""
+    for _ in range(syllables):
+        text += _ONSETS[(digest := digest >> 2) % 16] + _VOWELS[(digest := digest >> 4) % 8]
+    if final and digest % 4 == 0:
+        text += "."
+    confidence = 0.5 + (digest % 50) / 100
+    return Word(text, end - len(segment.open_frames) * VAD_FRAME, end, confidence, final)
+
+
+def _words(segment: _Segment) -> tuple[Word, ...]:
+    if segment.open_frames:
+        return (*segment.words, _open_word(segment, final=False))
+    return tuple(segment.words)
+
+
+def _report(
+    segment: _Segment, position: int, speech: tuple[float, ...], words: tuple[Word, ...]
+) -> Heard:
+    confidence = 0.0
+    if words and segment.silent_frames * VAD_FRAME >= segment.options.pause:
+        ended = words[-1].text.endswith(".")
+        confidence = END_PUNCTUATION_CONFIDENCE if ended else OPEN_CONFIDENCE
+    language = segment.options.language or "en"
+    return Heard(position, speech, words, position, confidence, language, 0.99)
+
+
+def create(settings: RecognizerSettings) -> Recognizer:
+    """The factory that ``--engine-kind scripted`` names."""
+    return ScriptedRecognizer(settings.max_streams or 1_000)

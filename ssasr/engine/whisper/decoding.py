@@ -1,0 +1,383 @@
+"""Greedy decoding of a batch of excerpts, each with a draft.
+
+The draft is the previous hypothesis about nearly the same audio. All of it goes through the
+decoder in one pass; the longest prefix that greedy decoding would have chosen is kept, the first
+token that differs is replaced by greedy's choice, and what remains of the draft is tried again
+after it. The result is greedy's from scratch, at the price of a few passes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssasr.engine.features import LogMel
+from ssasr.engine.tokenizers import WhisperTokenizer
+from ssasr.engine.whisper.alignment import FRAME, attention_map
+from ssasr.engine.whisper.model import Cache, Heads, Whisper
+
+PADDING = 16_000
+"""Least zeros after the excerpt. Without any, the decoder does not see that speech has ended and
+runs into loops."""
+LENGTH_STEP = 8_000
+"""Excerpts are padded to multiples of this, so that streams share encoder batches."""
+TOKENS_PER_SECOND = 12
+"""More than anyone speaks; bounds what a hypothesis can cost."""
+SPARE_TOKENS = 12
+LOOK_AHEAD = 8
+"""Tokens of the draft among which a token is looked for that came instead of another."""
+RETRY = 12
+"""Tokens of the draft that are tried after that; more would cost more than they save."""
+REWIND = 10
+"""Frames (20 ms) that words said twice are apart at least; a loop attends to the same ones."""
+
+
+@frozen
+class Request:
+    """samples: float32 (n,). language: forced, or None to detect it. draft: expected tokens."""
+
+    samples: NDArray[np.float32]
+    language: str | None
+    draft: tuple[int, ...] = ()
+
+
+@frozen
+class Hypothesis:
+    """What greedy decoding makes of an excerpt.
+
+    scores (heads, rows, frames) as ``alignment.token_frames`` takes them, with ``skip`` rows before
+    the text; the frames are those of the excerpt without its padding. ``complete``: the decoder
+    ended the text itself, it was not cut for looping or length."""
+
+    tokens: tuple[int, ...]
+    logprobs: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    skip: int
+    no_speech: float
+    language: str
+    language_confidence: float
+    complete: bool
+
+
+@frozen
+class Vocabulary:
+    """Which tokens may be chosen when; additive masks of (vocabulary,)."""
+
+    tokenizer: WhisperTokenizer
+    mask: Tensor
+    first_mask: Tensor
+    multilingual: bool
+    languages: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: WhisperTokenizer,
+        size: int,
+        suppressed: Sequence[int],
+        suppressed_first: Sequence[int],
+    ) -> "Vocabulary":
+        """English-only vocabularies are one token smaller than multilingual ones."""
+        mask = torch.zeros(size)
+        mask[list(suppressed)] = -torch.inf
+        # Special tokens other than the end are structure, never text; time stamps are not wanted.
+        mask[tokenizer.end + 1 :] = -torch.inf
+        first = mask.clone()
+        first[list(suppressed_first)] = -torch.inf
+        multilingual = size >= 51_865
+        languages = tuple(tokenizer.languages) if multilingual else ("en",)
+        return cls(tokenizer, mask, first, multilingual, languages)
+
+    def prefix(self, language: str) -> list[int]:
+        tokens = self.tokenizer
+        if not self.multilingual:
+            return [tokens.start, tokens.no_timestamps]
+        return [
+            tokens.start,
+            tokens.languages[language],
+            tokens.transcribe,
+            tokens.no_timestamps,
+        ]
+
+
+@define
+class _Row:
+    """One excerpt on its way. ``pending``: inputs for the next pass; those after the first
+    ``certain`` are a draft."""
+
+    draft: list[int]
+    frames: int
+    limit: int
+    language: str = ""
+    language_confidence: float = 1.0
+    no_speech: float = 0.0
+    pending: list[int] = field(factory=list)
+    certain: int = 0
+    skip: int = 0
+    cursor: int = 0
+    """How far into ``draft`` the text has come."""
+    tokens: list[int] = field(factory=list)
+    logprobs: list[float] = field(factory=list)
+    scores: list[NDArray[np.float32]] = field(factory=list)
+    done: bool = False
+    complete: bool = False
+
+    def hypothesis(self) -> Hypothesis:
+        return Hypothesis(
+            tuple(self.tokens),
+            np.array(self.logprobs, dtype=np.float32),
+            np.concatenate(self.scores, axis=1),
+            self.skip,
+            self.no_speech,
+            self.language,
+            self.language_confidence,
+            self.complete,
+        )
+
+
+class Decoding:
+    """The model with what decoding needs; holds nothing between calls."""
+
+    def __init__(
+        self,
+        model: Whisper,
+        mel: LogMel,
+        vocabulary: Vocabulary,
+        heads: Heads,
+        device: torch.device,
+        *,
+        cut_loops: bool = True,
+    ) -> None:
+        """``cut_loops=False`` gives plain greedy decoding, loops and all, as references do it."""
+        self._model = model
+        self._mel = mel
+        self._vocabulary = vocabulary
+        # In the order in which the decoder returns them, layer by layer.
+        self._heads = tuple(sorted(heads))
+        self._device = device
+        self._cut_loops = cut_loops
+        self.longest = model.dims.audio_context * FRAME
+        """Samples that the encoder has positions for."""
+
+    def __call__(self, requests: Sequence[Request], padding: int = PADDING) -> list[Hypothesis]:
+        """One hypothesis a request, in order."""
+        audio, lengths = self._encode(requests, padding)
+        rows = [self._row(request) for request in requests]
+        longest = max(len(row.draft) + row.limit for row in rows)
+        cache = self._model.decoder.start(audio, lengths, longest + 8)
+        self._start(rows, requests, cache)
+        active = list(rows)
+        while active:
+            self._advance(active, cache)
+            keep = [number for number, row in enumerate(active) if not row.done]
+            if keep and len(keep) < len(active):
+                cache = cache.select(torch.tensor(keep, device=self._device))
+            active = [active[number] for number in keep]
+        return [row.hypothesis() for row in rows]
+
+    def _row(self, request: Request) -> _Row:
+        seconds = len(request.samples) / 16_000
+        room = self._model.dims.text_context - 8
+        limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, room)
+        frames = min(-(-len(request.samples) // FRAME), self._model.dims.audio_context)
+        return _Row(list(request.draft[:limit]), frames, limit)
+
+    def _encode(self, requests: Sequence[Request], padding: int) -> tuple[Tensor, Tensor | None]:
+        """Excerpts of the same padded length share a batch; what comes back is padded to the
+        longest: (batch, frames, width) and lengths, None if all are the same."""
+        groups: dict[int, list[int]] = {}
+        for number, request in enumerate(requests):
+            padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
+            groups.setdefault(min(padded, self.longest), []).append(number)
+        lengths = torch.zeros(len(requests), dtype=torch.long, device=self._device)
+        width = self._model.dims.audio_width
+        audio = torch.zeros(len(requests), max(groups) // FRAME, width, device=self._device)
+        for length, numbers in groups.items():
+            samples = np.zeros((len(numbers), length), dtype=np.float32)
+            for row, number in enumerate(numbers):
+                excerpt = requests[number].samples[:length]
+                samples[row, : len(excerpt)] = excerpt
+            encoded = self._model.encoder(self._mel(torch.from_numpy(samples).to(self._device)))
+            frames = length // FRAME
+            audio[numbers, :frames] = encoded.float()
+            lengths[numbers] = frames
+        return audio, None if len(groups) == 1 else lengths
+
+    def _start(self, rows: list[_Row], requests: Sequence[Request], cache: Cache) -> None:
+        """Settle the languages and set each row's first inputs."""
+        vocabulary = self._vocabulary
+        if vocabulary.multilingual and any(request.language is None for request in requests):
+            detected = self._detect(len(rows), cache)
+        else:
+            detected = []
+        for number, (row, request) in enumerate(zip(rows, requests, strict=True)):
+            if request.language is not None:
+                row.language = request.language
+            elif detected:
+                row.language, row.language_confidence = detected[number]
+            else:
+                row.language = "en"
+            prefix = vocabulary.prefix(row.language)
+            row.pending = prefix + row.draft
+            row.certain = len(prefix)
+            row.skip = len(prefix) - 1
+
+    def _detect(self, batch: int, cache: Cache) -> list[tuple[str, float]]:
+        """The likeliest language of each row and its share among all languages. The start token
+        goes through the decoder again later: its cache length stays 0."""
+        vocabulary = self._vocabulary
+        start = torch.full((batch, 1), vocabulary.tokenizer.start, device=self._device)
+        states, _ = self._model.decoder(start, cache)
+        names = vocabulary.languages
+        numbers = [vocabulary.tokenizer.languages[name] for name in names]
+        shares = self._model.decoder.logits(states[:, 0])[:, numbers].softmax(-1)
+        share, best = shares.max(-1)
+        return [
+            (names[index], value)
+            for index, value in zip(best.tolist(), share.tolist(), strict=True)
+        ]
+
+    def _advance(self, rows: list[_Row], cache: Cache) -> None:
+        """One pass of the decoder over what is pending in each row."""
+        longest = max(len(row.pending) for row in rows)
+        end = self._vocabulary.tokenizer.end
+        padded = [row.pending + [end] * (longest - len(row.pending)) for row in rows]
+        tokens = torch.tensor(padded, device=self._device)
+        states, scores = self._model.decoder(tokens, cache, self._heads)
+        assert scores is not None, "a model has at least one alignment head"
+        choices = self._choose(rows, states)
+        observed = scores.float().cpu().numpy()
+        for number, row in enumerate(rows):
+            used = self._take(row, choices[number])
+            row.scores.append(observed[number, :, :used, : row.frames])
+            cache.lengths[number] += used
+            if not row.done and self._cut_loops and self._looping(row):
+                row.done = True
+
+    def _choose(self, rows: list[_Row], states: Tensor) -> list[list[tuple[int, float]]]:
+        """Greedy's choice and its log probability after each input from the last certain one on;
+        for a row's first pass also the probability that there is no speech."""
+        wanted = [
+            (number, place)
+            for number, row in enumerate(rows)
+            for place in range(row.certain - 1, len(row.pending))
+        ]
+        opening = [number for number, row in enumerate(rows) if not row.scores]
+        picked = [*wanted, *((number, 0) for number in opening)]
+        where = torch.tensor(picked, device=self._device)
+        logits = self._model.decoder.logits(states[where[:, 0], where[:, 1]])
+        if opening:
+            no_speech = logits[len(wanted) :].softmax(-1)[:, self._vocabulary.tokenizer.no_speech]
+            for number, value in zip(opening, no_speech.tolist(), strict=True):
+                rows[number].no_speech = value
+        logits = logits[: len(wanted)]
+        first = torch.tensor(
+            [
+                not rows[number].tokens and place == rows[number].certain - 1
+                for number, place in wanted
+            ],
+            device=self._device,
+        )
+        vocabulary = self._vocabulary
+        logits += torch.where(first[:, None], vocabulary.first_mask, vocabulary.mask)
+        values, tokens = logits.max(-1)
+        logprobs = values - logits.logsumexp(-1)
+        choices: list[list[tuple[int, float]]] = [[] for _ in rows]
+        for (number, _), token, logprob in zip(
+            wanted, tokens.tolist(), logprobs.tolist(), strict=True
+        ):
+            choices[number].append((token, logprob))
+        return choices
+
+    def _take(self, row: _Row, choices: list[tuple[int, float]]) -> int:
+        """Accept the draft as far as greedy agrees, set what comes next; the inputs that count."""
+        end = self._vocabulary.tokenizer.end
+        draft = row.pending[row.certain :]
+        for accepted, (token, logprob) in enumerate(choices):
+            used = row.certain + accepted
+            if token == end:
+                row.done = row.complete = True
+                return used
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+            if self._must_stop(row, cut_loops=self._cut_loops):
+                row.done = True
+                return used
+            if accepted >= len(draft) or draft[accepted] != token:
+                row.pending = [token, *self._proposal(row, token, accepted)]
+                row.certain = 1
+                return used
+        raise AssertionError("there is a choice after the last token of the draft")
+
+    @staticmethod
+    def _proposal(row: _Row, token: int, accepted: int) -> list[int]:
+        """What may follow ``token``, which stands where the draft did not hold any more.
+
+        The old hypothesis goes on after the same token, if it has it close by; else perhaps one
+        token was replaced by one, unless that was tried in vain just now."""
+        row.cursor += accepted
+        near = row.draft[row.cursor : row.cursor + LOOK_AHEAD]
+        if token in near:
+            row.cursor += near.index(token) + 1
+        elif accepted or len(row.tokens) == 1:
+            row.cursor += 1
+        else:
+            return []
+        return row.draft[row.cursor : row.cursor + RETRY]
+
+    def _looping(self, row: _Row) -> bool:
+        """Whether the text has gone back to audio that it has covered: its last three tokens stand
+        further up already, and attend to the same place. The repetition is taken back."""
+        tokens = row.tokens
+        last = tokens[-3:]
+        earlier = [at for at in range(len(tokens) - 5) if tokens[at : at + 3] == last]
+        if not earlier:
+            return False
+        attention = attention_map(np.concatenate(row.scores, axis=1))[row.skip :]
+        peaks = attention.argmax(axis=1)
+        first, second = earlier[-1], len(tokens) - 3
+        if np.median(peaks[second : second + 3]) > np.median(peaks[first : first + 3]) + REWIND:
+            return False
+        while (
+            first
+            and second > earlier[-1] + 3
+            and self._alike(tokens[first - 1], tokens[second - 1])
+        ):
+            first, second = first - 1, second - 1
+        # The unit of a loop may be shorter than what was compared.
+        for unit in range(1, second // 2 + 1):
+            while tokens[second - unit : second] == tokens[second - 2 * unit : second - unit]:
+                second -= unit
+        del tokens[second:], row.logprobs[second:]
+        return True
+
+    def _alike(self, one: int, other: int) -> bool:
+        """The same word, however it is cased."""
+        decode = self._vocabulary.tokenizer.decode
+        return one == other or decode([one]).casefold() == decode([other]).casefold()
+
+    @staticmethod
+    def _must_stop(row: _Row, *, cut_loops: bool) -> bool:
+        if len(row.tokens) >= row.limit:
+            return True
+        copies = repeated_tail(row.tokens) if cut_loops else 0
+        if copies:
+            del row.tokens[-copies:], row.logprobs[-copies:]
+        return bool(copies)
+
+
+def repeated_tail(tokens: Sequence[int]) -> int:
+    """How many tokens at the end are needless copies of what stands before them: 0 unless the last
+    tokens are one sequence four times over (three times, if it is longer than four tokens), which
+    people do not say and a decoder that has lost the audio does."""
+    for length in range(1, len(tokens) // 3 + 1):
+        times = 3 if length > 4 else 6 if length == 1 else 4
+        if len(tokens) < length * times:
+            continue
+        unit = tokens[-length:]
+        if all(tokens[-length * (copy + 1) : -length * copy] == unit for copy in range(1, times)):
+            return length * (times - 1)
+    return 0

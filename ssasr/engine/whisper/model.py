@@ -1,0 +1,291 @@
+"""Whisper, to be read from top to bottom: dimensions, layers, encoder, decoder, model.
+
+Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022). The arithmetic
+is the published one. What differs is what streaming and batching need:
+
+* The encoder takes any number of frames: the position table is sliced, never the audio padded to
+  30 s. Rows of different lengths share a batch under a mask.
+* The decoder's keys and values are an argument. A row of the cache may be at any position, and a
+  cache is cut back by lowering its length, which is what makes a rejected draft free.
+* Cross-attention scores of the alignment heads are returned when asked for.
+* Query, key and value projections are one matrix (``qkv``), and so are those of the cross
+  attention's keys and values (``kv``): fewer and larger products.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from attrs import define, frozen
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Heads = tuple[tuple[int, int], ...]
+"""(layer, head) pairs."""
+
+
+@frozen
+class Dims:
+    """All sizes of a model; the only place that knows them."""
+
+    mels: int
+    audio_context: int
+    audio_width: int
+    audio_heads: int
+    audio_layers: int
+    vocabulary: int = 0
+    text_context: int = 0
+    text_width: int = 0
+    text_heads: int = 0
+    text_layers: int = 0
+
+
+class Attention(nn.Module):
+    """Self-attention with fused projections; the key has no bias, its part of the vector is 0."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (batch, n, width) -> query, key, value, each (batch, heads, n, width / heads)."""
+        batch, n, width = x.shape
+        split = self.qkv(x).view(batch, n, 3, self.heads, width // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Heads joined and projected: (batch, n, width)."""
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+
+class CrossAttention(nn.Module):
+    """Attention of text to audio. Keys and values are computed once for each excerpt."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def keys_values(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """audio (batch, frames, width) -> two of (batch, heads, frames, width / heads)."""
+        batch, frames, width = audio.shape
+        split = self.kv(audio).view(batch, frames, 2, self.heads, width // self.heads)
+        key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        return key, value
+
+    def forward(
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, observed: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Also the unnormalised scores of the ``observed`` heads, (batch, observed, n, frames)."""
+        batch, n, width = x.shape
+        query = self.query(x).view(batch, n, self.heads, width // self.heads).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        joined = self.out(mixed.transpose(1, 2).flatten(2))
+        if not observed:
+            return joined, None
+        chosen = list(observed)
+        scores = query[:, chosen] @ key[:, chosen].transpose(-1, -2)
+        return joined, scores / math.sqrt(width // self.heads)
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (batch, frames, width), mask (batch, 1, 1, frames) or None."""
+        attention = self.attention
+        x = x + attention.attend(*attention.project(self.attention_norm(x)), mask)
+        mlp: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
+        return x + mlp
+
+
+class Encoder(nn.Module):
+    """Log-mel frames to audio vectors, two frames each (20 ms)."""
+
+    positions: Tensor
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        width = dims.audio_width
+        self.dims = dims
+        self.conv1 = nn.Conv1d(dims.mels, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoids(dims.audio_context, width))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, dims.audio_heads) for _ in range(dims.audio_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """mel (batch, mels, 2 n), zero beyond a row's end -> (batch, n, width).
+
+        ``lengths`` (batch,): vectors that count in each row, n at most; None: all of them. What
+        lies beyond a row's length is neither attended to nor meaningful."""
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = x + self.positions[: x.shape[1]]
+        mask = None if lengths is None else length_mask(lengths, x.shape[1])
+        for layer in self.layers:
+            x = layer(x, mask)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross = CrossAttention(width, heads)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
+
+
+@define
+class Cache:
+    """What the decoder has seen of each row. The tensors are written in place; ``lengths`` says how
+    much of them counts, so a caller takes tokens back by lowering it.
+
+    keys, values: (layers, batch, heads, capacity, width / heads); cross likewise over the frames
+    of the audio; cross_mask (batch, 1, 1, frames) or None if every row has as many frames."""
+
+    keys: Tensor
+    values: Tensor
+    cross_keys: tuple[Tensor, ...]
+    cross_values: tuple[Tensor, ...]
+    cross_mask: Tensor | None
+    lengths: Tensor
+
+    def select(self, rows: Tensor) -> "Cache":
+        """The cache of some of the rows (batch indices), for when the others have finished."""
+        return Cache(
+            self.keys[:, rows],
+            self.values[:, rows],
+            tuple(key[rows] for key in self.cross_keys),
+            tuple(value[rows] for value in self.cross_values),
+            None if self.cross_mask is None else self.cross_mask[rows],
+            self.lengths[rows],
+        )
+
+
+class Decoder(nn.Module):
+    """Tokens to logits of the token after each."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        width = dims.text_width
+        self.dims = dims
+        # Zeros until it is loaded: random numbers on the meta device make torch import sympy.
+        self.embedding = nn.Embedding(
+            dims.vocabulary, width, _weight=torch.zeros(dims.vocabulary, width)
+        )
+        self.positions = nn.Parameter(torch.zeros(dims.text_context, width))
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, dims.text_heads) for _ in range(dims.text_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, dims.vocabulary, bias=False)
+        self.projection.weight = self.embedding.weight
+
+    def start(self, audio: Tensor, lengths: Tensor | None, capacity: int) -> Cache:
+        """An empty cache for up to ``capacity`` tokens about ``audio`` (batch, frames, width)."""
+        dims = self.dims
+        batch, frames = audio.shape[:2]
+        cross = [layer.cross.keys_values(audio) for layer in self._layers()]
+        shape = (dims.text_layers, batch, dims.text_heads, min(capacity, dims.text_context))
+        empty = audio.new_zeros((*shape, dims.text_width // dims.text_heads))
+        return Cache(
+            empty,
+            torch.zeros_like(empty),
+            tuple(key for key, _ in cross),
+            tuple(value for _, value in cross),
+            None if lengths is None else length_mask(lengths, frames),
+            torch.zeros(batch, dtype=torch.long, device=audio.device),
+        )
+
+    def forward(
+        self, tokens: Tensor, cache: Cache, observe: Heads = ()
+    ) -> tuple[Tensor, Tensor | None]:
+        """tokens (batch, n) after what each row of the cache holds -> states (batch, n, width) for
+        ``logits``, and the scores of the observed heads (batch, heads, n, frames).
+
+        Writes the tokens' keys and values into the cache and leaves ``lengths`` to the caller, who
+        knows how many of the n tokens of a row are real and wanted."""
+        batch, n = tokens.shape
+        capacity = cache.keys.shape[3]
+        at = cache.lengths[:, None] + torch.arange(n, device=tokens.device)
+        # Rows padded on the right may run over the end; what is written there counts for nothing.
+        at = at.clamp_(max=capacity - 1)
+        seen = int(at.max()) + 1
+        mask = torch.arange(seen, device=tokens.device) <= at[:, :, None]
+        x = self.embedding(tokens) + self.positions[at]
+        rows = torch.arange(batch, device=tokens.device)[:, None]
+        scores = []
+        for number, layer in enumerate(self._layers()):
+            attention = layer.attention
+            query, key, value = attention.project(layer.attention_norm(x))
+            keys, values = cache.keys[number], cache.values[number]
+            keys.transpose(1, 2)[rows, at] = key.transpose(1, 2)
+            values.transpose(1, 2)[rows, at] = value.transpose(1, 2)
+            x = x + attention.attend(query, keys[:, :, :seen], values[:, :, :seen], mask[:, None])
+            observed = tuple(head for at_layer, head in observe if at_layer == number)
+            crossed, layer_scores = layer.cross(
+                layer.cross_norm(x),
+                cache.cross_keys[number],
+                cache.cross_values[number],
+                cache.cross_mask,
+                observed,
+            )
+            if layer_scores is not None:
+                scores.append(layer_scores)
+            x = x + crossed
+            x = x + layer.mlp_out(F.gelu(layer.mlp_in(layer.mlp_norm(x))))
+        return self.norm(x), torch.cat(scores, dim=1) if scores else None
+
+    def _layers(self) -> Iterator[DecoderLayer]:
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer), "a ModuleList does not know its type"
+            yield layer
+
+    def logits(self, states: Tensor) -> Tensor:
+        """states (..., width) -> (..., vocabulary), float32."""
+        projected: Tensor = self.projection(states)
+        return projected.float()
+
+
+class Whisper(nn.Module):
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.dims = dims
+        self.encoder = Encoder(dims)
+        self.decoder = Decoder(dims)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Fixed positions (length, width): sines in the first half, cosines in the second, wavelengths
+    from 2 pi to 10 000 times that."""
+    # In numpy: on the meta device, where models are laid out before they are loaded, this
+    # arithmetic would make torch import its compiler, which takes longer than all the rest.
+    steps = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
+    angle = np.arange(length)[:, None] * steps[None, :]
+    return torch.from_numpy(np.concatenate([np.sin(angle), np.cos(angle)], axis=1)).float()
+
+
+def length_mask(lengths: Tensor, longest: int) -> Tensor:
+    """(batch,) -> boolean (batch, 1, 1, longest), true where a row has something."""
+    return (torch.arange(longest, device=lengths.device) < lengths[:, None])[:, None, None]

@@ -1,0 +1,239 @@
+"""Whisper as a streaming recogniser: one step for any subset of the streams.
+
+A step first listens: the speech detector runs over all the streams' new audio in one batch. Then it
+decodes the most urgent of the excerpts that are due, a bounded number, so that no step keeps the
+other streams waiting long; what did not fit is ``unfinished`` and comes with the next step.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from attrs import define
+
+from ssasr import catalogue
+from ssasr.engine.features import LogMel
+from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
+from ssasr.engine.tokenizers import WhisperTokenizer
+from ssasr.engine.vad import SileroVad, VadState, stack, unstack
+from ssasr.engine.weights import read_weights
+from ssasr.engine.whisper import checkpoint
+from ssasr.engine.whisper.alignment import FRAME, token_frames
+from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
+from ssasr.engine.whisper.quantized import quantize
+from ssasr.engine.whisper.segment import Due, Segment, Spoken, without_squeezed
+from ssasr.engine.whisper.settings import read_settings
+from ssasr.protocol.recognition import StreamOptions, Word
+
+CHUNK = 1_536
+"""Samples of a step: three frames of the speech detector, 96 ms."""
+DECODES_PER_STEP = 4
+"""Bounds how long a step takes: about 60 ms each for tiny.en on one core."""
+NO_SPEECH = 0.6
+LEAST_LOGPROB = -1.0
+"""Whisper's own rule: with more of the one and less of the other on average there was no speech."""
+
+
+@define(eq=False)
+class _Stream:
+    """A segment with the speech detector's state."""
+
+    segment: Segment
+    vad: VadState
+    reported: list[float]
+    """Speech probabilities that no ``Heard`` has carried yet."""
+
+
+class WhisperRecognizer:
+    """Implements ``engine.recognizer.Recognizer``."""
+
+    chunk = CHUNK
+
+    def __init__(
+        self,
+        name: str,
+        decoding: Decoding,
+        vocabulary: Vocabulary,
+        vad: SileroVad,
+        device: torch.device,
+        max_streams: int,
+    ) -> None:
+        self.name = name
+        self.max_streams = max_streams
+        self.languages = vocabulary.languages
+        self.decoding = decoding
+        self.vocabulary = vocabulary
+        self._vad = vad
+        self._device = device
+
+    def warm_up(self) -> None:
+        """Two seconds of a tone through both networks; the first pass allocates and plans."""
+        tone = np.sin(np.arange(32_000, dtype=np.float32) * 0.1) * 0.1
+        with torch.inference_mode():
+            for _ in range(2):
+                self.decoding([Request(tone, self.languages[0])])
+                self._vad.listen(torch.zeros(1, 3, 512), self._vad.initial_state(1, self._device))
+
+    def new_state(
+        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+    ) -> State:
+        segment = Segment(options, start, list(committed))
+        return _Stream(segment, self._vad.initial_state(1, self._device), [])
+
+    def configure(self, state: State, options: StreamOptions) -> None:
+        _stream(state).segment.options = options
+
+    def release(self, state: State) -> None:
+        """Nothing to do: a state is ordinary memory."""
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        streams = [_stream(work.state) for work in batch]
+        self._listen(batch, streams)
+        due = [
+            stream.segment.due(work.final_at) for work, stream in zip(batch, streams, strict=True)
+        ]
+        waiting = [number for number, one in enumerate(due) if one is not None]
+        waiting.sort(key=lambda number: _urgency(due[number], streams[number]))
+        now, later = waiting[:DECODES_PER_STEP], set(waiting[DECODES_PER_STEP:])
+        self._decode([(streams[number].segment, due[number]) for number in now])
+        for stream in streams:
+            if stream.segment.pause_reached():
+                self._judge(stream.segment)
+        return [
+            self._outcome(work, stream, unfinished=number in later)
+            for number, (work, stream) in enumerate(zip(batch, streams, strict=True))
+        ]
+
+    def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
+        """Speech probabilities of the new audio; streams with as many frames share a batch."""
+        groups: dict[int, list[int]] = {}
+        frames = []
+        for number, (work, stream) in enumerate(zip(batch, streams, strict=True)):
+            frames.append(stream.segment.frames(work.audio))
+            groups.setdefault(len(frames[-1]), []).append(number)
+        for count, numbers in groups.items():
+            probabilities = np.zeros((len(numbers), 0), dtype=np.float32)
+            if count:
+                heard = torch.from_numpy(np.stack([frames[number] for number in numbers]))
+                state = stack([streams[number].vad for number in numbers])
+                result, state = self._vad.listen(heard.to(self._device), state)
+                probabilities = result.cpu().numpy()
+                for number, after in zip(numbers, unstack(state), strict=True):
+                    streams[number].vad = after
+            for number, row in zip(numbers, probabilities.tolist(), strict=True):
+                streams[number].reported.extend(row)
+                streams[number].segment.hear(batch[number].audio, row)
+
+    def _decode(self, jobs: Sequence[tuple[Segment, Due | None]]) -> None:
+        if not jobs:
+            return
+        dues = [(segment, due) for segment, due in jobs if due is not None]
+        requests = [
+            Request(segment.samples(due), self._language(segment), segment.draft)
+            for segment, due in dues
+        ]
+        for (segment, due), hypothesis in zip(dues, self.decoding(requests), strict=True):
+            segment.language = hypothesis.language
+            segment.language_confidence = hypothesis.language_confidence
+            words = [] if _nothing_said(hypothesis) else self._words(hypothesis, due)
+            segment.apply(due, words, reliable=hypothesis.complete)
+
+    def _language(self, segment: Segment) -> str | None:
+        if not self.vocabulary.multilingual:
+            return "en"
+        return segment.options.language
+
+    def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:
+        """Words with times in the stream and a confidence: the mean probability of the tokens."""
+        tokenizer = self.vocabulary.tokenizer
+        skip, count = hypothesis.skip, len(hypothesis.tokens)
+        if not count:
+            return []
+        frames = token_frames(hypothesis.scores[:, : skip + count + 1], skip)
+        ends = [*frames[1:].tolist(), hypothesis.scores.shape[2]][:count]
+        words, place = [], 0
+        for tokens in tokenizer.words(hypothesis.tokens, hypothesis.language):
+            last = place + len(tokens) - 1
+            word = Word(
+                tokenizer.text(tokens),
+                due.begin + int(frames[place]) * FRAME,
+                min(due.begin + ends[last] * FRAME, due.end),
+                float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),
+            )
+            words.append(Spoken(word, tokens))
+            place = last + 1
+        return without_squeezed(words)
+
+    def _judge(self, segment: Segment) -> None:
+        """How sure it is that the speaker has finished: for now, what the punctuation says."""
+        segment.judged = segment.speech_end
+        words = segment.words()
+        ended = bool(words) and words[-1].text[-1] in ".?!。？！"
+        segment.end_of_turn = 0.8 if ended else 0.2
+
+    def _outcome(self, work: Work, stream: _Stream, *, unfinished: bool) -> Outcome:
+        segment = stream.segment
+        final = work.final_at is not None and not unfinished
+        if final:
+            assert work.final_at is not None
+            words, position = segment.final_words(work.final_at), work.final_at
+        else:
+            words, position = segment.words(), segment.position
+        heard = Heard(
+            position,
+            tuple(stream.reported),
+            words,
+            position if final or segment.covered(segment.position) else segment.decoded,
+            segment.end_of_turn,
+            segment.language,
+            segment.language_confidence,
+        )
+        stream.reported.clear()
+        return Outcome((heard,), unfinished)
+
+
+def _urgency(due: Due | None, stream: _Stream) -> tuple[int, int]:
+    """Ends and pauses first, then whoever has waited longest for new words."""
+    assert due is not None
+    return due.kind, stream.segment.decoded - due.end
+
+
+def _nothing_said(hypothesis: Hypothesis) -> bool:
+    return (
+        hypothesis.no_speech > NO_SPEECH
+        and len(hypothesis.tokens) > 0
+        and float(hypothesis.logprobs.mean()) < LEAST_LOGPROB
+    )
+
+
+def _stream(state: State) -> _Stream:
+    assert isinstance(state, _Stream), "a state goes back to the recogniser that made it"
+    return state
+
+
+def create(settings: RecognizerSettings) -> Recognizer:
+    """A recogniser of the named model (of the catalogue, or a path), weights loaded."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = _device(settings.device)
+    files = catalogue.resolve(settings.model, pull=False)
+    model = checkpoint.load(read_weights(files))
+    tokenizer = WhisperTokenizer.load(files.directory)
+    config = read_settings(files.directory, model.dims, tokenizer)
+    vocabulary = Vocabulary.build(
+        tokenizer, model.dims.vocabulary, config.suppressed, config.suppressed_first
+    )
+    if device.type == "cpu":
+        quantize(model)
+    vad = SileroVad.load(catalogue.resolve("silero-vad", pull=False).weights, device)
+    mel = LogMel(model.dims.mels).to(device)
+    decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
+    streams = settings.max_streams or 8
+    return WhisperRecognizer(files.name, decoding, vocabulary, vad, device, streams)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

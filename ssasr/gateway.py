@@ -1,0 +1,231 @@
+"""The public face: WebSocket handshakes, credentials, admission, drain.
+
+process nursery
+├─ HTTP and WebSocket connections arrive at the front door
+└─ connections nursery, which outlives the listeners and gets a deadline when draining
+   └─ one task a connection ▶ one session (``session.Session``)
+"""
+
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import trio
+from attrs import define, field, frozen
+from hypercorn.typing import ASGIFramework
+from trio_websocket import (
+    ConnectionClosed,
+    HandshakeError,
+    WebSocketConnection,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+
+from ssasr.access import Access, Grant
+from ssasr.audio import make_decoder
+from ssasr.listener import FrontDoor, open_listeners
+from ssasr.observability import Metrics, get_logger
+from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
+from ssasr.protocol.codec import encode
+from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.messages import Error
+from ssasr.protocol.parameters import SessionParameters, parse_parameters
+from ssasr.protocol.query import Query
+from ssasr.routing.engine_stream import Engines
+from ssasr.routing.models import Offer
+from ssasr.session import Session, SessionTerms
+
+WEBSOCKET_PATHS = ("/v3/ws", "/")
+MAX_MESSAGE = 1 << 20
+"""Bytes of one client message; beyond it the connection closes with 1009."""
+UPGRADE_DEADLINE = 10.0
+"""Seconds for trio-websocket to answer a handshake whose head has already been read."""
+REFUSAL_DEADLINE = 2.0
+"""Seconds to tell a client why it is refused."""
+FINAL_WORDS_DEADLINE = 8.0
+"""Seconds for the sessions that are wound down to say what they have heard."""
+PING_INTERVAL = 20.0
+PONG_DEADLINE = 40.0
+"""Seconds; together the 60 s without any frame after which a client is taken for dead."""
+
+log = get_logger(__name__)
+
+
+@frozen
+class GatewayLimits:
+    max_sessions: int = 1_000
+    max_duration: float = 10_800.0
+    """Seconds a session may last: the three hours of the specification."""
+    drain_seconds: float = 30.0
+    """Seconds that running sessions have to end by themselves once the server is asked to stop."""
+
+
+@define(eq=False)
+class Gateway:
+    """``run`` serves until ``drain`` is set and the sessions have ended."""
+
+    engines: Engines
+    offer: Offer
+    access: Access
+    metrics: Metrics
+    limits: GatewayLimits
+    wall_clock: Callable[[], float] = time.time
+    draining: trio.Event = field(factory=trio.Event)
+    _sessions: set[Session] = field(factory=set)
+    _ended: trio.Event = field(factory=trio.Event)
+
+    def is_ready(self) -> bool:
+        return self.engines.is_ready() and not self.draining.is_set()
+
+    async def run(
+        self,
+        app: ASGIFramework,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Started with the port that was bound. Raises StartRefused."""
+        door = FrontDoor(app, self.serve_websocket)
+        listeners = await open_listeners(host, port, tls)
+        async with trio.open_nursery() as connections:
+            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+                trio.serve_listeners,
+                door.serve,
+                listeners.serving,  # type: ignore[arg-type]
+                handler_nursery=connections,
+            )
+            async with trio.open_nursery() as accepting:
+                await accepting.start(serve)
+                task_status.started(listeners.port)
+                await self.draining.wait()
+                await self._drain()
+                accepting.cancel_scope.cancel()
+            await door.stop_idle()
+            connections.cancel_scope.deadline = trio.current_time() + REFUSAL_DEADLINE
+
+    async def _drain(self) -> None:
+        """Sessions may end by themselves for a while; then they are wound down, in order."""
+        log.info("draining", sessions=len(self._sessions))
+        with trio.move_on_after(self.limits.drain_seconds):
+            await self._wait_no_sessions()
+        for session in self._sessions:
+            session.wind_down(EndCause.DRAINED)
+        with trio.move_on_after(FINAL_WORDS_DEADLINE):
+            await self._wait_no_sessions()
+
+    async def serve_websocket(self, stream: trio.abc.Stream) -> None:
+        """One upgraded connection. This is the session boundary: nothing escapes it."""
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(UPGRADE_DEADLINE):
+                    request = await wrap_server_stream(
+                        nursery, stream, max_message_size=MAX_MESSAGE
+                    )
+                await self._serve_request(request)
+            except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
+                pass  # it left before there was anything to say
+            nursery.cancel_scope.cancel()
+
+    async def _serve_request(self, request: WebSocketRequest) -> None:
+        path, _, query = request.path.partition("?")
+        if path not in WEBSOCKET_PATHS:
+            await request.reject(404, body=b"Not found\n")
+            return
+        if self.draining.is_set():
+            await request.reject(503, body=b"The server is shutting down\n")
+            return
+        websocket = await request.accept()
+        try:
+            grant, terms = self._admit(request, query)
+        except ClientFault as fault:
+            self.metrics.closed(fault.cause)
+            await refuse(websocket, fault)
+            return
+        with grant:
+            await self._run_session(websocket, terms)
+
+    def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
+        """Everything that can be refused before any work is done. Raises ClientFault."""
+        headers = {name.lower(): value for name, value in request.headers}
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        token = Query(query).text("token")
+        grant = self.access.open_session(authorization or None, token, self.wall_clock())
+        try:
+            return grant, self._agree(parse_parameters(query), grant.max_duration)
+        except ClientFault:
+            grant.release()
+            raise
+
+    def _agree(self, parameters: SessionParameters, longest: float) -> SessionTerms:
+        if len(self._sessions) >= self.limits.max_sessions:
+            raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
+        duration = min(self.limits.max_duration, longest)
+        return SessionTerms(
+            id=str(uuid.uuid4()),
+            parameters=parameters,
+            model_version=self.offer.version_for(parameters),
+            decoder=make_decoder(parameters),
+            max_duration=duration,
+            expires_at=int(self.wall_clock() + duration),
+        )
+
+    async def _run_session(self, websocket: WebSocketConnection, terms: SessionTerms) -> None:
+        if terms.parameters.ignored:
+            log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
+        session = Session(terms, websocket, self.engines, self.metrics)
+        self._sessions.add(session)
+        self.metrics.sessions.inc()
+        cause = EndCause.INTERNAL
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_alive, websocket, session)
+                cause = await session.run()
+                nursery.cancel_scope.cancel()
+        except Exception:
+            log.exception("session failed", session=terms.id)
+            await refuse(websocket, ClientFault(END_CAUSES[cause], cause=cause))
+        finally:
+            self._sessions.discard(session)
+            self._ended.set()
+            self._ended = trio.Event()
+            self.metrics.sessions.dec()
+            self.metrics.closed(cause)
+            log.info(
+                "session ended", session=terms.id, cause=cause.value, version=terms.model_version
+            )
+
+    async def _wait_no_sessions(self) -> None:
+        while self._sessions:
+            await self._ended.wait()
+
+
+async def keep_alive(websocket: WebSocketConnection, session: Session) -> None:
+    """Ping a client that has sent nothing for a while; one that does not answer is dead. While the
+    session holds the client back its frames, pongs among them, wait in the socket, and prove that
+    it lives."""
+    while True:
+        quiet = trio.current_time() - session.last_message
+        if quiet < PING_INTERVAL or session.held_back:
+            await trio.sleep(max(1.0, PING_INTERVAL - quiet))
+            continue
+        try:
+            with trio.fail_after(PONG_DEADLINE):
+                await websocket.ping()
+        except trio.TooSlowError:
+            session.give_up()
+            return
+        except ConnectionClosed:
+            return
+        await trio.sleep(PING_INTERVAL)
+
+
+async def refuse(websocket: WebSocketConnection, fault: ClientFault) -> None:
+    """Say why in both ways that clients read: an Error message and a close frame."""
+    with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
+        await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))
+        await websocket.aclose(int(fault.code), fault.reason)

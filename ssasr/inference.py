@@ -1,0 +1,184 @@
+"""The session's third task: the stream to the engine, and the turn policy over what it answers.
+
+Three loops share one stream. ``feed`` sends what was heard, at most ``WINDOW`` ahead of what the
+engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one that
+looks at a clock. Everything the client is told depends on the audio and the positions of its
+control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import trio
+from attrs import frozen
+from numpy.typing import NDArray
+
+from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
+from ssasr.observability import Metrics
+from ssasr.protocol.messages import ServerMessage
+from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
+from ssasr.protocol.recognition import (
+    SAMPLE_RATE,
+    Audio,
+    Configure,
+    Draining,
+    Final,
+    Finalize,
+    Open,
+    Update,
+)
+from ssasr.routing.engine_stream import Engines, EngineStream
+from ssasr.running import plain_nursery
+from ssasr.turns import Decision, Say, TurnPolicy
+
+WINDOW = 8 * SAMPLE_RATE
+"""Samples sent to the engine and not yet acknowledged by its updates."""
+STALL_GRACE = 1.2
+"""Seconds without audio, beyond the turn's maximum silence, that end a turn by the wall clock. A
+client may send one-second messages, so anything less would cut into live speech."""
+
+
+@frozen(eq=False)
+class Samples:
+    """16 kHz int16 mono."""
+
+    samples: NDArray[np.int16]
+
+
+@frozen
+class Settings:
+    """New parameters from here on."""
+
+    parameters: SessionParameters
+
+
+@frozen
+class Endpoint:
+    """The client wants the turn to end here."""
+
+
+Heard = Samples | Settings | Endpoint
+
+
+class Inference:
+    """``run`` returns when everything heard has been said. Raises EngineError."""
+
+    def __init__(
+        self,
+        parameters: SessionParameters,
+        engines: Engines,
+        metrics: Metrics,
+        heard: trio.MemoryReceiveChannel[Heard],
+        said: trio.MemorySendChannel[ServerMessage],
+    ) -> None:
+        self.samples = 0
+        """Sent to the engine so far; the stream time of the next sample."""
+        self._parameters = parameters
+        self._options = stream_options(parameters)
+        self._engines = engines
+        self._metrics = metrics
+        self._heard = heard
+        self._said = said
+        self._acknowledged = 0
+        self._progress = trio.Event()
+        self._last_audio = trio.current_time()
+        self._asked_to_finalize = math.nan
+        self._deciding = trio.Lock()
+        self._heartbeat = HeartbeatLog(trio.current_time())
+        self._stream: EngineStream
+        self._policy: TurnPolicy
+
+    async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
+        """``opened`` is told the name of the model as soon as the engine has let us in."""
+        opening = Open(session_id, self._options)
+        async with self._heard, self._engines.open_stream(model_version, opening) as stream:
+            self._stream = stream
+            self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
+            opened(stream.opened.model)
+            async with plain_nursery() as nursery:
+                nursery.start_soon(self._collect)
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._beat)
+                await self._feed()
+                nursery.cancel_scope.cancel()
+
+    async def _feed(self) -> None:
+        async for item in self._heard:
+            match item:
+                case Samples(samples):
+                    while self.samples - self._acknowledged > WINDOW:
+                        await self._progress.wait()
+                    pcm = samples.astype("<i2", copy=False).tobytes()
+                    await self._stream.send(Audio(self.samples, pcm))
+                    self.samples += len(samples)
+                    self._last_audio = trio.current_time()
+                case Settings(parameters):
+                    await self._reconfigure(parameters)
+                case Endpoint():
+                    await self._end_turn()
+        await self._end_turn()
+
+    async def _end_turn(self) -> None:
+        """Have everything up to here finalized. No later audio goes to the engine before that, so
+        that what is said does not depend on how far ahead the client was."""
+        at = self.samples
+        async with self._deciding:
+            await self._perform(self._policy.force(at))
+        while not self._policy.settled(at):
+            await self._progress.wait()
+
+    async def _reconfigure(self, parameters: SessionParameters) -> None:
+        self._parameters = parameters
+        self._policy.configure(turn_settings(parameters), at=self.samples)
+        options = stream_options(parameters)
+        if options != self._options:
+            self._options = options
+            await self._stream.send(Configure(options))
+
+    async def _collect(self) -> None:
+        while True:
+            answer = await self._stream.receive()
+            async with self._deciding:
+                match answer:
+                    case Update():
+                        self._acknowledged = max(self._acknowledged, answer.position)
+                        self._heartbeat.hear(answer.speech)
+                        await self._perform(self._policy.update(answer))
+                    case Final():
+                        waited = trio.current_time() - self._asked_to_finalize
+                        self._metrics.finalization.observe(waited)
+                        await self._perform(self._policy.final(answer))
+                    case Draining():
+                        pass  # the process is ending anyway when nothing replaces its engine
+            self._progress.set()
+            self._progress = trio.Event()
+
+    async def _perform(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Say(message):
+                    await self._said.send(message)
+                case Finalize():
+                    self._asked_to_finalize = trio.current_time()
+                    await self._stream.send(decision)
+
+    async def _beat(self) -> None:
+        """Only for clients that ask: some take a message they do not know for an error."""
+        while True:
+            await trio.sleep(HEARTBEAT_PERIOD)
+            if self._parameters.session_heartbeat:
+                await self._said.send(self._heartbeat.beat(self.samples, trio.current_time()))
+
+    async def _watch(self) -> None:
+        """End turns that a client leaves open by sending nothing more."""
+        while True:
+            silence = turn_settings(self._parameters).max_turn_silence / SAMPLE_RATE
+            patience = silence + STALL_GRACE
+            stalled = self._last_audio + patience
+            if trio.current_time() >= stalled:
+                if self._policy.in_turn:
+                    await self._end_turn()
+                # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
+                stalled = trio.current_time() + patience
+            await trio.sleep_until(stalled)

@@ -1,0 +1,213 @@
+"""Messages to JSON text and back: the one strict converter.
+
+cattrs coerces by default (``"false"`` becomes True, 400.9 becomes 400, ``"abc"`` a list of three);
+every hook here refuses instead. Unknown fields are ignored, as the protocol says; an unknown
+``type`` is not. ``encode`` writes a Turn by hand because it is the hot path; the generic way stays
+as its specification (``unstructure``), and a test holds the two equal.
+"""
+
+import functools
+import json
+import types
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NoReturn, TypeVar
+
+import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
+from ssasr.protocol import messages
+from ssasr.protocol.close_codes import CloseCode
+from ssasr.protocol.faults import ClientFault, invalid_value
+from ssasr.protocol.messages import ClientMessage, ServerMessage, Turn, TurnWord
+
+M = TypeVar("M")
+
+CLIENT_TYPES: Mapping[str, type[ClientMessage]] = MappingProxyType(
+    {
+        "UpdateConfiguration": messages.UpdateConfiguration,
+        "ForceEndpoint": messages.ForceEndpoint,
+        "KeepAlive": messages.KeepAlive,
+        "Terminate": messages.Terminate,
+    }
+)
+SERVER_TYPES: Mapping[str, type[ServerMessage]] = MappingProxyType(
+    {
+        "Begin": messages.Begin,
+        "SpeechStarted": messages.SpeechStarted,
+        "Turn": messages.Turn,
+        "Termination": messages.Termination,
+        "Error": messages.Error,
+        "Warning": messages.WarningMessage,
+        "Heartbeat": messages.Heartbeat,
+        "Silence": messages.Silence,
+    }
+)
+_TAGS: Mapping[type, str] = MappingProxyType(
+    {cls: tag for tag, cls in (*CLIENT_TYPES.items(), *SERVER_TYPES.items())}
+)
+
+# json.dumps with arguments builds an encoder for every call; these two are immutable. Messages are
+# trees, so nothing is lost by not looking for circles.
+_write = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_read = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+class Mistyped(ValueError):
+    """A value is of the wrong JSON type; ``str()`` says what was expected."""
+
+
+def _strict(expected: str, *accepted: type) -> Callable[[object, object], object]:
+    def structure(value: object, _: object) -> object:
+        if type(value) not in accepted:  # not isinstance: a bool is an int
+            raise Mistyped(expected)
+        return value
+
+    return structure
+
+
+@functools.cache
+def converter() -> cattrs.Converter:
+    """The converter; immutable once built."""
+    result = cattrs.Converter(detailed_validation=True)
+    result.register_structure_hook(bool, _strict("expected a boolean", bool))
+    result.register_structure_hook(int, _strict("expected an integer", int))
+    result.register_structure_hook(float, _strict("expected a number", int, float))
+    result.register_structure_hook(str, _strict("expected a string", str))
+    _register_sequence(result, str, "expected an array of strings")
+    _register_sequence(result, TurnWord, "expected an array of words")
+    nested = (TurnWord, messages.BeginConfiguration)
+    for cls in (*nested, *_TAGS):
+        result.register_structure_hook(cls, make_dict_structure_fn(cls, result))
+        # Only fields whose default is None have one, so this is "leave out what is not there".
+        result.register_unstructure_hook(
+            cls, make_dict_unstructure_fn(cls, result, _cattrs_omit_if_default=True)
+        )
+    return result
+
+
+def _register_sequence(owner: cattrs.Converter, item: type, expected: str) -> None:
+    def structure(value: object, _: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise Mistyped(expected)
+        return tuple(owner.structure(each, item) for each in value)
+
+    wanted = types.GenericAlias(tuple, (item, ...))
+    owner.register_structure_hook_func(lambda annotation: bool(annotation == wanted), structure)
+
+
+# -- out -------------------------------------------------------------------------------------------
+
+
+def unstructure(message: ServerMessage | ClientMessage) -> dict[str, object]:
+    """The message as JSON types, ``type`` last as on the hosted service."""
+    fields: dict[str, object] = converter().unstructure(message)
+    fields["type"] = _TAGS[type(message)]
+    return fields
+
+
+def encode(message: ServerMessage | ClientMessage) -> str:
+    """One frame's text. ValueError for a number that JSON cannot hold: a bug of ours."""
+    return _write(_turn(message) if type(message) is Turn else unstructure(message))
+
+
+def _word(word: TurnWord) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "text": word.text,
+        "start": word.start,
+        "end": word.end,
+        "confidence": word.confidence,
+        "word_is_final": word.word_is_final,
+    }
+    if word.speaker is not None:
+        fields["speaker"] = word.speaker
+    return fields
+
+
+def _turn(turn: Turn) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "turn_order": turn.turn_order,
+        "turn_is_formatted": turn.turn_is_formatted,
+        "end_of_turn": turn.end_of_turn,
+        "transcript": turn.transcript,
+        "utterance": turn.utterance,
+        "end_of_turn_confidence": turn.end_of_turn_confidence,
+        "words": [_word(word) for word in turn.words],
+    }
+    for name in ("language_code", "language_confidence", "speaker_label"):
+        value = getattr(turn, name)
+        if value is not None:
+            fields[name] = value
+    fields["type"] = "Turn"
+    return fields
+
+
+# -- in --------------------------------------------------------------------------------------------
+
+
+def decode(text: str) -> ClientMessage:
+    """The client's message in a text frame, or ``ClientFault`` 3006 saying what is wrong."""
+    fields, tag = _json_object(text)
+    cls = CLIENT_TYPES.get(tag)
+    if cls is None:
+        raise _unknown_type(tag)
+    return _structured(fields, cls)
+
+
+def decode_server(text: str) -> ServerMessage:
+    """What a client of ours reads. Raises as ``decode`` does."""
+    fields, tag = _json_object(text)
+    cls = SERVER_TYPES.get(tag)
+    if cls is None:
+        raise _unknown_type(tag)
+    return _structured(fields, cls)
+
+
+def _unknown_type(tag: str) -> ClientFault:
+    return ClientFault(CloseCode.INVALID_INPUT, f"Invalid Message Type: {_shown(tag)}")
+
+
+def _json_object(text: str) -> tuple[dict[str, object], str]:
+    try:
+        fields = _read(text)
+    except (ValueError, RecursionError) as error:
+        raise ClientFault(CloseCode.INVALID_INPUT, f"Invalid JSON: {_shown(str(error))}") from None
+    tag = fields.pop("type", None) if isinstance(fields, dict) else None
+    if not isinstance(tag, str):
+        raise ClientFault(
+            CloseCode.INVALID_INPUT, "Invalid Message: expected an object with a string 'type'"
+        )
+    return fields, tag
+
+
+def _structured(fields: dict[str, object], cls: type[M]) -> M:
+    try:
+        return converter().structure(fields, cls)
+    except cattrs.BaseValidationError as group:
+        path, problem = _first_problem(group)
+        raise invalid_value(path or cls.__name__, problem) from None
+
+
+def _first_problem(error: BaseException) -> tuple[str, str]:
+    """Where the first thing went wrong, as a dotted path, and what."""
+    path = ""
+    while isinstance(error, cattrs.BaseValidationError):
+        inner = error.exceptions[0]
+        for note in getattr(inner, "__notes__", ()):
+            if isinstance(note, cattrs.AttributeValidationNote):
+                path = f"{path}.{note.name}" if path else note.name
+        error = inner
+    return path, str(error) if isinstance(error, Mistyped) else "missing or not an object"
+
+
+def _shown(text: str) -> str:
+    """The client's own text, short enough to give back."""
+    return text if len(text) <= 80 else text[:80] + "…"

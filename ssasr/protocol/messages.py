@@ -1,0 +1,162 @@
+"""The messages of the client protocol, both directions, with the wire's own names.
+
+Times are integer milliseconds of audio received. An optional field that is ``None`` is left out on
+the wire, never sent as null: ``language_code: null`` makes one client drop the whole Turn. Only
+``Error`` may have a field named ``error``: another client tests for that key alone.
+"""
+
+from attrs import frozen
+
+# -- client to server ----------------------------------------------------------------------------
+
+
+@frozen
+class UpdateConfiguration:
+    """New values from the next audio on; ``None`` leaves a value as it is. Fields that the model
+    has no use for are accepted."""
+
+    language_codes: tuple[str, ...] | None = None
+    format_turns: bool | None = None
+    end_of_turn_confidence_threshold: float | None = None
+    min_turn_silence: int | None = None
+    min_end_of_turn_silence_when_confident: int | None = None
+    max_turn_silence: int | None = None
+    vad_threshold: float | None = None
+    keyterms_prompt: tuple[str, ...] | None = None
+    prompt: str | None = None
+    agent_context: str | None = None
+    filter_profanity: bool | None = None
+    continuous_partials: bool | None = None
+    interruption_delay: int | None = None
+    turn_left_pad_ms: int | None = None
+    session_heartbeat: bool | None = None
+    acknowledge_silence: bool | None = None
+
+
+@frozen
+class ForceEndpoint:
+    """End the current turn now."""
+
+
+@frozen
+class KeepAlive:
+    """Restarts the inactivity timer."""
+
+
+@frozen
+class Terminate:
+    """Finish what was heard and end the session."""
+
+
+ClientMessage = UpdateConfiguration | ForceEndpoint | KeepAlive | Terminate
+
+
+# -- server to client ----------------------------------------------------------------------------
+
+
+@frozen
+class BeginConfiguration:
+    """What the session runs with. A feature that was asked for and is not there is echoed as
+    false."""
+
+    model: str | None = None
+    mode: str | None = None
+    api_version: str | None = None
+    speaker_labels: bool | None = None
+    filter_profanity: bool | None = None
+    redact_pii: bool | None = None
+    domain: str | None = None
+    voice_focus: str | None = None
+
+
+@frozen
+class Begin:
+    """First message of every accepted session. ``expires_at`` is Unix time in whole seconds."""
+
+    id: str
+    expires_at: int
+    configuration: BeginConfiguration | None = None
+
+
+@frozen
+class SpeechStarted:
+    """Family P: somebody began to speak. ``confidence`` is read by the self-hosting example, which
+    dies without it."""
+
+    timestamp: int
+    confidence: float
+
+
+@frozen
+class TurnWord:
+    """One word of a Turn; ``text`` is never empty and has no outer spaces."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+    word_is_final: bool
+    speaker: str | None = None
+
+
+@frozen
+class Turn:
+    """The turn so far, or, with ``end_of_turn``, all of it."""
+
+    turn_order: int
+    turn_is_formatted: bool
+    end_of_turn: bool
+    transcript: str
+    utterance: str
+    end_of_turn_confidence: float
+    words: tuple[TurnWord, ...]
+    language_code: str | None = None
+    language_confidence: float | None = None
+    speaker_label: str | None = None
+
+
+@frozen
+class Termination:
+    """Last message of a session that the client ended; whole seconds."""
+
+    audio_duration_seconds: int
+    session_duration_seconds: int
+
+
+@frozen
+class Error:
+    """The session is over; a close frame with the same code follows at once."""
+
+    error: str
+    error_code: int
+
+
+@frozen
+class WarningMessage:
+    """``Warning`` on the wire. One client shows it as an error, so none is sent by default."""
+
+    warning_code: int
+    warning: str
+
+
+@frozen
+class Heartbeat:
+    """Only after ``session_heartbeat=true``."""
+
+    total_audio_received_ms: int
+    total_duration_ms: int
+    realtime_factor: float
+    max_speech_probability: float
+
+
+@frozen
+class Silence:
+    """Only after ``acknowledge_silence=true``."""
+
+    start_ms: int
+    end_ms: int
+
+
+ServerMessage = (
+    Begin | SpeechStarted | Turn | Termination | Error | WarningMessage | Heartbeat | Silence
+)

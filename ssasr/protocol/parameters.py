@@ -1,0 +1,306 @@
+"""What a session was asked for: the query string, its defaults, and live changes.
+
+Values are checked against ``limits.PARAMETERS``. A known name with an unusable value refuses the
+session (``ClientFault`` 3006); an unknown name is ignored. Milliseconds end here: everything behind
+``turn_settings`` and ``stream_options`` counts samples.
+"""
+
+import re
+from typing import TypeVar
+
+import attrs
+from attrs import field, frozen
+
+from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.limits import COMPRESSED, KEYTERM_LIMIT, PARAMETERS, check
+from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
+from ssasr.protocol.query import Query
+from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
+from ssasr.protocol.speech_models import (
+    DEFAULT_SPEECH_MODEL,
+    SPEECH_MODELS,
+    EngineKind,
+    Family,
+    SpeechModel,
+)
+
+__all__ = [
+    "EngineKind",
+    "Family",
+    "SessionParameters",
+    "TurnSettings",
+    "begin_configuration",
+    "parse_parameters",
+    "stream_options",
+    "turn_settings",
+]
+
+SHORTEST_PAUSE = 3 * VAD_FRAME
+"""A shorter silence than this is not told from a gap between two sounds of one word."""
+T = TypeVar("T")
+_LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
+
+
+@frozen
+class SessionParameters:
+    """One session's parameters, defaults filled in; silences in milliseconds as on the wire."""
+
+    speech_model: str
+    family: Family
+    engine: EngineKind
+    always_formatted: bool
+    encoding: str
+    sample_rate: int
+    """Of PCM; compressed encodings carry their own."""
+    language: str | None
+    """As given, or None; see ``forced_language``."""
+    language_codes: tuple[str, ...]
+    language_detection: bool
+    format_turns: bool
+    end_of_turn_confidence_threshold: float
+    min_turn_silence: int
+    max_turn_silence: int
+    vad_threshold: float
+    keyterms: tuple[str, ...] = field(repr=False)  # text of the customer's: never in a log
+    prompt: str | None = field(repr=False)
+    agent_context: str | None = field(repr=False)
+    previous_context_n_turns: int
+    filter_profanity: bool
+    inactivity_timeout: int | None
+    """Seconds, or None: never."""
+    speaker_labels: bool
+    continuous_partials: bool
+    interruption_delay: int
+    mode: str | None
+    voice_focus: str | None
+    domain: str | None
+    session_heartbeat: bool
+    acknowledge_silence: bool
+    include_partial_turns: bool
+    token: str | None = field(repr=False)
+    ignored: tuple[str, ...]
+    """Names that were given, are understood, and have no effect here: for the session's log."""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the duration of a message is unknown until it is decoded."""
+        return self.encoding in COMPRESSED
+
+    @property
+    def forced_language(self) -> str | None:
+        """The one language that the engine is to assume, or None."""
+        if self.engine is EngineKind.ENGLISH:
+            return None
+        if self.language_codes:
+            only = self.language_codes[0] if len(self.language_codes) == 1 else None
+        else:
+            only = self.language
+        return None if only == "multi" else only
+
+    def updated(self, update: UpdateConfiguration) -> "SessionParameters":
+        """With the update's values in place of ours. ``ClientFault`` 3006 for an unusable one."""
+        given = attrs.asdict(update, filter=lambda _, value: value is not None, recurse=False)
+        for name, value in given.items():
+            check(name, value)
+        given.pop("turn_left_pad_ms", None)
+        old_name = given.pop("min_end_of_turn_silence_when_confident", None)
+        if old_name is not None:
+            given.setdefault("min_turn_silence", old_name)
+        if update.keyterms_prompt is not None:
+            given["keyterms"] = _usable_keyterms(given.pop("keyterms_prompt"))
+        if update.language_codes is not None:
+            given["language_codes"] = _languages("language_codes", update.language_codes)
+        return attrs.evolve(self, **given)
+
+
+def parse_parameters(query: str) -> SessionParameters:
+    """The parameters in a URL's query string (percent-encoded, with or without ``?``)."""
+    values = Query(query)
+    _refuse_redaction(values)
+    language = _language(values)
+    model = _speech_model(values.text("speech_model"), language)
+    p = model.family is Family.P
+    mode = values.text("mode")
+    return SessionParameters(
+        speech_model=model.name,
+        family=model.family,
+        engine=model.engine,
+        always_formatted=model.always_formatted,
+        encoding=values.text("encoding") or "pcm_s16le",
+        sample_rate=_or(values.integer("sample_rate"), SAMPLE_RATE),
+        language=language,
+        language_codes=_language_codes(values),
+        language_detection=_or(values.boolean("language_detection"), False),
+        format_turns=_or(values.boolean("format_turns"), False),
+        end_of_turn_confidence_threshold=_or(
+            values.number("end_of_turn_confidence_threshold"), 0.4
+        ),
+        min_turn_silence=_min_turn_silence(values, 100 if p else 400),
+        max_turn_silence=_or(values.integer("max_turn_silence"), 1_000 if p else 1_280),
+        vad_threshold=_or(values.number("vad_threshold"), 0.3 if p else 0.4),
+        keyterms=_keyterms(values),
+        prompt=values.text("prompt"),
+        agent_context=values.text("agent_context"),
+        previous_context_n_turns=_or(values.integer("previous_context_n_turns"), 3),
+        filter_profanity=_or(values.boolean("filter_profanity"), False),
+        inactivity_timeout=values.integer("inactivity_timeout"),
+        speaker_labels=_or(values.boolean("speaker_labels"), False),
+        continuous_partials=_or(values.boolean("continuous_partials"), True),
+        interruption_delay=_or(values.integer("interruption_delay"), 500),
+        mode="balanced" if mode is None and p else mode,
+        voice_focus=_voice_focus(values),
+        domain=values.text("domain"),
+        session_heartbeat=_or(values.boolean("session_heartbeat"), False),
+        acknowledge_silence=_or(values.boolean("acknowledge_silence"), False),
+        include_partial_turns=_or(values.boolean("include_partial_turns"), True),
+        token=values.text("token"),
+        ignored=_without_effect(values),
+    )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _refuse_redaction(values: Query) -> None:
+    """We cannot redact, and to ignore the wish would leak what the client wants hidden."""
+    asked = values.boolean("redact_pii")
+    policies = values.strings("redact_pii_policies")
+    values.text("redact_pii_sub")
+    if asked or (asked is None and policies):
+        raise invalid_value("redact_pii", "redaction is not available on this server")
+
+
+def _speech_model(name: str | None, language: str | None) -> SpeechModel:
+    """``language`` decides only where no model is named: English, or anything else."""
+    if name is None:
+        multilingual = language not in (None, "en")
+        name = "universal-streaming-multilingual" if multilingual else DEFAULT_SPEECH_MODEL
+    model = SPEECH_MODELS.get(name)
+    if model is None:
+        raise invalid_value("speech_model", f"expected one of {', '.join(SPEECH_MODELS)}")
+    return model
+
+
+def _language(values: Query) -> str | None:
+    text = values.text("language")
+    return None if text is None else _languages("language", (text,))[0]
+
+
+def _language_codes(values: Query) -> tuple[str, ...]:
+    codes = values.strings("language_codes")
+    alias = values.text("language_code")
+    alias_codes = () if alias is None else _languages("language_code", (alias,))
+    return alias_codes if codes is None else _languages("language_codes", codes)
+
+
+def _languages(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
+    """Lower case, without a region; ``multi`` stands for itself and stands alone."""
+    if "multi" in codes and len(codes) > 1:
+        raise invalid_value(name, "'multi' cannot be combined with other codes")
+    if codes == ("multi",):
+        return codes
+    matches = [_LANGUAGE.fullmatch(code.lower()) for code in codes]
+    if None in matches:
+        raise invalid_value(name, "expected ISO 639 language codes")
+    return tuple(match[1] for match in matches if match)
+
+
+def _min_turn_silence(values: Query, default: int) -> int:
+    new = values.integer("min_turn_silence")
+    old = values.integer("min_end_of_turn_silence_when_confident")
+    return _or(new, _or(old, default))
+
+
+def _keyterms(values: Query) -> tuple[str, ...]:
+    new = values.strings("keyterms_prompt")
+    old = values.strings("keyterms")
+    return _usable_keyterms(_or(new, _or(old, ())))
+
+
+def _usable_keyterms(terms: tuple[str, ...]) -> tuple[str, ...]:
+    stripped = (term.strip() for term in terms)
+    return tuple(term for term in stripped if 0 < len(term) <= KEYTERM_LIMIT)
+
+
+def _voice_focus(values: Query) -> str | None:
+    old = values.text("noise_suppression_model")
+    values.number("voice_focus_threshold")
+    values.number("noise_suppression_threshold")
+    return _or(values.text("voice_focus"), old)
+
+
+def _without_effect(values: Query) -> tuple[str, ...]:
+    """Checks what nothing else reads, and names everything that has no effect."""
+    for name in ("max_speakers", "speaker_labels_revision_interval_ms", "turn_left_pad_ms"):
+        values.integer(name)
+    given = values.names()
+    return tuple(name for name, known in PARAMETERS.items() if name in given and not known.effect)
+
+
+# -- what the other parts take from it -------------------------------------------------------------
+
+
+@frozen
+class TurnSettings:
+    """What the turn policy needs to know; durations in samples."""
+
+    family: Family
+    threshold: float = 0.4
+    min_turn_silence: int = 6_400
+    max_turn_silence: int = 20_480
+    vad_threshold: float = 0.4
+    format_turns: bool = False
+    always_formatted: bool = False
+    language_detection: bool = False
+    continuous_partials: bool = True
+    interruption_delay: int = 8_000
+    partials: bool = True
+    """False: nothing but ends of turns (and SpeechStarted)."""
+    acknowledge_silence: bool = False
+    speaker_labels: bool = False
+    """True: label every turn; we cannot tell speakers apart, so the label is ``UNKNOWN``."""
+
+
+def _samples(milliseconds: int) -> int:
+    return milliseconds * SAMPLE_RATE // 1_000
+
+
+def turn_settings(parameters: SessionParameters) -> TurnSettings:
+    """The part of the parameters that the turn policy acts on."""
+    return TurnSettings(
+        family=parameters.family,
+        threshold=parameters.end_of_turn_confidence_threshold,
+        min_turn_silence=max(_samples(parameters.min_turn_silence), SHORTEST_PAUSE),
+        max_turn_silence=max(_samples(parameters.max_turn_silence), SHORTEST_PAUSE),
+        vad_threshold=parameters.vad_threshold,
+        format_turns=parameters.format_turns,
+        always_formatted=parameters.always_formatted,
+        language_detection=parameters.language_detection,
+        continuous_partials=parameters.continuous_partials,
+        interruption_delay=_samples(parameters.interruption_delay),
+        partials=parameters.include_partial_turns,
+        acknowledge_silence=parameters.acknowledge_silence,
+        speaker_labels=parameters.speaker_labels,
+    )
+
+
+def begin_configuration(parameters: SessionParameters, model: str) -> BeginConfiguration:
+    """What ``Begin`` says the session runs with: ``model``, the name of the model that serves it,
+    and false for each feature that was asked for and is not there."""
+    return BeginConfiguration(
+        model=model,
+        mode=parameters.mode,
+        speaker_labels=False if parameters.speaker_labels else None,
+        filter_profanity=False if parameters.filter_profanity else None,
+    )
+
+
+def stream_options(parameters: SessionParameters) -> StreamOptions:
+    """What the engine is told. It judges the end of a turn at the earlier of the two silences."""
+    shorter = min(parameters.min_turn_silence, parameters.max_turn_silence)
+    return StreamOptions(
+        language=parameters.forced_language,
+        pause=max(_samples(shorter), SHORTEST_PAUSE),
+        keyterms=parameters.keyterms,
+    )

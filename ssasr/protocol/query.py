@@ -1,0 +1,81 @@
+"""Reads typed values out of a URL's query string; the limits are those of ``limits.PARAMETERS``.
+
+Tolerance lives here and nowhere else: booleans in any case (Python's ``urlencode`` writes ``True``)
+and as 1 or 0, the last of a repeated name wins, unknown names are ignored.
+"""
+
+import json
+import re
+from urllib.parse import parse_qsl
+
+from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.limits import check
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,15}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Query:
+    """One session's query string. Every method answers None when the name is absent and raises
+    ``ClientFault`` 3006 when its value cannot be used."""
+
+    def __init__(self, query: str) -> None:
+        self._values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+
+    def names(self) -> frozenset[str]:
+        """The names that were given."""
+        return frozenset(self._values)
+
+    def integer(self, name: str) -> int | None:
+        """A decimal integer within its limits."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        if not _INTEGER.fullmatch(text):
+            raise invalid_value(name, "expected an integer")
+        value = int(text)
+        check(name, value)
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A decimal number within its limits; no ``nan``, no ``inf``."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        if not _NUMBER.fullmatch(text):
+            raise invalid_value(name, "expected a number")
+        value = float(text)
+        check(name, value)
+        return value
+
+    def boolean(self, name: str) -> bool | None:
+        """``true``/``false`` in any case, ``1``/``0``."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        value = _BOOLEANS.get(text.lower())
+        if value is None:
+            raise invalid_value(name, "expected true or false")
+        return value
+
+    def text(self, name: str) -> str | None:
+        """Text within its limits, or one of its choices."""
+        text = self._values.get(name)
+        if text is not None:
+            check(name, text)
+        return text
+
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        """A JSON array of strings."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise invalid_value(name, "expected a JSON array of strings") from None
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise invalid_value(name, "expected a JSON array of strings")
+        check(name, tuple(value))
+        return tuple(value)

@@ -1,0 +1,36 @@
+"""What a session needs of an engine, whatever carries the stream."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from ssasr.errors import EngineLost
+from ssasr.protocol.recognition import FromEngine, Open, Opened, ToEngine
+
+
+class EngineSilent(EngineLost):
+    """The engine's connection stayed open, but it did not answer."""
+
+
+class EngineStream(Protocol):
+    """An open stream. One task sends, one task receives."""
+
+    @property
+    def opened(self) -> Opened: ...
+
+    async def send(self, message: ToEngine) -> None:
+        """Raises EngineLost."""
+
+    async def receive(self) -> FromEngine:
+        """Raises EngineLost."""
+
+
+class Engines(Protocol):
+    """The engines a gateway can reach, by model version (``routing.models``)."""
+
+    def open_stream(
+        self, model_version: str, opening: Open
+    ) -> AbstractAsyncContextManager[EngineStream]:
+        """Raises EngineBusy, EngineUnavailable; EngineLost if it broke off while opening."""
+
+    def is_ready(self) -> bool:
+        """Every model this gateway offers can take a session now."""

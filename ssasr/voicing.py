@@ -1,0 +1,58 @@
+"""Where there is speech: hysteresis over the voice detector's probabilities, for one segment."""
+
+from collections.abc import Sequence
+
+from ssasr.protocol.recognition import VAD_FRAME
+
+HYSTERESIS = 0.15
+"""Speech goes on until the probability falls this far below the threshold: the distance that
+Silero's own segmentation uses."""
+LOWEST_THRESHOLD = 0.01
+"""A threshold of 0 would make everything speech and no turn would ever end."""
+ONSET_FRAMES = 4
+"""Frames of speech in a row (128 ms) before an onset is told to a client: an agent stops talking at
+once when it hears of one, and a click is no speech. A guess."""
+
+
+class Voicing:
+    """Positions are stream samples; frames are counted from the start of the segment."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._frames = 0
+        self._run = 0
+        self.speaking = False
+        self.speech = 0
+        """Samples of speech in the segment."""
+        self.speech_end: int | None = None
+        """End of the last frame with speech; None before the first."""
+        self.onset: int | None = None
+        """Where the first speech that lasted began, or the first speech until some lasts."""
+        self.onset_confirmed = False
+        self.loudest = 0.0
+        """The highest probability so far."""
+
+    def hear(self, position: int, speech: Sequence[float], threshold: float) -> None:
+        """The frames completed up to ``position``. Frames that were heard before are dropped: an
+        engine that took over, or one that decoded late, may say them again."""
+        new = (position - self._start) // VAD_FRAME - self._frames
+        for frame in speech[max(len(speech) - new, 0) :] if new > 0 else ():
+            self._hear_frame(frame, max(threshold, LOWEST_THRESHOLD))
+
+    def _hear_frame(self, frame: float, threshold: float) -> None:
+        begin = self._start + self._frames * VAD_FRAME
+        self._frames += 1
+        floor = max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
+        speaking = frame >= (floor if self.speaking else threshold)
+        if speaking and not self.speaking:
+            self._run = 0
+            if not self.onset_confirmed:
+                self.onset = begin
+        self.speaking = speaking
+        if not speaking:
+            return
+        self._run += 1
+        self.speech += VAD_FRAME
+        self.speech_end = begin + VAD_FRAME
+        self.loudest = max(self.loudest, frame)
+        self.onset_confirmed = self.onset_confirmed or self._run >= ONSET_FRAMES

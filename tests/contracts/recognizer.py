@@ -1,0 +1,196 @@
+"""What every recogniser must do, as one function; a fake that passes may stand in for a real one.
+
+``check_recognizer(make, clips)`` runs against the scripted recogniser, a tiny Whisper with random
+weights and the real weights. ``clips`` are different recordings, float32 at 16 kHz, with speech in
+them as far as the recogniser under test is concerned.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssasr.engine.recognizer import Heard, Recognizer, State, Work
+from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
+
+Clip = NDArray[np.float32]
+MOST_STEPS = 1_000
+"""A recogniser that puts work off for longer than this never finishes it."""
+
+
+def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> None:
+    """Raises AssertionError with what is wrong. ``make`` may return the same object each time."""
+    recognizer = make()
+    recognizer.warm_up()
+    assert recognizer.chunk > 0
+    assert recognizer.languages
+    runs = [_stream_alone(recognizer, clip) for clip in clips]
+    assert any(run[-1].words for run in runs), "the clips must give words, or nothing is tested"
+    for clip, run in zip(clips, runs, strict=True):
+        _check_run(recognizer, run, 0, len(clip))
+        assert _stream_alone(make(), clip) == run, "the same audio gives the same answers"
+    _check_batches(recognizer, clips, runs)
+    _check_starts_anywhere(recognizer, clips[0], runs[0])
+    _check_final_before_position(recognizer, clips[0])
+    _check_committed_words(recognizer, clips[0])
+    _check_nothing_heard(recognizer)
+
+
+def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[Heard]]:
+    """Step, then step those that are unfinished without new audio, as an engine may."""
+    heard: list[list[Heard]] = [[] for _ in batch]
+    waiting = list(range(len(batch)))
+    works = list(batch)
+    for _ in range(MOST_STEPS):
+        outcomes = recognizer.step([works[number] for number in waiting])
+        assert len(outcomes) == len(waiting), "an outcome for each work"
+        for number, outcome in zip(waiting, outcomes, strict=True):
+            heard[number].extend(outcome.heard)
+        waiting = [n for n, o in zip(waiting, outcomes, strict=True) if o.unfinished]
+        if not waiting:
+            return heard
+        for number in waiting:
+            empty = np.zeros(0, dtype=np.float32)
+            works[number] = Work(works[number].state, empty, works[number].final_at)
+    raise AssertionError(f"still unfinished after {MOST_STEPS} steps")
+
+
+def stream(
+    recognizer: Recognizer, state: State, clip: Clip, start: int = 0, final_at: int | None = None
+) -> list[Heard]:
+    """The whole chunks of a clip one by one, then the rest with the end of the segment."""
+    heard = []
+    whole = len(clip) // recognizer.chunk * recognizer.chunk
+    for at in range(0, whole, recognizer.chunk):
+        heard += step_until_done(recognizer, [Work(state, clip[at : at + recognizer.chunk])])[0]
+    end = start + len(clip) if final_at is None else final_at
+    rest = clip[whole:] if final_at is None else clip[:0]
+    return heard + step_until_done(recognizer, [Work(state, rest, end)])[0]
+
+
+def _stream_alone(recognizer: Recognizer, clip: Clip, start: int = 0) -> list[Heard]:
+    return stream(recognizer, recognizer.new_state(StreamOptions(), start), clip, start)
+
+
+def _check_run(recognizer: Recognizer, run: Sequence[Heard], start: int, length: int) -> None:
+    """One stream's answers: positions, frames, and words that are final once and for all."""
+    final: tuple[Word, ...] = ()
+    position = start
+    for heard in run:
+        assert heard.position >= position, "answers come in order of position"
+        assert start <= heard.decoded <= heard.position
+        position = heard.position
+        assert heard.words[: len(final)] == final, "a final word never changes, moves or goes away"
+        flags = [word.final for word in heard.words]
+        assert flags == sorted(flags, reverse=True), "final words come first"
+        final = tuple(word for word in heard.words if word.final)
+        _check_words(heard.words, start)
+        assert all(0.0 <= probability <= 1.0 for probability in heard.speech)
+        assert 0.0 <= heard.end_of_turn_confidence <= 1.0
+        assert heard.language is None or heard.language in recognizer.languages
+    last = run[-1]
+    assert last.position == start + length, "the last answer is about the end of the segment"
+    assert all(word.final for word in last.words), "at the end every word is final"
+    frames = sum(len(heard.speech) for heard in run)
+    whole = length // recognizer.chunk * recognizer.chunk
+    assert whole // VAD_FRAME <= frames <= length // VAD_FRAME, "each frame is reported once"
+
+
+def _check_words(words: Sequence[Word], start: int) -> None:
+    end = start
+    for word in words:
+        assert word.text and word.text == word.text.strip()
+        assert end <= word.start < word.end, "words follow each other in time"
+        assert 0.0 <= word.confidence <= 1.0
+        end = word.end
+
+
+def _check_batches(
+    recognizer: Recognizer, clips: Sequence[Clip], runs: Sequence[Sequence[Heard]]
+) -> None:
+    """Streams that begin one after the other and share batches, in both orders, get what they get
+    alone, but for how often they are told."""
+    for order in (1, -1):
+        states = [recognizer.new_state(StreamOptions(), 0) for _ in clips]
+        begun = [3 * number for number in range(len(clips))]
+        results: list[list[Heard]] = [[] for _ in clips]
+        done = [False] * len(clips)
+        for tick in range(MOST_STEPS):
+            numbers = [n for n in range(len(clips)) if begun[n] <= tick and not done[n]][::order]
+            batch = []
+            for number in numbers:
+                at = (tick - begun[number]) * recognizer.chunk
+                audio = clips[number][at : at + recognizer.chunk]
+                done[number] = len(audio) < recognizer.chunk
+                end = len(clips[number]) if done[number] else None
+                batch.append(Work(states[number], audio, end))
+            for number, heard in zip(numbers, step_until_done(recognizer, batch), strict=True):
+                results[number].append(heard[-1])
+            if all(done):
+                break
+        for result, run in zip(results, runs, strict=True):
+            assert _said(result) == _said(run), "a stream's words do not depend on its batch"
+
+
+def _said(run: Sequence[Heard]) -> list[tuple[int, list[tuple[str, int, int, bool]]]]:
+    """The last answer at each position, without the figures that rounding may touch."""
+    last = {heard.position: heard for heard in run}
+    return [
+        (at, [(word.text, word.start, word.end, word.final) for word in heard.words])
+        for at, heard in last.items()
+    ]
+
+
+def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[Heard]) -> None:
+    """Where in the stream a segment begins changes nothing but the positions."""
+    start = 1_000_003
+    moved = _stream_alone(recognizer, clip, start)
+    _check_run(recognizer, moved, start, len(clip))
+    shifted = [
+        (
+            at - start,
+            [(text, begin - start, end - start, final) for text, begin, end, final in words],
+        )
+        for at, words in _said(moved)
+    ]
+    assert shifted == _said(run)
+
+
+def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
+    """A segment may end before what was heard already; words after its end do not count, and those
+    that were final stay as they were told."""
+    whole = len(clip) // recognizer.chunk * recognizer.chunk
+    for part in (0.25, 0.5, 0.9):
+        at = int(whole * part)
+        state = recognizer.new_state(StreamOptions(), 0)
+        run = stream(recognizer, state, clip[:whole], final_at=at)
+        last = run[-1]
+        assert last.position == at
+        assert all(word.final and word.start < at for word in last.words)
+        told = [word for word in run[-2].words if word.final and word.end <= at]
+        assert list(last.words[: len(told)]) == told
+
+
+def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
+    """A replay: the segment's audio comes again, and the words that the client has stay first."""
+    first = _stream_alone(recognizer, clip)
+    told = next((h.words for h in first if any(w.final for w in h.words)), ())
+    committed = tuple(word for word in told if word.final)
+    assert committed, "the clip must give final words, or nothing is tested"
+    state = recognizer.new_state(StreamOptions(), 0, committed)
+    again = stream(recognizer, state, clip)
+    for heard in again:
+        if heard.position >= committed[-1].end:
+            assert heard.words[: len(committed)] == committed, "committed words stay first"
+    _check_words(again[-1].words, 0)
+    assert all(word.final for word in again[-1].words)
+
+
+def _check_nothing_heard(recognizer: Recognizer) -> None:
+    """No audio and silence give no words."""
+    state = recognizer.new_state(StreamOptions(), 0)
+    outcome = step_until_done(recognizer, [Work(state, np.zeros(0, dtype=np.float32), 0)])[0][-1]
+    assert outcome.words == ()
+    silence = np.zeros(20 * recognizer.chunk, dtype=np.float32)
+    for heard in _stream_alone(recognizer, silence):
+        assert heard.words == ()

@@ -1,0 +1,201 @@
+"""The engine host: sharing, leaving, dying."""
+
+import numpy as np
+import pytest
+import trio
+
+from ssasr.engine.host import EngineHost
+from ssasr.engine.model_thread import InlineModel, ModelThread, ModelThreadGone
+from ssasr.engine.scripted import ScriptedRecognizer
+from ssasr.engine.streams import LinkFault
+from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
+from ssasr.observability import Metrics
+from ssasr.protocol.recognition import (
+    Audio,
+    Draining,
+    Final,
+    Finalize,
+    Open,
+    StreamOptions,
+    Update,
+)
+from tests.harness.clients import speech_like
+
+SPEECH = speech_like(2.0).astype("<i2")
+OPENING = Open("session", StreamOptions())
+
+
+class DyingRecognizer(ScriptedRecognizer):
+    """Fails at its third step, like a device that falls off the bus."""
+
+    steps = 0
+
+    def step(self, batch):
+        self.steps += 1
+        if self.steps == 3:
+            raise RuntimeError("device lost")
+        return super().step(batch)
+
+
+class CountingRecognizer(ScriptedRecognizer):
+    """Counts states made and freed."""
+
+    alive = 0
+
+    def new_state(self, options, start, committed=()):
+        self.alive += 1
+        return super().new_state(options, start, committed)
+
+    def release(self, state):
+        self.alive -= 1
+
+
+async def start_host(nursery, recognizer=None, max_streams=4):
+    host = EngineHost(
+        recognizer or ScriptedRecognizer(), InlineModel(), Metrics(), max_streams=max_streams
+    )
+    await nursery.start(host.run)
+    return host
+
+
+async def words_of(host, samples, pieces=1):
+    async with host.open_stream(OPENING) as stream:
+        for part in np.array_split(samples, pieces):
+            await stream.send(Audio(stream.stream.received, part.astype("<i2").tobytes()))
+        await stream.send(Finalize(0, len(samples)))
+        while not isinstance(answer := await stream.receive(), Final):
+            pass
+        return answer.words
+
+
+async def test_streams_do_not_disturb_each_other(nursery, autojump_clock):
+    host = await start_host(nursery)
+    alone = await words_of(host, SPEECH)
+    together = {}
+
+    async def one(name, pieces):
+        together[name] = await words_of(host, SPEECH, pieces)
+
+    async with trio.open_nursery() as streams:
+        for name, pieces in enumerate((1, 3, 7, 40)):
+            streams.start_soon(one, name, pieces)
+    assert len(alone) > 3
+    assert all(words == alone for words in together.values())
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_next_segment_starts_where_the_last_one_ended(nursery, autojump_clock):
+    host = await start_host(nursery)
+    async with host.open_stream(OPENING) as stream:
+        await stream.send(Audio(0, SPEECH.tobytes()))
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send(Finalize(0, 8_000))  # the engine has heard all 32,000 by now
+        answers = []
+        while not answers or answers[-1].position < 31_000:
+            answer = await stream.receive()
+            if isinstance(answer, Final):
+                assert (answer.segment, answer.at) == (0, 8_000)
+                answers.clear()
+            elif answer.segment == 1:
+                answers.append(answer)
+        async with host.open_stream(Open("other", StreamOptions(), start=8_000)) as fresh:
+            await fresh.send(Audio(8_000, SPEECH[8_000:].tobytes()))
+            expected = []
+            while not expected or expected[-1].position < 31_000:
+                expected.append(await fresh.receive())
+    assert [a.words for a in answers] == [e.words for e in expected]
+    nursery.cancel_scope.cancel()
+
+
+async def test_full_starting_and_draining_engines_refuse(nursery, autojump_clock):
+    host = await start_host(nursery, max_streams=1)
+    async with host.open_stream(OPENING) as stream:
+        with pytest.raises(EngineBusy):
+            async with host.open_stream(OPENING):
+                pass
+        host.drain()
+        assert isinstance(await stream.receive(), Draining)
+    with pytest.raises(EngineUnavailable):
+        async with host.open_stream(OPENING):
+            pass
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Audio(7, b"\0\0"), Audio(0, b"\0"), Finalize(3, 0), Finalize(0, 99), Audio(0, bytes(1 << 23))],
+)
+async def test_messages_that_break_the_rules(nursery, autojump_clock, message):
+    host = await start_host(nursery)
+    async with host.open_stream(OPENING) as stream:
+        with pytest.raises(LinkFault):
+            await stream.send(message)
+    assert await words_of(host, SPEECH)
+    nursery.cancel_scope.cancel()
+
+
+async def test_every_state_is_freed(nursery, autojump_clock):
+    recognizer = CountingRecognizer()
+    host = await start_host(nursery, recognizer)
+    for leave_early in (True, False, True):
+        async with host.open_stream(OPENING) as stream:
+            await stream.send(Audio(0, SPEECH.tobytes()))
+            if not leave_early:
+                await stream.send(Finalize(0, 16_000))
+                while not isinstance(await stream.receive(), Final):
+                    pass
+            else:
+                await stream.receive()
+    await words_of(host, SPEECH)  # the last to leave is freed with the next step
+    async with host.open_stream(OPENING) as stream:
+        await stream.send(Audio(0, SPEECH.tobytes()))
+        await stream.receive()
+        assert recognizer.alive == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_dead_model_ends_the_host_and_its_streams():
+    host = EngineHost(DyingRecognizer(), ModelThread(), Metrics())
+    seen = []
+
+    async def client():
+        with pytest.raises((EngineLost, trio.Cancelled)):
+            async with host.open_stream(OPENING) as stream:
+                position = 0
+                while True:
+                    await stream.send(Audio(position, SPEECH[:1_600].tobytes()))
+                    position += 1_600
+                    seen.append(await stream.receive())
+
+    with pytest.raises(ExceptionGroup) as died, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            nursery.start_soon(client)
+    assert died.group_contains(RuntimeError, match="device lost")
+    assert len(seen) == 2
+    assert all(isinstance(message, Update) for message in seen)
+
+
+async def test_model_thread_tells_whoever_waits():
+    thread = ModelThread()
+    told = []
+
+    def fail():
+        raise ValueError("broken")
+
+    async def wait(job):
+        with pytest.raises(ModelThreadGone):
+            await thread.call(job)
+        told.append(job)
+
+    with pytest.raises(ExceptionGroup) as died, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(thread.run)
+            assert await thread.call(sum, [1, 2]) == 3
+            async with trio.open_nursery() as callers:
+                for _ in range(2):  # whichever comes first kills the thread, the other never runs
+                    callers.start_soon(wait, fail)
+            with pytest.raises(ModelThreadGone):
+                await thread.call(len, "too late")
+    assert died.group_contains(ValueError, match="broken")
+    assert len(told) == 2

@@ -1,0 +1,167 @@
+"""The scheduler under random feeding, batching and leaving; and its order of urgency."""
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from ssasr.engine.recognizer import Heard, Outcome
+from ssasr.engine.scheduler import Scheduler
+from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions
+
+CHUNK = 100
+OPENING = Open("session", StreamOptions())
+
+
+def audio(stream, samples):
+    return Audio(stream.received, bytes(2 * samples))
+
+
+def run_batch(scheduler, now):
+    """One step of a recogniser that hears nothing; the messages by stream."""
+    takes = scheduler.next_batch()
+    messages = []
+    for take in takes:
+        position = take.start if take.final_at is None else take.final_at
+        heard = Heard(position, (), (), position)
+        if scheduler.is_current(take.stream):
+            take.stream.state = object()
+            messages += [(take.stream, m) for m in take.stream.deliver(take, Outcome((heard,)))]
+    scheduler.complete(takes, now)
+    return takes, messages
+
+
+def test_finals_go_first_then_the_oldest_audio():
+    scheduler = Scheduler(CHUNK, max_streams=8, max_batch=2)
+    old, new, final = (scheduler.admit(OPENING) for _ in range(3))
+    scheduler.feed(old, audio(old, CHUNK), now=1.0)
+    scheduler.feed(new, audio(new, CHUNK), now=2.0)
+    scheduler.feed(final, audio(final, 10), now=3.0)
+    scheduler.feed(final, Finalize(0, 10), now=3.0)
+    assert [take.stream for take in scheduler.next_batch()] == [final, old]
+    assert [take.stream for take in scheduler.next_batch()] == [new]
+
+
+def test_a_stream_that_is_behind_gets_several_chunks_in_one_step():
+    scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
+    stream = scheduler.admit(OPENING)
+    scheduler.feed(stream, audio(stream, 5 * CHUNK + 30), now=0.0)
+    (take,) = scheduler.next_batch()
+    assert len(take.audio) == 5 * CHUNK
+
+
+def test_finalize_ahead_of_and_behind_the_position():
+    scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
+    stream = scheduler.admit(OPENING)
+    scheduler.feed(stream, audio(stream, 250), now=0.0)
+    run_batch(scheduler, 0.0)
+    assert stream.position == 200
+    scheduler.feed(stream, Finalize(0, 130), now=0.0)
+    (take,), messages = run_batch(scheduler, 0.0)
+    assert (take.final_at, len(take.audio)) == (130, 0)
+    assert [type(message) for _, message in messages] == [Final]
+    assert (stream.segment, stream.position) == (1, 130)
+    (take,) = scheduler.next_batch()
+    assert (take.start, len(take.audio), take.fresh) == (130, 100, True)
+
+
+def test_a_full_engine_admits_nobody_and_a_slot_comes_back_with_a_new_name():
+    scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
+    first = scheduler.admit(OPENING)
+    assert scheduler.admit(OPENING) is None
+    scheduler.release(first)
+    second = scheduler.admit(OPENING)
+    assert second.id.slot == first.id.slot
+    assert second.id.generation != first.id.generation
+    assert not scheduler.is_current(first)
+    assert scheduler.statistics(0.0).refused == 1
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """A stream is never twice in a batch, never forgotten, and gets all of its audio in order."""
+
+    streams = Bundle("streams")
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self.scheduler = Scheduler(CHUNK, max_streams=4, max_batch=2)
+        self.running = []
+        self.ticks = {}
+
+    @rule(target=streams)
+    def admit(self):
+        return self.scheduler.admit(OPENING)
+
+    @rule(stream=streams, samples=st.integers(0, 350))
+    def feed(self, stream, samples):
+        if stream is not None and self.scheduler.is_current(stream):
+            self.now += 1
+            self.scheduler.feed(stream, audio(stream, samples), self.now)
+
+    @rule(stream=streams, share=st.floats(0, 1))
+    def finalize(self, stream, share):
+        if stream is not None and self.scheduler.is_current(stream) and not stream.urgent:
+            at = int(stream.segment_start + share * (stream.received - stream.segment_start))
+            self.scheduler.feed(stream, Finalize(stream.segment, at), self.now)
+
+    @rule(stream=streams)
+    def leave(self, stream):
+        if stream is not None:
+            self.scheduler.release(stream)
+
+    @rule()
+    def start_batch(self):
+        if not self.running:
+            self.running = self.scheduler.next_batch()
+            names = [take.stream.id for take in self.running]
+            assert len(names) == len(set(names)) <= 2
+
+    @rule()
+    def finish_batch(self):
+        for take in self.running:
+            if self.scheduler.is_current(take.stream):
+                position = take.stream.position
+                heard = Heard(position, (), (), position)
+                take.stream.state = object()
+                take.stream.deliver(take, Outcome((heard,)))
+        self.scheduler.complete(self.running, self.now)
+        self.running = []
+
+    @rule()
+    def drain(self):
+        """Left alone, the scheduler works off everything within a bounded number of batches."""
+        self.finish_batch()
+        for _ in range(100):
+            self.start_batch()
+            if not self.running:
+                break
+            self.finish_batch()
+        assert self.scheduler.statistics(self.now).ready == 0
+
+    @invariant()
+    def whole(self):
+        if not self.running:
+            self.scheduler.check_integrity()
+
+
+TestScheduler = SchedulerMachine.TestCase
+TestScheduler.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_kept_audio_is_bounded_and_exact():
+    scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
+    stream = scheduler.admit(OPENING)
+    rng = np.random.default_rng(0)
+    everything = rng.integers(-3_000, 3_000, 100 * 16_000).astype("<i2")
+    got = []
+    for start in range(0, len(everything), 16_000):
+        piece = everything[start : start + 16_000]
+        scheduler.feed(stream, Audio(start, piece.tobytes()), 0.0)
+        while takes := scheduler.next_batch():
+            got += [take.audio for take in takes]
+            stream.state = object()
+            scheduler.complete(takes, 0.0)
+    heard = np.concatenate(got)
+    assert np.array_equal(np.round(heard * 32_768).astype("<i2"), everything)
+    assert len(stream._kept) <= 2 * 32 * 16_000

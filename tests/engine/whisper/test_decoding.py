@@ -1,0 +1,78 @@
+"""A draft never changes the result, a batch never does, loops are cut."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssasr.engine.whisper.decoding import Request, repeated_tail
+from tests.engine.whisper import tiny
+
+LOUD = [tiny.speech(seconds, seed) for seconds, seed in [(1.0, 1), (2.3, 2), (0.6, 3), (1.9, 4)]]
+
+
+def _same(one, other):
+    assert one.tokens == other.tokens
+    assert (one.language, one.complete, one.skip) == (other.language, other.complete, other.skip)
+    assert np.allclose(one.logprobs, other.logprobs, atol=1e-4)
+    assert one.scores.shape == other.scores.shape
+    assert np.allclose(one.scores, other.scores, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return tiny.decoding(cut_loops=False)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_draft_gives_what_no_draft_gives(plain, data):
+    samples = LOUD[data.draw(st.integers(0, 3))]
+    scratch = plain([Request(samples, "en")])[0]
+    assert len(scratch.tokens) > 3, "a text worth drafting"
+    draft = list(scratch.tokens)
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(draft)))
+        cut = data.draw(st.integers(0, 3))
+        draft[at : at + cut] = data.draw(st.lists(st.integers(0, 70), max_size=3))
+    _same(plain([Request(samples, "en", tuple(draft))])[0], scratch)
+
+
+def test_a_row_gets_the_same_in_any_batch(plain):
+    requests = [Request(samples, "en") for samples in LOUD]
+    alone = [plain([request])[0] for request in requests]
+    for one, other in zip(plain(requests), alone, strict=True):
+        _same(one, other)
+    for one, other in zip(plain(requests[::-1]), alone[::-1], strict=True):
+        _same(one, other)
+
+
+def test_drafts_of_other_rows_do_not_matter(plain):
+    alone = [plain([Request(samples, "en")])[0] for samples in LOUD]
+    requests = [
+        Request(samples, "en", alone[(number + 1) % 4].tokens)
+        for number, samples in enumerate(LOUD)
+    ]
+    for one, other in zip(plain(requests), alone, strict=True):
+        _same(one, other)
+
+
+def test_length_is_bounded_by_the_audio(plain):
+    for samples in LOUD:
+        assert len(plain([Request(samples, "en")])[0].tokens) <= 12 * len(samples) / 16_000 + 12
+
+
+@pytest.mark.parametrize(
+    ("tokens", "copies"),
+    [
+        ([1, 2, 3], 0),
+        ([7, 5, 5, 5, 5, 5], 0),
+        ([7, 5, 5, 5, 5, 5, 5], 5),
+        ([1, 2, 1, 2, 1, 2], 0),
+        ([9, 1, 2, 1, 2, 1, 2, 1, 2], 6),
+        ([1, 2, 3, 4, 5] * 3, 10),
+        ([1, 2, 3, 4, 5] * 2, 0),
+    ],
+)
+def test_repetitions_that_nobody_says(tokens, copies):
+    assert repeated_tail(tokens) == copies

@@ -1,0 +1,78 @@
+"""The model's caches, lengths and batches, with random weights."""
+
+import torch
+
+from tests.engine.whisper import tiny
+
+
+def _close(a, b):
+    assert torch.allclose(a, b, atol=1e-5), float((a - b).abs().max())
+
+
+def _audio(batch, frames, seed=0):
+    return torch.randn(batch, frames, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def _tokens(batch, n, seed=0):
+    return torch.randint(0, 70, (batch, n), generator=torch.Generator().manual_seed(seed))
+
+
+def test_encoder_row_alone_equals_row_in_a_padded_batch():
+    model = tiny.model()
+    mel = torch.randn(2, 20, 60, generator=torch.Generator().manual_seed(2))
+    mel[0, :, 40:] = 0.0
+    together = model.encoder(mel, torch.tensor([20, 30]))
+    _close(together[:1, :20], model.encoder(mel[:1, :, :40]))
+    _close(together[1:], model.encoder(mel[1:]))
+
+
+def test_token_by_token_equals_all_at_once():
+    decoder = tiny.model().decoder
+    audio, tokens = _audio(2, 25), _tokens(2, 9)
+    whole, scores = decoder(tokens, decoder.start(audio, None, 16), tiny.HEADS)
+    assert scores.shape == (2, len(tiny.HEADS), 9, 25)
+    cache = decoder.start(audio, None, 16)
+    for at in range(9):
+        states, step_scores = decoder(tokens[:, at : at + 1], cache, tiny.HEADS)
+        cache.lengths += 1
+        _close(states[:, 0], whole[:, at])
+        _close(step_scores[:, :, 0], scores[:, :, at])
+
+
+def test_rows_at_different_places_with_different_audio():
+    """A cache row goes on from its own length, and sees its own audio only."""
+    decoder = tiny.model().decoder
+    audio, tokens = _audio(2, 30), _tokens(2, 8)
+    cache = decoder.start(audio, torch.tensor([18, 30]), 16)
+    decoder(tokens[:, :5], cache)
+    cache.lengths += torch.tensor([2, 5])
+    nexts = torch.stack([tokens[0, 2:5], tokens[1, 5:8]])
+    states, _ = decoder(nexts, cache)
+    for row, (frames, count) in enumerate([(18, 5), (30, 8)]):
+        alone, _ = decoder(
+            tokens[row : row + 1, :count],
+            decoder.start(audio[row : row + 1, :frames], None, 16),
+        )
+        _close(states[row], alone[0, count - 3 :])
+
+
+def test_a_cache_cut_back_forgets():
+    decoder = tiny.model().decoder
+    audio, tokens = _audio(1, 20), _tokens(1, 6)
+    cache = decoder.start(audio, None, 16)
+    decoder(torch.cat([tokens[:, :3], _tokens(1, 5, seed=9)], dim=1), cache)
+    cache.lengths += 3
+    states, _ = decoder(tokens[:, 3:], cache)
+    whole, _ = decoder(tokens, decoder.start(audio, None, 16))
+    _close(states, whole[:, 3:])
+
+
+def test_selected_rows_go_on_alone():
+    decoder = tiny.model().decoder
+    audio, tokens = _audio(3, 20), _tokens(3, 6)
+    whole, _ = decoder(tokens, decoder.start(audio, None, 16))
+    cache = decoder.start(audio, None, 16)
+    decoder(tokens[:, :4], cache)
+    cache.lengths += 4
+    states, _ = decoder(tokens[[2, 0], 4:], cache.select(torch.tensor([2, 0])))
+    _close(states, whole[[2, 0], 4:])

@@ -1,0 +1,77 @@
+"""A Whisper with random weights, a byte vocabulary and a detector of loud frames: everything that
+the real recogniser has, at a size at which tests take milliseconds."""
+
+import numpy as np
+import torch
+
+from ssasr.engine.features import LogMel
+from ssasr.engine.tokenizers import WhisperTokenizer
+from ssasr.engine.vad import VadState
+from ssasr.engine.whisper.decoding import Decoding, Vocabulary
+from ssasr.engine.whisper.model import Dims, Whisper
+from ssasr.engine.whisper.recognizer import WhisperRecognizer
+
+SPECIAL = ("endoftext", "startoftranscript", "en", "de", "transcribe", "startofprev", "nospeech")
+WORDS = tuple(" " + a + b for a in "bdgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "el"))
+HEADS = ((0, 0), (1, 1))
+
+
+def tokenizer() -> WhisperTokenizer:
+    texts = ["Ġ" + word[1:] for word in WORDS] + [".", ",", "!"]
+    tokens = dict(enumerate(texts))
+    for name in (*SPECIAL, "notimestamps"):
+        tokens[len(tokens)] = f"<|{name}|>"
+    return WhisperTokenizer(tokens)
+
+
+def model(seed: int = 5) -> Whisper:
+    torch.manual_seed(seed)
+    size = len(WORDS) + 3 + len(SPECIAL) + 1
+    dims = Dims(20, 1500, 32, 2, 2, size, 200, 32, 2, 2)
+    whisper = Whisper(dims)
+    with torch.no_grad():
+        # Large enough that the audio matters and that choices are not near ties.
+        for parameter in whisper.parameters():
+            parameter.mul_(1.7)
+    return whisper.eval().requires_grad_(False)
+
+
+class LoudnessVad:
+    """The speech detector's interface: speech is what is louder than -40 dBFS."""
+
+    def initial_state(self, n, device="cpu"):
+        zeros = torch.zeros(n, 1)
+        return VadState(zeros, zeros, zeros)
+
+    def listen(self, frames, state):
+        level = frames.square().mean(-1).sqrt()
+        return torch.where(level > 0.01, 0.97, 0.02), state
+
+
+def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
+    whisper = model(seed)
+    vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
+    return Decoding(
+        whisper, LogMel(20), vocabulary, HEADS, torch.device("cpu"), cut_loops=cut_loops
+    )
+
+
+def recognizer() -> WhisperRecognizer:
+    whisper = model()
+    vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
+    device = torch.device("cpu")
+    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, device)
+    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), device, 4)
+
+
+def speech(seconds: float, seed: int) -> np.ndarray:
+    """Bursts of filtered noise and tones with pauses between them, float32 at 16 kHz."""
+    generator = np.random.default_rng(seed)
+    pieces = []
+    while sum(map(len, pieces)) < seconds * 16_000:
+        n = int(generator.integers(3_000, 24_000))
+        pitch = generator.uniform(100, 3_000)
+        tone = np.sin(np.arange(n) * (2 * np.pi * pitch / 16_000))
+        pieces.append(0.2 * tone + 0.1 * generator.standard_normal(n))
+        pieces.append(np.zeros(int(generator.integers(1_000, 20_000))))
+    return np.concatenate(pieces)[: int(seconds * 16_000)].astype(np.float32)

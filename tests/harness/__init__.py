@@ -1,0 +1,1 @@
+"""Clients and faults for the tests and for operators."""

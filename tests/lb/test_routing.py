@@ -1,0 +1,210 @@
+"""The shipped nginx template in a real nginx, in front of stub engines."""
+
+import json
+from pathlib import Path
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed
+
+from tests.harness.nginx import TEMPLATE, render
+from tests.lb.conftest import StubEngine, cluster
+
+pytestmark = [pytest.mark.nginx, pytest.mark.slow]
+
+EN, EN2, ML = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+
+
+async def test_the_model_version_chooses_the_engine(run_dir: Path):
+    engines = [StubEngine(EN), StubEngine(ML)]
+    names = {"english.test": [EN], "multilingual.test": [ML]}
+    async with cluster(run_dir, engines, names) as c:
+        for version, address in [("en-default", EN), ("ml-default", ML)] * 3:
+            async with c.stream(version) as (websocket, answered):
+                assert answered == address
+                await websocket.send_message("still the same")
+                assert await websocket.get_message() == "still the same"
+
+
+@pytest.mark.parametrize("version", [None, "", "en", "EN-DEFAULT2", "fr-default", "english"])
+async def test_an_unknown_version_is_refused_and_reaches_no_engine(run_dir: Path, version):
+    engines = [StubEngine(EN), StubEngine(ML)]
+    names = {"english.test": [EN], "multilingual.test": [ML]}
+    async with cluster(run_dir, engines, names) as c:
+        refusal = await c.refusal(version)
+        assert refusal.status_code == 400
+        assert json.loads(refusal.body) == {"error": "Unknown X-Model-Version"}
+        assert [engine.handshakes for engine in engines] == [0, 0]
+
+
+async def test_a_full_replica_is_passed_over(run_dir: Path):
+    engines = [StubEngine(EN, room=0), StubEngine(EN2)]
+    async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
+        for _ in range(6):
+            async with c.stream() as (_, answered):
+                assert answered == EN2
+        assert engines[0].handshakes >= 2, "it was asked, and asked again: it may have room now"
+
+
+async def test_all_full_says_so_with_the_engines_own_words(run_dir: Path):
+    engines = [StubEngine(EN, room=0), StubEngine(EN2, room=0)]
+    async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
+        for _ in range(3):  # a refusal does not make the next one different
+            refusal = await c.refusal("en-default")
+            assert refusal.status_code == 503
+            assert (b"x-ssasr-refusal", b"full") in refusal.headers
+        assert [engine.handshakes for engine in engines] == [3, 3]
+
+
+async def test_a_dead_replica_is_passed_over_and_no_stream_goes_to_it(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN2)], {"english.test": [EN, EN2]}) as c:
+        for _ in range(4):
+            async with c.stream() as (_, answered):
+                assert answered == EN2
+
+
+async def test_a_replica_that_never_answers_is_passed_over_in_time(run_dir: Path):
+    engines = [StubEngine(EN, silent=True), StubEngine(EN2)]
+    names = {"english.test": [EN, EN2]}
+    async with cluster(run_dir, engines, names, link_timeout="1s") as c:
+        for _ in range(2):
+            async with c.stream() as (_, answered):
+                assert answered == EN2
+        assert engines[0].handshakes >= 1
+
+
+async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
+    """A replica that hangs has few connections; by ``least_conn`` it would get every new one."""
+    engines = [StubEngine(EN, silent=True), StubEngine(EN2)]
+    async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
+        reached = 0
+        for _ in range(20):
+            with trio.move_on_after(0.2):
+                async with c.stream(attempt=2) as (_, answered):
+                    reached += answered == EN2
+        assert 1 <= reached < 20
+
+
+async def test_no_engine_at_all_is_an_error_of_ours(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}) as c:
+        refusal = await c.refusal("ml-default")
+        assert refusal.status_code == 503
+        assert json.loads(refusal.body) == {"error": "No engine of this model can be reached"}
+        async with c.stream() as (_, answered):
+            assert answered == EN
+
+
+async def test_the_replica_with_the_fewest_streams_gets_the_next(run_dir: Path):
+    engines = [StubEngine(EN), StubEngine(EN2)]
+    async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
+        async with trio.open_nursery() as nursery:
+
+            async def hold(*, task_status):
+                async with c.stream() as (_, answered):
+                    task_status.started(answered)
+                    await trio.sleep_forever()
+
+            taken = [await nursery.start(hold) for _ in range(10)]
+            assert sorted(taken) == [EN] * 5 + [EN2] * 5
+            nursery.cancel_scope.cancel()
+
+
+async def test_replicas_join_and_leave_by_name(run_dir: Path):
+    engines = [StubEngine(EN), StubEngine(EN2)]
+    async with cluster(run_dir, engines, {"english.test": [EN]}) as c:
+
+        async def taken(n: int) -> set[str]:
+            answers = set()
+            for _ in range(n):
+                async with c.stream() as (_, answered):
+                    answers.add(answered)
+            return answers
+
+        assert await taken(4) == {EN}
+        async with c.stream() as (old, _):
+            c.names.addresses["english.test"] = [EN, EN2]
+            with trio.fail_after(10):
+                while EN2 not in await taken(2):  # noqa: ASYNC110  nginx tells nobody
+                    await trio.sleep(0.1)
+            c.names.addresses["english.test"] = [EN2]
+            with trio.fail_after(10):
+                while await taken(4) != {EN2}:  # noqa: ASYNC110  nginx tells nobody
+                    await trio.sleep(0.1)
+            await old.send_message("a stream stays where it is")
+            assert await old.get_message() == "a stream stays where it is"
+
+
+async def test_a_name_that_does_not_exist_yet_does_not_stop_the_start(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {}) as c:
+        assert (await c.refusal("en-default")).status_code == 503
+        c.names.addresses["english.test"] = [EN]
+        with trio.fail_after(30):
+            while True:
+                try:
+                    async with c.stream() as (_, answered):
+                        assert answered == EN
+                        return
+                except Exception:  # refused until the name is known
+                    await trio.sleep(0.2)
+
+
+async def test_a_silent_stream_is_cut_after_the_link_timeout(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}, link_timeout="1s") as c:
+        began = trio.current_time()
+        with pytest.RaisesGroup(ConnectionClosed, flatten_subgroups=True):
+            async with c.stream() as (websocket, _):
+                await websocket.get_message()
+        assert 0.9 < trio.current_time() - began < 3
+        await c.until(lambda: c.engines[EN].streams == 0)
+
+
+async def test_health_is_nginx_itself_and_is_not_logged(run_dir: Path):
+    async with cluster(run_dir, [], {}) as c:
+        answer = await c.get("/nginx_health")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert answer.headers["server"] == "nginx", "no version"
+        assert c.log() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/v1/streams", "/v1/stream/x", "/%2e%2e/etc"])
+async def test_nothing_but_streams_and_probes_is_passed_on(run_dir: Path, path):
+    engines = [StubEngine(EN)]
+    async with cluster(run_dir, engines, {"english.test": [EN]}) as c:
+        answer = await c.get(path, "en-default")
+        assert answer.status_code in {400, 404}
+        assert set(answer.json()) == {"error"}
+        assert engines[0].handshakes == 0
+
+
+async def test_the_access_log_says_who_served_and_holds_no_query(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}) as c:
+        async with c.stream():
+            pass
+        await c.refusal("en-default", "/v1/stream?token=s3cr3t&x=1")
+        await c.refusal("nope", "/v1/stream?token=s3cr3t")
+        await c.refusal("ml-default")
+        await c.until(lambda: len(c.log()) == 4)
+        served = next(line for line in c.log() if line["status"] == 101)
+        assert {line["path"] for line in c.log()} == {"/v1/stream"}
+        assert served["engines"].startswith(EN)
+        assert {line["status"] for line in c.log()} == {101, 400, 503}
+        assert "s3cr3t" not in c.nginx.access_log()
+        assert "s3cr3t" not in c.nginx.error_log()
+
+
+async def test_a_header_too_large_is_refused(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}) as c:
+        answer = await c.get("/ready", "x" * 40_000)
+        assert answer.status_code == 400
+        assert set(answer.json()) == {"error"}
+
+
+def test_the_template_wants_exactly_the_variables_that_its_head_explains():
+    text = TEMPLATE.read_text()
+    head, _, body = text.partition("daemon off;")
+    explained = {line.split()[1] for line in head.splitlines() if line.startswith("#   ")}
+    assert render(text, dict.fromkeys(explained, "x"))
+    with pytest.raises(KeyError):
+        render(body, {})
+    with pytest.raises(ValueError, match="LB_TYPO"):
+        render(text, dict.fromkeys(explained | {"LB_TYPO"}, "x"))

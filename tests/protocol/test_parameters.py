@@ -1,0 +1,287 @@
+"""The query string: every name, every default, every refusal."""
+
+import json
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssasr.protocol.close_codes import CloseCode
+from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.limits import PARAMETERS, Kind
+from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
+from ssasr.protocol.parameters import (
+    EngineKind,
+    Family,
+    begin_configuration,
+    parse_parameters,
+    stream_options,
+    turn_settings,
+)
+from ssasr.protocol.speech_models import SPEECH_MODELS
+
+
+def refusal(query):
+    with pytest.raises(ClientFault) as caught:
+        parse_parameters(query)
+    assert caught.value.code is CloseCode.INVALID_INPUT
+    return caught.value.text
+
+
+def test_defaults_of_family_u():
+    parameters = parse_parameters("")
+    assert parameters.speech_model == "universal-streaming-english"
+    assert (parameters.family, parameters.engine) == (Family.U, EngineKind.ENGLISH)
+    assert (parameters.encoding, parameters.sample_rate) == ("pcm_s16le", 16_000)
+    assert (parameters.min_turn_silence, parameters.max_turn_silence) == (400, 1280)
+    assert parameters.end_of_turn_confidence_threshold == 0.4
+    assert parameters.vad_threshold == 0.4
+    assert (parameters.inactivity_timeout, parameters.mode) == (None, None)
+    assert not parameters.format_turns
+
+
+def test_defaults_of_family_p():
+    parameters = parse_parameters("speech_model=universal-3-6-pro")
+    assert (parameters.family, parameters.engine) == (Family.P, EngineKind.MULTILINGUAL)
+    assert (parameters.min_turn_silence, parameters.max_turn_silence) == (100, 1000)
+    assert (parameters.vad_threshold, parameters.mode) == (0.3, "balanced")
+    assert (parameters.continuous_partials, parameters.interruption_delay) == (True, 500)
+
+
+LIVEKIT = "&min_turn_silence=100&max_turn_silence=100&language_detection=true"
+PIPECAT = (
+    "&formatted_finals=true&min_turn_silence=100&max_turn_silence=100&format_turns=true"
+    "&continuous_partials=true"
+)
+
+
+# What real clients put into the URL when told nothing.
+@pytest.mark.parametrize(
+    ("query", "model"),
+    [
+        ("sample_rate=16000&format_turns=true", "universal-streaming-english"),
+        ("sample_rate=16000&format_turns=True", "universal-streaming-english"),
+        ("sample_rate=16000&language=en", "universal-streaming-english"),
+        ("sample_rate=16000&language=multi", "universal-streaming-multilingual"),
+        (
+            "sample_rate=16000&encoding=pcm_s16le&speech_model=universal-3-6-pro" + LIVEKIT,
+            "universal-3-6-pro",
+        ),
+        (
+            "sample_rate=16000&encoding=pcm_s16le&speech_model=universal-3-6-pro" + PIPECAT,
+            "universal-3-6-pro",
+        ),
+        ("encoding=ogg_opus&language_code=de&speech_model=whisper-rt", "whisper-rt"),
+    ],
+)
+def test_urls_of_real_clients(query, model):
+    assert parse_parameters(query).speech_model == model
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE", "1"])
+def test_booleans_are_tolerant(text):
+    assert parse_parameters(f"format_turns={text}").format_turns
+
+
+def test_last_one_wins_and_unknown_names_are_ignored():
+    parameters = parse_parameters("sample_rate=8000&sample_rate=44100&smaple_rate=nonsense&x")
+    assert parameters.sample_rate == 44_100
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sample_rate=7999",
+        "sample_rate=192001",
+        "sample_rate=16000.5",
+        "sample_rate=1_6000",
+        "sample_rate=",
+        "sample_rate=١٦٠٠٠",
+        "encoding=mp3",
+        "format_turns=yes",
+        "end_of_turn_confidence_threshold=1.01",
+        "end_of_turn_confidence_threshold=nan",
+        "end_of_turn_confidence_threshold=-0.1",
+        "min_turn_silence=-1",
+        "inactivity_timeout=4",
+        "inactivity_timeout=3601",
+        "keyterms_prompt=abc",
+        'keyterms_prompt={"a":1}',
+        "keyterms_prompt=[1]",
+        "keyterms_prompt=" + "[" * 100_000,
+        'language_codes=["en","multi"]',
+        'language_codes=["klingon"]',
+        "language_code=e",
+        "mode=fast",
+        "max_speakers=11",
+        "interruption_delay=1001",
+        "speech_model=",
+        "redact_pii=true",
+        "redact_pii_policies=%5B%22date%22%5D",
+    ],
+)
+def test_an_unusable_value_names_the_parameter(query):
+    name = "redact_pii" if query.startswith("redact") else query.partition("=")[0]
+    assert refusal(query).startswith(f"User Input Validation Error: Invalid '{name}': ")
+
+
+def test_an_unknown_model_is_told_the_known_ones():
+    text = refusal("speech_model=nova-3")
+    assert all(name in text for name in SPEECH_MODELS)
+
+
+def test_no_redaction_is_not_refused():
+    parse_parameters("redact_pii=false&redact_pii_policies=%5B%22date%22%5D&redact_pii_sub=hash")
+
+
+def test_keyterms():
+    def terms(**values):
+        return parse_parameters(urlencode({k: json.dumps(v) for k, v in values.items()})).keyterms
+
+    assert terms(keyterms=["a"]) == ("a",)
+    assert terms(keyterms=["a"], keyterms_prompt=["b", "x" * 51, " "]) == ("b",)
+    assert len(terms(keyterms_prompt=["a"] * 100)) == 100
+    assert "keyterms_prompt" in refusal(urlencode({"keyterms_prompt": json.dumps(["a"] * 101)}))
+
+
+def test_old_name_of_min_turn_silence():
+    assert parse_parameters("min_end_of_turn_silence_when_confident=160").min_turn_silence == 160
+    both = "min_turn_silence=200&min_end_of_turn_silence_when_confident=160"
+    assert parse_parameters(both).min_turn_silence == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "language"),
+    [
+        ("", None),
+        ("language=de", "de"),
+        ("language=en", None),  # the English engine needs no telling
+        ("speech_model=whisper-rt&language=en", "en"),
+        ("speech_model=whisper-rt&language=multi", None),
+        ('speech_model=u3-rt-pro&language_codes=["pt-BR"]', "pt"),
+        ('speech_model=u3-rt-pro&language_codes=["pt","en"]', None),
+        ('speech_model=u3-rt-pro&language_codes=["multi"]', None),
+        ("speech_model=u3-rt-pro&language_code=es", "es"),
+        ('speech_model=u3-rt-pro&language_code=es&language_codes=["fr"]', "fr"),
+        ("speech_model=u3-rt-pro&language_code=es&language_codes=[]", None),
+    ],
+)
+def test_forced_language(query, language):
+    assert parse_parameters(query).forced_language == language
+
+
+def test_what_has_no_effect_is_named_for_the_log():
+    query = "prompt=x&llm_gateway=junk&webhook_url=y&format_turns=true&unheard_of=1"
+    assert set(parse_parameters(query).ignored) == {"prompt", "llm_gateway", "webhook_url"}
+
+
+def test_secrets_and_text_stay_out_of_the_representation():
+    query = 'token=hush&prompt=hush&agent_context=hush&keyterms_prompt=["hush"]'
+    assert "hush" not in repr(parse_parameters(query))
+
+
+def test_update_replaces_what_it_gives_and_nothing_else():
+    before = parse_parameters('keyterms_prompt=["a"]&min_turn_silence=300')
+    after = before.updated(UpdateConfiguration(max_turn_silence=900, keyterms_prompt=()))
+    assert (after.min_turn_silence, after.max_turn_silence, after.keyterms) == (300, 900, ())
+    assert before.updated(UpdateConfiguration()) == before
+    old = before.updated(UpdateConfiguration(min_end_of_turn_silence_when_confident=70))
+    assert old.min_turn_silence == 70
+
+
+def test_every_field_of_an_update_is_a_live_parameter_and_takes_effect_or_says_it_has_none():
+    live = {name for name, known in PARAMETERS.items() if known.live}
+    assert set(UpdateConfiguration.__annotations__) == live
+    values = {
+        Kind.INTEGER: 77,
+        Kind.NUMBER: 0.77,
+        Kind.BOOLEAN: True,
+        Kind.TEXT: "de",
+        Kind.STRINGS: ("de",),
+    }
+    before = parse_parameters("speech_model=whisper-rt&continuous_partials=false")
+    for name in live - {"turn_left_pad_ms"}:
+        update = UpdateConfiguration(**{name: values[PARAMETERS[name].kind]})
+        assert before.updated(update) != before, name
+
+
+def test_begin_says_what_is_not_there():
+    asked = parse_parameters("speaker_labels=true&filter_profanity=true&mode=min_latency")
+    assert begin_configuration(asked, "m") == BeginConfiguration(
+        model="m", mode="min_latency", speaker_labels=False, filter_profanity=False
+    )
+    assert begin_configuration(parse_parameters(""), "m") == BeginConfiguration(model="m")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vad_threshold", 1.5),
+        ("min_turn_silence", -1),
+        ("agent_context", "x" * 1751),
+        ("prompt", "x" * 1751),
+        ("keyterms_prompt", ("a",) * 101),
+        ("language_codes", ("en",) * 11),
+        ("language_codes", ("multi", "en")),
+        ("interruption_delay", 2000),
+    ],
+)
+def test_update_out_of_range(field, value):
+    with pytest.raises(ClientFault, match=f"Invalid '{field}'") as caught:
+        parse_parameters("").updated(UpdateConfiguration(**{field: value}))
+    assert caught.value.code is CloseCode.INVALID_INPUT
+
+
+def test_settings_count_samples():
+    parameters = parse_parameters("min_turn_silence=160&max_turn_silence=2400&format_turns=1")
+    settings = turn_settings(parameters)
+    assert (settings.min_turn_silence, settings.max_turn_silence) == (2_560, 38_400)
+    assert settings.format_turns
+    assert not settings.always_formatted
+    assert stream_options(parameters).pause == 2_560
+
+
+def test_a_pause_is_never_shorter_than_three_frames_of_the_voice_detector():
+    parameters = parse_parameters("min_turn_silence=0")
+    assert stream_options(parameters).pause == turn_settings(parameters).min_turn_silence == 1_536
+
+
+def test_the_engine_judges_at_the_earlier_silence():
+    assert stream_options(parse_parameters("max_turn_silence=200")).pause == 3_200
+
+
+def parsed_or_refused(query):
+    try:
+        return parse_parameters(query)
+    except ClientFault as fault:
+        return fault
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(PARAMETERS)),
+        st.one_of(
+            st.text(),
+            st.integers().map(str),
+            st.floats().map(str),
+            st.booleans().map(str),
+            st.lists(st.text(max_size=5), max_size=3).map(json.dumps),
+            st.sampled_from([*SPEECH_MODELS, "opus", "balanced", "multi", "en"]),
+        ),
+    )
+)
+def test_any_query_is_parsed_or_refused_with_a_code(values):
+    parameters = parsed_or_refused(urlencode(values, errors="replace"))
+    if isinstance(parameters, ClientFault):
+        assert parameters.code is CloseCode.INVALID_INPUT
+        assert len(parameters.reason.encode()) <= 123
+    else:
+        turn_settings(parameters)
+        stream_options(parameters)
+
+
+@given(st.text())
+def test_any_text_is_a_query(text):
+    if isinstance(parsed_or_refused(text), ClientFault):
+        assert dict(parse_qsl(text, keep_blank_values=True)).keys() & PARAMETERS.keys()

@@ -1,0 +1,167 @@
+"""The public port over real sockets, with the scripted engine behind it."""
+
+import json
+
+import numpy as np
+import pytest
+import trio
+from trio_websocket import ConnectionRejected
+
+from tests.harness.clients import KEY, connect, converse, read_all, speech_like
+
+SILENCE = np.zeros(16_000, np.int16)
+
+
+async def http(port, request):
+    """Status, headers and body of one raw HTTP exchange."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    with trio.fail_after(5):
+        async with stream:
+            await stream.send_all(request.encode("latin-1"))
+            answer = b""
+            async for data in stream:
+                answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode("latin-1").lower(), body
+
+
+def get(path, method="GET"):
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", ["/v3/health", "/v3/ws/health", "/health", "/ready"])
+async def test_health_paths_answer_200(served, path):
+    status, _, body = await http(served.port, get(path))
+    assert status == 200
+    assert json.loads(body) == {"status": "ok"}
+
+
+async def test_unknown_path_and_method(served):
+    assert (await http(served.port, get("/nope")))[0] == 404
+    assert (await http(served.port, get("/health", "DELETE")))[0] == 405
+
+
+async def test_websocket_path_without_upgrade(served):
+    status, head, _ = await http(served.port, get("/v3/ws"))
+    assert status == 426
+    assert "upgrade: websocket" in head
+
+
+async def test_malformed_request_head_is_400(served):
+    assert (await http(served.port, "NONSENSE\r\n\r\n"))[0] == 400
+
+
+async def test_metrics_are_exposed(served):
+    await converse(served.url, SILENCE, sample_rate=16_000)
+    _, _, body = await http(served.port, get("/metrics"))
+    assert b'ssasr_session_ends_total{cause="terminated"} 1.0' in body
+
+
+async def test_websocket_on_unknown_path_is_404(served):
+    with pytest.raises(ConnectionRejected) as refused:
+        async with connect(f"ws://127.0.0.1:{served.port}/v9/ws"):
+            pass
+    assert refused.value.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v3/ws", "/"])
+async def test_a_session(served, path):
+    transcript = await converse(
+        f"ws://127.0.0.1:{served.port}{path}", speech_like(8.0), sample_rate=16_000
+    )
+    types = [message["type"] for message in transcript.messages]
+    assert types[0] == "Begin"
+    assert types[-1] == "Termination"
+    assert len(transcript.finals) == 2
+    assert [t["turn_order"] for t in transcript.turns if t["end_of_turn"]] == [0, 1]
+    assert all(word["word_is_final"] for word in transcript.turns[-1]["words"])
+    assert transcript.messages[-1]["audio_duration_seconds"] == 8
+    assert transcript.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [(None, "Missing Authorization header"), ("wrong", "Invalid API key")]
+)
+async def test_bad_credentials(served, key, text):
+    async with connect(served.url, key=key, sample_rate=16_000) as websocket:
+        transcript = await read_all(websocket)
+    assert transcript.close_code == 1008
+    assert transcript.messages == [
+        {"type": "Error", "error": f"Unauthorized Connection: {text}", "error_code": 1008}
+    ]
+
+
+@pytest.mark.parametrize("rate", ["4000", "abc", "16000.5", ""])
+async def test_bad_sample_rate(served, rate):
+    async with connect(served.url, sample_rate=rate) as websocket:
+        transcript = await read_all(websocket)
+    assert transcript.close_code == 3006
+    assert "sample_rate" in transcript.messages[0]["error"]
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"type": 1}', '{"type": "Sing"}', "{}"])
+async def test_text_that_is_no_message(served, text):
+    async with connect(served.url, sample_rate=16_000) as websocket:
+        await websocket.send_message(text)
+        transcript = await read_all(websocket)
+    assert transcript.close_code == 3006
+    assert transcript.messages[-1]["error_code"] == 3006
+    assert not transcript.of_type("Termination")
+
+
+async def test_a_message_over_the_limit_is_1009(served):
+    async with connect(served.url, sample_rate=192_000) as websocket:
+        await websocket.send_message(bytes((1 << 20) + 1))
+        transcript = await read_all(websocket)
+    assert transcript.close_code == 1009
+
+
+async def test_a_client_that_vanishes_frees_its_place(served):
+    for _ in range(2):
+        with trio.move_on_after(5):
+            stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+            await stream.send_all(
+                f"GET /v3/ws?sample_rate=16000 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nAuthorization: {KEY}\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            await stream.receive_some()
+            await stream.aclose()
+    transcript = await converse(served.url, SILENCE, sample_rate=16_000)
+    assert transcript.close_code == 1000
+    with trio.fail_after(5):
+        while served.gateway.metrics.sessions._value.get() > 0:
+            await trio.sleep(0.01)
+
+
+async def test_no_free_slot_is_3009_before_begin(served):
+    async with (
+        connect(served.url, sample_rate=16_000) as one,
+        connect(served.url, sample_rate=16_000) as two,
+        connect(served.url, sample_rate=16_000) as three,
+    ):
+        for websocket in (one, two, three):
+            assert json.loads(await websocket.get_message())["type"] == "Begin"
+        started = trio.current_time()
+        async with connect(served.url, sample_rate=16_000) as fourth:
+            transcript = await read_all(fourth)
+        assert trio.current_time() - started < 1.0
+    assert transcript.close_code == 3009
+    assert [message["type"] for message in transcript.messages] == ["Error"]
+
+
+async def test_draining_refuses_and_finishes(served):
+    samples = speech_like(2.0)
+    async with connect(served.url, sample_rate=16_000) as websocket:
+        for start in range(0, len(samples), 1_600):
+            await websocket.send_message(samples[start : start + 1_600].tobytes())
+        served.gateway.draining.set()
+        assert (await http(served.port, get("/ready")))[0] == 503
+        with pytest.raises(ConnectionRejected) as refused:
+            async with connect(served.url, sample_rate=16_000):
+                pass
+        assert refused.value.status_code == 503
+        transcript = await read_all(websocket)
+    assert len(transcript.finals) == 1
+    assert transcript.messages[-1]["type"] == "Termination"
+    assert transcript.close_code == 1001
