@@ -5,6 +5,7 @@ from attrs import frozen
 from ssasr.front import FrontConfig, serve_front
 from ssasr.observability import Metrics
 from ssasr.routing.engine_client import Address, EngineClient
+from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS
 
 
@@ -21,4 +22,6 @@ async def serve_gateway(config: GatewayConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused."""
     versions = [MODEL_VERSIONS[kind] for kind in config.front.engines]
     client = EngineClient(config.address, versions, config.required)
-    await serve_front(config.front, client, Metrics(), (client.run,))
+    metrics = Metrics()
+    engines = ResilientEngines(client, metrics)
+    await serve_front(config.front, engines, metrics, (client.run,))
