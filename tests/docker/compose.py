@@ -1,4 +1,4 @@
-"""What Compose would run, as local processes: the file's own commands, environment and health checks."""
+"""What Compose would run, as local processes: the file's own commands and environment."""
 
 import json
 import re
@@ -30,9 +30,14 @@ def interpolate(text: str, environment: dict[str, str]) -> str:
     return VARIABLE.sub(lambda match: environment.get(match[1], match[2]), text)
 
 
+def parse(text: str, environment: dict[str, str]) -> dict[str, Any]:
+    """A Compose file's content with its variables filled in, defaults where ``environment`` says
+    nothing."""
+    return yaml.load(interpolate(text, environment), _Loader)
+
+
 def load(name: str = "compose.yaml", **environment: str) -> dict[str, Any]:
-    """The file with its variables filled in, defaults where ``environment`` says nothing."""
-    return yaml.load(interpolate((DOCKER / name).read_text(), environment), _Loader)  # noqa: S506
+    return parse((DOCKER / name).read_text(), environment)
 
 
 @frozen
@@ -85,7 +90,7 @@ def python_service(name: str, service: dict[str, Any], extra: dict[str, str]) ->
 
 def nginx_service(name: str, service: dict[str, Any], run_dir: Path, resolver: str) -> Service:
     """What the nginx image's entry point does, with ``run_dir`` for the container's /tmp."""
-    environment = {k: v.replace("/tmp", str(run_dir)) for k, v in service["environment"].items()}  # noqa: S108
+    environment = {k: v.replace("/tmp", str(run_dir)) for k, v in service["environment"].items()}
     assert environment["NGINX_ENTRYPOINT_LOCAL_RESOLVERS"], "the image then sets the name servers"
     known = environment | {"NGINX_LOCAL_RESOLVERS": resolver}
     wanted = re.compile(environment["NGINX_ENVSUBST_FILTER"])
@@ -97,7 +102,7 @@ def nginx_service(name: str, service: dict[str, Any], run_dir: Path, resolver: s
         (DOCKER / source).read_text(), {k: v for k, v in known.items() if wanted.match(k)}
     )  # fmt: skip
     Path(environment["NGINX_ENVSUBST_OUTPUT_DIR"], Path(target).stem).write_text(text)
-    binary, *arguments = (part.replace("/tmp", str(run_dir)) for part in service["command"])  # noqa: S108
+    binary, *arguments = (part.replace("/tmp", str(run_dir)) for part in service["command"])
     assert binary == "nginx", "the entry point renders for no other command"
     port = environment["LB_LISTEN"]
     return Service(

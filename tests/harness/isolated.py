@@ -1,8 +1,8 @@
-"""Servers in a network namespace of their own, as containers have one: names, addresses and ports are
-those of the deployment, nothing outside is touched, and nothing gets out unseen.
+"""Servers in a network namespace of their own, as containers have one: names, addresses and ports
+are those of the deployment, nothing outside is touched, and nothing gets out unseen.
 
-``run_isolated`` is for tests; it starts this module under ``unshare``, which starts the services, runs
-the commands one after the other, and prints a ``Report``.
+``run_isolated`` is for tests; it starts this module under ``unshare``, which starts the services,
+runs the commands one after the other, and prints a ``Report``.
 """
 
 import json
@@ -135,7 +135,9 @@ class Inside:
             with trio.move_on_after(READY_DEADLINE):
                 await self._wait_ready(service, process)
                 return
-            raise RuntimeError(f"{service.name} is not ready: {self._log(service.name).read_text()}")
+            raise RuntimeError(
+                f"{service.name} is not ready: {self._log(service.name).read_text()}"
+            )
 
     async def _wait_ready(self, service: Service, process: trio.Process) -> None:
         async with httpx.AsyncClient() as client:

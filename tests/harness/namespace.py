@@ -1,8 +1,8 @@
 """The inside of a network namespace: a loopback, and one way out that leads into our hands.
 
 Run by ``isolated`` under ``unshare --net --mount``. Everything that a process in here sends to any
-address but the loopback's arrives as a packet at a tun device that this process reads, so that "nothing
-left" is something a test can see, not something it assumes.
+address but the loopback's arrives as a packet at a tun device that this process reads, so that
+"nothing left" is something a test can see, not something it assumes.
 """
 
 import ctypes
@@ -43,7 +43,7 @@ def open_way_out() -> int:
         fcntl.ioctl(control, SIOCSIFNETMASK, struct.pack("16s16s", name, _inet("255.255.255.0")))
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", name, up))
         device = ctypes.create_string_buffer(name)
-        every, nobody = _inet("0.0.0.0"), _inet("0.0.0.0")  # noqa: S104
+        every, nobody = _inet("0.0.0.0"), _inet("0.0.0.0")
         route = ROUTE.pack(
             0, every, nobody, every, RTF_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0
         )
