@@ -165,8 +165,9 @@ class Transcript:
         content = draft.content + (piece.byte or piece.text.encode())
         confidences = (*draft.confidences, token.confidence)
         self._draft = _Draft(content, draft.first, token.place, confidences)
-        if tag := _TAG.search(self._draft.text()):
-            self.language, self.language_confidence = tag[1], token.confidence
+        tags = _TAG.findall(self._draft.text())
+        if len(tags) > len(_TAG.findall(draft.text())):
+            self.language, self.language_confidence = tags[-1], token.confidence
 
     def _close_draft(self, next_place: int) -> None:
         """The next word begins at frame ``next_place``; the one before ends there at the latest."""
