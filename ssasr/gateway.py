@@ -24,7 +24,7 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from ssasr.admission import Access, Grant
+from ssasr.access import Access, Grant
 from ssasr.listener import FrontDoor, open_listeners
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
