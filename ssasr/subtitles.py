@@ -1,7 +1,7 @@
 """Finished turns as text, SRT, VTT and JSON. Pure.
 
-``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a test
-in the browser compares them.
+``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a
+test in the browser compares them.
 """
 
 import json
