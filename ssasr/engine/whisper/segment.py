@@ -15,7 +15,7 @@ that lie before the end of the committed ones are dropped from what it says. For
 repeat itself (design, section 4).
 
 *When a word is final.* When the last ``AGREEMENT`` hypotheses began with the same words up to it
-and it ends at least ``MARGIN`` before the end of the audio of the newest: what the decoder says of
+and it ends at least ``MARGIN`` before the end of the speech in the newest: what the decoder says of
 the last second is still a guess about a sentence that goes on.
 
 *What is forgotten.* Audio before a pause between final words, once the excerpt is longer than
@@ -253,10 +253,12 @@ class Segment:
         earlier = self._history[-(AGREEMENT - 1) :]
         if len(earlier) < AGREEMENT - 1:
             return 0
+        # Silence is no further evidence: what counts is how much more speech was heard.
+        heard = end if self.speech_end is None else min(end, self.speech_end)
         count = 0
         for index, spoken in enumerate(self.pending):
             same = all(len(keys) > index and keys[index] == spoken.key for keys in earlier)
-            if not same or spoken.word.end > end - MARGIN:
+            if not same or spoken.word.end > heard - MARGIN:
                 break
             count = index + 1
         return count
