@@ -50,7 +50,8 @@ def test_a_row_gets_the_same_in_any_batch(plain):
 def test_drafts_of_other_rows_do_not_matter(plain):
     alone = [plain([Request(samples, "en")])[0] for samples in LOUD]
     requests = [
-        Request(samples, "en", alone[(number + 1) % 4].tokens) for number, samples in enumerate(LOUD)
+        Request(samples, "en", alone[(number + 1) % 4].tokens)
+        for number, samples in enumerate(LOUD)
     ]
     for one, other in zip(plain(requests), alone, strict=True):
         _same(one, other)

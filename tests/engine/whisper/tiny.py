@@ -71,9 +71,9 @@ def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
 def recognizer() -> WhisperRecognizer:
     whisper = model()
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
-    device = torch.device("cpu")
-    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, device)
-    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), SureTurn(), device, 4)
+    cpu = torch.device("cpu")
+    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, cpu)
+    return WhisperRecognizer("random", decode, vocabulary, LoudnessVad(), SureTurn(), cpu, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
