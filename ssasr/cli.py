@@ -9,14 +9,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from ssasr import __version__, cli_models, options
+from ssasr.access import DEFAULT_KEYS
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
+from ssasr.tokens import SHORTEST_SECRET
 
 
 @frozen
@@ -37,16 +40,28 @@ LOGGING = (
         choices=("debug", "info", "warning", "error"),
     ),
 )  # fmt: skip
+DRAIN = Option(
+    "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+)
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
+    DRAIN,
     Option(
-        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
-    ),
-    Option(
-        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+        "--api-keys",
+        "comma-separated keys that open sessions, each with the most it may have open if you like "
+        "(key 20); * is any",
+        DEFAULT_KEYS,
+        metavar="KEYS",
     ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--token-secret-file",
+        "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
+        "other's; default: a random one",
+        metavar="FILE",
+    ),
+    Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
 )
@@ -60,74 +75,152 @@ ENGINE = (
 )  # fmt: skip
 
 
-def gateway_limits(values: dict[str, Any]) -> Any:
-    from ssasr.gateway import GatewayLimits
-
-    return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
-
-
-def api_keys(values: dict[str, Any]) -> tuple[str, ...]:
+def api_keys(values: dict[str, Any]) -> str:
     """Raises StartRefused if the key file cannot be used."""
     path = values["api_keys_file"]
     if path is None:
-        return tuple(values["api_keys"])
+        return str(values["api_keys"])
     try:
-        with open(path, encoding="utf-8") as file:
-            keys = tuple(line.strip() for line in file if line.strip() and line[0] != "#")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StartRefused(f"cannot read the key file {path}: {error}") from error
-    if not keys:
-        raise StartRefused(f"the key file {path} holds no key")
-    return keys
+
+
+def token_secret(values: dict[str, Any]) -> bytes | None:
+    """Raises StartRefused if the file cannot be used."""
+    path = values["token_secret_file"]
+    if path is None:
+        return None
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
+    if len(secret) < SHORTEST_SECRET:
+        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
+    return secret
+
+
+def engine_kinds(names: tuple[str, ...]) -> Any:
+    """Raises UsageError."""
+    from ssasr.protocol.speech_models import EngineKind
+
+    try:
+        return tuple(EngineKind(name) for name in names)
+    except ValueError as error:
+        raise UsageError(f"--engines: {error}") from None
+
+
+def front_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.front import FrontConfig
+    from ssasr.gateway import GatewayLimits
+
+    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    return FrontConfig(
+        host=values["host"],
+        port=values["port"],
+        engines=engines,
+        limits=limits,
+        keys=api_keys(values),
+        token_secret=token_secret(values),
+        demo_page=values["demo_page"],
+        tls_certificate=values["tls_certificate"],
+        tls_key=values["tls_key"],
+    )
 
 
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr import running, serving
-    from ssasr.protocol.speech_models import EngineKind
 
-    try:
-        engines = tuple(EngineKind(name) for name in values["engines"])
-    except ValueError as error:
-        raise UsageError(f"--engines: {error}") from None
     config = serving.ServeConfig(
-        host=values["host"],
-        port=values["port"],
-        engines=engines,
+        front_config(values, engine_kinds(values["engines"])),
         engine_kind=values["engine_kind"],
         device=values["device"],
         threads=values["threads"],
         max_streams=values["max_streams"],
-        limits=gateway_limits(values),
-        keys=api_keys(values),
-        tls_certificate=values["tls_certificate"],
-        tls_key=values["tls_key"],
     )
     running.run(partial(serving.serve, config))
     return 0
 
 
+def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_gateway
+    from ssasr.protocol.speech_models import EngineKind
+    from ssasr.routing.engine_client import Address
+
+    if values["asr_endpoint"] is None:
+        raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
+    config = serving_gateway.GatewayConfig(
+        front_config(values, engines),
+        Address.parse(values["asr_endpoint"]),
+        required=values["engines"] is not None,
+    )
+    running.run(partial(serving_gateway.serve_gateway, config))
+    return 0
+
+
+def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_engine
+
+    if values["model"] is None:
+        raise UsageError("--model is needed: english, multilingual, or the name of a model")
+    config = serving_engine.EngineConfig(
+        host=values["host"],
+        port=values["port"],
+        model=values["model"],
+        version=values["model_version"],
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        drain_seconds=values["drain_seconds"],
+    )
+    running.run(partial(serving_engine.serve_engine, config))
+    return 0
+
+
 def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
-    from pathlib import Path
+    from ssasr.recordings import Wish, transcribe_all
+    from ssasr.transcribe import Request
 
-    from ssasr.transcribe import Request, transcribe
+    request = Request(
+        Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
+    )
+    wish = Wish(tuple(given.files), values["output"], values["format"], given.json)
+    return transcribe_all(wish, request)
 
-    parameters = {
+
+def session_parameters(values: dict[str, Any]) -> dict[str, object]:
+    return {
         "speech_model": values["speech_model"],
         "language": values["language"],
         "format_turns": "true" if values["format_turns"] else None,
     }
-    request = Request(
-        Path(given.file), values["endpoint"], values["api_key"], values["pace"], parameters
-    )
-    transcribe(request, as_json=given.json)
-    return 0
 
 
 def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("file", metavar="FILE", help="recording: WAV, FLAC, OGG, MP3 …")
+    sub.add_argument(
+        "files", metavar="FILE", nargs="+",
+        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
+    )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr import microphone
+
+    request = microphone.Request(values["endpoint"], values["api_key"], session_parameters(values))
+    return microphone.main(request, values["device_name"], only_list=given.list_devices)
+
+
+def mic_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--list-devices", action="store_true", help="show the microphones and exit")
 
 
 CLIENT = (
@@ -152,15 +245,58 @@ COMMANDS = {
         ),
         run_serve,
     ),
+    "gateway": Command(
+        "the public face alone; the engines are elsewhere",
+        (
+            HOST,
+            PORT,
+            Option("--asr-endpoint", "where the engines are, usually their load balancer",
+                   metavar="ws://HOST:PORT"),
+            Option("--engines", "models that must be there for this gateway to be ready; "
+                   "default: whichever are found", None, options.names, "LIST"),
+            *GATEWAY,
+            *LOGGING,
+        ),
+        run_gateway,
+    ),
+    "engine": Command(
+        "one model, for gateways elsewhere",
+        (
+            Option("--model", "english, multilingual, or the name or path of a model",
+                   metavar="NAME"),
+            HOST,
+            Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            *ENGINE,
+            Option("--model-version", "X-Model-Version that this engine serves; default: "
+                   "en-default, ml-default, or any for a model by name", metavar="V"),
+            DRAIN,
+            *LOGGING,
+        ),
+        run_engine,
+    ),
     "transcribe": Command(
         "stream a recording and show the words as they come",
         (
             *CLIENT,
             Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
                    choices=("realtime", "fast")),
+            Option("--output", "write the transcript there instead of showing it; a directory for "
+                   "several recordings", metavar="FILE|DIR"),
+            Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "
+                   "text", choices=("text", "srt", "vtt", "json")),
         ),
         run_transcribe,
         transcribe_arguments,
+    ),
+    "mic": Command(
+        "show what the microphone hears as words",
+        (
+            *CLIENT,
+            Option("--device-name", "microphone: its number or part of its name; default: the "
+                   "system's", metavar="NAME"),
+        ),
+        run_mic,
+        mic_arguments,
     ),
 }  # fmt: skip
 

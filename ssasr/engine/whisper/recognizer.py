@@ -35,9 +35,10 @@ NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
 """Whisper's own rule: with more of the one and less of the other on average there was no speech."""
 
-PUNCTUATION_SHARE = 0.25
-"""What a sentence's end in the text adds to what Smart Turn hears. A guess: the decoder closes most
-texts with a full stop once silence follows, so it must not weigh much."""
+OPEN_SENTENCE = 0.4
+"""What is left of Smart Turn's confidence when the text does not end a sentence. The two must agree
+before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to wait
+for the silence. The converse does not hold: the decoder closes most texts with a full stop."""
 SENTENCE_ENDS = ".?!。？！…"
 
 
@@ -174,8 +175,8 @@ class WhisperRecognizer:
         return without_squeezed(words)
 
     def _judge(self, segments: Sequence[Segment]) -> None:
-        """How sure it is that these speakers, who pause, have finished: mostly how they sound, and
-        a little whether the text ends a sentence."""
+        """How sure it is that these speakers, who pause, have finished: how they sound, and whether
+        the text ends a sentence."""
         if not segments:
             return
         sounds = self._smart_turn.probability([segment.recent(WINDOW) for segment in segments])
@@ -183,7 +184,7 @@ class WhisperRecognizer:
             words = segment.words()
             ended = bool(words) and words[-1].text[-1] in SENTENCE_ENDS
             segment.judged = segment.speech_end
-            segment.end_of_turn = (1 - PUNCTUATION_SHARE) * sound + PUNCTUATION_SHARE * ended
+            segment.end_of_turn = sound if ended else OPEN_SENTENCE * sound
 
     def _outcome(self, work: Work, stream: _Stream, *, unfinished: bool) -> Outcome:
         segment = stream.segment
