@@ -163,6 +163,7 @@ def test_words_before_a_forced_cut_are_kept():
     ]
 
 
+@pytest.mark.slow
 def test_audio_is_bounded_whatever_the_decoder_says():
     segment = _segment()
     for _ in range(120 * SAMPLE_RATE // CHUNK):
