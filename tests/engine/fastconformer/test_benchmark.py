@@ -40,6 +40,7 @@ def test_gpu_streams(tmp_path):
     assert trial["rtfx"] > 0
     assert report["profile"]["kernels"] > 0
     assert report["profile"]["needed_gb"] > 0
+    assert report["profile"]["host_us"] > 0
     assert report["reference"]["encoder_chunk_ms"] > 0
 
 
