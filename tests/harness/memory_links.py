@@ -110,6 +110,7 @@ class MemoryEngines:
 
     fates: deque[Fate] = field(factory=deque)
     recognizer: type = ScriptedRecognizer
+    metrics: Metrics = field(factory=Metrics)
     happened: list[str] = field(factory=list)
     opened: int = 0
 
@@ -123,7 +124,7 @@ class MemoryEngines:
                 raise EngineBusy("full") if fate.kind == "busy" else EngineUnavailable("away")
             fate = None
         self.opened += 1
-        host = EngineHost(self.recognizer(), InlineModel(), Metrics(), max_streams=1)
+        host = EngineHost(self.recognizer(), InlineModel(), self.metrics, max_streams=1)
         wire = Wire()
         if fate is not None:
             wire.messages, wire.fate = fate.messages, self._doom(fate, host)
