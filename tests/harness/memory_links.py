@@ -130,7 +130,7 @@ class MemoryEngines:
             wire.messages, wire.fate = fate.messages, self._doom(fate, host)
         async with plain_nursery() as nursery:
             await nursery.start(host.run)
-            nursery.start_soon(self._serve, host, wire)
+            await nursery.start(self._serve, host, wire)
             link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
             try:
                 stream = await open_link(link, opening)
@@ -140,8 +140,9 @@ class MemoryEngines:
                 await link.close()
                 nursery.cancel_scope.cancel()
 
-    async def _serve(self, host, wire):
-        with host.reserve() as place:
+    async def _serve(self, host, wire, *, task_status):
+        with host.reserve() as place:  # as at a handshake, before anything is said
+            task_status.started()
             await serve_link(host, Link(wire.right, EngineLink(Role.ENGINE), wire.right), place)
 
     def _doom(self, fate, host):
