@@ -76,6 +76,9 @@ class Gateway:
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
 
+    def __attrs_post_init__(self) -> None:
+        self.metrics.sessions_limit.set(self.limits.max_sessions)
+
     def is_ready(self) -> bool:
         return self.engines.is_ready() and not self.draining.is_set()
 
