@@ -100,6 +100,8 @@ class Session:
     ending: EndCause = EndCause.TERMINATED
     """Why the session ends once the pipeline has run dry."""
     last_message: float = field(factory=trio.current_time)
+    audio_seconds: float = 0.0
+    """What its engine was given, once the session has ended."""
     held_back: bool = False
     """The receiver waits for room; whatever the client sends stays in its socket."""
     _link: ClientLink = field(init=False)
@@ -212,8 +214,11 @@ class Session:
         terms = self.terms
         inference = Inference(terms.parameters, self.engines, self.metrics, heard, said)
         async with said:
-            await inference.run(terms.id, terms.model_version, self._engine_opened)
-            self.metrics.audio_seconds.inc(inference.samples / SAMPLE_RATE)
+            try:
+                await inference.run(terms.id, terms.model_version, self._engine_opened)
+            finally:  # however it ends, this much was listened to
+                self.audio_seconds = inference.samples / SAMPLE_RATE
+                self.metrics.audio_seconds.inc(self.audio_seconds)
             await said.send(
                 Termination(
                     audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
