@@ -230,23 +230,41 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
 
 
 def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
-    from ssasr.transcribe import Request, transcribe
+    from ssasr.recordings import Wish, transcribe_all
+    from ssasr.transcribe import Request
 
-    parameters = {
+    request = Request(
+        Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
+    )
+    wish = Wish(tuple(given.files), values["output"], values["format"], given.json)
+    return transcribe_all(wish, request)
+
+
+def session_parameters(values: dict[str, Any]) -> dict[str, object]:
+    return {
         "speech_model": values["speech_model"],
         "language": values["language"],
         "format_turns": "true" if values["format_turns"] else None,
     }
-    request = Request(
-        Path(given.file), values["endpoint"], values["api_key"], values["pace"], parameters
-    )
-    transcribe(request, as_json=given.json)
-    return 0
 
 
 def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("file", metavar="FILE", help="recording: WAV, FLAC, OGG, MP3 …")
+    sub.add_argument(
+        "files", metavar="FILE", nargs="+",
+        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
+    )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr import microphone
+
+    request = microphone.Request(values["endpoint"], values["api_key"], session_parameters(values))
+    return microphone.main(request, values["device_name"], only_list=given.list_devices)
+
+
+def mic_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--list-devices", action="store_true", help="show the microphones and exit")
 
 
 CLIENT = (
@@ -306,9 +324,23 @@ COMMANDS = {
             *CLIENT,
             Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
                    choices=("realtime", "fast")),
+            Option("--output", "write the transcript there instead of showing it; a directory for "
+                   "several recordings", metavar="FILE|DIR"),
+            Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "
+                   "text", choices=("text", "srt", "vtt", "json")),
         ),
         run_transcribe,
         transcribe_arguments,
+    ),
+    "mic": Command(
+        "show what the microphone hears as words",
+        (
+            *CLIENT,
+            Option("--device-name", "microphone: its number or part of its name; default: the "
+                   "system's", metavar="NAME"),
+        ),
+        run_mic,
+        mic_arguments,
     ),
 }  # fmt: skip
 

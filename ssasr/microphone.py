@@ -1,12 +1,12 @@
 """``ssasr mic``: the microphone, live words, and how loud it is.
 
-sounddevice and its PortAudio library are imported only here and only when the command runs: a server
+sounddevice and its PortAudio library are loaded only here and only when the command runs: a server
 needs neither.
 """
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from rich.text import Text
 from ssasr.client import ClientError, ClientSession, open_session
 from ssasr.protocol.codec import encode
 from ssasr.protocol.messages import ServerMessage, Terminate, Turn
-from ssasr.running import run
+from ssasr.running import plain_nursery, run
 from ssasr.transcribe import PlainLines, Screen, tentative
 
 MESSAGE_SECONDS = 0.08
@@ -52,7 +52,7 @@ class Request:
 # -- devices ---------------------------------------------------------------------------------------
 
 
-def load_sounddevice() -> Any:  # noqa: ANN401
+def load_sounddevice() -> Any:
     """The module. Raises ClientError with what to install."""
     try:
         import sounddevice
@@ -66,14 +66,16 @@ def load_sounddevice() -> Any:  # noqa: ANN401
     return sounddevice
 
 
-def list_devices(sounddevice: Any) -> list[str]:  # noqa: ANN401
+def list_devices(sounddevice: Any) -> list[str]:
     """A line for each device that can record, the default one marked. Raises ClientError."""
     default = sounddevice.default.device[0]
     lines = []
     for number, device in enumerate(sounddevice.query_devices()):
         if device["max_input_channels"] > 0:
             mark = "*" if number == default else " "
-            lines.append(f"{mark} {number}: {device['name']} ({device['default_samplerate']:.0f} Hz)")
+            lines.append(
+                f"{mark} {number}: {device['name']} ({device['default_samplerate']:.0f} Hz)"
+            )
     if not lines:
         raise ClientError("no microphone found")
     return lines
@@ -88,7 +90,7 @@ class Microphone:
     rate: int
 
     @classmethod
-    def find(cls, sounddevice: Any, name: str | None) -> "Microphone":  # noqa: ANN401
+    def find(cls, sounddevice: Any, name: str | None) -> "Microphone":
         """``name``: its number or a part of its name; None: the system's default. Raises
         ClientError."""
         wanted = int(name) if name is not None and name.isdigit() else name
@@ -187,9 +189,10 @@ async def stream_microphone(
     """Raises ClientError."""
     parameters = {"sample_rate": device.rate, "encoding": "pcm_s16le", **request.parameters}
     async with open_session(request.endpoint, parameters, request.key) as session:
-        async with trio.open_nursery() as nursery:
-            with captured(device) as audio:
-                await nursery.start(stop_at_interrupt, audio.close)
+        async with plain_nursery() as nursery:
+            audio = Audio.new()
+            await nursery.start(stop_at_interrupt, audio.close)
+            with audio.fed_by(device):
                 nursery.start_soon(send_audio, session, audio, hear)
                 while (message := await session.receive()) is not None:
                     screen.show(message)
@@ -201,8 +204,22 @@ class Audio:
     """What the device delivers, for one task of trio's; ends when ``close`` is called."""
 
     _send: trio.MemorySendChannel[bytes]
-    _receive: trio.MemoryReceiveChannel[bytes]
+    received: trio.MemoryReceiveChannel[bytes]
     lost: int = 0
+
+    @classmethod
+    def new(cls) -> "Audio":
+        return cls(*trio.open_memory_channel[bytes](WAITING))
+
+    @contextmanager
+    def fed_by(self, device: Input) -> Iterator[None]:
+        """The open device, whose thread hands its audio over to this one."""
+        token = trio.lowlevel.current_trio_token()
+        with device.open(lambda pcm: token.run_sync_soon(self.put, pcm)):
+            yield
+        if self.lost:
+            seconds = self.lost * MESSAGE_SECONDS
+            sys.stderr.write(f"ssasr: the connection was too slow; {seconds:.0f} s were not sent\n")
 
     def put(self, pcm: bytes) -> None:
         try:
@@ -215,25 +232,9 @@ class Audio:
     def close(self) -> None:
         self._send.close()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self._receive:
-            yield chunk
-
-
-@contextmanager
-def captured(device: Input) -> Iterator[Audio]:
-    """The open device, whose thread hands its audio over to this one."""
-    audio = Audio(*trio.open_memory_channel[bytes](WAITING))
-    token = trio.lowlevel.current_trio_token()
-    with device.open(lambda pcm: token.run_sync_soon(audio.put, pcm)):
-        yield audio
-    if audio.lost:
-        seconds = audio.lost * MESSAGE_SECONDS
-        sys.stderr.write(f"ssasr: the connection was too slow; {seconds:.0f} s were not sent\n")
-
 
 async def send_audio(session: ClientSession, audio: Audio, hear: Callable[[bytes], None]) -> None:
-    async for chunk in audio.chunks():
+    async for chunk in audio.received:
         hear(chunk)
         await session.send_audio(chunk)
     await session.send_json(encode(Terminate()))

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import soundfile
 from attrs import define, field, frozen
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,11 +15,11 @@ from ssasr.options import UsageError
 from ssasr.protocol.messages import ServerMessage, Turn
 from ssasr.running import run
 from ssasr.subtitles import FORMATS, SUFFIXES
-from ssasr.transcribe import Request, read_audio, stream_file, transcribe
+from ssasr.transcribe import Request, open_sound, stream_file, transcribe
 
-RECORDINGS = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .rf64".split()
-)
+RECORDINGS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64",
+)  # fmt: skip
 """Suffixes of what is taken from a directory; a file that is named is taken whatever its name."""
 
 
@@ -140,10 +139,11 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
 
         def one(file: Path) -> None:
             job = by_file[file]
-            task = progress.add_task(file.name, total=_milliseconds(file))
+            length = _milliseconds(file)
+            task = progress.add_task(file.name, total=length)
             collected = Collected(lambda ms: progress.update(task, completed=ms))
             run(lambda: stream_file(request.of(file), collected.show))
-            progress.update(task, completed=_milliseconds(file))
+            progress.update(task, completed=length)
             _write(job, FORMATS[job.format](collected.turns))
             if job.output is not None:
                 progress.console.print(f"{file} → {job.output}", highlight=False, soft_wrap=True)
@@ -152,8 +152,8 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
 
 
 def _milliseconds(file: Path) -> int:
-    read_audio(file)[1].close()  # says in one line what is wrong with it
-    return round(1_000 * soundfile.info(file).duration)
+    with open_sound(file) as sound:
+        return int(1_000 * sound.frames / sound.samplerate)
 
 
 def _write(job: Job, text: str) -> None:

@@ -19,7 +19,7 @@ import trio
 from attrs import define, field, frozen
 from trio_websocket import ConnectionClosed
 
-from ssasr.audio import make_decoder
+from ssasr.audio import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
 from ssasr.inference import Endpoint, Heard, Inference, Samples, Settings
 from ssasr.observability import Metrics
@@ -33,8 +33,8 @@ from ssasr.protocol.client_link import (
 )
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import BeginConfiguration, Error, ServerMessage, Termination
-from ssasr.protocol.parameters import SessionParameters
+from ssasr.protocol.messages import Error, ServerMessage, Termination
+from ssasr.protocol.parameters import SessionParameters, begin_configuration
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.routing.engine_stream import Engines
 
@@ -67,6 +67,7 @@ class SessionTerms:
     id: str
     parameters: SessionParameters
     model_version: str
+    decoder: Decoder
     max_duration: float
     """Seconds until the session expires."""
     expires_at: int
@@ -147,7 +148,10 @@ class Session:
             await task()
         except (ClientFault, EngineError, ClientGone) as fault:
             self._fault = self._fault or fault
-            scope.cancel()
+            if self._sending:  # a frame that is cut here would be the end of what can be said
+                scope.deadline = trio.current_time() + CLOSE_DEADLINE
+            else:
+                scope.cancel()
 
     async def _receive(self, packets: trio.MemorySendChannel[Packet]) -> None:
         async with packets:
@@ -194,7 +198,7 @@ class Session:
     async def _resample(
         self, packets: trio.MemoryReceiveChannel[Packet], heard: trio.MemorySendChannel[Heard]
     ) -> None:
-        decoder = make_decoder(self.terms.parameters)
+        decoder = self.terms.decoder
         async with packets, heard:
             async for packet in packets:
                 match packet:
@@ -237,7 +241,7 @@ class Session:
             self._link.begin(
                 self.terms.id,
                 self.terms.expires_at,
-                BeginConfiguration(model=self._model or self.terms.model_version),
+                begin_configuration(self.terms.parameters, self._model or self.terms.model_version),
             )
         )
         async with said:
@@ -254,6 +258,9 @@ class Session:
         except ConnectionClosed:
             raise ClientGone from None
         self._sending = False
+        if self._fault is not None:
+            self._scope.cancel()  # that waited for this frame
+            await trio.lowlevel.checkpoint()
 
     async def _close(self) -> EndCause:
         """The pipeline has ended; tell the client why."""

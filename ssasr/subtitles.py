@@ -1,7 +1,7 @@
 """Finished turns as text, SRT, VTT and JSON. Pure.
 
-``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a test
-in the browser compares them.
+``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a
+test in the browser compares them.
 """
 
 import json
@@ -97,7 +97,9 @@ def vtt(turns: Sequence[Turn]) -> str:
 
 def to_json(turns: Sequence[Turn]) -> str:
     """Turns and words with their times in milliseconds."""
-    return json.dumps({"turns": [_plain(turn) for turn in turns]}, ensure_ascii=False, indent=2) + "\n"
+    return (
+        json.dumps({"turns": [_plain(turn) for turn in turns]}, ensure_ascii=False, indent=2) + "\n"
+    )
 
 
 def _plain(turn: Turn) -> dict[str, object]:

@@ -162,7 +162,7 @@ async def browser(*, microphone: Path | None = None, flags=()):
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={microphone}%noloop",
             ]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  # it returns at once, and this is a test
             [executable(), *FLAGS, *fake, *flags, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
