@@ -11,6 +11,7 @@ from ssasr.http import HttpApp, gateway_routes
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_client import Address, EngineClient
+from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.running import tls_context, watch_signals
 
@@ -38,7 +39,8 @@ async def serve_gateway(config: GatewayConfig) -> None:
     metrics = Metrics()
     versions = [MODEL_VERSIONS[kind] for kind in config.engines]
     client = EngineClient(config.address, versions, config.required)
-    gateway = Gateway(client, Offer(config.engines), Access(config.keys), metrics, config.limits)
+    engines = ResilientEngines(client, metrics)
+    gateway = Gateway(engines, Offer(config.engines), Access(config.keys), metrics, config.limits)
     app = HttpApp(gateway_routes(gateway.is_ready, metrics))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set)
