@@ -28,14 +28,21 @@ class PlotError(SsasrError):
     """Plots were asked for and cannot be drawn."""
 
 
-def conditions(config: BenchConfig) -> dict[str, object]:
-    """Under what the figures were taken."""
+def machine() -> dict[str, object]:
+    """What runs where, and how busy it is."""
     return {
         "version": __version__,
         "commit": _commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{_cpu_model()}, {os.cpu_count()} cores, {platform.system()}",
         "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def conditions(config: BenchConfig) -> dict[str, object]:
+    """Under what the figures were taken."""
+    return {
+        **machine(),
         "endpoint": config.endpoint,
         "parameters": config.parameters,
         "audio": str(config.audio or "bundled"),
