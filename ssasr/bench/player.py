@@ -24,6 +24,7 @@ from ssasr.bench.wire import (
     encode_frame,
     handshake,
 )
+from ssasr.running import plain_nursery
 
 OPEN_SECONDS = 10.0
 """For TCP, TLS, the handshake and Begin."""
@@ -76,6 +77,9 @@ class Player:
     log: StreamLog
     _stream: trio.abc.Stream = field(init=False)
     _begun: trio.Event = field(factory=trio.Event)
+    _speaking: bool = False
+    _waiting: list[bytes] = field(factory=list)
+    """Control frames, for the speaker to send."""
     _reader: FrameReader = field(factory=lambda: FrameReader(bytearray()))
 
     async def play(self) -> None:
@@ -120,7 +124,7 @@ class Player:
         return stream
 
     async def _converse(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with plain_nursery() as nursery:
             nursery.start_soon(self._speak)
             await self._listen()
             nursery.cancel_scope.cancel()
@@ -133,14 +137,21 @@ class Player:
                 if not data:
                     return
                 for payload in self._take(data):
-                    await self._stream.send_all(encode_frame(PONG, payload))
+                    await self._send_soon(encode_frame(PONG, payload))
                 if self.log.ended is not None:
                     scope.deadline = self.log.ended + FINISH_SECONDS
             if self.log.problem == "":
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self._stream.send_all(encode_frame(CLOSE, b"\x03\xe8"))
+                    await self._send_soon(encode_frame(CLOSE, b"\x03\xe8"))
         if scope.cancelled_caught:
             self.log.problem = "the server did not finish"
+
+    async def _send_soon(self, frame: bytes) -> None:
+        """At once, or, while the speaker has the stream, with its next message."""
+        if self._speaking:
+            self._waiting.append(frame)
+        else:
+            await self._stream.send_all(frame)
 
     def _take(self, data: bytes | bytearray) -> list[bytes]:
         """Note what came; the payloads of pings."""
@@ -158,29 +169,34 @@ class Player:
         return pings
 
     async def _speak(self) -> None:
-        """Each message when its last sample would have been spoken."""
         await self._begun.wait()
-        log, tape, stream = self.log, self.log.tape, self._stream
-        step = tape.message_seconds
-        due = log.began = free = trio.current_time()
+        self._speaking = True
         try:
-            for frame in tape.frames:
-                due += step
-                if self.target.real_time:
-                    await trio.sleep_until(due)
-                    before = trio.current_time()
-                    if free <= due:
-                        log.lateness.append(before - due)
-                    await stream.send_all(frame)
-                    free = trio.current_time()
-                    log.blocked += max(free - before - 0.001, 0.0)
-                else:
-                    await stream.send_all(frame)
-                log.sent += 1
-            await stream.send_all(TERMINATE)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            log.problem = log.problem or "the connection broke"
-        log.ended = trio.current_time()
+            await self._send_tape()
+            await self._stream.send_all(TERMINATE + b"".join(self._waiting))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.log.problem = self.log.problem or str(error)
+        self._speaking = False
+        self.log.ended = trio.current_time()
+
+    async def _send_tape(self) -> None:
+        """Each message when its last sample would have been spoken."""
+        log, stream, step = self.log, self._stream, self.log.tape.message_seconds
+        due = log.began = free = trio.current_time()
+        for frame in log.tape.frames:
+            due += step
+            if self.target.real_time:
+                await trio.sleep_until(due)
+            before = trio.current_time()
+            if free <= due and self.target.real_time:
+                log.lateness.append(before - due)
+            if self._waiting:
+                frame += b"".join(self._waiting)
+                self._waiting.clear()
+            await stream.send_all(frame)
+            free = trio.current_time()
+            log.blocked += max(free - before - 0.001, 0.0)
+            log.sent += 1
 
 
 async def play_all(
