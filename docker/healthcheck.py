@@ -1,7 +1,7 @@
 """What HEALTHCHECK runs: exit status 0 if this container's server is ready, 1 if not.
 
-The argument is the image's default port; SSASR_PORT and SSASR_TLS_CERTIFICATE count as they do for the
-server. The certificate is not verified: it names the public host, and this asks the loopback.
+The argument is the image's default port; SSASR_PORT and SSASR_TLS_CERTIFICATE count as they do for
+the server. The certificate is not verified: it names the public host, and this asks the loopback.
 """
 
 import os

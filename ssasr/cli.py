@@ -9,14 +9,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from ssasr import __version__, cli_bench, cli_models, options
+from ssasr.access import DEFAULT_KEYS
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.observability import configure_logging, get_logger
 from ssasr.options import Option, UsageError
+from ssasr.tokens import SHORTEST_SECRET
 
 
 @frozen
@@ -45,9 +48,20 @@ GATEWAY = (
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
     DRAIN,
     Option(
-        "--api-keys", "comma-separated keys that open sessions", ("self-hosted",), options.names
+        "--api-keys",
+        "comma-separated keys that open sessions, each with the most it may have open if you like "
+        "(key 20); * is any",
+        DEFAULT_KEYS,
+        metavar="KEYS",
     ),
     Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--token-secret-file",
+        "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
+        "other's; default: a random one",
+        metavar="FILE",
+    ),
+    Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
 )
@@ -61,25 +75,29 @@ ENGINE = (
 )  # fmt: skip
 
 
-def gateway_limits(values: dict[str, Any]) -> Any:
-    from ssasr.gateway import GatewayLimits
-
-    return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
-
-
-def api_keys(values: dict[str, Any]) -> tuple[str, ...]:
+def api_keys(values: dict[str, Any]) -> str:
     """Raises StartRefused if the key file cannot be used."""
     path = values["api_keys_file"]
     if path is None:
-        return tuple(values["api_keys"])
+        return str(values["api_keys"])
     try:
-        with open(path, encoding="utf-8") as file:
-            keys = tuple(line.strip() for line in file if line.strip() and line[0] != "#")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StartRefused(f"cannot read the key file {path}: {error}") from error
-    if not keys:
-        raise StartRefused(f"the key file {path} holds no key")
-    return keys
+
+
+def token_secret(values: dict[str, Any]) -> bytes | None:
+    """Raises StartRefused if the file cannot be used."""
+    path = values["token_secret_file"]
+    if path is None:
+        return None
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
+    if len(secret) < SHORTEST_SECRET:
+        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
+    return secret
 
 
 def engine_kinds(names: tuple[str, ...]) -> Any:
@@ -92,23 +110,35 @@ def engine_kinds(names: tuple[str, ...]) -> Any:
         raise UsageError(f"--engines: {error}") from None
 
 
+def front_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.front import FrontConfig
+    from ssasr.gateway import GatewayLimits
+
+    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    return FrontConfig(
+        host=values["host"],
+        port=values["port"],
+        engines=engines,
+        limits=limits,
+        keys=api_keys(values),
+        token_secret=token_secret(values),
+        demo_page=values["demo_page"],
+        tls_certificate=values["tls_certificate"],
+        tls_key=values["tls_key"],
+    )
+
+
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr import running, serving
 
     config = serving.ServeConfig(
-        host=values["host"],
-        port=values["port"],
-        engines=engine_kinds(values["engines"]),
+        front_config(values, engine_kinds(values["engines"])),
         engine_kind=values["engine_kind"],
         device=values["device"],
         threads=values["threads"],
         max_streams=values["max_streams"],
-        limits=gateway_limits(values),
-        keys=api_keys(values),
-        tls_certificate=values["tls_certificate"],
-        tls_key=values["tls_key"],
     )
     running.run(partial(serving.serve, config))
     return 0
@@ -123,16 +153,11 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
 
     if values["asr_endpoint"] is None:
         raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
     config = serving_gateway.GatewayConfig(
-        host=values["host"],
-        port=values["port"],
-        address=Address.parse(values["asr_endpoint"]),
-        engines=engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind),
+        front_config(values, engines),
+        Address.parse(values["asr_endpoint"]),
         required=values["engines"] is not None,
-        limits=gateway_limits(values),
-        keys=api_keys(values),
-        tls_certificate=values["tls_certificate"],
-        tls_key=values["tls_key"],
     )
     running.run(partial(serving_gateway.serve_gateway, config))
     return 0
@@ -161,25 +186,41 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
 
 
 def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
-    from pathlib import Path
+    from ssasr.recordings import Wish, transcribe_all
+    from ssasr.transcribe import Request
 
-    from ssasr.transcribe import Request, transcribe
+    request = Request(
+        Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
+    )
+    wish = Wish(tuple(given.files), values["output"], values["format"], given.json)
+    return transcribe_all(wish, request)
 
-    parameters = {
+
+def session_parameters(values: dict[str, Any]) -> dict[str, object]:
+    return {
         "speech_model": values["speech_model"],
         "language": values["language"],
         "format_turns": "true" if values["format_turns"] else None,
     }
-    request = Request(
-        Path(given.file), values["endpoint"], values["api_key"], values["pace"], parameters
-    )
-    transcribe(request, as_json=given.json)
-    return 0
 
 
 def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("file", metavar="FILE", help="recording: WAV, FLAC, OGG, MP3 …")
+    sub.add_argument(
+        "files", metavar="FILE", nargs="+",
+        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
+    )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr import microphone
+
+    request = microphone.Request(values["endpoint"], values["api_key"], session_parameters(values))
+    return microphone.main(request, values["device_name"], only_list=given.list_devices)
+
+
+def mic_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--list-devices", action="store_true", help="show the microphones and exit")
 
 
 CLIENT = (
@@ -239,9 +280,23 @@ COMMANDS = {
             *CLIENT,
             Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
                    choices=("realtime", "fast")),
+            Option("--output", "write the transcript there instead of showing it; a directory for "
+                   "several recordings", metavar="FILE|DIR"),
+            Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "
+                   "text", choices=("text", "srt", "vtt", "json")),
         ),
         run_transcribe,
         transcribe_arguments,
+    ),
+    "mic": Command(
+        "show what the microphone hears as words",
+        (
+            *CLIENT,
+            Option("--device-name", "microphone: its number or part of its name; default: the "
+                   "system's", metavar="NAME"),
+        ),
+        run_mic,
+        mic_arguments,
     ),
     "bench": Command(
         "real-time clients in number: how many streams, how fast",

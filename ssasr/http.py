@@ -1,13 +1,17 @@
 """Plain HTTP on the public port: health, readiness, tokens, metrics. An ASGI callable."""
 
 import json
+import time
 from collections.abc import Callable
-from urllib.parse import parse_qsl
+from functools import partial
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from ssasr.access import Access
 from ssasr.observability import Metrics
+from ssasr.protocol.faults import ClientFault
+from ssasr.tokens import TokenRequestError, parse_token_request
 
 
 @frozen
@@ -15,6 +19,8 @@ class Response:
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers; names in lower case."""
 
     @classmethod
     def of(cls, status: int, content: object) -> "Response":
@@ -24,7 +30,8 @@ class Response:
 @frozen
 class Request:
     path: str
-    query: dict[str, str]
+    query: str
+    """As it stands in the address."""
     headers: dict[str, str]
 
 
@@ -44,14 +51,16 @@ class HttpApp:
             return
         request = Request(
             scope["path"],
-            dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+            scope["query_string"].decode("latin-1"),
             {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]},
         )
         response = self.answer(scope["method"], request)
         headers = [
             (b"content-type", response.content_type.encode()),
-            (b"content-length", str(len(response.body)).encode()),
+            *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
         ]
+        if response.status != 304:  # whose length would be that of the body it stands for
+            headers.append((b"content-length", str(len(response.body)).encode()))
         if response.status == 426:
             headers.append((b"upgrade", b"websocket"))
         if response.status == 405:
@@ -105,12 +114,32 @@ def engine_routes(
     return routes
 
 
-def gateway_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Handler]:
-    """Everything the public port answers besides WebSockets."""
+def gateway_routes(
+    ready: Callable[[], bool],
+    metrics: Metrics,
+    access: Access,
+    wall_clock: Callable[[], float] = time.time,
+) -> dict[str, Handler]:
+    """Everything the public port answers besides WebSockets and the demo page."""
     routes = health_routes(ready, metrics)
     routes["/v3/health"] = routes["/v3/ws/health"] = routes["/ready"]
     routes["/v3/ws"] = upgrade_required
+    routes["/v3/token"] = partial(temporary_token, access, wall_clock)
     return routes
+
+
+def temporary_token(access: Access, wall_clock: Callable[[], float], request: Request) -> Response:
+    """A token for whoever has a key. The refusals are those that the SDKs show."""
+    try:
+        wanted = parse_token_request(request.query)
+        authorization = request.headers.get("authorization")
+        token = access.issue_token(authorization, wanted, wall_clock())
+    except TokenRequestError as error:
+        return Response.of(400, {"error": str(error)})
+    except ClientFault as fault:
+        return Response.of(401, {"error": fault.text})
+    answer = Response.of(200, {"token": token, "expires_in_seconds": wanted.expires_in})
+    return evolve(answer, headers=(("cache-control", "no-store"),))
 
 
 def upgrade_required(_: Request) -> Response:

@@ -14,6 +14,7 @@ import trio
 from attrs import frozen
 from numpy.typing import NDArray
 
+from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.observability import Metrics
 from ssasr.protocol.messages import ServerMessage
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
@@ -84,6 +85,7 @@ class Inference:
         self._last_audio = trio.current_time()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
+        self._heartbeat = HeartbeatLog(trio.current_time())
         self._stream: EngineStream
         self._policy: TurnPolicy
 
@@ -97,6 +99,7 @@ class Inference:
             async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
                 nursery.start_soon(self._watch)
+                nursery.start_soon(self._beat)
                 await self._feed()
                 nursery.cancel_scope.cancel()
 
@@ -127,7 +130,7 @@ class Inference:
 
     async def _reconfigure(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
-        self._policy.configure(turn_settings(parameters), self.samples)
+        self._policy.configure(turn_settings(parameters), at=self.samples)
         options = stream_options(parameters)
         if options != self._options:
             self._options = options
@@ -140,6 +143,7 @@ class Inference:
                 match answer:
                     case Update():
                         self._acknowledged = max(self._acknowledged, answer.position)
+                        self._heartbeat.hear(answer.speech)
                         await self._perform(self._policy.update(answer))
                     case Final():
                         waited = trio.current_time() - self._asked_to_finalize
@@ -159,6 +163,13 @@ class Inference:
                     self._asked_to_finalize = trio.current_time()
                     await self._stream.send(decision)
 
+    async def _beat(self) -> None:
+        """Only for clients that ask: some take a message they do not know for an error."""
+        while True:
+            await trio.sleep(HEARTBEAT_PERIOD)
+            if self._parameters.session_heartbeat:
+                await self._said.send(self._heartbeat.beat(self.samples, trio.current_time()))
+
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""
         while True:
@@ -166,17 +177,8 @@ class Inference:
             patience = silence + STALL_GRACE
             stalled = self._last_audio + patience
             if trio.current_time() >= stalled:
-                if self._behind():
-                    # Whether a turn is open is not known yet; and if the engine is far behind, it
-                    # is not the client who has stopped.
-                    await self._progress.wait()
-                    continue
                 if self._policy.in_turn:
                     await self._end_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
                 stalled = trio.current_time() + patience
             await trio.sleep_until(stalled)
-
-    def _behind(self) -> bool:
-        """The engine has audio that it could have answered."""
-        return self.samples - self._acknowledged >= self._stream.opened.chunk

@@ -12,6 +12,9 @@ from ssasr.observability import get_logger
 
 log = get_logger(__name__)
 
+Service = Callable[[], Awaitable[None]]
+"""Something that runs as long as its process."""
+
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """``trio.run``, with the exception that ended it unwrapped from its nurseries."""

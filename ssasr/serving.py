@@ -1,44 +1,30 @@
-"""Builds the processes: the all-in-one server, the gateway, the engine. Called by ``cli`` only."""
+"""The all-in-one process: the public side and engines behind it, without a network between."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
-import trio
 from attrs import frozen
 
-from ssasr.admission import Access
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
 from ssasr.errors import EngineUnavailable
-from ssasr.gateway import Gateway, GatewayLimits
-from ssasr.http import HttpApp, gateway_routes
-from ssasr.observability import Metrics, get_logger
+from ssasr.front import FrontConfig, serve_front
+from ssasr.observability import Metrics
 from ssasr.protocol.recognition import Open
-from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import EngineStream
-from ssasr.routing.models import MODEL_VERSIONS, Offer
-from ssasr.running import tls_context, watch_signals
-
-log = get_logger(__name__)
+from ssasr.routing.models import MODEL_VERSIONS
 
 
 @frozen
 class ServeConfig:
-    """Everything ``ssasr serve`` needs; ``gateway`` and ``engine`` take their parts of it."""
+    """Everything ``ssasr serve`` needs."""
 
-    host: str
-    port: int
-    engines: tuple[EngineKind, ...]
+    front: FrontConfig
     engine_kind: str
     device: str
     threads: int | None
     max_streams: int | None
-    limits: GatewayLimits
-    keys: tuple[str, ...]
-    tls_certificate: str | None = None
-    tls_key: str | None = None
 
 
 @frozen(eq=False)
@@ -77,7 +63,7 @@ def recognizer_factory(engine_kind: str, model: str) -> Factory:
 def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
     """Loads the weights. Raises WeightsError."""
     hosts = {}
-    for kind in config.engines:
+    for kind in config.front.engines:
         settings = RecognizerSettings(kind.value, config.device, config.max_streams, config.threads)
         recognizer = recognizer_factory(config.engine_kind, kind.value)(settings)
         hosts[MODEL_VERSIONS[kind]] = EngineHost(
@@ -93,19 +79,7 @@ def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
 async def serve(config: ServeConfig) -> None:
     """Gateway and engines in one process, until SIGTERM or SIGINT. Raises StartRefused, and
     whatever ends a model thread."""
-    tls = tls_context(config.tls_certificate, config.tls_key)
     metrics = Metrics()
-    engines = LocalEngines(build_hosts(config, metrics))
-    gateway = Gateway(
-        engines, Offer(config.engines), Access(config.keys), metrics, config.limits
-    )  # fmt: skip
-    app = HttpApp(gateway_routes(gateway.is_ready, metrics))
-    async with trio.open_nursery() as process:
-        await process.start(watch_signals, gateway.draining.set)
-        run = partial(gateway.run, app, config.host, config.port, tls)
-        async with trio.open_nursery() as serving:
-            port = await serving.start(run)
-            log.info("listening", host=config.host, port=port)
-            for host in engines.hosts.values():
-                process.start_soon(host.run)
-        process.cancel_scope.cancel()
+    hosts = build_hosts(config, metrics)
+    services = tuple(host.run for host in hosts.values())
+    await serve_front(config.front, LocalEngines(hosts), metrics, services)

@@ -25,6 +25,8 @@ _PAYLOAD = struct.Struct(">dI8s12s")
 """Expiry, cap of the session in seconds, id of the key that asked for it, nonce."""
 _VERSION = "t1"
 _MAC_BYTES = 24
+SHORTEST_SECRET = 16
+"""Bytes."""
 MEMORY = 100_000
 """Redeemed tokens that are remembered: 166 a second for as long as a token can live."""
 
@@ -88,8 +90,8 @@ class TokenMint:
 
     @secret.validator
     def _long_enough(self, _: object, secret: bytes) -> None:
-        if len(secret) < 16:
-            raise ValueError("a token secret has at least 16 bytes")
+        if len(secret) < SHORTEST_SECRET:
+            raise ValueError(f"a token secret has at least {SHORTEST_SECRET} bytes")
 
     def issue(self, request: TokenRequest, key_id: bytes, now: float) -> str:
         """A token in letters that are safe in a URL and in a header."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import soundfile
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
@@ -29,6 +29,10 @@ class Request:
     key: str
     pace: str
     parameters: dict[str, object]
+
+    def of(self, file: Path) -> "Request":
+        """The same of another recording."""
+        return evolve(self, file=file)
 
 
 class Screen(Protocol):
@@ -85,14 +89,19 @@ def plain_line(turn: Turn) -> str:
     return "... " + " ".join(words)
 
 
-def read_audio(file: Path) -> tuple[int, Iterator[bytes]]:
-    """Sample rate and chunks of 16-bit mono PCM. Raises ClientError if it is not audio we read."""
+def open_sound(file: Path) -> soundfile.SoundFile:
+    """Raises ClientError if it is not audio we read."""
     if not file.exists():
         raise ClientError(f"{file}: no such file")
     try:
-        sound = soundfile.SoundFile(file)
+        return soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise ClientError(f"{file}: not readable as audio ({error})") from None
+
+
+def read_audio(file: Path) -> tuple[int, Iterator[bytes]]:
+    """Sample rate and chunks of 16-bit mono PCM. Raises ClientError if it is not audio we read."""
+    sound = open_sound(file)
     return sound.samplerate, _chunks(sound)
 
 

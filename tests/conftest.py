@@ -9,7 +9,7 @@ import soundfile
 import trio
 from attrs import frozen
 
-from ssasr.admission import Access
+from ssasr.access import Access, parse_keys
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
@@ -19,6 +19,7 @@ from ssasr.observability import Metrics
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.serving import LocalEngines
+from ssasr.tokens import TokenMint
 
 JFK = Path(__file__).parent.parent / "ssasr" / "data" / "en_jfk.flac"
 
@@ -63,7 +64,8 @@ async def served(engines: LocalEngines, nursery: trio.Nursery) -> AsyncIterator[
     metrics = Metrics()
     offer = Offer((EngineKind.ENGLISH, EngineKind.MULTILINGUAL))
     limits = GatewayLimits(max_sessions=5, max_duration=60.0, drain_seconds=1.0)
-    gateway = Gateway(engines, offer, Access(("self-hosted",)), metrics, limits)
-    app = HttpApp(gateway_routes(gateway.is_ready, metrics))
+    access = Access(parse_keys("self-hosted"), TokenMint(b"a secret for the tests"))
+    gateway = Gateway(engines, offer, access, metrics, limits)
+    app = HttpApp(gateway_routes(gateway.is_ready, metrics, access))
     yield Served(gateway, await nursery.start(gateway.run, app, "127.0.0.1", 0))
     nursery.cancel_scope.cancel()

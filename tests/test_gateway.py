@@ -80,7 +80,7 @@ async def test_a_session(served, path):
 
 
 @pytest.mark.parametrize(
-    ("key", "text"), [(None, "Missing Authorization header"), ("wrong", "Not authorized")]
+    ("key", "text"), [(None, "Missing Authorization header"), ("wrong", "Invalid API key")]
 )
 async def test_bad_credentials(served, key, text):
     async with connect(served.url, key=key, sample_rate=16_000) as websocket:

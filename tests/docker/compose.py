@@ -1,4 +1,4 @@
-"""What Compose would run, as local processes: the file's own commands, environment and health checks."""
+"""What Compose would run, as local processes: the file's own commands and environment."""
 
 import json
 import re
@@ -30,9 +30,14 @@ def interpolate(text: str, environment: dict[str, str]) -> str:
     return VARIABLE.sub(lambda match: environment.get(match[1], match[2]), text)
 
 
+def parse(text: str, environment: dict[str, str]) -> dict[str, Any]:
+    """A Compose file's content with its variables filled in, defaults where ``environment`` says
+    nothing."""
+    return yaml.load(interpolate(text, environment), _Loader)
+
+
 def load(name: str = "compose.yaml", **environment: str) -> dict[str, Any]:
-    """The file with its variables filled in, defaults where ``environment`` says nothing."""
-    return yaml.load(interpolate((DOCKER / name).read_text(), environment), _Loader)
+    return parse((DOCKER / name).read_text(), environment)
 
 
 @frozen

@@ -1,8 +1,8 @@
-"""Servers in a network namespace of their own, as containers have one: names, addresses and ports are
-those of the deployment, nothing outside is touched, and nothing gets out unseen.
+"""Servers in a network namespace of their own, as containers have one: names, addresses and ports
+are those of the deployment, nothing outside is touched, and nothing gets out unseen.
 
-``run_isolated`` is for tests; it starts this module under ``unshare``, which starts the services, runs
-the commands one after the other, and prints a ``Report``.
+``run_isolated`` is for tests; it starts this module under ``unshare``, which starts the services,
+runs the commands one after the other, and prints a ``Report``.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The inside of a network namespace: a loopback, and one way out that leads into our hands.
 
 Run by ``isolated`` under ``unshare --net --mount``. Everything that a process in here sends to any
-address but the loopback's arrives as a packet at a tun device that this process reads, so that "nothing
-left" is something a test can see, not something it assumes.
+address but the loopback's arrives as a packet at a tun device that this process reads, so that
+"nothing left" is something a test can see, not something it assumes.
 """
 
 import ctypes

@@ -69,9 +69,12 @@ def test_final_words_never_change_and_times_run_forward(pieces, tokens, cut, end
     for first, second in pairwise(words):
         assert 1_000 <= first.start < first.end <= second.start < second.end
     assert all(0.25 <= word.confidence <= 0.75 for word in words)
-    final = transcript.words(end=1_000 + end)
+    end = max(end, words[-1].start - 900) if words else end
+    final = transcript.words(end=end)
     assert [word.text for word in final] == [word.text for word in words]
-    assert all(w.final and w.start <= w.end <= 1_000 + end for w in final)
+    assert all(word.final for word in final)
+    for first, second in pairwise(final):
+        assert first.start < first.end <= second.start < second.end
 
 
 @given(tokens=emissions(), frame=st.integers(0, 60))
@@ -79,10 +82,20 @@ def test_final_words_never_change_and_times_run_forward(pieces, tokens, cut, end
 def test_taking_back_equals_never_having_said(pieces, tokens, frame):
     transcript, fresh = Transcript(pieces, 0), Transcript(pieces, 0)
     transcript.extend(tokens)
-    transcript.truncate(frame)
+    transcript.go_back(frame, 0)
     fresh.extend([t for t in tokens if t.place < frame])
     assert transcript.words() == fresh.words()
     assert transcript.language == fresh.language
+
+
+@given(tokens=emissions(), frame=st.integers(0, 60), at=st.integers(1, 60 * FRAME))
+@settings(deadline=None)
+def test_going_back_keeps_what_was_told_as_final(pieces, tokens, frame, at):
+    transcript = Transcript(pieces, 0)
+    transcript.extend(tokens)
+    told = [word for word in transcript.words() if word.final and word.end <= at]
+    transcript.go_back(frame, at)
+    assert list(transcript.words(end=at)[: len(told)]) == told
 
 
 def test_a_character_of_several_bytes_waits_for_all_of_them(pieces):

@@ -57,6 +57,15 @@ class Stream:
         self.tokens = [(t.token, t.place) for t in self.state.transcript._tokens]
 
     @property
+    def told(self):
+        """Final words of the answer before the last."""
+        return [w for w in self.heard[-2].words if w.final] if len(self.heard) > 1 else []
+
+    @property
+    def rewound(self):
+        return len(self.heard) > 1 and self.heard[-1].position < self.heard[-2].position
+
+    @property
     def words(self):
         return self.heard[-1].words
 
@@ -211,9 +220,12 @@ class Schedule(RuleBasedStateMachine):
         )
         alone.run(final_at=at)
         assert stream.tokens == alone.tokens
-        assert [(w.text, w.start, w.end, w.final) for w in stream.words] == [
-            (w.text, w.start, w.end, w.final) for w in alone.words
-        ]
+        told = [w for w in stream.told if w.end <= stream.start + at]
+        assert list(stream.words[: len(told)]) == told
+        if not stream.rewound:
+            assert [(w.text, w.start, w.end, w.final) for w in stream.words] == [
+                (w.text, w.start, w.end, w.final) for w in alone.words
+            ]
         common = min(len(speech), len(alone.speech))
         assert speech[:common] == pytest.approx(alone.speech[:common], abs=1e-6)
 
@@ -247,7 +259,10 @@ def test_going_back_equals_ending_there(english, make_recognizer, chunk_frames, 
     ahead.take(recognizer.step([ahead.work(final_at=at)])[0])
     straight = Stream(recognizer, audio).run(final_at=at)
     assert ahead.tokens == straight.tokens
-    assert ahead.words == straight.words
+    told = [word for word in ahead.told if word.end <= at]
+    assert list(ahead.words[: len(told)]) == told
+    if chunk_frames == 1 and at > 1_280:  # no lookahead: what was told was right already
+        assert ahead.words == straight.words
     assert recognizer.statistics().rewound == 1
 
 

@@ -1,0 +1,134 @@
+"""Finished turns as text, SRT, VTT and JSON. Pure.
+
+``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a
+test in the browser compares them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import attrs
+from attrs import define
+
+from ssasr.protocol.messages import Turn, TurnWord
+
+LINE = 42
+"""Characters of a line, two lines a cue: what broadcasters use."""
+LONGEST = 6_000
+"""Milliseconds that a cue may stay."""
+PAUSE = 1_500
+"""Milliseconds of silence that end a cue."""
+SHORTEST = 1_000
+"""Milliseconds that a cue stays, if the next one leaves the room."""
+
+
+@define
+class Cue:
+    """One subtitle; milliseconds."""
+
+    start: int
+    end: int
+    text: str
+
+
+def cues(turns: Iterable[Turn]) -> list[Cue]:
+    result: list[Cue] = []
+    for turn in turns:
+        cue: Cue | None = None
+        for word in turn.words:
+            if cue is None or not _fits(cue, word):
+                cue = Cue(word.start, word.end, word.text)
+                result.append(cue)
+            else:
+                cue.end = word.end
+                cue.text += f" {word.text}"
+    for index, cue in enumerate(result):
+        least = cue.start + SHORTEST
+        if index + 1 < len(result):
+            least = min(least, result[index + 1].start)
+        cue.end = max(cue.end, least)
+    return result
+
+
+def _fits(cue: Cue, word: TurnWord) -> bool:
+    sentence_over = cue.text.endswith((".", "?", "!")) and len(cue.text) >= LINE
+    return (
+        len(cue.text) + 1 + len(word.text) <= 2 * LINE
+        and word.end - cue.start <= LONGEST
+        and word.start - cue.end < PAUSE
+        and not sentence_over
+    )
+
+
+def wrapped(text: str) -> str:
+    """On two lines if it is longer than one, as even as the words allow."""
+    words = text.split(" ")
+    if len(text) <= LINE or len(words) == 1:
+        return text
+    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    return "\n".join(min(splits, key=lambda lines: max(map(len, lines))))
+
+
+def text(turns: Sequence[Turn]) -> str:
+    """A line a turn."""
+    return "".join(" ".join(word.text for word in turn.words) + "\n" for turn in turns)
+
+
+def srt(turns: Sequence[Turn]) -> str:
+    """SubRip."""
+    blocks = [
+        f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n"
+        f"{wrapped(cue.text)}\n"
+        for number, cue in enumerate(cues(turns), 1)
+    ]
+    return "\n".join(blocks)
+
+
+def vtt(turns: Sequence[Turn]) -> str:
+    """WebVTT."""
+    blocks = [
+        f"\n{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
+        f"{_escaped(wrapped(cue.text))}\n"
+        for cue in cues(turns)
+    ]
+    return "WEBVTT\n" + "".join(blocks)
+
+
+def to_json(turns: Sequence[Turn]) -> str:
+    """Turns and words with their times in milliseconds."""
+    return (
+        json.dumps({"turns": [_plain(turn) for turn in turns]}, ensure_ascii=False, indent=2) + "\n"
+    )
+
+
+def _plain(turn: Turn) -> dict[str, object]:
+    language = {"language_code": turn.language_code} if turn.language_code else {}
+    wanted = attrs.filters.include("text", "start", "end", "confidence")
+    return {
+        "transcript": " ".join(word.text for word in turn.words),
+        "start": turn.words[0].start,
+        "end": turn.words[-1].end,
+        "end_of_turn_confidence": turn.end_of_turn_confidence,
+        **language,
+        "words": [attrs.asdict(word, filter=wanted) for word in turn.words],
+    }
+
+
+def _escaped(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _timestamp(ms: int, mark: str) -> str:
+    seconds, ms = divmod(ms, 1_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{ms:03}"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Turn]], str]] = MappingProxyType(
+    {"text": text, "srt": srt, "vtt": vtt, "json": to_json}
+)
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {"text": ".txt", "srt": ".srt", "vtt": ".vtt", "json": ".json"}
+)
