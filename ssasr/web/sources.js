@@ -121,8 +121,9 @@ function toMessage(samples) {
   let peak = 0;
   let energy = 0;
   samples.forEach((sample, i) => {
-    const value = Math.max(-1, Math.min(32767 / 32768, sample));
-    pcm.setInt16(i * 2, Math.round(value * 32768), true); // a 16-bit file's samples, unchanged
+    const value = Math.max(-1, Math.min(1, sample));
+    // The inverse of Chromium's own scaling: a 16-bit file's samples leave unchanged.
+    pcm.setInt16(i * 2, Math.round(value * (value < 0 ? 32768 : 32767)), true);
     peak = Math.max(peak, Math.abs(value));
     energy += value * value;
   });
