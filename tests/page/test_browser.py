@@ -124,8 +124,8 @@ async def test_the_microphone_becomes_words(spoken):
         async with demo_page(port, microphone=spoken) as page:
             await page.click("#start")
             await page.wait_for("document.querySelectorAll('.word.final').length > 3", 60)
-            if shots():
-                await page.wait_for("document.querySelector('.word:not(.final)')")
+            if shots():  # the pictures show both kinds of words
+                await page.wait_for("document.querySelector('li + li .final ~ .word:not(.final)') !== null")
                 await page.screenshot(shots() / "demo-page.png")
             said = "what you can do for your country"
             await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}.')", 60)
