@@ -40,12 +40,13 @@ LOGGING = (
         choices=("debug", "info", "warning", "error"),
     ),
 )  # fmt: skip
+DRAIN = Option(
+    "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+)
 GATEWAY = (
     Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
-    Option(
-        "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
-    ),
+    DRAIN,
     Option(
         "--api-keys",
         "comma-separated keys that open sessions, each with the most it may have open if you like "
@@ -74,12 +75,6 @@ ENGINE = (
 )  # fmt: skip
 
 
-def gateway_limits(values: dict[str, Any]) -> Any:
-    from ssasr.gateway import GatewayLimits
-
-    return GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
-
-
 def api_keys(values: dict[str, Any]) -> str:
     """Raises StartRefused if the key file cannot be used."""
     path = values["api_keys_file"]
@@ -105,32 +100,88 @@ def token_secret(values: dict[str, Any]) -> bytes | None:
     return secret
 
 
-def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
-    from functools import partial
-
-    from ssasr import running, serving
+def engine_kinds(names: tuple[str, ...]) -> Any:
+    """Raises UsageError."""
     from ssasr.protocol.speech_models import EngineKind
 
     try:
-        engines = tuple(EngineKind(name) for name in values["engines"])
+        return tuple(EngineKind(name) for name in names)
     except ValueError as error:
         raise UsageError(f"--engines: {error}") from None
-    config = serving.ServeConfig(
+
+
+def front_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.front import FrontConfig
+    from ssasr.gateway import GatewayLimits
+
+    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    return FrontConfig(
         host=values["host"],
         port=values["port"],
         engines=engines,
-        engine_kind=values["engine_kind"],
-        device=values["device"],
-        threads=values["threads"],
-        max_streams=values["max_streams"],
-        limits=gateway_limits(values),
+        limits=limits,
         keys=api_keys(values),
         token_secret=token_secret(values),
         demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
     )
+
+
+def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving
+
+    config = serving.ServeConfig(
+        front_config(values, engine_kinds(values["engines"])),
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+    )
     running.run(partial(serving.serve, config))
+    return 0
+
+
+def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_gateway
+    from ssasr.protocol.speech_models import EngineKind
+    from ssasr.routing.engine_client import Address
+
+    if values["asr_endpoint"] is None:
+        raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
+    config = serving_gateway.GatewayConfig(
+        front_config(values, engines),
+        Address.parse(values["asr_endpoint"]),
+        required=values["engines"] is not None,
+    )
+    running.run(partial(serving_gateway.serve_gateway, config))
+    return 0
+
+
+def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr import running, serving_engine
+
+    if values["model"] is None:
+        raise UsageError("--model is needed: english, multilingual, or the name of a model")
+    config = serving_engine.EngineConfig(
+        host=values["host"],
+        port=values["port"],
+        model=values["model"],
+        version=values["model_version"],
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        drain_seconds=values["drain_seconds"],
+    )
+    running.run(partial(serving_engine.serve_engine, config))
     return 0
 
 
@@ -193,6 +244,35 @@ COMMANDS = {
             *LOGGING,
         ),
         run_serve,
+    ),
+    "gateway": Command(
+        "the public face alone; the engines are elsewhere",
+        (
+            HOST,
+            PORT,
+            Option("--asr-endpoint", "where the engines are, usually their load balancer",
+                   metavar="ws://HOST:PORT"),
+            Option("--engines", "models that must be there for this gateway to be ready; "
+                   "default: whichever are found", None, options.names, "LIST"),
+            *GATEWAY,
+            *LOGGING,
+        ),
+        run_gateway,
+    ),
+    "engine": Command(
+        "one model, for gateways elsewhere",
+        (
+            Option("--model", "english, multilingual, or the name or path of a model",
+                   metavar="NAME"),
+            HOST,
+            Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            *ENGINE,
+            Option("--model-version", "X-Model-Version that this engine serves; default: "
+                   "en-default, ml-default, or any for a model by name", metavar="V"),
+            DRAIN,
+            *LOGGING,
+        ),
+        run_engine,
     ),
     "transcribe": Command(
         "stream a recording and show the words as they come",

@@ -1,13 +1,10 @@
-"""``ssasr models list|pull|verify``."""
+"""``ssasr models list|pull|verify``. rich is imported where it draws: ``pull`` with everything
+there must end within a moment."""
 
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from contextlib import ExitStack, contextmanager
 
 from ssasr import catalogue
 from ssasr.errors import WeightsError
@@ -36,6 +33,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def list_models(_args: argparse.Namespace) -> int:
     """Print the catalogue."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("name", "also", "size", "here", "licence", "what", box=None, pad_edge=False)
     for entry in catalogue.entries():
         here = "yes" if catalogue.is_here(entry) else "no"
@@ -77,21 +77,36 @@ def verify_models(args: argparse.Namespace) -> int:
 def _bar(name: str) -> Iterator[OnProgress]:
     """A progress bar that appears when something is really downloaded; on a terminal it moves,
     elsewhere (a build log) one line says what is being fetched."""
-    console = Console(stderr=True)
-    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(name, total=None, visible=False)
-        announced = False
+    with ExitStack() as shown:
+        show: OnProgress | None = None
 
         def progress(done: int, total: int) -> None:
-            nonlocal announced
-            if not announced:
-                announced = True
-                if not console.is_terminal:
-                    print(f"{name}: fetching {total / 1e6:.0f} MB", file=sys.stderr)  # noqa: T201
-            bars.update(task, completed=done, total=total or None, visible=True)
+            nonlocal show
+            if show is None:
+                show = _moving_bar(name, shown) if sys.stderr.isatty() else _one_line(name, total)
+            show(done, total)
 
         yield progress
+
+
+def _moving_bar(name: str, shown: ExitStack) -> OnProgress:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn(name),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+    )
+    bars = shown.enter_context(progress.Progress(*columns, console=Console(stderr=True)))
+    task = bars.add_task(name, total=None)
+    return lambda done, total: bars.update(task, completed=done, total=total or None)
+
+
+def _one_line(name: str, total: int) -> OnProgress:
+    print(f"{name}: fetching {total / 1e6:.0f} MB", file=sys.stderr, flush=True)  # noqa: T201
+    return lambda _done, _total: None
 
 
 def _say(line: str) -> None:

@@ -54,4 +54,4 @@ def _carries_meaning(character: str) -> bool:
 def ends_sentence(text: str) -> bool:
     """Whether the text ends as a finished sentence does. An ellipsis is the opposite."""
     text = text.rstrip(_CLOSERS)
-    return text.endswith(_TERMINALS) and not text.endswith(("..", "…"))
+    return text.endswith(_TERMINALS) and not text.endswith("..")

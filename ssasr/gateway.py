@@ -25,6 +25,7 @@ from trio_websocket import (
 )
 
 from ssasr.access import Access, Grant
+from ssasr.audio import make_decoder
 from ssasr.listener import FrontDoor, open_listeners
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
@@ -140,48 +141,42 @@ class Gateway:
             return
         websocket = await request.accept()
         try:
-            grant, parameters = self._admit(request, query)
+            grant, terms = self._admit(request, query)
         except ClientFault as fault:
             self.metrics.closed(fault.cause)
             await refuse(websocket, fault)
             return
         with grant:
-            await self._run_session(websocket, grant, parameters)
+            await self._run_session(websocket, terms)
 
-    def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionParameters]:
+    def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
         headers = {name.lower(): value for name, value in request.headers}
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         token = Query(query).text("token")
         grant = self.access.open_session(authorization or None, token, self.wall_clock())
         try:
-            parameters = parse_parameters(query)
+            return grant, self._agree(parse_parameters(query), grant.max_duration)
         except ClientFault:
             grant.release()
             raise
-        return grant, parameters
 
-    async def _run_session(
-        self, websocket: WebSocketConnection, grant: Grant, parameters: SessionParameters
-    ) -> None:
+    def _agree(self, parameters: SessionParameters, longest: float) -> SessionTerms:
         if len(self._sessions) >= self.limits.max_sessions:
-            self.metrics.closed(EndCause.TOO_MANY_SESSIONS)
-            await refuse(websocket, too_many_sessions())
-            return
-        try:
-            version = self.offer.version_for(parameters.engine, parameters.speech_model)
-        except ClientFault as fault:
-            self.metrics.closed(fault.cause)
-            await refuse(websocket, fault)
-            return
-        duration = min(self.limits.max_duration, grant.max_duration)
-        terms = SessionTerms(
+            raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
+        duration = min(self.limits.max_duration, longest)
+        return SessionTerms(
             id=str(uuid.uuid4()),
             parameters=parameters,
-            model_version=version,
+            model_version=self.offer.version_for(parameters),
+            decoder=make_decoder(parameters),
             max_duration=duration,
             expires_at=int(self.wall_clock() + duration),
         )
+
+    async def _run_session(self, websocket: WebSocketConnection, terms: SessionTerms) -> None:
+        if terms.parameters.ignored:
+            log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
         session = Session(terms, websocket, self.engines, self.metrics)
         self._sessions.add(session)
         self.metrics.sessions.inc()
@@ -200,7 +195,9 @@ class Gateway:
             self._ended = trio.Event()
             self.metrics.sessions.dec()
             self.metrics.closed(cause)
-            log.info("session ended", session=terms.id, cause=cause.value, version=version)
+            log.info(
+                "session ended", session=terms.id, cause=cause.value, version=terms.model_version
+            )
 
     async def _wait_no_sessions(self) -> None:
         while self._sessions:
@@ -232,7 +229,3 @@ async def refuse(websocket: WebSocketConnection, fault: ClientFault) -> None:
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
         await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))
         await websocket.aclose(int(fault.code), fault.reason)
-
-
-def too_many_sessions() -> ClientFault:
-    return ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)

@@ -96,6 +96,24 @@ def health_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Hand
     return {"/health": live, "/ready": is_ready, "/metrics": exposition}
 
 
+def engine_routes(
+    ready: Callable[[], bool], metrics: Metrics, version: str | None
+) -> dict[str, Handler]:
+    """What an engine's port answers besides streams. Asked for a model version that is not its own,
+    an engine is not there: a gateway without a load balancer learns so what it has."""
+    routes = health_routes(ready, metrics)
+    is_ready = routes["/ready"]
+
+    def is_ready_for(request: Request) -> Response:
+        asked = request.headers.get("x-model-version")
+        if version is not None and asked is not None and asked != version:
+            return Response.of(404, {"error": f"This engine serves {version}, not {asked}"})
+        return is_ready(request)
+
+    routes["/ready"] = is_ready_for
+    return routes
+
+
 def gateway_routes(
     ready: Callable[[], bool],
     metrics: Metrics,

@@ -14,6 +14,7 @@ import trio
 from attrs import frozen
 from numpy.typing import NDArray
 
+from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.observability import Metrics
 from ssasr.protocol.messages import ServerMessage
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
@@ -84,6 +85,7 @@ class Inference:
         self._last_audio = trio.current_time()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
+        self._heartbeat = HeartbeatLog(trio.current_time())
         self._stream: EngineStream
         self._policy: TurnPolicy
 
@@ -97,6 +99,7 @@ class Inference:
             async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
                 nursery.start_soon(self._watch)
+                nursery.start_soon(self._beat)
                 await self._feed()
                 nursery.cancel_scope.cancel()
 
@@ -127,7 +130,7 @@ class Inference:
 
     async def _reconfigure(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
-        self._policy.configure(turn_settings(parameters))
+        self._policy.configure(turn_settings(parameters), at=self.samples)
         options = stream_options(parameters)
         if options != self._options:
             self._options = options
@@ -140,6 +143,7 @@ class Inference:
                 match answer:
                     case Update():
                         self._acknowledged = max(self._acknowledged, answer.position)
+                        self._heartbeat.hear(answer.speech)
                         await self._perform(self._policy.update(answer))
                     case Final():
                         waited = trio.current_time() - self._asked_to_finalize
@@ -158,6 +162,13 @@ class Inference:
                 case Finalize():
                     self._asked_to_finalize = trio.current_time()
                     await self._stream.send(decision)
+
+    async def _beat(self) -> None:
+        """Only for clients that ask: some take a message they do not know for an error."""
+        while True:
+            await trio.sleep(HEARTBEAT_PERIOD)
+            if self._parameters.session_heartbeat:
+                await self._said.send(self._heartbeat.beat(self.samples, trio.current_time()))
 
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""

@@ -5,6 +5,7 @@ No metric, label or log line ever holds a transcript, audio or a credential.
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -53,6 +54,10 @@ class Metrics:
     audio_seconds: Counter = field(init=False)
     failovers: Counter = field(init=False)
     finalization: Histogram = field(init=False)
+    streams: Gauge = field(init=False)
+    capacity: Gauge = field(init=False)
+    load: Gauge = field(init=False)
+    refusals: Counter = field(init=False)
     steps: Histogram = field(init=False)
     batch: Histogram = field(init=False)
 
@@ -74,6 +79,19 @@ class Metrics:
             registry=r,
             buckets=LATENCY_BUCKETS,
         )
+        self.streams = Gauge(
+            "ssasr_engine_streams", "Streams that have a place", ["engine"], registry=r
+        )
+        self.capacity = Gauge("ssasr_engine_capacity", "Places for streams", ["engine"], registry=r)
+        self.load = Gauge(
+            "ssasr_engine_load_ratio",
+            "Share of the last ten seconds that the model was at work",
+            ["engine"],
+            registry=r,
+        )
+        self.refusals = Counter(
+            "ssasr_engine_refusals", "Streams refused at the handshake", ["reason"], registry=r
+        )
         self.steps = Histogram(
             "ssasr_step_seconds", "One model step", ["engine"], registry=r, buckets=STEP_BUCKETS
         )
@@ -81,6 +99,19 @@ class Metrics:
             "ssasr_batch_streams", "Streams in one step", ["engine"], registry=r,
             buckets=BATCH_BUCKETS,
         )  # fmt: skip
+
+    def watch_engine(
+        self,
+        engine: str,
+        *,
+        streams: Callable[[], float],
+        capacity: Callable[[], float],
+        load: Callable[[], float],
+    ) -> None:
+        """Publish how much room an engine has; read when the metrics are."""
+        self.streams.labels(engine).set_function(streams)
+        self.capacity.labels(engine).set_function(capacity)
+        self.load.labels(engine).set_function(load)
 
     def closed(self, cause: EndCause) -> None:
         self.closes.labels(cause.value).inc()

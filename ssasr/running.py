@@ -1,14 +1,19 @@
-"""Starting trio, and stopping it by signal."""
+"""What every process needs to start and stop: trio, signals, TLS."""
 
 import signal
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
 
+from ssasr.errors import StartRefused
 from ssasr.observability import get_logger
 
 log = get_logger(__name__)
+
+Service = Callable[[], Awaitable[None]]
+"""Something that runs as long as its process."""
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -57,3 +62,15 @@ async def watch_signals(
             break
     # Outside the receiver the default handlers are back.
     await trio.sleep_forever()
+
+
+def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Raises StartRefused."""
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartRefused(f"cannot use TLS certificate {certificate}: {error}") from error
+    return context

@@ -19,7 +19,7 @@ import trio
 from attrs import define, field, frozen
 from trio_websocket import ConnectionClosed
 
-from ssasr.audio import make_decoder
+from ssasr.audio import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
 from ssasr.inference import Endpoint, Heard, Inference, Samples, Settings
 from ssasr.observability import Metrics
@@ -33,8 +33,8 @@ from ssasr.protocol.client_link import (
 )
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import BeginConfiguration, Error, ServerMessage, Termination
-from ssasr.protocol.parameters import SessionParameters
+from ssasr.protocol.messages import Error, ServerMessage, Termination
+from ssasr.protocol.parameters import SessionParameters, begin_configuration
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.routing.engine_stream import Engines
 
@@ -67,6 +67,7 @@ class SessionTerms:
     id: str
     parameters: SessionParameters
     model_version: str
+    decoder: Decoder
     max_duration: float
     """Seconds until the session expires."""
     expires_at: int
@@ -192,7 +193,7 @@ class Session:
     async def _resample(
         self, packets: trio.MemoryReceiveChannel[Packet], heard: trio.MemorySendChannel[Heard]
     ) -> None:
-        decoder = make_decoder(self.terms.parameters)
+        decoder = self.terms.decoder
         async with packets, heard:
             async for packet in packets:
                 match packet:
@@ -232,7 +233,7 @@ class Session:
             self._link.begin(
                 self.terms.id,
                 self.terms.expires_at,
-                BeginConfiguration(model=self._model or self.terms.model_version),
+                begin_configuration(self.terms.parameters, self._model or self.terms.model_version),
             )
         )
         async with said:

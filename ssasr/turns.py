@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from ssasr.formatting import ends_sentence
 from ssasr.protocol.messages import Silence, SpeechStarted, Turn
+from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
@@ -39,6 +40,11 @@ LONG_NON_SPEECH = 10 * SAMPLE_RATE
 """After this much without speech or words the audio is let go, so that a replay stays short."""
 KEPT_NON_SPEECH = SAMPLE_RATE
 """What is kept of it: the onset of a word must not be cut."""
+LONGEST_SEGMENT = 300 * SAMPLE_RATE
+"""Then a turn is ended at the next gap, however short: every Turn repeats all the words so far, and
+a message must stay far below a client's limit of 1 MiB, as must a replay below its own."""
+LONGEST_WITHOUT_GAP = 330 * SAMPLE_RATE
+"""And then even without a gap (music, a crowd)."""
 CONTINUOUS_PARTIAL = 3 * SAMPLE_RATE
 """Family P: a partial about this often while somebody speaks on."""
 SILENCE_REPORT = SAMPLE_RATE
@@ -261,7 +267,8 @@ class TurnPolicy:
     def _silence_end(self, update: Update) -> list[Decision]:
         """The finalize that the silence at this position calls for, if any."""
         silence = self._silence()
-        if self._ends_by_meaning(update, silence) or self._ends_by_silence(silence):
+        ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)
+        if ends or self._ends_by_length(silence):
             return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
         if self._segment.words:
             return []
@@ -292,6 +299,11 @@ class TurnPolicy:
             return False
         undecoded = self._segment.voicing.speech >= SHORTEST_SPEECH and not self._is_decoded()
         return self._segment.words or undecoded
+
+    def _ends_by_length(self, silence: int) -> bool:
+        length = self._segment.position - self._segment.start
+        gap = silence >= SHORTEST_PAUSE
+        return length >= LONGEST_WITHOUT_GAP or (length >= LONGEST_SEGMENT and gap)
 
     # -- messages ----------------------------------------------------------------------------------
 

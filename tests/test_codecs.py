@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ssasr.audio import make_decoder
 from ssasr.ogg import OggError, OggReader, crc
@@ -24,18 +26,18 @@ def tone(rate):
     return np.sin(2 * np.pi * HERTZ * np.arange(int(rate * SECONDS)) / rate) * 8_000
 
 
-def encoded(codec, container, layout="mono"):
+def encoded(codec, container, layout="mono", rate=RATE):
     """The tone as a whole file, and its packets."""
     file, packets = io.BytesIO(), []
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=RATE)
+        stream = output.add_stream(codec, rate=rate)
         stream.layout = layout
         channels = 2 if layout == "stereo" else 1
-        samples = np.repeat(np.rint(tone(RATE)).astype(np.int16), channels)[np.newaxis]
+        samples = np.repeat(np.rint(tone(rate)).astype(np.int16), channels)[np.newaxis]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
-        frame.sample_rate = RATE
+        frame.sample_rate = rate
         size = stream.codec_context.frame_size or 960
-        resampler = av.AudioResampler(stream.format.name, layout, RATE, frame_size=size)
+        resampler = av.AudioResampler(stream.format.name, layout, rate, frame_size=size)
         frames = [*resampler.resample(frame), *resampler.resample(None), None]
         for each in frames:
             for packet in stream.encode(each):
@@ -147,6 +149,59 @@ def test_a_packet_runs_over_pages():
     reader = OggReader()
     packets = [packet for piece in pieces_of(whole, 3) for packet in reader.read(piece)]
     assert [p.data for p in packets] == [long, b"x"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        page([b"audio"], 0),  # no header
+        page([b"\x01vorbis" + bytes(20)], 0, flags=2),  # not Opus
+        page([bytes(255 * 255)], 0, flags=1, lacing=[255] * 255) * 17,  # a packet without an end
+    ],
+)
+def test_what_is_ogg_and_not_opus(stream):
+    with pytest.raises(ClientFault, match="Invalid 'audio'"):
+        decoded("ogg_opus", [stream])
+
+
+def test_a_chain_of_streams_goes_on():
+    """As a browser writes them when its recorder is started again."""
+    file, _ = encoded("libopus", "ogg")
+    once, twice = decoded("ogg_opus", [file]), decoded("ogg_opus", [file, file])
+    assert abs(len(twice) - 2 * len(once)) < 400
+
+
+def test_an_empty_adts_frame():
+    with pytest.raises(ClientFault, match="Invalid 'audio'"):
+        decoded("aac", [b"\xff\xf1\x50\x80\x00\x1f\xfc" * 3])
+
+
+def test_a_change_of_rate_within_an_adts_stream():
+    slow, _ = encoded("aac", "adts", rate=24_000)
+    fast, _ = encoded("aac", "adts")
+    assert abs(len(decoded("aac", [slow, fast])) - 2 * 16_000 * SECONDS) < 3_000
+
+
+def test_another_missing_module_is_not_taken_for_the_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ssasr.codecs", raising=False)
+    monkeypatch.setitem(sys.modules, "ssasr.adts", None)
+    with pytest.raises(ModuleNotFoundError, match="adts"):
+        make_decoder(parse_parameters("encoding=aac"))
+
+
+def plain_crc(data):
+    """Bit by bit, as RFC 3533 describes it."""
+    value = 0
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
+    return value
+
+
+@given(st.binary(max_size=50))
+def test_checksum(data):
+    assert crc(data) == plain_crc(data)
 
 
 def test_damage_is_noticed():

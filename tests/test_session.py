@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio_websocket import CloseReason, ConnectionClosed
 
+from ssasr.audio import make_decoder
 from ssasr.observability import Metrics
 from ssasr.protocol.close_codes import EndCause
 from ssasr.protocol.parameters import parse_parameters
@@ -51,8 +52,9 @@ class FakeWebSocket:
 
 
 def make_session(engines, websocket, query="sample_rate=16000", max_duration=10_800.0):
+    parameters = parse_parameters(query)
     terms = SessionTerms(
-        "an-id", parse_parameters(query), "en-default", max_duration, expires_at=1_700_000_000
+        "an-id", parameters, "en-default", make_decoder(parameters), max_duration, 1_700_000_000
     )
     return Session(terms, websocket, engines, Metrics())
 
@@ -191,3 +193,34 @@ async def test_silence_says_nothing(engines, autojump_clock):
     send_now(websocket, *pieces(np.zeros(30 * 16_000, np.int16)), {"type": "Terminate"})
     await make_session(engines, websocket).run()
     assert websocket.types == ["Begin", "Termination"]
+
+
+async def test_heartbeats_only_when_asked_for(engines, autojump_clock, nursery):
+    asked, not_asked = FakeWebSocket(), FakeWebSocket()
+    query = "sample_rate=16000&session_heartbeat=true"
+    nursery.start_soon(make_session(engines, asked, query).run)
+    nursery.start_soon(make_session(engines, not_asked).run)
+    for websocket in (asked, not_asked):
+        send_now(websocket, *pieces(SPEECH))
+    await trio.sleep(11)
+    assert asked.types.count("Heartbeat") == 2
+    first = next(message for message in asked.said if message["type"] == "Heartbeat")
+    assert first["total_audio_received_ms"] == 6_000
+    assert "Heartbeat" not in not_asked.types
+    nursery.cancel_scope.cancel()
+
+
+async def test_begin_names_the_model_and_what_is_missing(engines, autojump_clock):
+    websocket = FakeWebSocket()
+    send_now(websocket, {"type": "Terminate"})
+    await make_session(engines, websocket, "sample_rate=16000&filter_profanity=true").run()
+    configuration = websocket.said[0]["configuration"]
+    assert configuration == {"model": "scripted", "filter_profanity": False}
+
+
+async def test_live_configuration_from_the_next_audio_on(engines, autojump_clock):
+    websocket = FakeWebSocket()
+    update = {"type": "UpdateConfiguration", "max_turn_silence": 5_000, "vad_threshold": None}
+    send_now(websocket, update, *pieces(SPEECH), {"type": "Terminate"})
+    await make_session(engines, websocket, "sample_rate=16000&min_turn_silence=5000").run()
+    assert len(websocket.finals) == 1  # the pause of 2 s no longer ends a turn

@@ -343,3 +343,27 @@ def test_silence_is_acknowledged_about_once_a_second_when_asked_for():
     assert len(ends_at) == 4
     assert all(1_000 <= b - a < 1_200 for a, b in itertools.pairwise(ends_at))
     assert said.index(silences[0]) > said.index(ends(said)[0])
+
+
+def test_an_engine_that_skips_a_step_does_not_swallow_a_forced_end():
+    policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK)
+    assert policy.force(6_000) == []
+    late = (Word("later", 7_000, 7_600, 0.9),)
+    assert policy.update(Update(0, 7_680, (0.9,) * 15, late, 7_680)) == [Finalize(0, 6_000)]
+    assert policy.final(Final(0, 6_000, ())) == []
+    assert policy.settled(6_000)
+
+
+@pytest.mark.parametrize(("gap_at", "expected"), [(None, 330), (200, 330), (310, 310)])
+def test_a_turn_without_a_pause_is_ended_in_a_gap_or_at_last_without(gap_at, expected):
+    """``gap_at``: the second in which there are 160 ms without speech."""
+    policy = TurnPolicy(turn_settings(parse_parameters("max_turn_silence=400")), chunk=2_048)
+    words = (Word("la", 0, 1_600, 0.9),)
+    for position in range(2_048, 340 * SECOND, 2_048):
+        gap = gap_at is not None and gap_at * SECOND <= position < gap_at * SECOND + 4_096
+        update = Update(0, position, (0.0 if gap else 0.9,) * 4, words, position, 0.0)
+        cut = [d.at for d in policy.update(update) if isinstance(d, Finalize)]
+        if cut:
+            assert abs(cut[0] - expected * SECOND) <= 4_096
+            return
+    pytest.fail("the turn went on")

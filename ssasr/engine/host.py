@@ -6,11 +6,12 @@ a session in the same process) open streams on it and exchange the messages of
 ``protocol.recognition``.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
-from attrs import frozen
+from attrs import define, frozen
 
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
@@ -23,6 +24,9 @@ from ssasr.protocol.recognition import Draining, FromEngine, Open, Opened, ToEng
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""
 
+LOAD_MEMORY = 10.0
+"""Seconds over which the load ratio is an average (its time constant)."""
+
 log = get_logger(__name__)
 
 
@@ -34,6 +38,15 @@ class HostStatistics:
     scheduler: SchedulerStatistics
     steps: int
     last_step_seconds: float
+    load: float
+    """Share of the last ``LOAD_MEMORY`` seconds that the model was at work."""
+
+
+@define(eq=False)
+class Place:
+    """Room for one stream, kept until it opens."""
+
+    taken: bool = False
 
 
 class EngineHost:
@@ -61,6 +74,13 @@ class EngineHost:
         self._stale: list[State] = []
         self._steps = 0
         self._last_step_seconds = 0.0
+        self._busy = Busy()
+        metrics.watch_engine(
+            name,
+            streams=lambda: self._scheduler.in_use,
+            capacity=lambda: limit,
+            load=lambda: self._busy.ratio(trio.current_time()),
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means ready. Raises what the model thread raised."""
@@ -72,16 +92,38 @@ class EngineHost:
             task_status.started()
             await self._step_forever(self._model)
 
-    @asynccontextmanager
-    async def open_stream(self, opening: Open) -> AsyncIterator["LocalStream"]:
-        """Raises EngineUnavailable before ready and while draining, EngineBusy when full."""
+    @contextmanager
+    def reserve(self) -> Iterator[Place]:
+        """Room for one ``open_stream`` inside the block, promised before the stream is known.
+        Raises EngineUnavailable before ready and while draining, EngineBusy when full."""
         if not self.ready.is_set() or self.draining.is_set():
             raise EngineUnavailable(f"engine {self.recognizer.name} is not accepting streams")
-        stream = self._scheduler.admit(opening)
-        if stream is None:
+        if not self._scheduler.reserve():
             raise EngineBusy(f"engine {self.recognizer.name} has no free slot")
+        place = Place()
+        try:
+            yield place
+        finally:
+            if not place.taken:
+                self._scheduler.give_back()
+
+    @asynccontextmanager
+    async def open_stream(self, opening: Open) -> AsyncIterator["LocalStream"]:
+        """Raises as ``reserve``."""
+        with self.reserve() as place:
+            async with self.open_reserved(opening, place) as stream:
+                yield stream
+
+    @asynccontextmanager
+    async def open_reserved(self, opening: Open, place: Place) -> AsyncIterator["LocalStream"]:
+        """A stream in a place of this host."""
+        assert not place.taken, "a place is for one stream"
+        place.taken = True
+        stream = self._scheduler.admit_reserved(opening)
         send, receive = trio.open_memory_channel[FromEngine](MAX_UNREAD)
         self._links[stream] = send
+        if self.draining.is_set():
+            self._deliver(stream, Draining())  # it was on its way in when the others were told
         try:
             async with receive:
                 yield LocalStream(self, stream, receive)
@@ -102,6 +144,7 @@ class EngineHost:
             scheduler=self._scheduler.statistics(trio.current_time()),
             steps=self._steps,
             last_step_seconds=self._last_step_seconds,
+            load=self._busy.ratio(trio.current_time()),
         )
 
     def feed(self, stream: Stream, message: ToEngine) -> None:
@@ -126,6 +169,7 @@ class EngineHost:
             self._scheduler.complete(takes, now)
             self._steps += 1
             self._last_step_seconds = now - started
+            self._busy.worked(now - started, now)
             self._metrics.step(self.name, len(takes), now - started)
 
     def _step(self, takes: Sequence[Take], stale: Sequence[State]) -> list[Outcome]:
@@ -173,6 +217,21 @@ class EngineHost:
         self._scheduler.release(stream)
         if stream.state is not None and not in_batch:
             self._stale.append(stream.state)
+
+
+@define
+class Busy:
+    """How much of the recent past was work, the older the less it counts."""
+
+    _sum: float = 0.0
+    _at: float = -math.inf
+
+    def worked(self, seconds: float, now: float) -> None:
+        fresh = 1.0 - math.exp(-seconds / LOAD_MEMORY)
+        self._sum, self._at = self.ratio(now) + fresh, now
+
+    def ratio(self, now: float) -> float:
+        return min(self._sum * math.exp((self._at - now) / LOAD_MEMORY), 1.0)
 
 
 @frozen(eq=False)

@@ -8,8 +8,9 @@ stream that falls behind gets several chunks in one step, so under overload the 
 stretches for all evenly and no audio is dropped.
 
 Admission is a count: a stream beyond ``max_streams`` is refused before any work is done for it, so
-running streams never pay for a new one. A released slot may be in a batch at that moment; its
-result is dropped, because the generation in the ``StreamId`` has moved on.
+running streams never pay for a new one. A place may be reserved before the stream has said what it
+is, and counts as taken from then on. A released slot may be in a batch at that moment; its result
+is dropped, because the generation in the ``StreamId`` has moved on.
 
 Pure: no I/O and no clock, ``now`` is an argument.
 """
@@ -23,6 +24,8 @@ from ssasr.protocol.recognition import Open, ToEngine
 @frozen
 class SchedulerStatistics:
     streams: int
+    reserved: int
+    """Places promised to streams that have not opened yet."""
     max_streams: int
     ready: int
     backlog: int
@@ -53,12 +56,33 @@ class Scheduler:
     _next_slot: int = 0
     _generation: int = 0
     _refused: int = 0
+    _reserved: int = 0
+
+    @property
+    def in_use(self) -> int:
+        """Places taken, by streams or by promise."""
+        return len(self._entries) + self._reserved
+
+    def reserve(self) -> bool:
+        """Hold a place for ``admit_reserved``, or for ``give_back``; False when there is no
+        room."""
+        if self.in_use >= self.max_streams:
+            self._refused += 1
+            return False
+        self._reserved += 1
+        return True
+
+    def give_back(self) -> None:
+        """The stream that a place was reserved for does not come."""
+        self._reserved -= 1
 
     def admit(self, opening: Open) -> Stream | None:
         """A new stream, or None when there is no room."""
-        if len(self._entries) >= self.max_streams:
-            self._refused += 1
-            return None
+        return self.admit_reserved(opening) if self.reserve() else None
+
+    def admit_reserved(self, opening: Open) -> Stream:
+        """A new stream in a place that was reserved."""
+        self._reserved -= 1
         if self._free:
             slot = self._free.pop()
         else:
@@ -119,6 +143,7 @@ class Scheduler:
         since = [e.ready_since for e in self._ready.values() if e.ready_since is not None]
         return SchedulerStatistics(
             streams=len(self._entries),
+            reserved=self._reserved,
             max_streams=self.max_streams,
             ready=len(self._ready),
             backlog=sum(e.stream.backlog for e in self._entries.values()),
@@ -136,7 +161,8 @@ class Scheduler:
                 "a ready stream is not forgotten"
             )
         assert not set(self._free) & set(self._entries), "a free slot is free"
-        assert len(self._entries) <= self.max_streams, "admission is bounded"
+        assert self._reserved >= 0, "a place is given back once"
+        assert self.in_use <= self.max_streams, "admission is bounded"
 
     def _note(self, entry: _Entry, now: float) -> None:
         if not entry.in_batch and entry.stream.ready:

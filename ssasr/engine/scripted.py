@@ -3,14 +3,17 @@
 It hears speech where there is energy, and every third of a second of speech is a word, whose
 syllables are drawn by a checksum of that very audio. A sample lost, doubled or moved anywhere
 therefore changes the words, which is what load and fault tests need; and real speech gives words at
-about the rate of speech. A word is tentative while it is being heard and final once it is whole.
+about the rate of speech. What it says at a position is a function of the audio before it, however
+that came in and however far it has listened meanwhile. A word is tentative while it is being heard
+and final once it is whole.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
@@ -19,11 +22,27 @@ CHUNK = 1_600
 FRAMES_PER_WORD = 10
 SPEECH_LEVEL = 0.01
 """Root mean square above which a frame is speech; about -40 dBFS."""
+MOMENTS = 1_024
+"""Frames that a segment may be ended behind what was heard: 32 s, as far as a stream keeps
+audio."""
 SPEECH, SILENCE = 0.97, 0.02
 END_PUNCTUATION_CONFIDENCE, OPEN_CONFIDENCE = 0.9, 0.1
 
 _ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "sh", "ch")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "oo")
+
+
+@frozen
+class _Moment:
+    """What had been heard after a whole number of frames. A segment may be ended behind what was
+    heard already, and must then end as if the later audio had never come."""
+
+    whole: int
+    """Words that were whole."""
+    open_frames: int
+    digest: int
+    """Checksum of the audio of the word being heard."""
+    silent_frames: int
 
 
 @define
@@ -38,9 +57,12 @@ class _Segment:
     frames: int = 0
     words: list[Word] = field(factory=list)
     """Whole words; they never change."""
-    open_frames: list[bytes] = field(factory=list)
-    """Audio of the word being heard, frame by frame."""
-    silent_frames: int = 0
+    moments: deque[_Moment] = field(factory=lambda: deque([_Moment(0, 0, 0, 0)], maxlen=MOMENTS))
+    """After each frame; the newest last."""
+
+    @property
+    def now(self) -> _Moment:
+        return self.moments[-1]
 
 
 class ScriptedRecognizer:
@@ -79,14 +101,9 @@ class ScriptedRecognizer:
         for first in range(0, len(work.audio), CHUNK):
             audio = work.audio[first : first + CHUNK]
             speech = _listen(segment, audio)
-            heard.append(_report(segment, segment.position, speech, _words(segment)))
+            heard.append(_report(segment, segment.position, speech, _words(segment), segment.now))
         if work.final_at is not None:
-            words = tuple(
-                Word(w.text, w.start, min(w.end, work.final_at), w.confidence, final=True)
-                for w in _words(segment)
-                if w.start < work.final_at
-            )
-            heard.append(_report(segment, work.final_at, (), words))
+            heard.append(_finish(segment, work.final_at))
         return Outcome(tuple(heard))
 
 
@@ -99,26 +116,35 @@ def _listen(
     frames = samples[: count * VAD_FRAME].reshape(count, VAD_FRAME)
     speech = []
     for frame, level in zip(frames, np.sqrt((frames**2).mean(axis=1)), strict=True):
-        segment.frames += 1
+        before = segment.now
+        digest, open_frames, silent = before.digest, before.open_frames, before.silent_frames + 1
         if level > SPEECH_LEVEL:
-            segment.open_frames.append(np.round(frame * 32_768).astype("<i2").tobytes())
-            segment.silent_frames = 0
-        else:
-            segment.silent_frames += 1
-        word_is_whole = len(segment.open_frames) == FRAMES_PER_WORD or segment.silent_frames > 0
-        if segment.open_frames and word_is_whole:
-            segment.words.append(_open_word(segment, final=True))
-            segment.open_frames.clear()
-        speech.append(SPEECH if level > SPEECH_LEVEL else SILENCE)
+            digest = crc32(np.round(frame * 32_768).astype("<i2").tobytes(), digest)
+            open_frames, silent = open_frames + 1, 0
+        end = segment.start + (segment.frames + (silent == 0)) * VAD_FRAME
+        segment.frames += 1
+        if open_frames == FRAMES_PER_WORD or (open_frames and silent):
+            segment.words.append(_word(digest, open_frames, end, final=True))
+            digest, open_frames = 0, 0
+        segment.moments.append(_Moment(len(segment.words), open_frames, digest, silent))
+        speech.append(SPEECH if silent == 0 else SILENCE)
     segment.pending = samples[count * VAD_FRAME :]
     segment.position += len(audio)
     return tuple(speech)
 
 
-def _open_word(segment: _Segment, *, final: bool) -> Word:
-    quiet = 1 if segment.silent_frames else 0
-    end = segment.start + (segment.frames - quiet) * VAD_FRAME
-    digest = crc32(b"".join(segment.open_frames))
+def _finish(segment: _Segment, at: int) -> Heard:
+    """The segment as it was at ``at``, all its words final."""
+    back = segment.frames - (at - segment.start) // VAD_FRAME
+    moment = segment.moments[-1 - min(back, len(segment.moments) - 1)]
+    end = segment.start + (segment.frames - back) * VAD_FRAME
+    words = tuple(segment.words[: moment.whole])
+    if moment.open_frames:
+        words += (_word(moment.digest, moment.open_frames, end, final=True),)
+    return _report(segment, at, (), words, moment)
+
+
+def _word(digest: int, frames: int, end: int, *, final: bool) -> Word:
     syllables = 1 + digest % 2
     text = ""
     for _ in range(syllables):
@@ -126,20 +152,26 @@ def _open_word(segment: _Segment, *, final: bool) -> Word:
     if final and digest % 4 == 0:
         text += "."
     confidence = 0.5 + (digest % 50) / 100
-    return Word(text, end - len(segment.open_frames) * VAD_FRAME, end, confidence, final)
+    return Word(text, end - frames * VAD_FRAME, end, confidence, final)
 
 
 def _words(segment: _Segment) -> tuple[Word, ...]:
-    if segment.open_frames:
-        return (*segment.words, _open_word(segment, final=False))
-    return tuple(segment.words)
+    now = segment.now
+    if not now.open_frames:
+        return tuple(segment.words)
+    end = segment.start + segment.frames * VAD_FRAME
+    return (*segment.words, _word(now.digest, now.open_frames, end, final=False))
 
 
 def _report(
-    segment: _Segment, position: int, speech: tuple[float, ...], words: tuple[Word, ...]
+    segment: _Segment,
+    position: int,
+    speech: tuple[float, ...],
+    words: tuple[Word, ...],
+    moment: _Moment,
 ) -> Heard:
     confidence = 0.0
-    if words and segment.silent_frames * VAD_FRAME >= segment.options.pause:
+    if words and moment.silent_frames * VAD_FRAME >= segment.options.pause:
         ended = words[-1].text.endswith(".")
         confidence = END_PUNCTUATION_CONFIDENCE if ended else OPEN_CONFIDENCE
     language = segment.options.language or "en"

@@ -77,7 +77,13 @@ class Stream:
         """The model has seen everything before this sample."""
         self.received = opening.start
         self.state: State | None = None
-        self._reconfigured = False
+        self._changes: list[tuple[int, StreamOptions]] = []
+        """Options that came after ``self.options``, with the audio received before each. They hold
+        from the first step that hears later audio, however late that step is done: a stream that is
+        replayed to another engine must be heard in the same way. They are kept while the segment
+        may still be ended behind them."""
+        self._applied: StreamOptions | None = None
+        """What the state was last told."""
         self.unfinished = False
         self._chunk = chunk
         self._kept = bytearray()
@@ -100,8 +106,7 @@ class Stream:
                     raise LinkFault(f"cannot finalize segment {segment} at sample {at}")
                 self._finals.append(at)
             case Configure(options):
-                self.options = options
-                self._reconfigured = True
+                self._changes.append((self.received, options))
 
     @property
     def backlog(self) -> int:
@@ -124,18 +129,23 @@ class Stream:
         final_at = self._finals[0] if self._finals else None
         end = self.received if final_at is None else final_at
         chunks = min(max(0, end - self.position) // self._chunk, MAX_CHUNKS)
+        first = self.position + self._chunk if chunks else max(final_at or 0, self.position)
+        options, until = self._options_at(first)
+        if chunks and until is not None:
+            chunks = min(chunks, (until - self.position) // self._chunk)
         upto = self.position + chunks * self._chunk
-        if final_at is not None and final_at - upto < self._chunk:
+        whole = until is None or final_at is None or final_at <= until
+        if final_at is not None and final_at - upto < self._chunk and whole:
             upto = max(final_at, self.position)
         else:
             final_at = None
         audio = self._audio(self.position, upto)
-        changed, self._reconfigured = self._reconfigured, False
+        changed, self._applied = self._applied is not options, options
         self.position = upto
         self._trim()
         return Take(
             self, self.segment, self.segment_start, audio, final_at,
-            self.options, self.committed, self.state is None, changed,
+            options, self.committed, self.state is None, changed,
         )  # fmt: skip
 
     def deliver(self, take: Take, result: Outcome) -> list[Update | Final]:
@@ -162,6 +172,15 @@ class Stream:
             self._begin_segment(at)
         return messages
 
+    def _options_at(self, end: int) -> tuple[StreamOptions, int | None]:
+        """What holds for a step that ends at ``end``, and where the last such step ends."""
+        options = self.options
+        for position, changed in self._changes:
+            if position >= end:
+                return options, position
+            options = changed
+        return options, None
+
     def _begin_segment(self, at: int) -> None:
         self.segment += 1
         self.segment_start = self.position = at
@@ -178,6 +197,8 @@ class Stream:
 
     def _trim(self) -> None:
         keep_from = max(self.segment_start, self.position - KEPT_BEHIND)
+        while self._changes and self._changes[0][0] <= keep_from:
+            self.options = self._changes.pop(0)[1]
         # In big bites, since each one moves what is left.
         if keep_from - self._kept_from > SAMPLE_RATE:
             del self._kept[: 2 * (keep_from - self._kept_from)]

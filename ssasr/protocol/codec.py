@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
-import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
@@ -212,8 +211,3 @@ def _first_problem(error: BaseException) -> tuple[str, str]:
 def _shown(text: str) -> str:
     """The client's own text, short enough to give back."""
     return text if len(text) <= 80 else text[:80] + "…"
-
-
-def field_names(cls: type) -> tuple[str, ...]:
-    """The fields of a message, for the documents and their test."""
-    return tuple(attribute.name for attribute in attrs.fields(cls))

@@ -37,3 +37,7 @@ def inactivity(seconds: int) -> ClientFault:
     """No message for as long as the client asked us to tolerate."""
     text = f"Session terminated due to inactivity: No messages received for {seconds} seconds"
     return ClientFault(CloseCode.INVALID_INPUT, text, cause=EndCause.INACTIVE)
+
+
+class PeerFault(SsasrError):
+    """The other end of the engine link broke its rules; the link ends and names the breach."""

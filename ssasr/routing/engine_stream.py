@@ -3,7 +3,12 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from ssasr.errors import EngineLost
 from ssasr.protocol.recognition import FromEngine, Open, Opened, ToEngine
+
+
+class EngineSilent(EngineLost):
+    """The engine's connection stayed open, but it did not answer."""
 
 
 class EngineStream(Protocol):
@@ -25,7 +30,7 @@ class Engines(Protocol):
     def open_stream(
         self, model_version: str, opening: Open
     ) -> AbstractAsyncContextManager[EngineStream]:
-        """Raises EngineBusy, EngineUnavailable."""
+        """Raises EngineBusy, EngineUnavailable; EngineLost if it broke off while opening."""
 
     def is_ready(self) -> bool:
         """Every model this gateway offers can take a session now."""

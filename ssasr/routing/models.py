@@ -2,8 +2,9 @@
 
 from attrs import frozen
 
-from ssasr.protocol.faults import ClientFault, invalid_value
-from ssasr.protocol.speech_models import EngineKind
+from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.parameters import SessionParameters
+from ssasr.protocol.speech_models import EngineKind, Family
 
 MODEL_VERSIONS = {EngineKind.ENGLISH: "en-default", EngineKind.MULTILINGUAL: "ml-default"}
 """Engine kind to the ``X-Model-Version`` that the load balancer routes by."""
@@ -15,15 +16,20 @@ class Offer:
 
     kinds: tuple[EngineKind, ...]
 
-    def version_for(self, kind: EngineKind, speech_model: str) -> str:
-        """Raises ClientFault 3006 when no engine here serves ``kind``: words in the wrong language
-        would be worse than none."""
-        if kind not in self.kinds:
-            raise self._not_offered(speech_model)
-        return MODEL_VERSIONS[kind]
-
-    def _not_offered(self, speech_model: str) -> ClientFault:
+    def version_for(self, parameters: SessionParameters) -> str:
+        """Raises ClientFault 3006 when no engine here serves what is asked for: words in the wrong
+        language would be worse than none. The names of family P promise no particular language, and
+        some clients ask for one of them unless told otherwise, so an English engine alone serves
+        those, except where another language is asked for by name."""
+        if parameters.engine in self.kinds:
+            return MODEL_VERSIONS[parameters.engine]
+        english_will_do = parameters.family is Family.P and parameters.forced_language in {
+            None,
+            "en",
+        }
+        if english_will_do and EngineKind.ENGLISH in self.kinds:
+            return MODEL_VERSIONS[EngineKind.ENGLISH]
         offered = ", ".join(kind.value for kind in self.kinds)
-        return invalid_value(
-            "speech_model", f"{speech_model!r} is not served here (engines: {offered})"
+        raise invalid_value(
+            "speech_model", f"{parameters.speech_model!r} is not served here (engines: {offered})"
         )

@@ -16,7 +16,7 @@ def _tokens():
     """All 256 bytes, a few merges, the special tokens."""
     stand_ins = {byte: character for character, byte in _byte_of_stand_in().items()}
     tokens = [stand_ins[byte] for byte in range(256)]
-    tokens += ["Ġh", "Ġhe", "lo", "..", "Ġ\""]
+    tokens += ["Ġh", "Ġhe", "lo", "..", 'Ġ"']
     return dict(enumerate([*tokens, *(f"<|{n}|>" for n in (*SPECIAL, "notimestamps"))]))
 
 

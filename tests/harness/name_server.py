@@ -19,10 +19,16 @@ class NameServer:
     questions: list[str] = field(factory=list)
     """Every name asked for, in order."""
 
-    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Started with ``host:port``."""
         with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as socket:
-            await socket.bind(("127.0.0.1", 0))
+            await socket.bind((address, port))
             host, port = socket.getsockname()
             task_status.started(f"{host}:{port}")
             while True:

@@ -69,10 +69,14 @@ class Cluster:
     engines: dict[str, StubEngine] = field(factory=dict)
 
     @asynccontextmanager
-    async def stream(self, version: str | None = "en-default", path: str = "/v1/stream"):
+    async def stream(
+        self, version: str | None = "en-default", path: str = "/v1/stream", attempt: int = 0
+    ):
         """A WebSocket through nginx, and the address of the engine that took it."""
         host, _, port = self.nginx.url.removeprefix("http://").partition(":")
         headers = [] if version is None else [(b"X-Model-Version", version.encode())]
+        if attempt:
+            headers.append((b"X-Ssasr-Attempt", b"%d" % attempt))
         with trio.fail_after(20):
             # Our own socket: trio-websocket leaves its open when the handshake is refused.
             async with await trio.open_tcp_stream(host, int(port)) as tcp:

@@ -73,6 +73,18 @@ async def test_a_replica_that_never_answers_is_passed_over_in_time(run_dir: Path
         assert engines[0].handshakes >= 1
 
 
+async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
+    """A replica that hangs has few connections; by ``least_conn`` it would get every new one."""
+    engines = [StubEngine(EN, silent=True), StubEngine(EN2)]
+    async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
+        reached = 0
+        for _ in range(20):
+            with trio.move_on_after(0.2):
+                async with c.stream(attempt=2) as (_, answered):
+                    reached += answered == EN2
+        assert 1 <= reached < 20
+
+
 async def test_no_engine_at_all_is_an_error_of_ours(run_dir: Path):
     async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}) as c:
         refusal = await c.refusal("ml-default")

@@ -21,7 +21,7 @@ from torch import Tensor
 from ssasr.engine.fastconformer.program import Answer, Column, Inputs, Program, Running
 
 _ROUNDS_MORE = 4
-_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
 
 def rounds_guess(chunk_frames: int) -> int:

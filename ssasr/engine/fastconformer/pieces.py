@@ -110,6 +110,8 @@ class Transcript:
     _tokens: list[Token] = field(factory=list)
     _done: list[Word] = field(factory=list)
     _draft: _Draft | None = None
+    _told: int = 0
+    """Of the words that are done, how many have been given as final."""
 
     def extend(self, tokens: Sequence[Token]) -> None:
         """Append tokens, in the order they were emitted."""
@@ -117,11 +119,13 @@ class Transcript:
             self._tokens.append(token)
             self._add(token)
 
-    def truncate(self, frames: int) -> None:
-        """Take back what was emitted at frame ``frames`` or later."""
+    def go_back(self, frames: int, end: int) -> None:
+        """The segment ends at stream sample ``end``, before what has been heard. What was emitted
+        at encoder frame ``frames`` or later is taken back, but words that were told as final and
+        lie before the end stay as they were told."""
+        told = [word for word in self.words() if word.final and word.end <= end]
+        self.committed, self._told = tuple(told), 0
         kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]
-        if len(kept) == len(self._tokens):
-            return
         self._tokens, self._done, self._draft = [], [], None
         self.language, self.language_confidence = None, 0.0
         self.extend(kept)
@@ -129,16 +133,17 @@ class Transcript:
     def words(self, *, end: int | None = None) -> tuple[Word, ...]:
         """The committed words, then the segment's own that lie behind them. With ``end``, the
         segment is over: all are final and none reaches beyond that stream sample."""
-        own = list(self._done)
-        if self._draft is not None and (word := self._word(self._draft)) is not None:
-            own.append(word)
-        if end is not None:
-            own = [
-                evolve(word, start=min(word.start, end), end=min(word.end, end), final=True)
-                for word in own
-            ]
+        told = self._told if end is not None else len(self._done)
+        self._told = told
         since = self.committed[-1].end if self.committed else self.start
-        return (*self.committed, *(word for word in own if word.start >= since))
+        before = (*self.committed, *(word for word in self._done[:told] if word.start >= since))
+        rest = self._done[told:]
+        if self._draft is not None and (word := self._word(self._draft)) is not None:
+            rest.append(word)
+        rest = [word for word in rest if word.start >= since]
+        if end is not None:
+            rest = _fit(rest, before[-1].end if before else self.start, end)
+        return (*before, *rest)
 
     def end_of_turn_confidence(self, frames: int) -> float:
         """How sure it is that the speaker has finished, ``frames`` encoder frames into the segment.
@@ -165,8 +170,9 @@ class Transcript:
         content = draft.content + (piece.byte or piece.text.encode())
         confidences = (*draft.confidences, token.confidence)
         self._draft = _Draft(content, draft.first, token.place, confidences)
-        if tag := _TAG.search(self._draft.text()):
-            self.language, self.language_confidence = tag[1], token.confidence
+        tags = _TAG.findall(self._draft.text())
+        if len(tags) > len(_TAG.findall(draft.text())):
+            self.language, self.language_confidence = tags[-1], token.confidence
 
     def _close_draft(self, next_place: int) -> None:
         """The next word begins at frame ``next_place``; the one before ends there at the latest."""
@@ -186,3 +192,19 @@ class Transcript:
             begins = max(begins, self._done[-1].start + 1)
         confidence = sum(draft.confidences) / len(draft.confidences)
         return Word(text, begins, self.start + (draft.last + 1) * FRAME, confidence)
+
+
+def _fit(words: Sequence[Word], begin: int, end: int) -> list[Word]:
+    """The same words, final, between two samples. The last encoder frame is centred up to 60 ms
+    after the last sample, so the last words may have to move; none is left without a sample."""
+    limit, fitted = end, []
+    for word in reversed(words):
+        last = min(word.end, limit)
+        limit = min(word.start, last - 1)
+        fitted.append(evolve(word, start=limit, end=last, final=True))
+    placed = []
+    for word in reversed(fitted):
+        start = max(word.start, begin)
+        begin = max(word.end, start + 1)
+        placed.append(evolve(word, start=start, end=begin))
+    return placed

@@ -159,10 +159,13 @@ class FastConformerRecognizer:
             self._rewound += 1
             if not undoable(self._grid, segment.progress, end, self._layout.rewind):
                 self._cut += 1
-                segment.transcript.truncate(self._grid.frames_at_end(end))
+                segment.transcript.go_back(self._grid.frames_at_end(end), segment.start + end)
                 return _Job(segment, None, work.final_at)
+        before = segment.progress.chunks
         walk = Walk.begin(self._grid, segment.progress, work.audio, end)
-        segment.transcript.truncate(segment.progress.chunks * self._layout.chunk_frames)
+        if end is not None and segment.progress.chunks < before:
+            frames = segment.progress.chunks * self._layout.chunk_frames
+            segment.transcript.go_back(frames, segment.start + end)
         return _Job(segment, walk, work.final_at)
 
     def _run(self, jobs: Sequence[_Job]) -> None:
@@ -201,9 +204,10 @@ class FastConformerRecognizer:
             words=transcript.words(end=job.final_at),
             decoded=segment.start + self._decoded(segment.progress),
             end_of_turn_confidence=transcript.end_of_turn_confidence(frames),
-            language=transcript.language,
-            language_confidence=transcript.language_confidence,
         )
+        if transcript.language in self.languages:
+            confidence = transcript.language_confidence
+            heard = evolve(heard, language=transcript.language, language_confidence=confidence)
         if job.final_at is not None:
             heard = evolve(heard, position=job.final_at, decoded=job.final_at)
             self.release(segment)

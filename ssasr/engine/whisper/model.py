@@ -57,9 +57,8 @@ class Attention(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Heads joined and projected: (batch, n, width)."""
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    def join(self, mixed: Tensor) -> Tensor:
+        """(batch, heads, n, width / heads), heads joined and projected: (batch, n, width)."""
         joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return joined
 
@@ -75,11 +74,12 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def keys_values(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """audio (batch, frames, width) -> two of (batch, heads, frames, width / heads)."""
+        """audio (batch, frames, width) -> keys (batch, heads, width / heads, frames) and values
+        (batch, heads, frames, width / heads), laid out as every later product reads them."""
         batch, frames, width = audio.shape
         split = self.kv(audio).view(batch, frames, 2, self.heads, width // self.heads)
         key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-        return key, value
+        return key.transpose(-1, -2).contiguous(), value.contiguous()
 
     def forward(
         self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, observed: tuple[int, ...]
@@ -87,13 +87,9 @@ class CrossAttention(nn.Module):
         """Also the unnormalised scores of the ``observed`` heads, (batch, observed, n, frames)."""
         batch, n, width = x.shape
         query = self.query(x).view(batch, n, self.heads, width // self.heads).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed, scores = attention(query, key, value, mask)
         joined = self.out(mixed.transpose(1, 2).flatten(2))
-        if not observed:
-            return joined, None
-        chosen = list(observed)
-        scores = query[:, chosen] @ key[:, chosen].transpose(-1, -2)
-        return joined, scores / math.sqrt(width // self.heads)
+        return joined, scores[:, list(observed)] if observed else None
 
 
 class EncoderLayer(nn.Module):
@@ -107,8 +103,9 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (batch, frames, width), mask (batch, 1, 1, frames) or None."""
-        attention = self.attention
-        x = x + attention.attend(*attention.project(self.attention_norm(x)), mask)
+        query, key, value = self.attention.project(self.attention_norm(x))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.attention.join(mixed)
         mlp: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
         return x + mlp
 
@@ -161,8 +158,9 @@ class Cache:
     """What the decoder has seen of each row. The tensors are written in place; ``lengths`` says how
     much of them counts, so a caller takes tokens back by lowering it.
 
-    keys, values: (layers, batch, heads, capacity, width / heads); cross likewise over the frames
-    of the audio; cross_mask (batch, 1, 1, frames) or None if every row has as many frames."""
+    keys, values: (layers, batch, heads, capacity, width / heads). cross_keys and cross_values: one
+    a layer, as ``CrossAttention.keys_values`` returns them. cross_mask (batch, 1, 1, frames), 0 or
+    minus infinity, or None if every row has as many frames."""
 
     keys: Tensor
     values: Tensor
@@ -214,7 +212,7 @@ class Decoder(nn.Module):
             torch.zeros_like(empty),
             tuple(key for key, _ in cross),
             tuple(value for _, value in cross),
-            None if lengths is None else length_mask(lengths, frames),
+            None if lengths is None else additive(length_mask(lengths, frames)),
             torch.zeros(batch, dtype=torch.long, device=audio.device),
         )
 
@@ -232,17 +230,18 @@ class Decoder(nn.Module):
         # Rows padded on the right may run over the end; what is written there counts for nothing.
         at = at.clamp_(max=capacity - 1)
         seen = int(at.max()) + 1
-        mask = torch.arange(seen, device=tokens.device) <= at[:, :, None]
-        x = self.embedding(tokens) + self.positions[at]
+        mask = additive(torch.arange(seen, device=tokens.device) <= at[:, None, :, None])
+        x = self.embedding(tokens) + F.embedding(at, self.positions)
         rows = torch.arange(batch, device=tokens.device)[:, None]
         scores = []
         for number, layer in enumerate(self._layers()):
-            attention = layer.attention
-            query, key, value = attention.project(layer.attention_norm(x))
+            query, key, value = layer.attention.project(layer.attention_norm(x))
             keys, values = cache.keys[number], cache.values[number]
             keys.transpose(1, 2)[rows, at] = key.transpose(1, 2)
             values.transpose(1, 2)[rows, at] = value.transpose(1, 2)
-            x = x + attention.attend(query, keys[:, :, :seen], values[:, :, :seen], mask[:, None])
+            past_keys = keys[:, :, :seen].transpose(-1, -2)
+            mixed, _ = attention(query, past_keys, values[:, :, :seen], mask)
+            x = x + layer.attention.join(mixed)
             observed = tuple(head for at_layer, head in observe if at_layer == number)
             crossed, layer_scores = layer.cross(
                 layer.cross_norm(x),
@@ -284,6 +283,23 @@ def sinusoids(length: int, width: int) -> Tensor:
     steps = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
     angle = np.arange(length)[:, None] * steps[None, :]
     return torch.from_numpy(np.concatenate([np.sin(angle), np.cos(angle)], axis=1)).float()
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention that shows its scores: query (batch, heads, n, d), key (batch, heads, d, frames),
+    value (batch, heads, frames, d), mask additive -> (batch, heads, n, d) and the unmasked scores
+    (batch, heads, n, frames). For the few queries of a decoder pass it is also quicker than the
+    fused kernel, which is made for many."""
+    scores = (query / math.sqrt(query.shape[-1])) @ key
+    masked = scores if mask is None else scores + mask
+    return masked.softmax(-1) @ value, scores
+
+
+def additive(mask: Tensor) -> Tensor:
+    """True becomes 0, false minus infinity."""
+    return torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
 
 
 def length_mask(lengths: Tensor, longest: int) -> Tensor:

@@ -219,6 +219,10 @@ class Segment:
     def samples(self, due: Due) -> Samples:
         return self._audio[due.begin - self.origin : due.end - self.origin]
 
+    def recent(self, length: int) -> Samples:
+        """The last samples heard, ``length`` of them if there are that many."""
+        return self._audio[-length:]
+
     def pause_reached(self) -> bool:
         """Whether the end of turn is to be judged now."""
         return (

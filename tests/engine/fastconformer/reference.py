@@ -1,4 +1,4 @@
-"""The reference implementation (transformers) at a small size, and our model from its checkpoint."""
+"""The reference implementation (transformers) at a small size, and its checkpoints."""
 
 import warnings
 from pathlib import Path
@@ -35,8 +35,6 @@ WORDS = [
     "then",
     "we",
     "all",
-    "went",
-    "home",
 ]
 PARTS = ["s", "ed", "ing", ".", "?", ",", "▁", "<0xC3>", "<0xA9>", "er"]
 LOOKAHEADS = [13, 6, 3, 1, 0]
@@ -95,10 +93,10 @@ def small_model(*, multilingual=False, seed=0, fast=False, **encoder):
 
 
 @torch.no_grad()
-def liven(model, emitting=0.12):
-    """Initial weights are so small that every frame and every text look alike. Make them matter as
-    much as each other, and set the blank's bias so that of all pairs of a frame and a text a share
-    of ``emitting`` says something."""
+def liven(model, emitting=0.05):
+    """Initial weights are so small that every frame and every text look alike. Make both matter,
+    the frame more, and set the blank's bias so that of all pairs of a frame and a text a share of
+    ``emitting`` says something. The first frames are unlike all others, and left out of it."""
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
             parameter.normal_(0.0, parameter[0].numel() ** -0.5)
@@ -108,20 +106,21 @@ def liven(model, emitting=0.12):
     model.joint.head.weight.mul_(3.0)
     mel, mask = features(model, [utterance(seed, 40_000) for seed in range(4)])
     frames = model.get_audio_features(mel, attention_mask=mask, num_lookahead_tokens=1)
-    standardise(model.encoder_projector, frames.pooler_output.flatten(0, 1))
+    standardise(model.encoder_projector, frames.pooler_output[:, 8:].flatten(0, 1), 2.0)
     frames = model.get_audio_features(mel, attention_mask=mask, num_lookahead_tokens=1)
     texts = torch.randint(0, model.config.vocab_size - 1, (64, 5))
-    standardise(model.decoder.decoder_projector, model.decoder(texts)[:, -1])
-    pairs = frames.pooler_output.flatten(0, 1)[:, None] + model.decoder(texts)[None, :, -1]
+    standardise(model.decoder.decoder_projector, model.decoder(texts)[:, -1], 1.0)
+    pairs = frames.pooler_output[:, 8:].flatten(0, 1)[:, None] + model.decoder(texts)[None, :, -1]
     scores = model.joint.head(pairs.relu()).flatten(0, 1)
     blank = model.config.blank_token_id
     margin = scores[:, :blank].amax(1) - scores[:, blank]
     model.joint.head.bias[blank] += margin.quantile(1.0 - emitting)
 
 
-def standardise(layer, outputs):
-    """Rescale a linear layer so that ``outputs`` (rows, dim) would have mean 0 and deviation 1."""
-    mean, deviation = outputs.mean(0), outputs.std(0) + 1e-3
+def standardise(layer, outputs, wanted):
+    """Rescale a linear layer so that ``outputs`` (rows, dim) would have mean 0 and the deviation
+    that is wanted."""
+    mean, deviation = outputs.mean(0), (outputs.std(0) + 1e-3) / wanted
     layer.weight.div_(deviation[:, None])
     layer.bias.sub_(mean).div_(deviation)
 
@@ -214,6 +213,23 @@ def offline_tokens(model, audios: list[np.ndarray], lookahead: int, prompt=None)
         emissions(model, sequence, durations, end)
         for sequence, durations, end in zip(found.sequences, found.durations, ends, strict=True)
     ]
+
+
+@torch.no_grad()
+def streamed_tokens(model, audio: np.ndarray, lookahead: int) -> list[tuple[int, int]]:
+    """What the reference's streaming ``generate`` says to the whole chunks of an utterance."""
+    mel, _ = features(model, [audio])
+
+    def chunks():
+        begin, end = 0, 1 + 8 * lookahead
+        while end <= len(audio) // 160:
+            yield mel[:, begin:end]
+            begin, end = end, end + 8 * (lookahead + 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = model.generate(input_features=chunks(), num_lookahead_tokens=lookahead)
+    return emissions(model, found.sequences[0], found.durations[0], 10**9)
 
 
 def emissions(model, sequence: Tensor, durations: Tensor, end: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ssasr.engine.whisper.decoding import Request, repeated_tail
 from tests.engine.whisper import tiny
 
-LOUD = [tiny.speech(seconds, seed) for seconds, seed in [(1.0, 1), (2.3, 2), (0.6, 3), (1.9, 4)]]
+LOUD = [tiny.speech(seconds, seed) for seconds, seed in [(0.5, 1), (1.0, 2), (0.3, 3), (0.8, 4)]]
 
 
 def _same(one, other):
@@ -24,12 +24,12 @@ def plain():
     return tiny.decoding(cut_loops=False)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_draft_gives_what_no_draft_gives(plain, data):
     samples = LOUD[data.draw(st.integers(0, 3))]
     scratch = plain([Request(samples, "en")])[0]
-    assert len(scratch.tokens) > 3, "a text worth drafting"
+    assert len(set(scratch.tokens)) > 3, "a text worth drafting"
     draft = list(scratch.tokens)
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(draft)))
@@ -50,7 +50,8 @@ def test_a_row_gets_the_same_in_any_batch(plain):
 def test_drafts_of_other_rows_do_not_matter(plain):
     alone = [plain([Request(samples, "en")])[0] for samples in LOUD]
     requests = [
-        Request(samples, "en", alone[(number + 1) % 4].tokens) for number, samples in enumerate(LOUD)
+        Request(samples, "en", alone[(number + 1) % 4].tokens)
+        for number, samples in enumerate(LOUD)
     ]
     for one, other in zip(plain(requests), alone, strict=True):
         _same(one, other)

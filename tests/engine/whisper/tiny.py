@@ -30,9 +30,14 @@ def model(seed: int = 5) -> Whisper:
     dims = Dims(20, 1500, 32, 2, 2, size, 200, 32, 2, 2)
     whisper = Whisper(dims)
     with torch.no_grad():
-        # Large enough that the audio matters and that choices are not near ties.
-        for parameter in whisper.parameters():
-            parameter.mul_(1.7)
+        # Place, audio and text all matter; tied to the embedding, the projection would repeat the
+        # last token for ever.
+        decoder = whisper.decoder
+        decoder.positions.normal_()
+        decoder.projection.weight = torch.nn.Parameter(torch.randn(size, 32))
+        for layer in decoder.layers:
+            layer.cross.out.weight.mul_(4.0)
+            layer.cross.kv.weight.mul_(2.0)
     return whisper.eval().requires_grad_(False)
 
 
@@ -48,6 +53,13 @@ class LoudnessVad:
         return torch.where(level > 0.01, 0.97, 0.02), state
 
 
+class SureTurn:
+    """Smart Turn's interface: the longer it has heard, the surer it is."""
+
+    def probability(self, audio):
+        return torch.tensor([len(samples) / 160_000 for samples in audio])
+
+
 def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
     whisper = model(seed)
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
@@ -61,7 +73,7 @@ def recognizer() -> WhisperRecognizer:
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
     device = torch.device("cpu")
     decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, device)
-    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), device, 4)
+    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), SureTurn(), device, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:

@@ -1,0 +1,42 @@
+# One engine with its weights inside: a container from this image needs no network but its gateways.
+#   docker build -f docker/engine.Dockerfile --build-arg MODEL=english -t ssasr-engine-english .
+#
+# The base is plain Python: PyTorch's wheels bring CUDA's libraries themselves, and a CUDA base image
+# would carry them a second time. The driver comes from the host through NVIDIA's container
+# runtime, which the two NVIDIA_ variables ask for. For a machine without a GPU give the address of
+# PyTorch's CPU wheels as PIP_EXTRA_INDEX_URL; the image is then smaller by gigabytes.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ARG PIP_EXTRA_INDEX_URL=""
+WORKDIR /src
+RUN python -m venv /opt/ssasr
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY ssasr ssasr
+RUN /opt/ssasr/bin/pip install --no-cache-dir --disable-pip-version-check \
+    -c constraints.txt '.[engine]'
+
+# Every file is checked against the catalogue's digest as it arrives; verify reads them all once more.
+FROM build AS weights
+ARG MODEL=english
+ENV SSASR_CACHE=/weights
+RUN /opt/ssasr/bin/ssasr models pull "${MODEL}" silero-vad smart-turn \
+    && /opt/ssasr/bin/ssasr models verify
+
+FROM ${PYTHON_IMAGE}
+ARG MODEL=english
+RUN useradd --system --uid 10001 --no-create-home ssasr
+COPY --from=build /opt/ssasr /opt/ssasr
+COPY --from=weights /weights /opt/weights
+COPY docker/healthcheck.py /opt/ssasr/healthcheck.py
+ENV PATH=/opt/ssasr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SSASR_LOG_FORMAT=json SSASR_CACHE=/opt/weights SSASR_MODEL=${MODEL} \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+# A model on a GPU warms up for up to minutes (CUDA graphs, a cold disk); failures count after that.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=180s --retries=3 \
+    CMD ["python", "/opt/ssasr/healthcheck.py", "50051"]
+ENTRYPOINT ["ssasr"]
+CMD ["engine"]

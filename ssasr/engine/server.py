@@ -1,0 +1,213 @@
+"""An engine for gateways elsewhere: one port for streams, health and metrics.
+
+process nursery
+├─ EngineHost.run: the model's life; its exception is the process's
+├─ connections arrive at the front door (``listener``)
+└─ connections nursery, which outlives the listeners and gets a deadline when draining
+   └─ one link: a task that reads, one that writes, one that looks after the peer
+
+Admission happens at the handshake: a place is reserved before the WebSocket is accepted, so an
+engine without room answers in a millisecond with plain HTTP, and a load balancer can try the next
+replica.
+"""
+
+import ssl
+from functools import partial
+
+import trio
+from attrs import define, field
+from hypercorn.typing import ASGIFramework
+from trio_websocket import HandshakeError, WebSocketRequest, wrap_server_stream
+
+from ssasr.engine.host import EngineHost, LocalStream, Place
+from ssasr.engine.streams import LinkFault
+from ssasr.errors import EngineBusy, EngineLost
+from ssasr.link import QUEUE, CountedStream, Link, LinkDown
+from ssasr.listener import FrontDoor, open_listeners
+from ssasr.observability import Metrics, get_logger
+from ssasr.protocol.engine_link import (
+    MESSAGE_LIMIT,
+    PATH,
+    REFUSAL_HEADER,
+    SUBPROTOCOL,
+    VERSION_HEADER,
+    EngineLink,
+    Refusal,
+    Role,
+)
+from ssasr.protocol.faults import PeerFault
+from ssasr.protocol.recognition import Audio, Configure, Finalize, Open
+
+UPGRADE_SECONDS = 10.0
+"""For trio-websocket to answer a handshake whose head has already been read."""
+OPEN_SECONDS = 5.0
+"""From the accepted handshake to Open. A place is held all the while, so a peer that connects and
+says nothing must not keep it."""
+LEAVE_SECONDS = 1.0
+"""For the closing handshakes of the links that are cut when the drain's deadline arrives."""
+
+log = get_logger(__name__)
+
+
+@define(eq=False)
+class EngineServer:
+    """``run`` serves until ``draining`` is set and the streams have left. ``host`` is set once the
+    weights are there. ``version`` is the model version that gateways ask for; None takes any."""
+
+    metrics: Metrics
+    version: str | None
+    drain_seconds: float
+    host: EngineHost | None = None
+    draining: trio.Event = field(factory=trio.Event)
+    _links: set[Link] = field(factory=set)
+    _left: trio.Event = field(factory=trio.Event)
+
+    def is_ready(self) -> bool:
+        return self.refusal() is None
+
+    def refusal(self) -> Refusal | None:
+        """Why no stream can be taken, room apart."""
+        if self.draining.is_set():
+            return Refusal.DRAINING
+        if self.host is None or not self.host.ready.is_set():
+            return Refusal.STARTING
+        return None
+
+    async def run(
+        self,
+        app: ASGIFramework,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Started with the port that was bound. Raises StartRefused."""
+        door = FrontDoor(app, self.serve_websocket)
+        listeners = await open_listeners(host, port, tls)
+        async with trio.open_nursery() as connections:
+            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+                trio.serve_listeners,
+                door.serve,
+                listeners.serving,  # type: ignore[arg-type]
+                handler_nursery=connections,
+            )
+            async with trio.open_nursery() as accepting:
+                await accepting.start(serve)
+                task_status.started(listeners.port)
+                await self.draining.wait()
+                await self._drain()
+                accepting.cancel_scope.cancel()
+            await door.stop_idle()
+            connections.cancel_scope.deadline = trio.current_time() + LEAVE_SECONDS
+
+    async def _drain(self) -> None:
+        """New streams are refused, with a reason, while those there are move elsewhere."""
+        log.info("draining", streams=len(self._links))
+        if self.host is not None:
+            self.host.drain()
+        with trio.move_on_after(self.drain_seconds):
+            while self._links:
+                await self._left.wait()
+        for link in self._links:
+            log.warning("a stream stayed to the end of the drain")
+            link.connection.abort()
+
+    async def serve_websocket(self, stream: trio.abc.Stream) -> None:
+        """One upgraded connection. This is the link boundary: nothing escapes it."""
+        counted = CountedStream(stream)
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(UPGRADE_SECONDS):
+                    request = await wrap_server_stream(
+                        nursery, counted, message_queue_size=QUEUE, max_message_size=MESSAGE_LIMIT
+                    )
+                await self._serve_request(request, counted)
+            except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
+                pass  # it left before there was anything to say
+            except Exception:
+                log.exception("link failed")
+            nursery.cancel_scope.cancel()
+
+    async def _serve_request(self, request: WebSocketRequest, stream: CountedStream) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
+        asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
+        offered = request.proposed_subprotocols
+        if request.path.partition("?")[0] != PATH:
+            return await request.reject(404, body=b"Streams are at " + PATH.encode() + b"\n")
+        if SUBPROTOCOL not in offered:
+            text = f"This engine speaks {SUBPROTOCOL}, the gateway {', '.join(offered) or 'none'}\n"
+            return await request.reject(400, body=text.encode())
+        if self.version is not None and asked != self.version:
+            text = f"This engine serves {self.version}, not {asked}\n"
+            return await request.reject(404, body=text.encode())
+        refusal = self.refusal()
+        if refusal is not None or self.host is None:
+            return await self._refuse(request, refusal or Refusal.STARTING)
+        try:
+            with self.host.reserve() as place:
+                websocket = await request.accept(subprotocol=SUBPROTOCOL)
+                link = Link(websocket, EngineLink(Role.ENGINE), stream)
+                await self._serve_link(self.host, link, place)
+        except EngineBusy:
+            await self._refuse(request, Refusal.FULL)
+
+    async def _refuse(self, request: WebSocketRequest, refusal: Refusal) -> None:
+        self.metrics.refusals.labels(refusal.value).inc()
+        header = (REFUSAL_HEADER.encode(), refusal.value.encode())
+        body = f"This engine takes no stream now: {refusal.value}\n".encode()
+        await request.reject(503, extra_headers=[header], body=body)
+
+    async def _serve_link(self, host: EngineHost, link: Link, place: Place) -> None:
+        self._links.add(link)
+        try:
+            await serve_link(host, link, place)
+        finally:
+            self._links.discard(link)
+            self._left.set()
+            self._left = trio.Event()
+
+
+async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
+    """One stream from its Open to its end. Raises only what is a bug."""
+    code, reason = 1000, ""
+    session = ""
+    try:
+        with trio.fail_after(OPEN_SECONDS):
+            opening = await link.receive()
+        assert isinstance(opening, Open), "the machine lets nothing else come first"
+        session = opening.session_id
+        async with host.open_reserved(opening, place) as stream:
+            await link.send(stream.opened)
+            await _exchange(stream, link)
+    except* LinkDown as group:
+        log.debug("link ended", session=session, reason=str(group.exceptions[0]))
+    except* (PeerFault, LinkFault) as group:
+        code, reason = 1002, _first_text(group)
+        log.warning("the gateway broke the link's rules", session=session, reason=reason)
+    except* EngineLost:
+        code, reason = 1013, "results were not read"
+    except* trio.TooSlowError:
+        code, reason = 1002, "Open did not come"
+    await link.close(code, reason)
+
+
+async def _exchange(stream: LocalStream, link: Link) -> None:
+    """Both directions at once; the first to end ends the other. Raises what ended it."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_answer, stream, link)
+        nursery.start_soon(link.watch)
+        while True:
+            message = await link.receive()
+            assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
+            await stream.send(message)
+
+
+async def _answer(stream: LocalStream, link: Link) -> None:
+    while True:
+        await link.send(await stream.receive())
+
+
+def _first_text(group: BaseExceptionGroup[BaseException]) -> str:
+    inner = group.exceptions[0]
+    return _first_text(inner) if isinstance(inner, BaseExceptionGroup) else str(inner)

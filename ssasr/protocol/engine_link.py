@@ -1,0 +1,248 @@
+"""The link between a gateway and an engine: one stream over one WebSocket, as a machine without
+I/O.
+
+Theory of operation. A link carries one stream for its whole life; there is no multiplexing, so that
+a load balancer can place streams one by one and a lost connection loses one stream. What flows is
+defined in ``protocol.recognition``; how it is written, in ``protocol.engine_wire``. This file says
+who may say what when.
+
+Both ends run the same machine, told which end they are. It advances on what it says (``send``
+returns the frame) and on what it hears (``receive`` takes the frame), and keeps only what both ends
+can know: the state, the current segment, the finalize that is open, how much audio was sent and how
+much of it has been acknowledged. A breach by the peer is a ``PeerFault``, a breach by us a
+``LocalProtocolError``, which is a bug. Rule 1: everything that decides what is legal when is in
+``TRANSITIONS`` and ``SPOKEN_BY``; a pair that is not there is the error. Rule 2: the table does not
+know which end we are, so the two cannot be held to different rules.
+
+Life of a link:
+
+    gateway                                             engine
+       │  HTTP upgrade, X-Model-Version, ssasr.engine.v1   │  a slot is reserved, or 503
+       │ ────────────────────────────────────────────────▶ │
+       │  Open(options, segment, start, committed)         │
+       │ ────────────────────────────────────────────────▶ │
+       │                                   Opened(model)   │
+       │ ◀──────────────────────────────────────────────── │
+       │  Audio, Configure, Finalize                       │
+       │ ────────────────────────────────────────────────▶ │
+       │                   Update, Final, Draining (once)  │
+       │ ◀──────────────────────────────────────────────── │
+       │  close 1000                                       │
+
+Admission happens before the WebSocket exists: an engine without room answers the HTTP request with
+503 and ``X-Ssasr-Refusal: full``, which costs nobody anything and lets a load balancer try the next
+replica. The version of the protocol is negotiated there too (``Sec-WebSocket-Protocol``): an engine
+that does not speak what the gateway offers answers 400 and names both.
+
+The sequence number of audio is its stream position. ``Audio.start`` continues exactly where the
+last one ended, so a byte lost or doubled anywhere is noticed at once. An update acknowledges the
+audio before its position. It is no receipt for single messages: it says that the sender may let
+more follow, and how much a slow engine has still to do.
+
+Segments. ``Finalize(k, at)`` asks for the end of segment k; only one may be open. Until its answer
+the engine may go on with updates of segment k, which crossed the question on the way; after
+``Final(k, at)`` every message is about segment k+1, at both ends, because answers keep their order.
+
+Draining is news, not a state of the stream: the engine goes on answering, and may say it once.
+
+A connection that is silent says nothing: whether the peer is alive is decided by ``Liveness`` (in
+``protocol.liveness``), from what was heard and when.
+"""
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import frozen
+
+from ssasr.protocol.engine_wire import Message, WordReader, WordWriter, decode, encode
+from ssasr.protocol.faults import LocalProtocolError, PeerFault
+from ssasr.protocol.recognition import (
+    Audio,
+    Configure,
+    Draining,
+    Final,
+    Finalize,
+    Open,
+    Opened,
+    Update,
+)
+
+VERSION = 1
+SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
+PATH = "/v1/stream"
+REFUSAL_HEADER = "X-Ssasr-Refusal"
+VERSION_HEADER = "X-Model-Version"
+MESSAGE_LIMIT = 1 << 20
+"""Bytes of one message. A second of audio is 32 kB; the words of an hour-long segment fit too."""
+
+
+class Refusal(enum.Enum):
+    """Why an engine answers the handshake with 503; the value of ``X-Ssasr-Refusal``."""
+
+    FULL = "full"
+    STARTING = "starting"
+    DRAINING = "draining"
+
+
+class Role(enum.Enum):
+    """Which end we are."""
+
+    GATEWAY = "gateway"
+    ENGINE = "engine"
+
+
+class State(enum.Enum):
+    """Where a link is."""
+
+    CONNECTED = "the WebSocket is up; Open comes first"
+    OPENING = "Open was said; the engine answers Opened"
+    STREAMING = "audio one way, answers the other"
+    DRAINING = "the engine has said that it is going away; all else goes on"
+
+
+def _streaming(then: State) -> dict[type, State]:
+    return dict.fromkeys((Audio, Configure, Finalize, Update, Final), then)
+
+
+TRANSITIONS: Mapping[State, Mapping[type, State]] = MappingProxyType(
+    {
+        State.CONNECTED: {Open: State.OPENING},
+        State.OPENING: {Opened: State.STREAMING},
+        State.STREAMING: {**_streaming(State.STREAMING), Draining: State.DRAINING},
+        State.DRAINING: _streaming(State.DRAINING),
+    }
+)
+SPOKEN_BY: Mapping[type, Role] = MappingProxyType(
+    {
+        **dict.fromkeys((Open, Audio, Configure, Finalize), Role.GATEWAY),
+        **dict.fromkeys((Opened, Update, Final, Draining), Role.ENGINE),
+    }
+)
+
+
+class _Breach(Exception):
+    """A message that the rules do not allow; whose fault it is depends on who said it."""
+
+
+@frozen
+class LinkStatistics:
+    state: State
+    segment: int
+    sent: int
+    """Stream position up to which audio was said."""
+    acknowledged: int
+    """Stream position up to which the engine has listened."""
+    finalizing: bool
+
+    @property
+    def unacknowledged(self) -> int:
+        """Samples."""
+        return self.sent - self.acknowledged
+
+
+class EngineLink:
+    """One end of one link; see the module."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._state = State.CONNECTED
+        self._segment = 0
+        self._segment_start = 0
+        self._sent = 0
+        self._acknowledged = 0
+        self._finalize: Finalize | None = None
+        self._writer = WordWriter()
+        self._reader = WordReader()
+
+    @property
+    def role(self) -> Role:
+        return self._role
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def unacknowledged(self) -> int:
+        """Samples said and not yet listened to."""
+        return self._sent - self._acknowledged
+
+    @property
+    def finalizing(self) -> bool:
+        """A finalize waits for its answer."""
+        return self._finalize is not None
+
+    def statistics(self) -> LinkStatistics:
+        return LinkStatistics(
+            self._state, self._segment, self._sent, self._acknowledged, self.finalizing
+        )
+
+    def send(self, message: Message) -> str | bytes:
+        """The frame for ``message``. Raises LocalProtocolError if it may not be said now."""
+        if SPOKEN_BY[type(message)] is not self._role:
+            raise LocalProtocolError(f"{type(message).__name__} is not ours to say")
+        try:
+            self._advance(message)
+        except _Breach as breach:
+            raise LocalProtocolError(str(breach)) from None
+        return encode(message, self._writer)
+
+    def receive(self, frame: str | bytes) -> Message:
+        """What a frame of the peer says. Raises PeerFault."""
+        message = decode(frame, self._reader)
+        if SPOKEN_BY[type(message)] is self._role:
+            raise PeerFault(f"{type(message).__name__} is not the peer's to say")
+        try:
+            self._advance(message)
+        except _Breach as breach:
+            raise PeerFault(str(breach)) from None
+        return message
+
+    def _advance(self, message: Message) -> None:
+        after = TRANSITIONS[self._state].get(type(message))
+        if after is None:
+            raise _Breach(f"{type(message).__name__} in state {self._state.name}")
+        match message:
+            case Audio():
+                self._take_audio(message)
+            case Update():
+                self._take_update(message)
+            case Finalize():
+                self._take_finalize(message)
+            case Final():
+                self._take_final(message)
+            case Open():
+                self._segment = message.segment
+                self._segment_start = self._sent = self._acknowledged = message.start
+        self._state = after
+
+    def _take_audio(self, audio: Audio) -> None:
+        if audio.start != self._sent:
+            raise _Breach(f"audio at sample {audio.start}, expected {self._sent}")
+        if len(audio.pcm) % 2:
+            raise _Breach("audio that ends inside a sample")
+        self._sent += len(audio.pcm) // 2
+
+    def _take_update(self, update: Update) -> None:
+        if update.segment != self._segment:
+            raise _Breach(f"update of segment {update.segment}, the current one is {self._segment}")
+        if not self._segment_start <= update.position <= self._sent:
+            raise _Breach(f"update at sample {update.position} of {self._sent}")
+        self._acknowledged = max(self._acknowledged, update.position)
+
+    def _take_finalize(self, finalize: Finalize) -> None:
+        if finalize.segment != self._segment or self._finalize is not None:
+            raise _Breach(f"finalize of segment {finalize.segment}, {self._segment} is open")
+        if not self._segment_start <= finalize.at <= self._sent:
+            raise _Breach(f"finalize at sample {finalize.at} of {self._sent}")
+        self._finalize = finalize
+
+    def _take_final(self, final: Final) -> None:
+        asked = self._finalize
+        if asked is None or (final.segment, final.at) != (asked.segment, asked.at):
+            raise _Breach(f"final of segment {final.segment} at {final.at} answers nothing")
+        self._acknowledged = max(self._acknowledged, final.at)
+        self._finalize = None
+        self._segment += 1
+        self._segment_start = final.at

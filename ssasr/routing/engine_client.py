@@ -1,0 +1,273 @@
+"""Engines that are processes of their own, reached through one address, usually a load balancer's.
+
+One stream is one WebSocket, opened with the model version in ``X-Model-Version``; who answers is
+the load balancer's affair. A gateway needs no engine to start. Whether there are any is asked every
+few seconds with the cheapest question there is, ``GET /ready`` at the same address with the same
+header: it takes the very path that a stream would take, costs an engine no place, and is answered
+by the engine itself, so that an idle gateway knows as much as a busy one.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import h11
+import trio
+from attrs import define, field, frozen
+from trio_websocket import ConnectionRejected, HandshakeError, wrap_client_stream
+
+from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
+from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
+from ssasr.observability import get_logger
+from ssasr.protocol.engine_link import (
+    MESSAGE_LIMIT,
+    PATH,
+    REFUSAL_HEADER,
+    SUBPROTOCOL,
+    VERSION_HEADER,
+    EngineLink,
+    Refusal,
+    Role,
+)
+from ssasr.protocol.faults import PeerFault
+from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
+from ssasr.routing.engine_stream import EngineSilent, EngineStream
+from ssasr.running import plain_nursery
+
+CONNECT_SECONDS = 2.0
+"""For name, TCP, TLS and the handshake. Engines answer in milliseconds, also when they refuse."""
+OPEN_SECONDS = 5.0
+"""From Open to Opened; an engine under load answers between two steps."""
+PROBE_SECONDS = 2.0
+"""Between two questions whether a model's engines are ready, and for the answer to one."""
+
+log = get_logger(__name__)
+
+
+@frozen
+class Address:
+    """Where the engines are: ``ws://HOST:PORT`` or ``wss://…``."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Raises StartRefused."""
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme not in {"ws", "wss"} or not parts.hostname or port == 0:
+            raise StartRefused(f"{url!r} is not an address of engines (ws://HOST:PORT)")
+        if parts.path.strip("/") or parts.query or parts.username:
+            raise StartRefused(f"{url!r}: only ws://HOST:PORT, the path is the protocol's own")
+        tls = parts.scheme == "wss"
+        return cls(parts.hostname, port or (443 if tls else 80), tls)
+
+    @property
+    def netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    async def connect(self) -> trio.abc.Stream:
+        """Raises OSError, trio.BrokenResourceError."""
+        stream = await trio.open_tcp_stream(self.host, self.port)
+        if not self.tls:
+            return stream
+        context = ssl.create_default_context()
+        secure = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
+        await secure.do_handshake()
+        return secure
+
+
+class _HandshakeStream(CountedStream):
+    """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
+    for the answer of a peer that has gone."""
+
+    shaken = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await super().receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            if self.shaken:
+                raise
+            data = b""
+        if not data and not self.shaken:
+            raise EngineUnavailable("the connection was closed during the handshake")
+        return data
+
+
+@frozen(eq=False)
+class LinkedStream:
+    """A stream over a link."""
+
+    link: Link
+    opened: Opened
+
+    async def send(self, message: ToEngine) -> None:
+        """Raises EngineLost."""
+        try:
+            await self.link.send(message)
+        except LinkDown as down:
+            raise _lost(down) from None
+
+    async def receive(self) -> FromEngine:
+        """Raises EngineLost."""
+        try:
+            message = await self.link.receive()
+        except (LinkDown, PeerFault) as fault:
+            raise _lost(fault) from None
+        assert isinstance(message, Update | Final | Draining), "the machine lets nothing else in"
+        return message
+
+
+def _lost(fault: LinkDown | PeerFault) -> EngineLost:
+    if isinstance(fault, PeerSilent):
+        return EngineSilent(str(fault))
+    return EngineLost(str(fault))
+
+
+async def open_link(link: Link, opening: Open) -> LinkedStream:
+    """Say Open and hear Opened. Raises EngineLost."""
+    try:
+        with trio.fail_after(OPEN_SECONDS):
+            await link.send(opening)
+            opened = await link.receive()
+    except trio.TooSlowError:
+        raise EngineLost("the engine did not open the stream") from None
+    except (LinkDown, PeerFault) as fault:
+        raise _lost(fault) from None
+    assert isinstance(opened, Opened), "the machine lets nothing else come first"
+    link.owe_after(opened.chunk)
+    return LinkedStream(link, opened)
+
+
+@define(eq=False)
+class EngineClient:
+    """``versions``: the models to look after. ``required``: all of them must be there for this
+    gateway to be ready; otherwise one is enough. ``run`` must be running for ``is_ready``."""
+
+    address: Address
+    versions: Sequence[str]
+    required: bool
+    _answering: dict[str, bool] = field(factory=dict)
+
+    def is_ready(self) -> bool:
+        """Whether engines answered when they were last asked."""
+        answers = [self._answering.get(version, False) for version in self.versions]
+        return all(answers) if self.required else any(answers)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        async with trio.open_nursery() as nursery:
+            for version in self.versions:
+                nursery.start_soon(self._probe, version)
+
+    @asynccontextmanager
+    async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
+        """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
+        stream was being opened."""
+        opened = False
+        connections: list[CountedStream] = []
+        try:
+            async with plain_nursery() as nursery:
+                link = await self._connect(nursery, model_version, connections)
+                stream = await open_link(link, opening)
+                opened = True
+                nursery.start_soon(link.watch)
+                try:
+                    yield stream
+                finally:
+                    await link.close()
+                    nursery.cancel_scope.cancel()
+        except Exception as error:
+            if opened:
+                raise
+            _raise_refusal(error)
+        finally:
+            for connection in connections:
+                connection.abort()
+
+    async def _connect(
+        self, nursery: trio.Nursery, model_version: str, connections: list[CountedStream]
+    ) -> Link:
+        """Notes the connection for its owner to close. Raises what ``_raise_refusal``
+        understands."""
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = _HandshakeStream(await self.address.connect())
+            connections.append(stream)
+            websocket = await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # any stream does
+                self.address.netloc,
+                PATH,
+                subprotocols=[SUBPROTOCOL],
+                extra_headers=[(VERSION_HEADER.encode(), model_version.encode())],
+                message_queue_size=QUEUE,
+                max_message_size=MESSAGE_LIMIT,
+            )
+        stream.shaken = True
+        if websocket.subprotocol != SUBPROTOCOL:
+            text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
+            raise EngineUnavailable(text)
+        return Link(websocket, EngineLink(Role.GATEWAY), stream)
+
+    async def _probe(self, version: str) -> None:
+        while True:
+            ready = False
+            with trio.move_on_after(PROBE_SECONDS):
+                # Nobody there, or nobody who speaks HTTP.
+                with suppress(OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
+                    ready = await self._ask(version) == 200
+            if ready != self._answering.get(version):
+                log.info("engines", version=version, ready=ready)
+            self._answering[version] = ready
+            await trio.sleep(PROBE_SECONDS)
+
+    async def _ask(self, version: str) -> int:
+        """The status of ``GET /ready``."""
+        connection = h11.Connection(h11.CLIENT)
+        headers = [
+            ("Host", self.address.netloc),
+            (VERSION_HEADER, version),
+            ("Connection", "close"),
+        ]
+        request = h11.Request(method="GET", target="/ready", headers=headers)
+        async with await self.address.connect() as stream:
+            await stream.send_all(connection.send(request))
+            await stream.send_all(connection.send(h11.EndOfMessage()))
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(bytes(await stream.receive_some(4_096)))
+                elif isinstance(event, h11.Response):
+                    return event.status_code
+
+
+def _raise_refusal(error: Exception) -> NoReturn:
+    """Say in our words why no stream was opened."""
+    match error:
+        case ConnectionRejected():
+            _raise_rejection(error)
+        case trio.TooSlowError():
+            raise EngineUnavailable("the engines did not answer in time") from None
+        case OSError() | HandshakeError() | trio.BrokenResourceError():
+            raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
+    raise error
+
+
+def _raise_rejection(rejected: ConnectionRejected) -> NoReturn:
+    """The handshake was answered with an ordinary HTTP status."""
+    headers = {name.lower(): value.decode("latin-1") for name, value in rejected.headers}
+    refusal = headers.get(REFUSAL_HEADER.lower().encode(), "")
+    text = (rejected.body or b"").decode("utf-8", "replace").strip()
+    if rejected.status_code == 503 and refusal == Refusal.FULL.value:
+        raise EngineBusy(text or "every engine is full") from None
+    shown = f": {text.splitlines()[0][:200]}" if text else ""
+    raise EngineUnavailable(f"refused with HTTP {rejected.status_code}{shown}") from None

@@ -1,0 +1,391 @@
+"""Streams that survive the loss of their engine.
+
+``ResilientEngines`` wraps any ``Engines`` and is one itself; a session cannot tell the difference
+but by the pause. What is kept and what is dropped is decided in ``replay``; here are the tasks:
+
+stream nursery
+├─ keeper: whenever no engine that means to stay carries the stream, opens another
+└─ a carrier for each engine that carries it: usually one, two while one is leaving
+   ├─ push: what the session says, from the start of its open segment, a window at a time
+   └─ pull: what the engine answers, into one channel, whoever it comes from
+
+An engine that drains goes on answering until the next one has caught up. Answers are sorted out
+where the session takes them, one by one, so that what it has been told is exactly what it has
+taken.
+"""
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import trio
+from attrs import define, field, frozen
+
+from ssasr.errors import EngineError, EngineLost, EngineUnavailable
+from ssasr.observability import Metrics, get_logger
+from ssasr.protocol.recognition import (
+    SAMPLE_RATE,
+    Audio,
+    Draining,
+    Final,
+    Finalize,
+    FromEngine,
+    Open,
+    Opened,
+    ToEngine,
+    Update,
+)
+from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
+from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
+from ssasr.running import plain_nursery
+
+REPLAY_WINDOW = 4 * SAMPLE_RATE
+"""Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
+streams that it has already must not notice."""
+ANSWERS = 64
+"""Answers waiting for the session."""
+
+log = get_logger(__name__)
+
+
+@frozen
+class RetryPolicy:
+    """How long to look for an engine before the session is told that there is none."""
+
+    seconds: float = 15.0
+    """Without any engine."""
+    tries: int = 5
+    """Engines in a row that took the stream and were lost at once (``settled``) with nothing new
+    to say: it may be this very audio that kills them, and it must not kill them all."""
+    settled: float = 10.0
+    """Seconds after which an engine that is lost does not count as a try."""
+    first_delay: float = 0.05
+    longest_delay: float = 1.0
+    max_kept: int = MAX_KEPT
+    """Samples; see ``replay``."""
+
+
+@define
+class RetryBudget:
+    """Backoff and its end; pure but for ``random``."""
+
+    policy: RetryPolicy
+    random: Random
+    _without_since: float = math.inf
+    _failures: int = 0
+    _tries: int = 0
+
+    def lost(self, now: float, carried_for: float, *, any_left: bool) -> None:
+        """An engine was lost; ``any_left``: another still carries the stream."""
+        if carried_for < self.policy.settled:
+            self._tries += 1
+        else:
+            self._tries = 1
+        if not any_left:
+            self._without_since = min(self._without_since, now)
+
+    def news(self) -> None:
+        """An engine has said something new: all is well."""
+        self._tries = 0
+
+    def opened(self) -> None:
+        self._without_since = math.inf
+        self._failures = 0
+
+    def refused(self, now: float, *, any_left: bool) -> None:
+        """No engine could be opened."""
+        self._failures += 1
+        if not any_left:
+            self._without_since = min(self._without_since, now)
+
+    def exhausted(self, now: float) -> bool:
+        return self._tries > self.policy.tries or now - self._without_since > self.policy.seconds
+
+    def delay(self) -> float:
+        """Seconds to wait before the next attempt, spread so that the streams of a lost engine do
+        not all come at once. Losing it often counts like not finding one."""
+        failures = self._failures + max(self._tries - 1, 0)
+        if failures == 0:
+            return self.random.uniform(0.0, self.policy.first_delay)
+        backoff = self.policy.first_delay * 2.0 ** min(failures - 1, 16)
+        return min(backoff, self.policy.longest_delay) * self.random.uniform(0.75, 1.25)
+
+
+@define(eq=False)
+class _Carrier:
+    """One engine that carries the stream. Its outbox is its own, so that engines may be at
+    different places."""
+
+    opening: Open
+    outbox: deque[ToEngine]
+    opened_at: float = 0.0
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    draining: bool = False
+    wake: trio.Event = field(factory=trio.Event)
+    """There is something to push, or room for it."""
+    sent: int = 0
+    acknowledged: int = 0
+    finalizing: bool = False
+
+    def say(self, message: ToEngine) -> None:
+        self.outbox.append(message)
+        self.wake.set()
+
+    def may_push(self, window: int) -> bool:
+        """An engine is asked for one final at a time, and what follows waits its turn."""
+        if not self.outbox:
+            return False
+        if isinstance(self.outbox[0], Finalize):
+            return not self.finalizing
+        return self.sent - self.acknowledged < window
+
+    def pushed(self, message: ToEngine) -> None:
+        if isinstance(message, Audio):
+            self.sent = message.start + len(message.pcm) // 2
+        self.finalizing = self.finalizing or isinstance(message, Finalize)
+
+    def heard(self, answer: FromEngine) -> None:
+        match answer:
+            case Update(_, position):
+                self.acknowledged = max(self.acknowledged, position)
+            case Final(_, at):
+                self.acknowledged = max(self.acknowledged, at)
+                self.finalizing = False
+            case Draining():
+                self.draining = True
+        self.wake.set()
+
+
+_Answer = tuple[_Carrier, Update | Final]
+
+
+class ResilientStream:
+    """An ``EngineStream``; made and run by ``ResilientEngines``."""
+
+    def __init__(
+        self, engines: Engines, version: str, opening: Open, budget: RetryBudget, metrics: Metrics
+    ) -> None:
+        self._engines = engines
+        self._version = version
+        self._session_id = opening.session_id
+        self._budget = budget
+        self._metrics = metrics
+        self._replay = Replay(opening, budget.policy.max_kept)
+        self._carriers: list[_Carrier] = []
+        self._joining: _Carrier | None = None
+        self._opened: Opened | None = None
+        self._changed = trio.Event()
+        self._failed: EngineLost | None = None
+        self._reason = "lost"
+        self._answers, self._inbox = trio.open_memory_channel[_Answer](ANSWERS)
+
+    @property
+    def opened(self) -> Opened:
+        """What the first engine said of itself; those after it are of the same kind."""
+        assert self._opened is not None, "asked before the stream was opened"
+        return self._opened
+
+    def statistics(self) -> ReplayStatistics:
+        return self._replay.statistics()
+
+    # -- what the session uses ---------------------------------------------------------------------
+
+    async def send(self, message: ToEngine) -> None:
+        """Raises EngineLost once no engine could be found for too long."""
+        if self._failed is not None:
+            raise self._failed
+        self._replay.say(message)
+        for carrier in self._carriers:
+            carrier.say(message)
+        if self._joining is not None:
+            self._joining.outbox.append(message)
+        await trio.lowlevel.checkpoint()
+
+    async def receive(self) -> FromEngine:
+        """Raises EngineLost as ``send`` does."""
+        while True:
+            try:
+                carrier, answer = await self._inbox.receive()
+            except trio.EndOfChannel:
+                raise self._failed or EngineLost("the stream has ended") from None
+            news = self._replay.tell(answer)
+            if carrier in self._carriers[-1:] and self._replay.is_caught_up(answer):
+                self._dismiss_others(carrier)
+            if news is not None:
+                self._budget.news()
+                if isinstance(news, Final):
+                    self._notify()  # a new segment may be replayable where the last one was not
+                return news
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Open the first engine. Raises EngineBusy, EngineUnavailable at once: a client that comes
+        in vain should hear so and try elsewhere. An engine that dies with the stream half open is a
+        loss like any other, and EngineLost comes only after the budget."""
+        while True:
+            try:
+                await nursery.start(self._carry, self._next_carrier())
+                break
+            except EngineLost as lost:
+                self._budget.lost(trio.current_time(), 0.0, any_left=False)
+                if self._budget.exhausted(trio.current_time()):
+                    raise
+                log.info("engine lost at the start", session=self._session_id, error=str(lost))
+                await trio.sleep(self._budget.delay())
+        nursery.start_soon(self._keep, nursery)
+
+    async def _keep(self, nursery: trio.Nursery) -> None:
+        while self._failed is None:
+            if any(not carrier.draining for carrier in self._carriers):
+                await self._changed.wait()
+            elif self._replay.replayable:
+                await self._replace(nursery)
+            elif self._carriers:
+                # An engine is leaving, but not gone: the next segment can be moved.
+                await self._changed.wait()
+            else:
+                self._fail("its open segment is longer than what is kept of it")
+
+    async def _replace(self, nursery: trio.Nursery) -> None:
+        """One attempt, after a pause, to have another engine carry the stream."""
+        await trio.sleep(self._budget.delay())
+        if not self._replay.replayable:
+            return
+        reason = self._reason
+        try:
+            await nursery.start(self._carry, self._next_carrier())
+        except EngineError as error:
+            now, left = trio.current_time(), bool(self._carriers)
+            if isinstance(error, EngineLost):
+                self._budget.lost(now, 0.0, any_left=left)
+            self._budget.refused(now, any_left=left)
+            log.info("no engine yet", session=self._session_id, error=str(error))
+            if self._budget.exhausted(now):
+                self._fail(str(error))
+            return
+        self._metrics.failovers.labels(reason).inc()
+        log.info("moved", session=self._session_id, reason=reason)
+
+    def _next_carrier(self) -> _Carrier:
+        """Set up to say everything again; from now on it is told what the session says."""
+        carrier = _Carrier(self._replay.opening(), deque(self._replay.messages()))
+        carrier.sent = carrier.acknowledged = carrier.opening.start
+        self._joining = carrier
+        return carrier
+
+    async def _carry(
+        self, carrier: _Carrier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Open one engine and be its carrier until it is lost or dismissed. Raises EngineError if
+        it cannot be opened."""
+        try:
+            with carrier.scope:
+                async with self._engines.open_stream(self._version, carrier.opening) as stream:
+                    self._join(carrier, stream)
+                    task_status.started()
+                    async with plain_nursery() as nursery:
+                        nursery.start_soon(self._push, carrier, stream)
+                        await self._pull(carrier, stream)
+        except EngineLost as lost:
+            if carrier not in self._carriers:
+                raise
+            self._leave(carrier, lost)
+        finally:
+            if self._joining is carrier:
+                self._joining = None
+            if carrier in self._carriers:
+                self._carriers.remove(carrier)
+            self._notify()
+
+    def _join(self, carrier: _Carrier, stream: EngineStream) -> None:
+        """Raises EngineUnavailable for an engine that cannot go on where the first one was."""
+        opened = stream.opened
+        if self._opened is None:
+            self._opened = opened
+        elif opened.chunk != self._opened.chunk:
+            raise EngineUnavailable(
+                f"{opened.model} listens in chunks of {opened.chunk} samples, "
+                f"{self._opened.model} of {self._opened.chunk}"
+            )
+        carrier.opened_at = trio.current_time()
+        self._joining = None
+        self._carriers.append(carrier)
+        self._budget.opened()
+        if self._replay.nothing_told:
+            self._dismiss_others(carrier)
+
+    def _leave(self, carrier: _Carrier, lost: EngineLost) -> None:
+        self._carriers.remove(carrier)
+        now = trio.current_time()
+        self._reason = "silent" if isinstance(lost, EngineSilent) else "lost"
+        if carrier.draining and not self._carriers:
+            self._reason = "draining"
+        self._budget.lost(now, now - carrier.opened_at, any_left=bool(self._carriers))
+        log.warning("engine lost", session=self._session_id, error=str(lost))
+        if not self._carriers and self._budget.exhausted(now):
+            self._fail(str(lost))
+
+    async def _push(self, carrier: _Carrier, stream: EngineStream) -> None:
+        window = max(REPLAY_WINDOW, 2 * self.opened.chunk)
+        while True:
+            while carrier.may_push(window):
+                message = carrier.outbox.popleft()
+                carrier.pushed(message)
+                await stream.send(message)
+            carrier.wake = trio.Event()
+            await carrier.wake.wait()
+
+    async def _pull(self, carrier: _Carrier, stream: EngineStream) -> None:
+        while True:
+            answer = await stream.receive()
+            carrier.heard(answer)
+            if isinstance(answer, Draining):
+                self._reason = "draining"
+                self._notify()
+            else:
+                await self._answers.send((carrier, answer))
+
+    # -- changes -----------------------------------------------------------------------------------
+
+    def _dismiss_others(self, heir: _Carrier) -> None:
+        """The newest engine is as far as the session; the others may go."""
+        for carrier in self._carriers:
+            if carrier is not heir:
+                carrier.scope.cancel()
+
+    def _fail(self, why: str) -> None:
+        log.warning("stream given up", session=self._session_id, error=why)
+        self._failed = EngineLost(why)
+        self._answers.close()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+@define(eq=False)
+class ResilientEngines:
+    """``engines`` whose streams survive."""
+
+    engines: Engines
+    metrics: Metrics
+    policy: RetryPolicy = field(factory=RetryPolicy)
+    random: Random = field(factory=Random)
+
+    @asynccontextmanager
+    async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
+        """Raises EngineBusy, EngineUnavailable, EngineLost."""
+        budget = RetryBudget(self.policy, self.random)
+        stream = ResilientStream(self.engines, model_version, opening, budget, self.metrics)
+        async with plain_nursery() as nursery:
+            await stream.start(nursery)
+            try:
+                yield stream
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def is_ready(self) -> bool:
+        return self.engines.is_ready()

@@ -1,0 +1,242 @@
+"""What to keep of a stream so that another engine can take it over, and what of its answers is
+news.
+
+Theory of operation. A stream is a chain of segments, and everything an engine says of a segment is
+a function of the segment's audio, the options in force at each position and the end it is told; it
+is no function of time, of what came before the segment, or of which engine it is (``recognition``).
+So a stream can be continued by any engine from the start of its open segment: open a stream there,
+say again what was said since, in the same order, and ignore answers until they are about something
+new.
+
+Three things are kept:
+
+* the **messages** said since the start of the open segment: audio, Configure, and the Finalize that
+  is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is let go
+  of; audio that straddles ``at`` is cut. A Configure belongs to a position, the audio said before
+  it. Those at or before ``at`` have become the **options** that the next segment opens with,
+  because an engine applies new options from the first step that holds later audio;
+* how far the session has been **told**: segment, position, and how much of it was decoded. Answers
+  that do not go beyond that are old. Two engines may answer at the same time, one that leaves and
+  one that is taking over: the first to say something new is believed;
+* the words of the open segment that were told as final (**committed**). A new engine is given them,
+  and whatever it makes of that audio, they stay as they were told: later answers show them first.
+  The promise to the client holds even where two engines differ in the last bit.
+
+The session's side of a stream keeps its own order: it never says Finalize for a segment before the
+last one is answered, so at most one is kept. Audio is kept as references to the messages
+themselves. It is bounded (``MAX_KEPT``): of a longer segment only the end is kept, and as long as
+its start is missing the stream cannot be replayed. The next segment can again.
+
+Pure: no I/O, no clock, no tasks. Nothing here depends on which engines there are.
+"""
+
+from collections import deque
+
+from attrs import evolve, frozen
+
+from ssasr.protocol.recognition import (
+    SAMPLE_RATE,
+    Audio,
+    Configure,
+    Final,
+    Finalize,
+    Open,
+    ToEngine,
+    Update,
+    Word,
+)
+
+MAX_KEPT = 300 * SAMPLE_RATE
+"""Samples kept of one stream: five minutes without a pause, 9.6 MB."""
+
+
+@frozen
+class ReplayStatistics:
+    segment: int
+    start: int
+    """Stream position at which the open segment begins."""
+    said: int
+    """Stream position up to which audio was said."""
+    told: int
+    """Position of the newest answer delivered."""
+    kept: int
+    """Samples kept."""
+    messages: int
+    committed: int
+    """Words told as final in the open segment."""
+    replayable: bool
+    finalizing: bool
+    delivered: int
+    """Answers delivered since the stream began."""
+    dropped: int
+    """Answers that were old."""
+
+
+class Replay:
+    """One stream; see the module. ``max_kept`` in samples."""
+
+    def __init__(self, opening: Open, max_kept: int = MAX_KEPT) -> None:
+        self._session_id = opening.session_id
+        self._options = opening.options
+        self._segment = opening.segment
+        self._start = self._said = self._kept_from = opening.start
+        self._committed = opening.committed
+        self._told = (opening.start, -1)  # position, decoded
+        self._max_kept = max_kept
+        self._kept: deque[tuple[int, ToEngine]] = deque()
+        """Messages with the position they belong to: audio with its end, the others with the audio
+        said before them. Ascending."""
+        self._finalize: Finalize | None = None
+        self._delivered = 0
+        self._dropped = 0
+
+    @property
+    def replayable(self) -> bool:
+        """Whether all the audio of the open segment is still there."""
+        return self._kept_from <= self._start
+
+    @property
+    def nothing_told(self) -> bool:
+        """Whether the session has not been told anything of the open segment."""
+        return self._told == (self._start, -1)
+
+    def statistics(self) -> ReplayStatistics:
+        return ReplayStatistics(
+            segment=self._segment,
+            start=self._start,
+            said=self._said,
+            told=self._told[0],
+            kept=self._said - self._kept_from,
+            messages=len(self._kept),
+            committed=len(self._committed),
+            replayable=self.replayable,
+            finalizing=self._finalize is not None,
+            delivered=self._delivered,
+            dropped=self._dropped,
+        )
+
+    # -- towards the engine ------------------------------------------------------------------------
+
+    def say(self, message: ToEngine) -> None:
+        """Keep what the session says."""
+        match message:
+            case Audio(start, pcm):
+                assert start == self._said, "the session's audio has no gaps"
+                self._said += len(pcm) // 2
+            case Finalize():
+                assert self._finalize is None, "one finalize at a time"
+                self._finalize = message
+            case Configure():
+                pass
+        self._kept.append((self._said, message))
+        while self._said - self._kept_from > self._max_kept:
+            self._drop_oldest_audio()
+
+    def opening(self) -> Open:
+        """What the next engine is asked for."""
+        assert self.replayable, "the start of the segment has been let go"
+        return Open(self._session_id, self._options, self._segment, self._start, self._committed)
+
+    def messages(self) -> list[ToEngine]:
+        """What the next engine is told after that, oldest first."""
+        return [message for _, message in self._kept]
+
+    def is_caught_up(self, answer: Update | Final) -> bool:
+        """Whether an engine that has just given ``answer`` is as far as the session has been
+        told."""
+        match answer:
+            case Update(segment, position):
+                return (segment, position) >= (self._segment, self._told[0])
+            case Final(segment):
+                return segment + 1 >= self._segment and self.nothing_told
+
+    # -- towards the session -----------------------------------------------------------------------
+
+    def tell(self, answer: Update | Final) -> Update | Final | None:
+        """What the session is to be told of an engine's answer; None if it is old."""
+        old = answer.segment != self._segment
+        if isinstance(answer, Update):
+            old = old or (answer.position, answer.decoded) <= self._told
+        else:
+            old = old or self._finalize is None or answer.at != self._finalize.at
+        if old:
+            self._dropped += 1
+            return None
+        self._delivered += 1
+        answer = self._pinned(answer)
+        if isinstance(answer, Final):
+            self._next_segment(answer.at)
+        else:
+            self._told = (answer.position, answer.decoded)
+            if self._finalize is None:  # else it is stale: nobody is shown its words
+                self._commit(answer.words)
+        return answer
+
+    def _pinned(self, answer: Update | Final) -> Update | Final:
+        """With the committed words as they were told."""
+        count = len(self._committed)
+        words = answer.words
+        if words[:count] == self._committed:  # by identity, mostly: nothing to do
+            return answer
+        if isinstance(answer, Final):
+            # It may end before a word that was told; the words it holds are those it has.
+            pinned = self._committed[: len(words)] + words[count:]
+            return evolve(answer, words=pinned)
+        return evolve(answer, words=self._committed + words[count:])
+
+    def _commit(self, words: tuple[Word, ...]) -> None:
+        count = known = len(self._committed)
+        while count < len(words) and words[count].final:
+            count += 1
+        if count > known:
+            self._committed = words[:count]
+
+    def _next_segment(self, at: int) -> None:
+        self._segment += 1
+        self._start = at
+        self._told = (at, -1)
+        self._committed = ()
+        self._finalize = None
+        later: list[tuple[int, ToEngine]] = []
+        for end, message in self._kept:
+            match message:
+                case Audio(start, pcm):
+                    if start < at < end:
+                        later.append((end, Audio(at, pcm[2 * (at - start) :])))
+                    elif start >= at:
+                        later.append((end, message))
+                case Configure(options):
+                    if end <= at:
+                        self._options = options
+                    else:
+                        later.append((end, message))
+                case Finalize():
+                    pass  # it is the one that has been answered
+        self._kept = deque(later)
+        self._kept_from = max(self._kept_from, at)
+
+    def _drop_oldest_audio(self) -> None:
+        """The segment has outgrown what may be kept. Its options and its finalize stay: the end of
+        the segment must still be known."""
+        for index, (end, message) in enumerate(self._kept):
+            if isinstance(message, Audio):
+                del self._kept[index]
+                self._kept_from = end
+                return
+
+    def check_integrity(self) -> None:
+        """Assert what must hold between any two calls."""
+        audio = [message for _, message in self._kept if isinstance(message, Audio)]
+        position = self._kept_from
+        for message in audio:
+            assert message.start == position, "the audio kept has no gaps"
+            position += len(message.pcm) // 2
+        assert position == self._said, "the newest audio is kept"
+        assert self._said - self._kept_from <= self._max_kept, "what is kept is bounded"
+        positions = [end for end, _ in self._kept]
+        assert positions == sorted(positions), "messages keep their order"
+        finalizes = [message for _, message in self._kept if isinstance(message, Finalize)]
+        expected = [] if self._finalize is None else [self._finalize]
+        assert finalizes == expected, "the open finalize is kept, and no other"
+        assert all(word.final for word in self._committed), "committed words are final"
+        assert self._start <= self._told[0] <= self._said, "no answer is about the future"

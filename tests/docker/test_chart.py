@@ -1,0 +1,165 @@
+"""The Helm chart, rendered by Helm and validated against the Kubernetes API."""
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+
+from ssasr import cli
+from ssasr.gateway import FINAL_WORDS_DEADLINE
+from tests.docker import compose
+from tests.harness.nginx import TEMPLATE
+
+CHART = compose.DOCKER / "helm" / "ssasr"
+CLUSTER = "1.33"
+FOREIGN = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
+"""Kinds of operators, which the API's own schemas do not know."""
+
+EVERYTHING = {
+    "gateway": {"tlsSecret": "public-tls", "apiKeysSecret": "keys"},
+    "autoscaling": {"kind": "keda"},
+    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+}
+CPU = {
+    "engines": {"english": {"gpus": 0, "maxStreams": 4}, "multilingual": {"enabled": False}},
+    "autoscaling": {"kind": "hpa"},
+}
+VARIANTS = pytest.mark.parametrize("values", [{}, EVERYTHING, CPU], ids=["plain", "all", "cpu"])
+
+
+def render(values: dict) -> list[dict]:
+    with helm_python.Chart.load(CHART) as chart:
+        chart.validate_schema(values)
+        rendered = chart.render(values, name="asr", namespace="speech")
+    texts = [text for name, text in rendered.items() if not name.endswith("NOTES.txt")]
+    return [item for text in texts for item in yaml.safe_load_all(text) if item]
+
+
+def of_kind(items: list[dict], kind: str) -> dict[str, dict]:
+    return {item["metadata"]["name"]: item for item in items if item["kind"] == kind}
+
+
+def container(deployment: dict) -> dict:
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def environment(deployment: dict) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container(deployment)["env"]}
+
+
+@VARIANTS
+def test_what_is_rendered_is_valid(values: dict):
+    for item in render(values):
+        if item["kind"] not in FOREIGN:
+            kubernetes_validate.validate(item, CLUSTER, strict=True)
+
+
+def test_validation_finds_mistakes():
+    deployment = of_kind(render({}), "Deployment")["asr-english"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePull"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, CLUSTER, strict=True)
+
+
+def test_lint_has_nothing_to_say():
+    found = helm_python.lint(CHART)
+    assert all(m["severity"] <= 1 for m in found["messages"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gatway": {}},
+        {"engines": {"german": {}}},
+        {"engines": {"english": {"replica": 2}}},
+        {"autoscaling": {"kind": "auto"}},
+        {"lb": {"ipv6": True}},
+    ],
+)
+def test_unknown_values_are_refused(wrong: dict):
+    with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmError):
+        chart.validate_schema(wrong)
+
+
+def test_the_chart_carries_the_very_template_of_the_balancer():
+    config = of_kind(render({}), "ConfigMap")["asr-lb"]
+    assert config["data"]["nginx.conf.template"] == TEMPLATE.read_text()
+
+
+@VARIANTS
+def test_every_environment_variable_means_something(values: dict):
+    known = {option.variable for command in cli.COMMANDS.values() for option in command.options}
+    for deployment in of_kind(render(values), "Deployment").values():
+        names = {name for name in environment(deployment) if name.startswith("SSASR_")}
+        assert names <= known
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["enableServiceLinks"] is False, "they would be SSASR_ variables of no meaning"
+
+
+def test_the_balancer_knows_the_engines_that_there_are():
+    lb = environment(of_kind(render({}), "Deployment")["asr-lb"])
+    assert lb["LB_ENGLISH"] == "asr-english.speech.svc.cluster.local:50051"
+    assert lb["LB_MULTILINGUAL"] == "asr-multilingual.speech.svc.cluster.local:50051"
+    lb = environment(of_kind(render(CPU), "Deployment")["asr-lb"])
+    assert lb["LB_MULTILINGUAL"] == "127.0.0.1:1"
+    services = of_kind(render({}), "Service")
+    assert services["asr-english"]["spec"]["clusterIP"] == "None", "one address a replica"
+
+
+def test_containers_get_the_same_balancer_settings_as_in_compose():
+    theirs = compose.load()["services"]["streaming-asr-lb"]["environment"]
+    ours = environment(of_kind(render({}), "Deployment")["asr-lb"])
+    differing = {key for key in theirs if theirs[key] != ours[key]}
+    assert theirs.keys() == ours.keys()
+    assert differing == {"LB_ENGLISH", "LB_MULTILINGUAL"}
+
+
+@VARIANTS
+def test_nothing_may_speak_to_the_outside(values: dict):
+    policies = of_kind(render(values), "NetworkPolicy")
+    deployments = of_kind(render(values), "Deployment")
+    assert policies.keys() == deployments.keys()
+    for name, policy in policies.items():
+        spec = policy["spec"]
+        labels = deployments[name]["spec"]["template"]["metadata"]["labels"]
+        assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+        assert "Egress" in spec["policyTypes"]
+        assert all("ipBlock" not in to for rule in spec["egress"] for to in rule["to"])
+    for name in policies.keys() & {"asr-english", "asr-multilingual"}:
+        assert policies[name]["spec"]["egress"] == []
+
+
+def test_there_is_time_to_drain():
+    for name, deployment in of_kind(render({}), "Deployment").items():
+        drain = float(environment(deployment).get("SSASR_DRAIN_SECONDS", 20))
+        grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        pause = 5 if "lifecycle" in container(deployment) else 0
+        assert grace >= pause + drain + (FINAL_WORDS_DEADLINE if name == "asr-gateway" else 0) + 2
+
+
+@VARIANTS
+def test_selectors_find_exactly_their_pods(values: dict):
+    items = render(values)
+    pods = {
+        name: deployment["spec"]["template"]["metadata"]["labels"]
+        for name, deployment in of_kind(items, "Deployment").items()
+    }
+    for kind in ("Service", "PodDisruptionBudget"):
+        for name, item in of_kind(items, kind).items():
+            selector = item["spec"]["selector"]
+            wanted = selector.get("matchLabels", selector)
+            assert [n for n, labels in pods.items() if wanted.items() <= labels.items()] == [name]
+
+
+def test_gpus_and_autoscaling_are_as_asked():
+    plain, cpu, everything = render({}), render(CPU), render(EVERYTHING)
+    limits = container(of_kind(plain, "Deployment")["asr-english"])["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == 1
+    engine = of_kind(cpu, "Deployment")["asr-english"]
+    assert "nvidia.com/gpu" not in container(engine)["resources"]["limits"]
+    assert environment(engine)["SSASR_DEVICE"] == "cpu"
+    assert "replicas" not in engine["spec"], "the autoscaler owns the number"
+    assert of_kind(cpu, "HorizontalPodAutoscaler").keys() == {"asr-english"}
+    assert of_kind(everything, "ScaledObject").keys() == {"asr-english", "asr-multilingual"}
+    assert not FOREIGN & {item["kind"] for item in plain}

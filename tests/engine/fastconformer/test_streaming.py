@@ -1,0 +1,89 @@
+"""The bookkeeping of rows: every chunk once, in order, as soon as it can be computed."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssasr.engine.fastconformer.encoder import encoder_frames
+from ssasr.engine.fastconformer.program import ENDLESS
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, undoable
+from ssasr.protocol.recognition import VAD_FRAME
+
+chunk_frames = st.sampled_from([1, 2, 4, 7, 14])
+
+
+def rows_of(walk):
+    while walk.rows_left:
+        yield walk.next_row()
+
+
+def feed(grid, progress, samples, end=None):
+    """Rows for that many samples, which count up from the position they are at."""
+    audio = np.arange(progress.samples, progress.samples + samples, dtype=np.float32)
+    return list(rows_of(Walk.begin(grid, progress, audio, end)))
+
+
+@given(st.integers(0, 10**6))
+def test_frames_at_end_is_the_encoder_formula(samples):
+    expected = int(encoder_frames(torch.tensor(samples // 160))) if samples >= 160 else 0
+    assert Grid.frames_at_end(samples) == expected
+
+
+@given(chunk_frames, st.integers(0, 10**6))
+def test_a_chunk_is_complete_exactly_when_its_samples_are_there(frames, samples):
+    grid = Grid(frames)
+    chunks = grid.complete(samples)
+    assert chunks == 0 or grid.needed(chunks - 1) <= samples
+    assert grid.needed(chunks) > samples
+
+
+@given(chunk_frames, st.lists(st.integers(0, 60_000), max_size=8), st.integers(0, 40_000))
+def test_every_sample_and_every_chunk_once(frames, pieces, rest):
+    grid, progress = Grid(frames), Progress()
+    rows = [row for piece in pieces for row in feed(grid, progress, piece)]
+    heard = sum(pieces)
+    assert progress.chunks == grid.complete(heard)
+    rows += feed(grid, progress, rest, heard + rest)
+    total = heard + rest
+    audio = np.concatenate([np.zeros(0, np.float32), *(row.audio for row in rows)])
+    assert np.array_equal(audio, np.arange(total, dtype=np.float32))
+    assert [row.chunk for row in rows if row.chunk >= 0] == list(range(progress.chunks))
+    assert -(-grid.frames_at_end(total) // frames) == progress.chunks
+    assert sum(row.vad_count for row in rows) == total // VAD_FRAME
+    assert all(row.vad_count <= -(-grid.chunk // VAD_FRAME) for row in rows)
+    position = 0
+    for row in rows:
+        assert row.position == position
+        position += len(row.audio)
+        assert len(row.audio) <= grid.chunk
+        limit = total if row.end == total else grid.needed(max(row.chunk, 0))
+        assert row.chunk < 0 or position >= min(limit, grid.needed(row.chunk))
+
+
+@given(chunk_frames, st.integers(1, 20), st.data())
+def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
+    grid, progress = Grid(frames), Progress()
+    for step in range(steps):
+        rows = feed(grid, progress, grid.chunk)
+        assert [(len(row.audio), row.chunk, row.end) for row in rows] == [
+            (grid.chunk, step, ENDLESS)
+        ]
+    end = data.draw(st.integers(0, progress.samples + grid.chunk))
+    rest = max(0, end - progress.samples)
+    assert len(feed(grid, progress, rest, end)) <= 2
+
+
+@given(chunk_frames, st.integers(0, 200_000), st.integers(0, 200_000))
+def test_going_back_computes_what_a_fresh_segment_would(frames, heard, end):
+    heard, end = max(heard, end), min(heard, end)
+    grid, gone, fresh = Grid(frames), Progress(), Progress()
+    feed(grid, gone, heard)
+    back = undoable(grid, gone, end, rewind=2)
+    assert back == (grid.complete(heard) - grid.complete(end) <= 2)
+    again = feed(grid, gone, 0, end)
+    straight = feed(grid, fresh, end, end)
+    assert gone.chunks == fresh.chunks
+    tail = [row.chunk for row in straight if row.chunk >= grid.complete(end)]
+    assert [row.chunk for row in again] == tail
+    assert all(row.end == end and row.vad_count == 0 for row in again)
