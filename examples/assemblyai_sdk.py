@@ -43,9 +43,7 @@ def main():
     parser.add_argument("--speech-model", default="universal-streaming-english")
     given = parser.parse_args()
 
-    client = StreamingClient(
-        StreamingClientOptions(api_key="self-hosted", api_host=given.endpoint)
-    )
+    client = StreamingClient(StreamingClientOptions(api_key="self-hosted", api_host=given.endpoint))
     client.on(StreamingEvents.Turn, on_turn)
     client.on(StreamingEvents.Error, on_error)
     with soundfile.SoundFile(given.audio_file) as sound:

@@ -1,8 +1,8 @@
 """LiveKit Agents with this server as its speech-to-text.
 Needs: pip install livekit-plugins-assemblyai soundfile
 
-In an agent, `speech_to_text` goes where any STT goes, `AgentSession(stt=..., llm=..., tts=...)`, and
-the framework brings the audio. Here a recording stands for the caller, so that the example runs
+In an agent, `speech_to_text` goes where any STT goes, `AgentSession(stt=..., llm=..., tts=...)`,
+and the framework brings the audio. Here a recording stands for the caller, so that the example runs
 alone:
 
     python livekit_agents.py --audio-file talk.wav [--endpoint ws://localhost:8080]

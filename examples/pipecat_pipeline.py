@@ -1,4 +1,5 @@
-"""Pipecat with this server as its speech-to-text. Needs: pip install "pipecat-ai[assemblyai]" soundfile
+"""Pipecat with this server as its speech-to-text.
+Needs: pip install "pipecat-ai[assemblyai]" soundfile
 
 In a bot, the service goes between `transport.input()` and the rest. Here a recording stands for the
 caller, so that the example runs alone:

@@ -1,7 +1,7 @@
 """Stream a recording in real time and print the words. Needs: pip install websockets soundfile
 
-    python prerecorded.py --audio-file talk.wav [--endpoint ws://localhost:8080] [--language en]
-                          [--speech-model universal-streaming-english]
+python prerecorded.py --audio-file talk.wav [--endpoint ws://localhost:8080] [--language en]
+                      [--speech-model universal-streaming-english]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The smallest whole client, with trio. Needs: pip install trio-websocket soundfile
 
-    python trio_client.py talk.wav [ws://localhost:8080/v3/ws]
+python trio_client.py talk.wav [ws://localhost:8080/v3/ws]
 """
 
 import json

@@ -85,7 +85,8 @@ def test_assemblyai_sdk_for_python(endpoint, words):
 def test_assemblyai_sdk_for_node_over_tls(words, tmp_path):
     node = shutil.which("node")
     installed = (EXAMPLES / "node_modules" / "assemblyai").is_dir()
-    assert node and installed, "Node or its packages are missing: `make test` installs them"
+    assert node, "Node is missing: `make test` installs it"
+    assert installed, "Node's packages are missing: `make test` installs them"
     authority = trustme.CA()
     certificate = tmp_path / "server.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)

@@ -16,8 +16,8 @@ export class Microphone {
     if (!navigator.mediaDevices?.getUserMedia) throw new Trouble("insecure");
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
-        // What helps a call hurts recognition; the gain alone helps both.
-        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: true },
+        // Made for calls; each of them changes what the models hear, the gain too.
+        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
       });
     } catch (error) {
       throw Trouble.ofMicrophone(error);

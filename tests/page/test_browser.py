@@ -6,6 +6,7 @@ lost or doubled on the way would show.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import jiwer
 import numpy as np
 import pytest
 import soundfile
@@ -125,19 +127,32 @@ async def test_the_microphone_becomes_words(spoken):
             await page.click("#start")
             await page.wait_for("document.querySelectorAll('.word.final').length > 3", 60)
             if shots():  # the pictures show both kinds of words
-                await page.wait_for("document.querySelector('li + li .final ~ .word:not(.final)') !== null")
+                both = "document.querySelectorAll('.final').length > 9 && "
+                both += "document.querySelector('.final ~ .word:not(.final)') !== null"
+                await page.wait_for(both)
                 await page.screenshot(shots() / "demo-page.png")
-            said = "what you can do for your country"
-            await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}.')", 60)
+            said = "ask what you can do for your country"
+            await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')", 60)
             assert await page.evaluate("document.getElementById('lag-final').textContent") != "–"
             await page.click("#stop")
-            text = " ".join(await finished(page))
-            assert "fellow Americans" in text
+            heard = " ".join(await finished(page))
+            # The browser's fake device drops 10 ms now and then on a busy machine.
+            assert jiwer.wer(bare(SAID), bare(heard)) <= 0.2, heard
             for name, look in LOOKS.items():
                 await page.look(**look)
                 await trio.sleep(0.5)  # colours change slowly
-                if shots():
+                if shots() and name in {"dark", "phone"}:
                     await page.screenshot(shots() / f"demo-page-{name}.png")
+
+
+SAID = (
+    "And so, my fellow Americans, ask not what your country can do for you, "
+    "ask what you can do for your country."
+)
+
+
+def bare(text):
+    return re.sub(r"[^a-z ]", "", text.lower())
 
 
 LOOKS = {
