@@ -37,8 +37,8 @@ LEAST_LOGPROB = -1.0
 
 OPEN_SENTENCE = 0.4
 """What is left of Smart Turn's confidence when the text does not end a sentence. The two must agree
-before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to wait
-for the silence. The converse does not hold: the decoder closes most texts with a full stop."""
+before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
+wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
 SENTENCE_ENDS = ".?!。？！…"
 
 
