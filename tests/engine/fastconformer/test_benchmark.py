@@ -26,7 +26,7 @@ def run(script, *options):
 def test_gpu_streams(tmp_path):
     out = tmp_path / "figures.json"
     options = "--device cpu --size small --vocabulary 65 --chunks 560 --start 2 --most 2"
-    times = "--seconds 6 --settle 0 --ttfs-ms 5000 --reference-chunks 3"
+    times = "--seconds 8 --settle 0 --ttfs-ms 5000 --reference-chunks 3"
     text = run("gpu_streams.py", *options.split(), *times.split(), "--out", str(out))
     assert "chunk 560 ms" in text
     found = json.loads(out.read_text())
