@@ -90,7 +90,7 @@ def report(tmp_path_factory, usage: Path) -> Report:
 def told(report: Report) -> list[dict]:
     """What the client printed."""
     client = report.commands[0]
-    assert client.status == 0, client.errors
+    assert client.status == 0, client.errors + report.logs["streaming-api"]
     return [json.loads(line) for line in client.output.splitlines()]
 
 
