@@ -44,10 +44,12 @@ async def session(query, headers):
             print(message)
 
 async def main():
-    request = urllib.request.Request("http:" + BASE + "token?expires_in_seconds=60", headers=HEADERS)
+    url = "http:" + BASE + "token?expires_in_seconds=60"
+    request = urllib.request.Request(url, headers=HEADERS)
     token = json.load(urllib.request.urlopen(request))["token"]
     print(json.dumps({{"token": token}}))
-    query = {{"sample_rate": 16000, "keyterms_prompt": json.dumps(["{TERM}"]), "prompt": "{PROMPT}"}}
+    terms = json.dumps(["{TERM}"])
+    query = {{"sample_rate": 16000, "keyterms_prompt": terms, "prompt": "{PROMPT}"}}
     await session(query, HEADERS)
     await session(query | {{"token": token}}, {{}})
     for extra, headers in (({{"spoil": 1}}, HEADERS), ({{}}, {{"Authorization": "{WRONG_KEY}"}})):

@@ -66,9 +66,8 @@ def check(expression: str) -> None:
     grouped = {
         label.strip() for group in re.findall(r"by \(([^)]*)\)", bare) for label in group.split(",")
     }
-    matched = {
-        label for group in re.findall(r"\{([^}]*)\}", bare) for label in re.findall(r"(\w+)[=!]", group)
-    }  # fmt: skip
+    selectors = " ".join(re.findall(r"\{([^}]*)\}", bare))
+    matched = set(re.findall(r"(\w+)[=!]", selectors))
     assert grouped | matched <= allowed
 
 
