@@ -48,6 +48,14 @@ GATEWAY = (
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
     DRAIN,
     Option(
+        "--max-connections-per-address",
+        "connections of one IP address at once; not behind a proxy, where all have its address; "
+        "default: no limit",
+        None,
+        options.count,
+        "N",
+    ),
+    Option(
         "--api-keys",
         "comma-separated keys that open sessions, each with the most it may have open if you like "
         "(key 20); * is any",
@@ -155,7 +163,12 @@ def front_config(values: dict[str, Any], engines: Any) -> Any:
     from ssasr.front import FrontConfig
     from ssasr.gateway import GatewayLimits
 
-    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    limits = GatewayLimits(
+        values["max_sessions"],
+        values["max_duration"],
+        values["drain_seconds"],
+        values["max_connections_per_address"],
+    )
     return FrontConfig(
         host=values["host"],
         port=values["port"],

@@ -63,6 +63,8 @@ class GatewayLimits:
     """Seconds a session may last: the three hours of the specification."""
     drain_seconds: float = 30.0
     """Seconds that running sessions have to end by themselves once the server is asked to stop."""
+    most_per_address: int | None = None
+    """Connections of one IP address at once."""
 
 
 @frozen
@@ -121,7 +123,7 @@ class Gateway:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        door = FrontDoor(app, self.serve_websocket)
+        door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
         listeners = await open_listeners(host, port, tls)
         async with trio.open_nursery() as connections:
             serve = partial(  # a list of either kind of listener is beyond trio's annotations

@@ -249,6 +249,7 @@ class Session:
                 await self._send(self._link.send(message))
 
     async def _send(self, frame: str) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # nothing is torn that has not begun
         self._sending = True
         try:
             with trio.fail_after(SEND_DEADLINE):

@@ -44,8 +44,8 @@ async def session(query, headers):
             print(message)
 
 async def main():
-    address = "http:" + BASE + "token?expires_in_seconds=60"
-    request = urllib.request.Request(address, headers=HEADERS)
+    url = "http:" + BASE + "token?expires_in_seconds=60"
+    request = urllib.request.Request(url, headers=HEADERS)
     token = json.load(urllib.request.urlopen(request))["token"]
     print(json.dumps({{"token": token}}))
     terms = json.dumps(["{TERM}"])
@@ -92,7 +92,7 @@ def report(tmp_path_factory, usage: Path) -> Report:
 def told(report: Report) -> list[dict]:
     """What the client printed."""
     client = report.commands[0]
-    assert client.status == 0, client.errors
+    assert client.status == 0, client.errors + report.logs["streaming-api"]
     return [json.loads(line) for line in client.output.splitlines()]
 
 

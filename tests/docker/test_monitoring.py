@@ -66,8 +66,8 @@ def check(expression: str) -> None:
     grouped = {
         label.strip() for group in re.findall(r"by \(([^)]*)\)", bare) for label in group.split(",")
     }
-    selectors = re.findall(r"\{([^}]*)\}", bare)
-    matched = {label for group in selectors for label in re.findall(r"(\w+)[=!]", group)}
+    selectors = " ".join(re.findall(r"\{([^}]*)\}", bare))
+    matched = set(re.findall(r"(\w+)[=!]", selectors))
     assert grouped | matched <= allowed
 
 
