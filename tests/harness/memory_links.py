@@ -163,3 +163,31 @@ class MemoryEngines:
 
     def is_ready(self):
         return True
+
+
+@define(eq=False)
+class SharedMemoryEngines:
+    """Memory links to one host, without fates."""
+
+    host: EngineHost
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        wire = Wire()
+        async with plain_nursery() as nursery:
+            await nursery.start(self._serve, wire)
+            link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
+            try:
+                yield await open_link(link, opening)
+            finally:
+                await link.close()
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, wire, *, task_status):
+        with self.host.reserve() as place:
+            task_status.started()
+            link = Link(wire.right, EngineLink(Role.ENGINE), wire.right)
+            await serve_link(self.host, link, place)
+
+    def is_ready(self):
+        return self.host.ready.is_set()
