@@ -362,6 +362,15 @@ def _model_files(entry: Entry, directory: Path) -> ModelFiles:
     return files if entry.architecture else _inspected(files)
 
 
+def architecture(name_or_path: str) -> str:
+    """``whisper``, ``fastconformer`` …, without reading the weights; "" if it cannot be told.
+    Raises WeightsError for a name that is not in the catalogue."""
+    path = Path(name_or_path)
+    if path.exists():
+        return _from_path(path).architecture
+    return find(name_or_path).architecture
+
+
 def _from_path(path: Path) -> ModelFiles:
     """A file or folder of the operator's own: no digests to check, what it is shows in it."""
     if path.is_file():

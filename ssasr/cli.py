@@ -89,6 +89,8 @@ ENGINE = (
     Option("--threads", "CPU threads of one model; default: the cores", None, options.count, "N"),
     Option("--max-streams", "streams per engine; default: what the model is good for", None,
            options.count, "N"),
+    Option("--chunk-ms", "step of a FastConformer model: 80, 160, 320, 560 or 1120, longer is "
+           "cheaper and more accurate; others have their own", None, options.count, "MS"),
     Option("--engine-kind", "model, or scripted: deterministic words without weights", "model",
            choices=("model", "scripted")),
 )  # fmt: skip
@@ -196,6 +198,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         device=values["device"],
         threads=values["threads"],
         max_streams=values["max_streams"],
+        chunk_ms=values["chunk_ms"],
     )
     running.run(partial(serving.serve, config))
     return 0
@@ -236,6 +239,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
         device=values["device"],
         threads=values["threads"],
         max_streams=values["max_streams"],
+        chunk_ms=values["chunk_ms"],
         drain_seconds=values["drain_seconds"],
     )
     running.run(partial(serving_engine.serve_engine, config))

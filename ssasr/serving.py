@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 from attrs import frozen
 
+from ssasr.catalogue import architecture
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
@@ -25,6 +26,7 @@ class ServeConfig:
     device: str
     threads: int | None
     max_streams: int | None
+    chunk_ms: int | None
 
 
 @frozen(eq=False)
@@ -46,12 +48,13 @@ class LocalEngines:
 
 
 def recognizer_factory(engine_kind: str, model: str) -> Factory:
-    """Imports the recogniser's module only now: torch takes seconds."""
+    """Imports the recogniser's module only now: torch takes seconds. Raises WeightsError for a model
+    that is neither in the catalogue nor a path."""
     if engine_kind == "scripted":
         from ssasr.engine import scripted
 
         return scripted.create
-    if model.startswith("nemotron") or "fastconformer" in model:
+    if architecture(model) == "fastconformer":
         from ssasr.engine.fastconformer import recognizer as fastconformer
 
         return fastconformer.create
@@ -64,7 +67,9 @@ def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
     """Loads the weights. Raises WeightsError."""
     hosts = {}
     for kind in config.front.engines:
-        settings = RecognizerSettings(kind.value, config.device, config.max_streams, config.threads)
+        settings = RecognizerSettings(
+            kind.value, config.device, config.max_streams, config.threads, config.chunk_ms
+        )
         recognizer = recognizer_factory(config.engine_kind, kind.value)(settings)
         hosts[MODEL_VERSIONS[kind]] = EngineHost(
             recognizer,

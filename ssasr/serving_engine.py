@@ -31,6 +31,7 @@ class EngineConfig:
     device: str
     threads: int | None
     max_streams: int | None
+    chunk_ms: int | None
     drain_seconds: float
 
     @property
@@ -73,6 +74,6 @@ async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metric
 
 def _load(config: EngineConfig) -> Recognizer:
     settings = RecognizerSettings(
-        config.model, config.device, config.max_streams, config.threads
-    )  # fmt: skip
+        config.model, config.device, config.max_streams, config.threads, config.chunk_ms
+    )
     return recognizer_factory(config.engine_kind, config.model)(settings)

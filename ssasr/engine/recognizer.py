@@ -103,6 +103,8 @@ class RecognizerSettings:
     device: str = "auto"
     max_streams: int | None = None
     threads: int | None = None
+    chunk_ms: int | None = None
+    """Milliseconds between two steps, for models that were trained with several chunk sizes."""
 
 
 Factory = Callable[[RecognizerSettings], Recognizer]

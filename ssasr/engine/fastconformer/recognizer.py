@@ -260,7 +260,7 @@ class SileroDetector:
         return probability, state.h, state.c
 
 
-def create(settings: RecognizerSettings, chunk_ms: int = CHUNK_MS) -> FastConformerRecognizer:
+def create(settings: RecognizerSettings) -> FastConformerRecognizer:
     """The recogniser of a catalogue name or a checkpoint directory, on the device asked for.
 
     Raises WeightsError if the weights are not as they should be, StartRefused for a chunk that the
@@ -272,7 +272,12 @@ def create(settings: RecognizerSettings, chunk_ms: int = CHUNK_MS) -> FastConfor
     model = load_model(files.directory, device, choose_dtype(device))
     vad = SileroVad.load(resolve("silero-vad", pull=False).weights, device)
     return build(
-        files.name, files.directory, model, SileroDetector(vad), chunk_ms, settings.max_streams
+        files.name,
+        files.directory,
+        model,
+        SileroDetector(vad),
+        settings.chunk_ms or CHUNK_MS,
+        settings.max_streams,
     )
 
 
