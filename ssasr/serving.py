@@ -48,8 +48,8 @@ class LocalEngines:
 
 
 def recognizer_factory(engine_kind: str, model: str) -> Factory:
-    """Imports the recogniser's module only now: torch takes seconds. Raises WeightsError for a model
-    that is neither in the catalogue nor a path."""
+    """Imports the recogniser's module only now: torch takes seconds. Raises WeightsError for a
+    model that is neither in the catalogue nor a path."""
     if engine_kind == "scripted":
         from ssasr.engine import scripted
 
