@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from attrs import frozen
 
-from ssasr import __version__, cli_models, options
+from ssasr import __version__, cli_bench, cli_models, options
 from ssasr.access import DEFAULT_KEYS
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.observability import configure_logging, get_logger
@@ -354,6 +354,12 @@ COMMANDS = {
         ),
         run_mic,
         mic_arguments,
+    ),
+    "bench": Command(
+        "real-time clients in number: how many streams, how fast",
+        cli_bench.OPTIONS,
+        cli_bench.run_bench,
+        cli_bench.arguments,
     ),
 }  # fmt: skip
 

@@ -82,6 +82,8 @@ class Inference:
         self._said = said
         self._acknowledged = 0
         self._progress = trio.Event()
+        self._finalizing = False
+        self._held_back = False
         self._last_audio = trio.current_time()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
@@ -109,8 +111,10 @@ class Inference:
         async for item in self._heard:
             match item:
                 case Samples(samples):
+                    self._held_back = True
                     while self.samples - self._acknowledged > WINDOW:
                         await self._progress.wait()
+                    self._held_back = False
                     pcm = samples.astype("<i2", copy=False).tobytes()
                     await self._stream.send(Audio(self.samples, pcm))
                     self.samples += len(samples)
@@ -144,10 +148,14 @@ class Inference:
             async with self._deciding:
                 match answer:
                     case Update():
-                        self._acknowledged = max(self._acknowledged, answer.position)
+                        if not self._finalizing:
+                            self._acknowledged = max(self._acknowledged, answer.position)
                         self._heartbeat.hear(answer.speech)
                         await self._perform(self._policy.update(answer))
                     case Final():
+                        # The engine listens again to what comes after the end of the segment,
+                        # however far ahead it was.
+                        self._acknowledged, self._finalizing = answer.at, False
                         waited = trio.current_time() - self._asked_to_finalize
                         self._metrics.finalization.observe(waited)
                         await self._perform(self._policy.final(answer))
@@ -164,6 +172,7 @@ class Inference:
                         self._measure_lag(message)
                     await self._said.send(message)
                 case Finalize():
+                    self._finalizing = True
                     self._asked_to_finalize = trio.current_time()
                     await self._stream.send(decision)
 
@@ -190,7 +199,9 @@ class Inference:
             silence = turn_settings(self._parameters).max_turn_silence / SAMPLE_RATE
             patience = silence + STALL_GRACE
             stalled = self._last_audio + patience
-            if trio.current_time() >= stalled:
+            if self._held_back:  # it is the engine that is late, not the client
+                stalled = trio.current_time() + patience
+            elif trio.current_time() >= stalled:
                 if self._policy.in_turn:
                     await self._end_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.

@@ -6,7 +6,7 @@ No metric, label or log line ever holds a transcript, audio or a credential.
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from attrs import define, field, frozen
@@ -47,7 +47,7 @@ def configure_logging(*, json: bool, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(LogOutput(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
 
@@ -63,6 +63,28 @@ class EngineReadings:
     """Seconds."""
     backlog: Callable[[], float]
     """Seconds of audio."""
+
+
+@define(eq=False)
+class LogOutput:
+    """Where log lines go. What cannot be written (a full disk, a reader that has gone) is dropped:
+    a server must not end, nor a session, because nobody can note what it does."""
+
+    stream: TextIO
+    lost: int = 0
+    """Writes that failed."""
+
+    def write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+        except OSError:
+            self.lost += 1
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            self.lost += 1
 
 
 @define(eq=False)

@@ -4,8 +4,9 @@ The allow-list is ``UsageRecord``: its fields are all that is ever written or se
 text, no addresses, no credential (``key_id`` is a digest's beginning).
 
 Records are lines of JSON in numbered segment files that are only ever appended to. A batch is on
-the disk (fsync) before anybody may take it for written; a line that a crash tore is cut off at the next
-start. While the disk is full or gone the records wait in memory, up to a bound, and sessions go on.
+the disk (fsync) before anybody may take it for written; a line that a crash tore is cut off at the
+next start. While the disk is full or gone the records wait in memory, up to a bound, and sessions
+go on.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Sending usage records to an address of the operator's, if there is one. Off unless it is set.
 
 The segment files are the queue: a small cursor file beside them says how far they have been sent,
-so nothing is lost by a crash of either side or by an outage of any length. A batch may arrive twice (a
-crash between its answer and the cursor); ``session_id`` tells. One POST of JSON lines
+so nothing is lost by a crash of either side or by an outage of any length. A batch may arrive twice
+(a crash between its answer and the cursor); ``session_id`` tells. One POST of JSON lines
 (``application/x-ndjson``) a batch; 2xx means taken, anything else is tried again, later and later.
 """
 

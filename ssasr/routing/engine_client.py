@@ -17,6 +17,7 @@ import h11
 import trio
 from attrs import define, field, frozen
 from trio_websocket import ConnectionRejected, HandshakeError, wrap_client_stream
+from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
 from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
@@ -259,6 +260,8 @@ def _raise_refusal(error: Exception) -> NoReturn:
             raise EngineUnavailable("the engines did not answer in time") from None
         case OSError() | HandshakeError() | trio.BrokenResourceError():
             raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
+        case h11.ProtocolError() | ProtocolError():
+            raise EngineUnavailable(f"what answers is no engine: {error}") from None
     raise error
 
 

@@ -149,9 +149,10 @@ class _Carrier:
     def heard(self, answer: FromEngine) -> None:
         match answer:
             case Update(_, position):
-                self.acknowledged = max(self.acknowledged, position)
+                if not self.finalizing:  # else it is about audio that will be listened to again
+                    self.acknowledged = max(self.acknowledged, position)
             case Final(_, at):
-                self.acknowledged = max(self.acknowledged, at)
+                self.acknowledged = at
                 self.finalizing = False
             case Draining():
                 self.draining = True
@@ -225,15 +226,21 @@ class ResilientStream:
         """Open the first engine. Raises EngineBusy, EngineUnavailable at once: a client that comes
         in vain should hear so and try elsewhere. An engine that dies with the stream half open is a
         loss like any other, and EngineLost comes only after the budget."""
-        while True:
+        lost: EngineError | None = None
+        while self._opened is None:
             try:
                 await nursery.start(self._carry, self._next_carrier())
-                break
-            except EngineLost as lost:
-                self._budget.lost(trio.current_time(), 0.0, any_left=False)
-                if self._budget.exhausted(trio.current_time()):
+            except EngineError as error:
+                now = trio.current_time()
+                if isinstance(error, EngineLost):
+                    lost = error
+                    self._budget.lost(now, 0.0, any_left=False)
+                elif lost is None:
                     raise
-                log.info("engine lost at the start", session=self._session_id, error=str(lost))
+                self._budget.refused(now, any_left=False)
+                if self._budget.exhausted(now):
+                    raise EngineLost(str(error)) from error
+                log.info("engine lost at the start", session=self._session_id, error=str(error))
                 await trio.sleep(self._budget.delay())
         nursery.start_soon(self._keep, nursery)
 

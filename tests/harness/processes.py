@@ -56,12 +56,12 @@ class Program:
     def stderr(self):
         return "".join(self._lines)
 
-    def wait_ready(self, port):
+    def wait_ready(self, port, path="/ready"):
         deadline = monotonic() + START_DEADLINE
         while monotonic() < deadline:
             assert self.process.poll() is None, self.stderr
             try:
-                with urlopen(f"http://127.0.0.1:{port}/ready", timeout=1):
+                with urlopen(f"http://127.0.0.1:{port}{path}", timeout=1):
                     return
             except (URLError, OSError):
                 sleep(0.05)
@@ -80,15 +80,20 @@ class Program:
 
 
 @contextmanager
-def server(*arguments, **environment):
-    """``ssasr serve`` on a free port, ready; yields the program and the port."""
-    port = free_port()
+def running(command, *arguments, port=None, ready=True, **environment):
+    """``ssasr COMMAND`` on a port, ready unless told otherwise; yields the program and the port."""
+    port = port or free_port()
     program = Program(
-        ["serve", "--host", "127.0.0.1", "--port", port, *arguments], environment
+        [command, "--host", "127.0.0.1", "--port", port, *arguments], environment
     ).start()
     try:
-        program.wait_ready(port)
+        program.wait_ready(port, "/ready" if ready else "/health")
         yield program, port
     finally:
         program.process.kill()
         program.wait()
+
+
+def server(*arguments, **environment):
+    """``ssasr serve`` on a free port, ready."""
+    return running("serve", *arguments, **environment)

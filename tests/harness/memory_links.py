@@ -1,0 +1,193 @@
+"""Engines behind memory links: the real protocol, server and client code, and no socket.
+
+``MemoryEngines`` is an ``Engines`` whose every stream is served by an engine of its own. A ``Fate``
+says what becomes of each link, after how many messages in either direction.
+"""
+
+from collections import deque
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field, frozen
+from trio_websocket import CloseReason, ConnectionClosed
+
+from ssasr.engine.host import EngineHost
+from ssasr.engine.model_thread import InlineModel
+from ssasr.engine.scripted import ScriptedRecognizer
+from ssasr.engine.server import serve_link
+from ssasr.errors import EngineBusy, EngineUnavailable
+from ssasr.link import Link
+from ssasr.observability import Metrics
+from ssasr.protocol.engine_link import EngineLink, Role
+from ssasr.routing.engine_client import open_link
+from ssasr.running import plain_nursery
+
+
+@define(eq=False)
+class MemorySocket:
+    """One end of a WebSocket without a network; also the connection under it."""
+
+    inbox: trio.MemoryReceiveChannel
+    outbox: trio.MemorySendChannel
+    wire: "Wire"
+    received: int = 0
+    pongs: deque = field(factory=deque)
+
+    async def get_message(self):
+        try:
+            message = await self.inbox.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise ConnectionClosed(self.wire.reason) from None
+        self.received += len(message)
+        return message
+
+    async def send_message(self, message):
+        await trio.lowlevel.checkpoint()
+        self.wire.note_message()
+        if self.wire.mute:
+            return
+        try:
+            self.outbox.send_nowait(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionClosed(self.wire.reason) from None
+
+    async def ping(self):
+        if self.wire.mute:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        self.received += 2
+
+    async def aclose(self, code=1000, reason=None):
+        await trio.lowlevel.checkpoint()
+        self.wire.cut(CloseReason(code, reason))
+
+    def abort(self):
+        self.wire.cut(None)
+
+
+@define(eq=False)
+class Wire:
+    """Two ends. ``fate`` is called after ``messages`` messages, once."""
+
+    messages: int | None = None
+    fate: object = None
+    mute: bool = False
+    """Nothing arrives any more, and nobody is told."""
+    reason: CloseReason | None = None
+    said: int = 0
+    left: MemorySocket = field(init=False)
+    right: MemorySocket = field(init=False)
+
+    def __attrs_post_init__(self):
+        to_right, from_left = trio.open_memory_channel(1_024)
+        to_left, from_right = trio.open_memory_channel(1_024)
+        self.left = MemorySocket(from_right, to_right, self)
+        self.right = MemorySocket(from_left, to_left, self)
+
+    def note_message(self):
+        if self.said == self.messages and self.fate is not None:
+            self.fate(self)
+        self.said += 1
+
+    def cut(self, reason):
+        self.reason = self.reason or reason
+        for end in (self.left, self.right):
+            end.outbox.close()
+
+
+@frozen
+class Fate:
+    """``kind``: cut, mute, drain, cut while draining; or busy, away: no link at all. ``messages``
+    into the link."""
+
+    kind: str
+    messages: int = 0
+
+
+@define(eq=False)
+class MemoryEngines:
+    """The first link is always taken. ``happened`` counts the fates that came true."""
+
+    fates: deque[Fate] = field(factory=deque)
+    recognizer: type = ScriptedRecognizer
+    metrics: Metrics = field(factory=Metrics)
+    happened: list[str] = field(factory=list)
+    opened: int = 0
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        fate = self.fates.popleft() if self.fates else None
+        if fate is not None and fate.kind in {"busy", "away"}:
+            await trio.lowlevel.checkpoint()
+            if self.opened:
+                self.happened.append(fate.kind)
+                raise EngineBusy("full") if fate.kind == "busy" else EngineUnavailable("away")
+            fate = None
+        self.opened += 1
+        host = EngineHost(self.recognizer(), InlineModel(), self.metrics, max_streams=1)
+        wire = Wire()
+        if fate is not None:
+            wire.messages, wire.fate = fate.messages, self._doom(fate, host)
+        async with plain_nursery() as nursery:
+            await nursery.start(host.run)
+            await nursery.start(self._serve, host, wire)
+            link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
+            try:
+                stream = await open_link(link, opening)
+                nursery.start_soon(link.watch)
+                yield stream
+            finally:
+                await link.close()
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, host, wire, *, task_status):
+        with host.reserve() as place:  # as at a handshake, before anything is said
+            task_status.started()
+            await serve_link(host, Link(wire.right, EngineLink(Role.ENGINE), wire.right), place)
+
+    def _doom(self, fate, host):
+        def come_true(wire):
+            self.happened.append(fate.kind)
+            match fate.kind:
+                case "cut":
+                    wire.cut(None)
+                case "mute":
+                    wire.mute = True
+                case "drain":
+                    host.drain()
+                case "drain, then cut":
+                    host.drain()
+                    wire.messages, wire.fate = wire.said + 12, lambda wire: wire.cut(None)
+
+        return come_true
+
+    def is_ready(self):
+        return True
+
+
+@define(eq=False)
+class SharedMemoryEngines:
+    """Memory links to one host, without fates."""
+
+    host: EngineHost
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        wire = Wire()
+        async with plain_nursery() as nursery:
+            await nursery.start(self._serve, wire)
+            link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
+            try:
+                yield await open_link(link, opening)
+            finally:
+                await link.close()
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, wire, *, task_status):
+        with self.host.reserve() as place:
+            task_status.started()
+            link = Link(wire.right, EngineLink(Role.ENGINE), wire.right)
+            await serve_link(self.host, link, place)
+
+    def is_ready(self):
+        return self.host.ready.is_set()

@@ -1,0 +1,186 @@
+"""The gateway's way to its engines: what it makes of whatever answers there, or does not."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from ssasr.errors import EngineBusy, EngineError, EngineUnavailable, StartRefused
+from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
+from ssasr.routing.engine_client import Address, EngineClient
+from ssasr.routing.engine_stream import EngineSilent
+from tests.harness.engines import VERSION, engine_server
+
+OPENING = Open("session", StreamOptions())
+
+
+def client_for(port, required=True):
+    return EngineClient(Address("127.0.0.1", port), [VERSION, "ml-default"], required)
+
+
+@asynccontextmanager
+async def peer(handler):
+    """A server whose connections ``handler`` owns."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, handler, 0)
+        yield client_for(listeners[0].socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+async def refused(client):
+    with trio.fail_after(10), pytest.raises(EngineError) as error:
+        async with client.open_stream(VERSION, OPENING):
+            pass
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://lb:80", Address("lb", 80)),
+        ("ws://lb", Address("lb", 80)),
+        ("wss://lb", Address("lb", 443, tls=True)),
+        ("ws://[::1]:50051/", Address("::1", 50_051)),
+    ],
+)
+def test_addresses(url, address):
+    assert Address.parse(url) == address
+
+
+def test_an_ipv6_address_keeps_its_brackets():
+    assert Address("::1", 80).netloc == "[::1]:80"
+
+
+@pytest.mark.parametrize(
+    "url", ["lb:80", "http://lb", "ws://", "ws://lb:0", "ws://lb:99999", "ws://lb/x", "ws://lb?a=1"]
+)
+def test_what_is_no_address(url):
+    with pytest.raises(StartRefused):
+        Address.parse(url)
+
+
+async def test_nobody_there():
+    async with peer(lambda stream: stream.aclose()) as client:
+        port = client.address.port
+    assert isinstance(await refused(client_for(port)), EngineUnavailable)
+
+
+async def test_one_that_hangs_up_during_the_handshake():
+    async with peer(_hang_up) as client:
+        started = trio.current_time()
+        assert isinstance(await refused(client), EngineUnavailable)
+        assert trio.current_time() - started < 1.0, "noticed, not timed out"
+
+
+async def _mute(_):
+    await trio.sleep_forever()
+
+
+async def _hang_up(stream):
+    await stream.receive_some()
+    await stream.aclose()
+
+
+async def test_one_that_says_nothing(monkeypatch):
+    monkeypatch.setattr("ssasr.routing.engine_client.CONNECT_SECONDS", 0.2)
+    async with peer(_mute) as client:
+        assert "in time" in str(await refused(client))
+
+
+async def _answer(stream, head, body=b""):
+    await stream.receive_some()
+    await stream.send_all(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"HTTP/1.1 503 x\r\nX-Ssasr-Refusal: full\r\n", EngineBusy),
+        (b"HTTP/1.1 503 x\r\nX-Ssasr-Refusal: starting\r\n", EngineUnavailable),
+        (b"HTTP/1.1 503 x\r\n", EngineUnavailable),
+        (b"HTTP/1.1 400 x\r\n", EngineUnavailable),
+        (b"HTTP/1.1 200 x\r\n", EngineUnavailable),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", EngineUnavailable),
+    ],
+)
+async def test_what_an_answer_means(head, kind):
+    async def answer(stream):
+        await _answer(stream, head, b"why\nmore")
+
+    async with peer(answer) as client:
+        error = await refused(client)
+        assert type(error) is kind
+        if b"400" in head:
+            assert "why" in str(error)
+
+
+async def test_readiness_follows_the_engines():
+    async with engine_server() as (server, client):
+        either = EngineClient(client.address, [VERSION, "ml-default"], required=False)
+        both = EngineClient(client.address, [VERSION, "ml-default"], required=True)
+        assert not either.is_ready(), "not asked yet"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(either.run)
+            nursery.start_soon(both.run)
+            with trio.fail_after(5):
+                while not either.is_ready():
+                    await trio.sleep(0.01)
+            assert not both.is_ready(), "nobody serves ml-default"
+            server.draining.set()
+            with trio.fail_after(8):
+                while either.is_ready():
+                    await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def stoppable_proxy(client):
+    """Between client and engine; ``stop.set()`` and nothing passes any more, half-open."""
+    stop = trio.Event()
+
+    async def pump(source, sink):
+        async for data in source:
+            if stop.is_set():
+                await trio.sleep_forever()
+            await sink.send_all(data)
+
+    async def handle(stream):
+        upstream = await trio.open_tcp_stream(client.address.host, client.address.port)
+        async with upstream, trio.open_nursery() as nursery:
+            nursery.start_soon(pump, stream, upstream)
+            await pump(upstream, stream)
+
+    async with peer(handle) as proxied:
+        yield proxied, stop
+
+
+@pytest.mark.slow
+async def test_both_ends_notice_a_half_open_connection():
+    """The cable is cut, nobody says goodbye: the gateway gives the engine up, and the engine gives
+    the place back."""
+    async with engine_server(max_streams=1) as (server, direct):
+        async with stoppable_proxy(direct) as (client, stop):
+            async with client.open_stream(VERSION, OPENING) as stream:
+                await stream.send(Audio(0, bytes(3_200)))
+                assert isinstance(await stream.receive(), Update)
+                stop.set()
+                started = trio.current_time()
+                with trio.fail_after(12), pytest.raises(EngineSilent):
+                    await stream.receive()
+                assert trio.current_time() - started > 4
+                with trio.fail_after(5):
+                    while server.host.statistics().scheduler.streams:
+                        await trio.sleep(0.05)
+
+
+@pytest.mark.slow
+async def test_an_idle_stream_is_kept_alive():
+    """A client may be silent for long; pings and pongs go both ways meanwhile."""
+    async with engine_server() as (_, client):
+        async with client.open_stream(VERSION, OPENING) as stream:
+            with trio.move_on_after(9) as idle:
+                await stream.receive()
+            assert idle.cancelled_caught
+            await stream.send(Audio(0, bytes(3_200)))
+            assert isinstance(await stream.receive(), Update)

@@ -1,0 +1,189 @@
+"""The replay theorem, whole: whatever becomes of the engines, the client is told the same.
+
+Real protocol, engine server, host, scheduler, client, failover, inference and turn policy, on
+virtual time; only the sockets are memory and the recogniser is the scripted one, for which the same
+audio gives the same words. Hypothesis chooses the audio, the parameters, what the client does when,
+and what becomes of every engine in turn.
+"""
+
+import logging
+from collections import Counter, deque
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+import structlog
+import trio
+from attrs import frozen
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from ssasr.inference import Endpoint, Inference, Samples, Settings
+from ssasr.observability import Metrics
+from ssasr.protocol.messages import Turn, UpdateConfiguration
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.routing.failover import ResilientEngines, RetryPolicy
+from tests.harness.memory_links import Fate, MemoryEngines
+
+CRASH_POINTS, EXAMPLES = 1_000, 220
+LONGEST = 1_000.0
+"""Virtual seconds; some of the talks last twelve, and each loss some more."""
+PATIENT = RetryPolicy(seconds=1e6, tries=1_000_000)
+
+
+@frozen
+class Talk:
+    """What the client does: audio packets and, between them, other things; ``pace``: seconds of
+    virtual time for a second of audio, 0 for as fast as it is taken."""
+
+    query: str
+    seed: int
+    parts: tuple[tuple[float, float], ...]
+    """Seconds of speech and of silence after it."""
+    packet: int
+    events: tuple[tuple[int, object], ...]
+    """Number of the packet before which it happens, and a dict of new parameters or "endpoint"."""
+    pace: float
+
+    def items(self):
+        """What ``Inference`` hears."""
+        random = np.random.default_rng(self.seed)
+        pieces = []
+        for speech, silence in self.parts:
+            pieces.append(random.normal(0, 3_000, int(speech * 16_000)))
+            pieces.append(random.normal(0, 30, int(silence * 16_000)))
+        samples = np.clip(np.concatenate(pieces), -32_000, 32_000).astype(np.int16)
+        parameters = parse_parameters(self.query)
+        packets = [samples[i : i + self.packet] for i in range(0, len(samples), self.packet)]
+        for number, packet in enumerate(packets):
+            for at, event in self.events:
+                if at != number:
+                    continue
+                if event == "endpoint":
+                    yield Endpoint()
+                else:
+                    parameters = parameters.updated(UpdateConfiguration(**event))
+                    yield Settings(parameters)
+            yield Samples(packet)
+
+
+async def converse(engines, talk, metrics):
+    """Everything the client is told."""
+    engines = ResilientEngines(engines, metrics, PATIENT)
+    send_heard, heard = trio.open_memory_channel(16)
+    send_said, said = trio.open_memory_channel(256)
+    told = []
+    inference = Inference(parse_parameters(talk.query), engines, metrics, heard, send_said)
+
+    async def speak():
+        async with send_heard:
+            for item in talk.items():
+                await send_heard.send(item)
+                if isinstance(item, Samples) and talk.pace:
+                    await trio.sleep(talk.pace * len(item.samples) / 16_000)
+
+    async def listen():
+        told.extend([message async for message in said])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speak)
+        nursery.start_soon(listen)
+        with trio.fail_after(LONGEST):
+            async with send_said:
+                await inference.run("session", "en-default", lambda model: None)
+    return told
+
+
+def run(fates, talk, metrics):
+    """What the client is told, and which fates came true."""
+    engines = MemoryEngines(deque(fates), metrics=metrics)
+    clock = MockClock(autojump_threshold=0)
+    return trio.run(converse, engines, talk, metrics, clock=clock), engines.happened
+
+
+SILENCES = [0, 100, 160, 400, 1_000, 2_400]
+CHANGES = [
+    {"max_turn_silence": 300},
+    {"min_turn_silence": 1_000},
+    {"end_of_turn_confidence_threshold": 0.2},
+    {"vad_threshold": 0.9},
+]
+
+
+@st.composite
+def talks(draw):
+    silences = st.sampled_from(SILENCES)
+    optional = {
+        "min_turn_silence": silences,
+        "max_turn_silence": silences,
+        "end_of_turn_confidence_threshold": st.sampled_from([0, 0.4, 1]),
+        "format_turns": st.booleans(),
+        "language_detection": st.booleans(),
+        "continuous_partials": st.booleans(),
+        "interruption_delay": st.sampled_from([0, 500]),
+        "include_partial_turns": st.booleans(),
+        "vad_threshold": st.sampled_from([0, 0.5, 1]),
+    }
+    models = ["universal-streaming-english", "universal-streaming-multilingual", "u3-rt-pro"]
+    values = draw(
+        st.fixed_dictionaries({"speech_model": st.sampled_from(models)}, optional=optional)
+    )
+    speech = st.floats(0.05, 1.8)
+    silence = st.sampled_from([0.0, 0.07, 0.3, 0.7, 1.4, 2.5])
+    event = st.one_of(st.just("endpoint"), st.sampled_from(CHANGES))
+    return Talk(
+        urlencode(values),
+        draw(st.integers(0, 1_000)),
+        tuple(draw(st.lists(st.tuples(speech, silence), min_size=1, max_size=4))),
+        draw(st.sampled_from([800, 1_600, 3_333, 16_000])),
+        tuple(draw(st.lists(st.tuples(st.integers(0, 120), event), max_size=3))),
+        draw(st.sampled_from([0, 0, 1.0])),
+    )
+
+
+@st.composite
+def fates(draw):
+    """Early ones more often: those that come during a replay, or before Opened."""
+    messages = st.one_of(st.integers(0, 12), st.integers(0, 40), st.integers(10, 70))
+    kinds = st.sampled_from(["cut", "cut", "cut", "mute", "drain", "drain, then cut"])
+    crashes = st.builds(Fate, kinds, messages)
+    refusals = st.builds(Fate, st.sampled_from(["busy", "away"]))
+    later = st.lists(st.one_of(*[crashes] * 6, refusals), min_size=8, max_size=24)
+    return [draw(crashes), *draw(later)]
+
+
+@pytest.fixture
+def _no_logs():
+    """Thousands of lost engines, each with its line."""
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=quiet)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_logs")
+def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
+    happened = Counter()
+    words = 0
+    metrics = Metrics()
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(talks(), fates())
+    def check(talk, doom):
+        nonlocal words
+        expected, _ = run([], talk, metrics)
+        told, came_true = run(doom, talk, metrics)
+        assert told == expected
+        happened.update(came_true)
+        words += sum(len(m.words) for m in told if isinstance(m, Turn) and m.end_of_turn)
+
+    check()
+    crashes = sum(happened[kind] for kind in ("cut", "mute", "drain", "drain, then cut"))
+    print(happened, words)
+    assert crashes >= CRASH_POINTS, happened
+    assert words > 1_000, "there must be something to lose"

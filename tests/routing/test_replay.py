@@ -1,0 +1,205 @@
+"""What is kept of a stream, and what of its answers is news."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ssasr.protocol.recognition import (
+    Audio,
+    Configure,
+    Final,
+    Finalize,
+    Open,
+    StreamOptions,
+    Update,
+    Word,
+)
+from ssasr.routing.replay import Replay
+
+OPENING = Open("session", StreamOptions(pause=1))
+
+
+def options(number):
+    return StreamOptions(pause=number)
+
+
+def audio(replay, samples):
+    start = replay.statistics().said
+    return Audio(start, b"".join(at.to_bytes(2, "little") for at in range(start, start + samples)))
+
+
+def update(segment, position, words=(), decoded=None):
+    return Update(segment, position, (), words, position if decoded is None else decoded)
+
+
+def word(text, start, *, final=True):
+    return Word(text, start, start + 10, 0.5, final)
+
+
+def test_the_next_segment_opens_with_the_options_and_the_audio_it_needs():
+    replay = Replay(OPENING)
+    replay.say(audio(replay, 100))
+    replay.say(Configure(options(2)))
+    replay.say(audio(replay, 100))
+    replay.say(Configure(options(3)))
+    replay.say(Finalize(0, 150))
+    replay.say(audio(replay, 50))
+    assert replay.opening() == OPENING
+    assert len(replay.messages()) == 6
+    assert replay.tell(Final(0, 150, ())) is not None
+    assert replay.opening() == Open("session", options(2), 1, 150)
+    first, change, last = replay.messages()
+    assert first.start == 150
+    assert first.pcm == b"".join(at.to_bytes(2, "little") for at in range(150, 200))
+    assert change == Configure(options(3))
+    assert last.start == 200
+    replay.check_integrity()
+
+
+def test_an_open_finalize_is_said_again():
+    replay = Replay(OPENING)
+    replay.say(audio(replay, 100))
+    replay.say(Finalize(0, 60))
+    assert replay.messages()[-1] == Finalize(0, 60)
+    assert replay.statistics().finalizing
+
+
+def test_old_answers_are_no_news():
+    replay = Replay(OPENING)
+    replay.say(audio(replay, 400))
+    assert replay.tell(update(0, 100)) is not None
+    assert replay.tell(update(0, 200, decoded=100)) is not None
+    assert replay.tell(update(0, 200, decoded=150)) is not None, "later decoded is news"
+    for old in (update(0, 100), update(0, 200, decoded=150), update(1, 300), Final(0, 100, ())):
+        assert replay.tell(old) is None
+    replay.say(Finalize(0, 150))
+    assert replay.tell(Final(0, 140, ())) is None, "it answers nothing that was asked"
+    assert replay.tell(Final(0, 150, ())) is not None
+    assert replay.tell(Final(0, 150, ())) is None
+    assert replay.tell(update(0, 300)) is None
+    assert replay.tell(update(1, 250)) is not None
+    assert replay.statistics().dropped == 7
+
+
+def test_words_told_as_final_stay_whatever_the_next_engine_hears():
+    replay = Replay(OPENING)
+    replay.say(audio(replay, 400))
+    told = (word("so", 0), word("it", 20))
+    replay.tell(update(0, 100, (*told, word("gues", 40, final=False))))
+    assert replay.opening().committed == told
+    other = (word("sow", 0), word("it", 20), word("goes", 40))
+    assert replay.tell(update(0, 200, other)).words == (*told, other[2])
+    assert replay.tell(update(0, 300, ())).words == (*told, other[2])
+    replay.say(Finalize(0, 30))
+    assert replay.tell(Final(0, 30, other[:2])).words == told
+
+
+def test_words_that_nobody_is_shown_are_not_committed():
+    replay = Replay(OPENING)
+    replay.say(audio(replay, 400))
+    replay.say(Finalize(0, 90))
+    replay.tell(update(0, 200, (word("late", 100),)))
+    assert replay.opening().committed == ()
+
+
+def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
+    replay = Replay(OPENING, max_kept=250)
+    for _ in range(4):
+        replay.say(audio(replay, 100))
+        replay.say(Configure(options(9)))
+        replay.check_integrity()
+    assert not replay.replayable
+    assert replay.statistics().kept == 200
+    replay.say(Finalize(0, 350))
+    replay.tell(Final(0, 350, ()))
+    assert replay.replayable
+    assert replay.opening() == Open("session", options(9), 1, 350)
+    replay.check_integrity()
+
+
+def test_the_wrong_order_is_a_bug():
+    replay = Replay(OPENING)
+    with pytest.raises(AssertionError):
+        replay.say(Audio(1, b"ab"))
+    replay.say(Finalize(0, 0))
+    with pytest.raises(AssertionError):
+        replay.say(Finalize(0, 0))
+
+
+class Conversation(RuleBasedStateMachine):
+    """A session and any number of engines that answer anything legal; after every step, an engine
+    that is given what was kept knows all that it must."""
+
+    @initialize(max_kept=st.sampled_from([300, 10**9]))
+    def begin(self, max_kept):
+        self.replay = Replay(OPENING, max_kept)
+        self.segment, self.start, self.finalize = 0, 0, None
+        self.options = [(0, OPENING.options)]
+
+    @rule(samples=st.integers(0, 120))
+    def speak(self, samples):
+        self.replay.say(audio(self.replay, samples))
+
+    @rule(number=st.integers(2, 9))
+    def configure(self, number):
+        self.replay.say(Configure(options(number)))
+        self.options.append((self.replay.statistics().said, options(number)))
+
+    @precondition(lambda self: self.finalize is None)
+    @rule(part=st.floats(0, 1))
+    def end(self, part):
+        said = self.replay.statistics().said
+        self.finalize = Finalize(self.segment, self.start + int(part * (said - self.start)))
+        self.replay.say(self.finalize)
+
+    @rule(part=st.floats(0, 1))
+    def hear(self, part):
+        said = self.replay.statistics().said
+        told = self.replay.statistics().told
+        position = self.start + int(part * (said - self.start))
+        news = self.replay.tell(update(self.segment, position))
+        if position != told:  # if it is the same, the first such answer is news
+            assert (news is not None) == (position > told)
+
+    @precondition(lambda self: self.finalize is not None)
+    @rule()
+    def answer(self):
+        assert self.replay.tell(Final(self.segment, self.finalize.at, ())) is not None
+        self.segment, self.start, self.finalize = self.segment + 1, self.finalize.at, None
+
+    @invariant()
+    def nothing_is_missing(self):
+        if not hasattr(self, "replay"):
+            return
+        self.replay.check_integrity()
+        if not self.replay.replayable:
+            return
+        opening = self.replay.opening()
+        assert (opening.segment, opening.start) == (self.segment, self.start)
+        position, in_force = opening.start, [(opening.start, opening.options)]
+        finalizes = []
+        for message in self.replay.messages():
+            match message:
+                case Audio(start, pcm):
+                    assert start == position
+                    expected = range(start, start + len(pcm) // 2)
+                    assert pcm == b"".join(at.to_bytes(2, "little") for at in expected)
+                    position += len(pcm) // 2
+                case Configure(changed):
+                    in_force.append((position, changed))
+                case Finalize():
+                    finalizes.append(message)
+        assert position == self.replay.statistics().said
+        assert finalizes == ([] if self.finalize is None else [self.finalize])
+        for end in range(self.start + 1, position + 2, 7):
+            assert self._at(in_force, end) == self._at(self.options, end)
+
+    @staticmethod
+    def _at(changes, end):
+        """The options of a step that ends at ``end``."""
+        return [changed for position, changed in changes if position < end][-1]
+
+
+Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestConversation = Conversation.TestCase
