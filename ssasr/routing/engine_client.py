@@ -7,9 +7,10 @@ header: it takes the very path that a stream would take, costs an engine no plac
 by the engine itself, so that an idle gateway knows as much as a busy one.
 """
 
+import math
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -43,6 +44,11 @@ OPEN_SECONDS = 5.0
 """From Open to Opened; an engine under load answers between two steps."""
 PROBE_SECONDS = 2.0
 """Between two questions whether a model's engines are ready, and for the answer to one."""
+
+ATTEMPT_HEADER = "X-Ssasr-Attempt"
+UNANSWERED_SECONDS = 30.0
+"""How long a time-out makes us ask for any engine instead of the least loaded: until an engine that
+hangs is likely to have been noticed by whoever supervises it. A guess."""
 
 log = get_logger(__name__)
 
@@ -158,6 +164,8 @@ class EngineClient:
     versions: Sequence[str]
     required: bool
     _answering: dict[str, bool] = field(factory=dict)
+    _unanswered: dict[str, float] = field(factory=dict)
+    """When a question to a version's engines last ran into its time-out."""
 
     def is_ready(self) -> bool:
         """Whether engines answered when they were last asked."""
@@ -200,7 +208,8 @@ class EngineClient:
     ) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
-        with trio.fail_after(CONNECT_SECONDS):
+        with self._note_silence(model_version, CONNECT_SECONDS):
+            headers = self._headers(model_version)
             stream = _HandshakeStream(await self.address.connect())
             connections.append(stream)
             websocket = await wrap_client_stream(
@@ -209,7 +218,7 @@ class EngineClient:
                 self.address.netloc,
                 PATH,
                 subprotocols=[SUBPROTOCOL],
-                extra_headers=[(VERSION_HEADER.encode(), model_version.encode())],
+                extra_headers=[(name.encode(), value.encode()) for name, value in headers],
                 message_queue_size=QUEUE,
                 max_message_size=MESSAGE_LIMIT,
             )
@@ -219,12 +228,31 @@ class EngineClient:
             raise EngineUnavailable(text)
         return Link(websocket, EngineLink(Role.GATEWAY), stream)
 
+    def _headers(self, version: str) -> list[tuple[str, str]]:
+        """An engine that hangs has few streams, and a balancer that counts them would send us there
+        again and again; told that this is another attempt, ours deals by chance."""
+        since = trio.current_time() - self._unanswered.get(version, -math.inf)
+        again = [(ATTEMPT_HEADER, "2")] if since < UNANSWERED_SECONDS else []
+        return [(VERSION_HEADER, version), *again]
+
+    @contextmanager
+    def _note_silence(self, version: str, seconds: float) -> Iterator[None]:
+        """Raises trio.TooSlowError."""
+        try:
+            with trio.fail_after(seconds):
+                yield
+        except trio.TooSlowError:
+            self._unanswered[version] = trio.current_time()
+            raise
+
     async def _probe(self, version: str) -> None:
         while True:
             ready = False
-            with trio.move_on_after(PROBE_SECONDS):
-                # Nobody there, or nobody who speaks HTTP.
-                with suppress(OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
+            # Nobody there, or nobody who speaks HTTP, or nobody in time.
+            with suppress(
+                OSError, trio.BrokenResourceError, h11.RemoteProtocolError, trio.TooSlowError
+            ):
+                with self._note_silence(version, PROBE_SECONDS):
                     ready = await self._ask(version) == 200
             if ready != self._answering.get(version):
                 log.info("engines", version=version, ready=ready)
@@ -236,7 +264,7 @@ class EngineClient:
         connection = h11.Connection(h11.CLIENT)
         headers = [
             ("Host", self.address.netloc),
-            (VERSION_HEADER, version),
+            *self._headers(version),
             ("Connection", "close"),
         ]
         request = h11.Request(method="GET", target="/ready", headers=headers)

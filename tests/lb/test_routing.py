@@ -8,7 +8,10 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from ssasr.errors import EngineUnavailable
 from ssasr.protocol.liveness import ANSWER_SECONDS, PING_AFTER
+from ssasr.protocol.recognition import Open, StreamOptions
+from ssasr.routing import engine_client
 from tests.harness.nginx import TEMPLATE, render
 from tests.lb.conftest import StubEngine, cluster
 
@@ -85,6 +88,41 @@ async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
                 async with c.stream(attempt=2) as (_, answered):
                     reached += answered == EN2
         assert 1 <= reached < 20
+
+
+async def test_a_gateway_gets_past_a_replica_that_hangs(run_dir: Path, monkeypatch):
+    """Its streams have left it, so it has the fewest. A gateway that is sent there again and again
+    would call the model unreachable for as long as it hangs. (The stub speaks no engine link; that
+    it is found out is the sign that it was reached.)"""
+    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 0.3)
+    hanging, other = StubEngine(EN), StubEngine(EN2)
+    async with cluster(run_dir, [hanging, other], {"english.test": [EN, EN2]}) as c:
+        leave = {EN: trio.Event(), EN2: trio.Event()}
+
+        async def hold(*, task_status):
+            async with c.stream() as (_, address):
+                task_status.started()
+                await leave[address].wait()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                await nursery.start(hold)
+            leave[EN].set()
+            await c.until(lambda: hanging.streams == 0)
+            hanging.silent = True
+            address = engine_client.Address.parse(c.nginx.url.replace("http", "ws"))
+            client = engine_client.EngineClient(address, ["en-default"], required=True)
+            refusals = [await refusal(client) for _ in range(12)]
+            leave[EN2].set()
+        assert "did not answer in time" in refusals[0]
+        assert any("the engine speaks" in text for text in refusals)
+
+
+async def refusal(client: engine_client.EngineClient) -> str:
+    with pytest.raises(EngineUnavailable) as caught:
+        async with client.open_stream("en-default", Open("an-id", StreamOptions())):
+            pass
+    return str(caught.value)
 
 
 async def test_no_engine_at_all_is_an_error_of_ours(run_dir: Path):
