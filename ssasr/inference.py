@@ -177,8 +177,17 @@ class Inference:
             patience = silence + STALL_GRACE
             stalled = self._last_audio + patience
             if trio.current_time() >= stalled:
+                if self._behind():
+                    # Whether a turn is open is not known yet; and if the engine is far behind, it
+                    # is not the client who has stopped.
+                    await self._progress.wait()
+                    continue
                 if self._policy.in_turn:
                     await self._end_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
                 stalled = trio.current_time() + patience
             await trio.sleep_until(stalled)
+
+    def _behind(self) -> bool:
+        """The engine has audio that it could have answered."""
+        return self.samples - self._acknowledged >= self._stream.opened.chunk
