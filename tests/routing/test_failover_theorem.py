@@ -26,7 +26,7 @@ from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.failover import ResilientEngines, RetryPolicy
 from tests.harness.memory_links import Fate, MemoryEngines
 
-CRASH_POINTS, EXAMPLES = 1_000, 220
+CRASH_POINTS, EXAMPLES = 1_000, 260
 LONGEST = 1_000.0
 """Virtual seconds; some of the talks last twelve, and each loss some more."""
 PATIENT = RetryPolicy(seconds=1e6, tries=1_000_000)
@@ -165,6 +165,7 @@ def _no_logs():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # half a minute of one core, if there is one
 @pytest.mark.usefixtures("_no_logs")
 def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
     happened = Counter()
