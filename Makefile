@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install test lint demo serve clean
+FRAMEWORKS := $(VENV)/frameworks
+
+.PHONY: help install test browser lint demo serve docs screenshots clean
 help:            ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -23,7 +25,31 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[engine,codecs,test]'
 	@touch $@
 
-test: install $(VENV)/.tested lint   ## the whole test suite
+# LiveKit Agents and Pipecat pin other versions of our libraries, so they have their own environment.
+$(VENV)/.frameworks: examples/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip --disable-pip-version-check install -r $<
+	@touch $@
+
+examples/node_modules/.installed: examples/package.json | browser
+	cd examples && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
+browser:         ## Chromium and Node for the tests, from Debian, unless they are there
+	@missing=; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+	  || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v node >/dev/null || missing="$$missing nodejs"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+	  echo "The tests need:$$missing. Install with: sudo apt-get install$$missing" >&2; exit 1; \
+	fi
+
+test: install browser $(VENV)/.tested $(VENV)/.frameworks examples/node_modules/.installed lint   ## the whole test suite
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.tested   ## style and types
@@ -37,5 +63,11 @@ demo: install    ## real speech to words, live, through a server on this machine
 serve: install   ## the all-in-one server on port 8080
 	@$(BIN)/ssasr serve
 
+docs: $(VENV)/.tested   ## the documentation as a site, in site/
+	$(BIN)/mkdocs build --strict
+
+screenshots: install browser $(VENV)/.tested   ## renew the pictures of the demo page in docs/images
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/page/test_browser.py -k microphone_becomes
+
 clean:           ## remove .venv and build products; the weights stay in the cache
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site examples/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

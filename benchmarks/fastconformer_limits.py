@@ -3,8 +3,8 @@
     python benchmarks/fastconformer_limits.py
     python benchmarks/fastconformer_limits.py --memory-gb 24 --bandwidth-tb 0.3 --tflops 121
 
-Defaults are the data sheet of one H100 SXM (80 GB, 3.35 TB/s, 989 TFLOP/s bfloat16 dense). Nothing is
-measured here.
+Defaults are the data sheet of one H100 SXM (80 GB, 3.35 TB/s, 989 TFLOP/s bfloat16 dense). Nothing
+is measured here.
 """
 
 import argparse
@@ -20,14 +20,13 @@ FRAMES_A_SECOND = 12.5
 
 
 def flops_a_frame(config, left: int, chunk_frames: int) -> float:
-    """Multiplications and additions of one encoder frame, decoding at 4 tokens a second included."""
+    """Floating-point operations of one encoder frame, decoding as recorded included."""
     encoder, dim = config.encoder, config.encoder.hidden_size
     layer = 4 * dim * encoder.intermediate_size  # two feed-forwards of two matrices
     layer += 3 * dim * dim + dim * dim + 2 * dim * dim + dim * dim  # q k v, out, pointwise
     layer += dim * encoder.conv_kernel_size
-    layer += dim * (
-        2 * (left + chunk_frames) + left + 2 * chunk_frames
-    )  # scores, values, positions
+    # Scores and values of every key, and scores of every position.
+    layer += dim * (2 * (left + chunk_frames) + left + 2 * chunk_frames)
     channels, bins = encoder.subsampling_conv_channels, encoder.num_mel_bins
     recomputed = (8 * chunk_frames + 7) / (8 * chunk_frames)
     stages = 9 * channels * 4 * (bins / 2) + channels * (channels + 9) * (2 * bins / 4 + bins / 8)

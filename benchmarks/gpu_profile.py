@@ -7,6 +7,7 @@ from attrs import frozen
 from random_fastconformer import Audio, make_recognizer
 from torch.profiler import ProfilerActivity, profile
 
+from ssasr.engine.fastconformer.program import Answer, Inputs
 from ssasr.engine.fastconformer.slots import Layout
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
@@ -19,6 +20,8 @@ class Profile:
     its new part written once. ``floor_ms``: that over the measured copy bandwidth."""
 
     rows: int
+    host_us: float
+    """Processor time of the host's bookkeeping, a row: the same step without the device."""
     step_ms: float
     kernel_ms: float
     kernels: int
@@ -54,6 +57,7 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     bandwidth = copy_bandwidth(device) / 1e9
     return Profile(
         rows,
+        round(host_microseconds(recognizer, audio, states), 1),
         round(step_ms, 3),
         round(kernel_ms, 3),
         kernels,
@@ -62,6 +66,46 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
         round(1000 * needed / bandwidth, 3),
         slowest,
     )
+
+
+class _NoDevice:
+    """A runner that answers at once, with a token in every third row."""
+
+    def __init__(self, runner, layout: Layout, rows: int) -> None:
+        self.largest, self._runner = runner.largest, runner
+        room = layout.chunk_frames * layout.config.max_symbols_per_step
+        self._answer = Answer(
+            (torch.arange(rows) % 3 == 0).int(),
+            torch.ones(rows, room, dtype=torch.int32),
+            torch.zeros(rows, room, dtype=torch.int32),
+            torch.ones(rows, room),
+            torch.zeros(rows, layout.chunk // 512 + 1),
+        )
+
+    def inputs(self, rows: int) -> Inputs:
+        return self._runner.inputs(rows)
+
+    def run(self, inputs: Inputs) -> Answer:
+        return Answer(*(column[: len(inputs.table)] for column in astuple(self._answer)))
+
+
+def astuple(answer: Answer) -> tuple[torch.Tensor, ...]:
+    """The columns."""
+    columns = (answer.emitted, answer.tokens, answer.places, answer.confidences)
+    return (*columns, answer.speech)
+
+
+def host_microseconds(recognizer, audio: Audio, states: list) -> float:
+    """The median of twenty steps, divided by their rows."""
+    runner, taken = recognizer._runner, []
+    recognizer._runner = _NoDevice(runner, recognizer._layout, len(states))
+    for number in range(20):
+        works = [Work(s, audio.chunk(i, number)) for i, s in enumerate(states)]
+        begin = time.process_time()
+        recognizer.step(works)
+        taken.append(time.process_time() - begin)
+    recognizer._runner = runner
+    return 1e6 * sorted(taken)[10] / len(states)
 
 
 def _kernels(record, device: torch.device) -> tuple[float, int, tuple[tuple[str, float], ...]]:

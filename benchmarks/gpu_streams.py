@@ -92,7 +92,8 @@ def trial(recognizer, streams: int, seconds: float, settle: float) -> Figures:
     audio, dice, log = Audio(recognizer.chunk), random.Random(0), _Log()
     begin = time.perf_counter() + 0.05
     due = [
-        (begin + dice.random() * chunk_s, n, _fresh(recognizer, n, dice)) for n in range(streams)
+        (begin + dice.random() * chunk_s, n, _fresh(recognizer, n, dice, shortest=0.0))
+        for n in range(streams)
     ]
     heapq.heapify(due)
     counting, stop = begin + settle, begin + settle + seconds
@@ -123,10 +124,10 @@ def _due(due: list, now: float):
         yield heapq.heappop(due)
 
 
-def _fresh(recognizer, number: int, dice: random.Random) -> _Live:
-    """A new segment of one to eight seconds."""
+def _fresh(recognizer, number: int, dice: random.Random, shortest: float = 1.0) -> _Live:
+    """A new segment of up to eight seconds."""
     chunk_s = recognizer.chunk / SAMPLE_RATE
-    steps = max(1, round(dice.uniform(1.0, 8.0) / chunk_s))
+    steps = max(1, round(dice.uniform(shortest, 8.0) / chunk_s))
     state = recognizer.new_state(StreamOptions(), 0)
     return _Live(number, state, dice.randrange(1000), steps)
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from attrs import frozen
 
-from ssasr import __version__, cli_models, options
+from ssasr import __version__, cli_bench, cli_models, options
 from ssasr.access import DEFAULT_KEYS
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.observability import configure_logging, get_logger
@@ -48,6 +48,14 @@ GATEWAY = (
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
     DRAIN,
     Option(
+        "--max-connections-per-address",
+        "connections of one IP address at once; not behind a proxy, where all have its address; "
+        "default: no limit",
+        None,
+        options.count,
+        "N",
+    ),
+    Option(
         "--api-keys",
         "comma-separated keys that open sessions, each with the most it may have open if you like "
         "(key 20); * is any",
@@ -64,6 +72,17 @@ GATEWAY = (
     Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
+    Option("--usage-dir", "directory for usage records; default: none are kept", metavar="DIR"),
+    Option(
+        "--usage-push-url", "where usage records are sent as well; default: nowhere", metavar="URL"
+    ),
+    Option("--usage-push-token-file", "file with the bearer token for that", metavar="FILE"),
+    Option("--licence-file", "licence, where the vendor's key asks for one", metavar="FILE"),
+    Option(
+        "--licence-key-file",
+        "the vendor's public key (PEM); then a licence is needed",
+        metavar="FILE",
+    ),
 )
 ENGINE = (
     Option("--device", "auto, cpu or cuda:N", "auto", metavar="D"),
@@ -100,6 +119,36 @@ def token_secret(values: dict[str, Any]) -> bytes | None:
     return secret
 
 
+def usage_destination(values: dict[str, Any]) -> Any:
+    """Raises UsageError, StartRefused."""
+    from ssasr.usage_push import Destination
+
+    if values["usage_push_url"] is None:
+        return None
+    if values["usage_dir"] is None:
+        raise UsageError("--usage-push-url needs --usage-dir: the records wait there")
+    path = values["usage_push_token_file"]
+    try:
+        token = None if path is None else Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the push token {path}: {error}") from error
+    return Destination.parse(values["usage_push_url"], token)
+
+
+def licence(values: dict[str, Any]) -> Any:
+    """Raises UsageError, StartRefused."""
+    file, key = values["licence_file"], values["licence_key_file"]
+    if key is None:
+        if file is not None:
+            raise UsageError("--licence-file needs --licence-key-file")
+        return None
+    if file is None:
+        raise StartRefused("a licence is needed: --licence-file")
+    from ssasr.licence import read_licence
+
+    return read_licence(Path(file), Path(key))
+
+
 def engine_kinds(names: tuple[str, ...]) -> Any:
     """Raises UsageError."""
     from ssasr.protocol.speech_models import EngineKind
@@ -114,7 +163,12 @@ def front_config(values: dict[str, Any], engines: Any) -> Any:
     from ssasr.front import FrontConfig
     from ssasr.gateway import GatewayLimits
 
-    limits = GatewayLimits(values["max_sessions"], values["max_duration"], values["drain_seconds"])
+    limits = GatewayLimits(
+        values["max_sessions"],
+        values["max_duration"],
+        values["drain_seconds"],
+        values["max_connections_per_address"],
+    )
     return FrontConfig(
         host=values["host"],
         port=values["port"],
@@ -125,6 +179,9 @@ def front_config(values: dict[str, Any], engines: Any) -> Any:
         demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
+        usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
+        usage_destination=usage_destination(values),
+        licence=licence(values),
     )
 
 
@@ -297,6 +354,12 @@ COMMANDS = {
         ),
         run_mic,
         mic_arguments,
+    ),
+    "bench": Command(
+        "real-time clients in number: how many streams, how fast",
+        cli_bench.OPTIONS,
+        cli_bench.run_bench,
+        cli_bench.arguments,
     ),
 }  # fmt: skip
 

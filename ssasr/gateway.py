@@ -26,6 +26,7 @@ from trio_websocket import (
 
 from ssasr.access import Access, Grant
 from ssasr.audio import make_decoder
+from ssasr.licence import Licence
 from ssasr.listener import FrontDoor, open_listeners
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
@@ -37,6 +38,7 @@ from ssasr.protocol.query import Query
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.session import Session, SessionTerms
+from ssasr.usage import UsageRecord
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")
 MAX_MESSAGE = 1 << 20
@@ -61,6 +63,20 @@ class GatewayLimits:
     """Seconds a session may last: the three hours of the specification."""
     drain_seconds: float = 30.0
     """Seconds that running sessions have to end by themselves once the server is asked to stop."""
+    most_per_address: int | None = None
+    """Connections of one IP address at once."""
+
+
+@frozen
+class GatewayStatistics:
+    sessions: int
+    limit: int
+    """Sessions that may be open; 0 when no new one may, for whatever reason."""
+    draining: bool
+
+
+def _nobody(_: UsageRecord) -> None:
+    pass
 
 
 @define(eq=False)
@@ -73,9 +89,26 @@ class Gateway:
     metrics: Metrics
     limits: GatewayLimits
     wall_clock: Callable[[], float] = time.time
+    on_end: Callable[[UsageRecord], None] = _nobody
+    """Told of every session that was served."""
+    licence: Licence | None = None
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.metrics.sessions_limit.set_function(self.session_limit)
+        if self.licence is not None:
+            self.metrics.licence.set(self.licence.expires)
+
+    def session_limit(self) -> int:
+        most = self.limits.max_sessions
+        return most if self.licence is None else self.licence.limit(most, self.wall_clock())
+
+    def statistics(self) -> GatewayStatistics:
+        draining = self.draining.is_set()
+        limit = 0 if draining else self.session_limit()
+        return GatewayStatistics(len(self._sessions), limit, draining)
 
     def is_ready(self) -> bool:
         return self.engines.is_ready() and not self.draining.is_set()
@@ -90,7 +123,7 @@ class Gateway:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        door = FrontDoor(app, self.serve_websocket)
+        door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
         listeners = await open_listeners(host, port, tls)
         async with trio.open_nursery() as connections:
             serve = partial(  # a list of either kind of listener is beyond trio's annotations
@@ -147,7 +180,7 @@ class Gateway:
             await refuse(websocket, fault)
             return
         with grant:
-            await self._run_session(websocket, terms)
+            await self._run_session(websocket, terms, grant.key_id)
 
     def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
@@ -162,7 +195,7 @@ class Gateway:
             raise
 
     def _agree(self, parameters: SessionParameters, longest: float) -> SessionTerms:
-        if len(self._sessions) >= self.limits.max_sessions:
+        if len(self._sessions) >= self.session_limit():
             raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
         duration = min(self.limits.max_duration, longest)
         return SessionTerms(
@@ -174,10 +207,13 @@ class Gateway:
             expires_at=int(self.wall_clock() + duration),
         )
 
-    async def _run_session(self, websocket: WebSocketConnection, terms: SessionTerms) -> None:
+    async def _run_session(
+        self, websocket: WebSocketConnection, terms: SessionTerms, key_id: str
+    ) -> None:
         if terms.parameters.ignored:
             log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
         session = Session(terms, websocket, self.engines, self.metrics)
+        started = self.wall_clock()
         self._sessions.add(session)
         self.metrics.sessions.inc()
         cause = EndCause.INTERNAL
@@ -197,6 +233,17 @@ class Gateway:
             self.metrics.closed(cause)
             log.info(
                 "session ended", session=terms.id, cause=cause.value, version=terms.model_version
+            )
+            self.on_end(
+                UsageRecord(
+                    session_id=terms.id,
+                    started=started,
+                    ended=self.wall_clock(),
+                    audio_seconds=session.audio_seconds,
+                    model=terms.model_version,
+                    close_code=int(END_CAUSES[cause]),
+                    key_id=key_id,
+                )
             )
 
     async def _wait_no_sessions(self) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.observability import Metrics
-from ssasr.protocol.messages import ServerMessage
+from ssasr.protocol.messages import ServerMessage, Turn
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -82,9 +82,12 @@ class Inference:
         self._said = said
         self._acknowledged = 0
         self._progress = trio.Event()
+        self._finalizing = False
         self._last_audio = trio.current_time()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
+        self._shown_turn = -1
+        self._shown = 0
         self._heartbeat = HeartbeatLog(trio.current_time())
         self._stream: EngineStream
         self._policy: TurnPolicy
@@ -142,10 +145,14 @@ class Inference:
             async with self._deciding:
                 match answer:
                     case Update():
-                        self._acknowledged = max(self._acknowledged, answer.position)
+                        if not self._finalizing:
+                            self._acknowledged = max(self._acknowledged, answer.position)
                         self._heartbeat.hear(answer.speech)
                         await self._perform(self._policy.update(answer))
                     case Final():
+                        # The engine listens again to what comes after the end of the segment,
+                        # however far ahead it was.
+                        self._acknowledged, self._finalizing = answer.at, False
                         waited = trio.current_time() - self._asked_to_finalize
                         self._metrics.finalization.observe(waited)
                         await self._perform(self._policy.final(answer))
@@ -158,10 +165,23 @@ class Inference:
         for decision in decisions:
             match decision:
                 case Say(message):
+                    if isinstance(message, Turn):
+                        self._measure_lag(message)
                     await self._said.send(message)
                 case Finalize():
+                    self._finalizing = True
                     self._asked_to_finalize = trio.current_time()
                     await self._stream.send(decision)
+
+    def _measure_lag(self, turn: Turn) -> None:
+        """Of the words that appear for the first time. Now is the end of what was sent, which is
+        what a client that streams live has just said."""
+        if turn.turn_order != self._shown_turn:
+            self._shown_turn, self._shown = turn.turn_order, 0
+        heard = self.samples / SAMPLE_RATE
+        for word in turn.words[self._shown :]:
+            self._metrics.word_lag.observe(heard - word.end / 1_000)
+        self._shown = max(self._shown, len(turn.words))
 
     async def _beat(self) -> None:
         """Only for clients that ask: some take a message they do not know for an error."""

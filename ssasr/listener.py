@@ -6,7 +6,9 @@ there are two). Both get the stream with the head put back in front.
 """
 
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import h11
 import trio
@@ -28,6 +30,10 @@ HTTP_SEND_DEADLINE = 15.0
 KEEP_ALIVE = 15.0
 """Seconds an idle HTTP connection is kept."""
 ACCEPT_BACKLOG = 1_024
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 WebSocketHandler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -115,12 +121,27 @@ def is_upgrade(head: bytes) -> bool:
     return any(value.strip().lower() == b"websocket" for value in upgrade)
 
 
+def address_of(stream: trio.abc.Stream) -> str:
+    """The peer's IP address; empty if the connection has already gone, or is no TCP."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
 @define(eq=False)
 class FrontDoor:
-    """Serves connections; ``app`` answers HTTP, ``websocket`` owns an upgraded stream whole."""
+    """Serves connections; ``app`` answers HTTP, ``websocket`` owns an upgraded stream whole.
+    ``most_per_address``: connections of one IP address at once, or None."""
 
     app: ASGIFramework
     websocket: WebSocketHandler
+    most_per_address: int | None = None
+    _open: Counter[str] = field(factory=Counter)
     _context: WorkerContext = field(factory=lambda: WorkerContext(None))
     _config: Config = field(init=False)
 
@@ -133,9 +154,26 @@ class FrontDoor:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """One connection, from its first byte to its last. Raises nothing but what ``websocket``
         lets escape."""
+        address = address_of(stream)
+        if self.most_per_address is not None and self._open[address] >= self.most_per_address:
+            await trio.aclose_forcefully(stream)  # without a word: a flood deserves no work
+            return
+        self._open[address] += 1
+        try:
+            await self._serve_admitted(stream)
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    async def _serve_admitted(self, stream: trio.abc.Stream) -> None:
         async with stream:
             head = await self._read_head(stream)
             if not head:
+                return
+            if not 0 <= head.find(b"\r\n\r\n") <= MAX_HEAD:
+                with trio.move_on_after(HTTP_SEND_DEADLINE), suppress(trio.BrokenResourceError):
+                    await stream.send_all(TOO_LARGE)
                 return
             if is_upgrade(head):
                 await self.websocket(ReplayedStream(stream, head))

@@ -6,13 +6,21 @@ No metric, label or log line ever holds a transcript, audio or a credential.
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
-from attrs import define, field
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from attrs import define, field, frozen
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
-from ssasr.protocol.close_codes import EndCause
+from ssasr import __version__
+from ssasr.protocol.close_codes import END_CAUSES, EndCause
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Seconds."""
@@ -39,33 +47,88 @@ def configure_logging(*, json: bool, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(LogOutput(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
 
 
+@frozen
+class EngineReadings:
+    """What an engine can be asked for at any time, cheaply, from the trio thread."""
+
+    streams: Callable[[], float]
+    capacity: Callable[[], float]
+    load: Callable[[], float]
+    queue_age: Callable[[], float]
+    """Seconds."""
+    backlog: Callable[[], float]
+    """Seconds of audio."""
+
+
+@define(eq=False)
+class LogOutput:
+    """Where log lines go. What cannot be written (a full disk, a reader that has gone) is dropped:
+    a server must not end, nor a session, because nobody can note what it does."""
+
+    stream: TextIO
+    lost: int = 0
+    """Writes that failed."""
+
+    def write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+        except OSError:
+            self.lost += 1
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            self.lost += 1
+
+
 @define(eq=False)
 class Metrics:
-    """Every metric of the process, in a registry of its own."""
+    """Every metric of the process, in a registry of its own; ``docs/monitoring.md`` lists them."""
 
     registry: CollectorRegistry = field(factory=CollectorRegistry)
+    # -- gateway
     sessions: Gauge = field(init=False)
+    sessions_limit: Gauge = field(init=False)
     closes: Counter = field(init=False)
     audio_seconds: Counter = field(init=False)
     failovers: Counter = field(init=False)
     finalization: Histogram = field(init=False)
+    word_lag: Histogram = field(init=False)
+    licence: Gauge = field(init=False)
+    # -- engine
     streams: Gauge = field(init=False)
     capacity: Gauge = field(init=False)
     load: Gauge = field(init=False)
+    queue_age: Gauge = field(init=False)
+    backlog: Gauge = field(init=False)
+    device_memory: Gauge = field(init=False)
     refusals: Counter = field(init=False)
+    engine_audio: Counter = field(init=False)
     steps: Histogram = field(init=False)
     batch: Histogram = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        r = self.registry
+        registry = self.registry
+        ProcessCollector(registry=registry)
+        build = Gauge("ssasr_build_info", "Always 1; the version", ["version"], registry=registry)
+        build.labels(__version__).set(1)
+        self._declare_gateway(registry)
+        self._declare_engine(registry)
+
+    def _declare_gateway(self, r: CollectorRegistry) -> None:
         self.sessions = Gauge("ssasr_sessions", "Client sessions open now", registry=r)
+        self.sessions_limit = Gauge("ssasr_sessions_limit", "Sessions admitted at once", registry=r)
         self.closes = Counter(
-            "ssasr_session_ends", "Sessions ended, by cause", ["cause"], registry=r
+            "ssasr_session_ends",
+            "Sessions ended or refused, by cause and close code",
+            ["cause", "code"],
+            registry=r,
         )
         self.audio_seconds = Counter(
             "ssasr_audio_seconds", "Seconds of audio received from clients", registry=r
@@ -79,47 +142,91 @@ class Metrics:
             registry=r,
             buckets=LATENCY_BUCKETS,
         )
-        self.streams = Gauge(
-            "ssasr_engine_streams", "Streams that have a place", ["engine"], registry=r
+        self.word_lag = Histogram(
+            "ssasr_word_lag_seconds",
+            "From the end of a word in the audio to its first appearance in an answer",
+            registry=r,
+            buckets=LATENCY_BUCKETS,
         )
-        self.capacity = Gauge("ssasr_engine_capacity", "Places for streams", ["engine"], registry=r)
+        self.licence = Gauge(
+            "ssasr_licence_expires_timestamp_seconds",
+            "When the licence file expires, Unix time; 0 without one",
+            registry=r,
+        )
+
+    def _declare_engine(self, r: CollectorRegistry) -> None:
+        of = ["engine"]
+        self.streams = Gauge("ssasr_engine_streams", "Streams that have a place", of, registry=r)
+        self.capacity = Gauge("ssasr_engine_capacity", "Places for streams", of, registry=r)
         self.load = Gauge(
             "ssasr_engine_load_ratio",
             "Share of the last ten seconds that the model was at work",
-            ["engine"],
+            of,
+            registry=r,
+        )
+        self.queue_age = Gauge(
+            "ssasr_engine_queue_age_seconds",
+            "How long the stream that waits longest has been ready for a step",
+            of,
+            registry=r,
+        )
+        self.backlog = Gauge(
+            "ssasr_engine_backlog_seconds", "Audio received and not stepped through", of, registry=r
+        )
+        self.device_memory = Gauge(
+            "ssasr_engine_device_memory_bytes",
+            "Memory of the device that this process has allocated; none on a CPU",
+            of,
             registry=r,
         )
         self.refusals = Counter(
             "ssasr_engine_refusals", "Streams refused at the handshake", ["reason"], registry=r
         )
+        self.engine_audio = Counter(
+            "ssasr_engine_audio_seconds", "Seconds of audio stepped through", of, registry=r
+        )
         self.steps = Histogram(
-            "ssasr_step_seconds", "One model step", ["engine"], registry=r, buckets=STEP_BUCKETS
+            "ssasr_step_seconds", "One model step", of, registry=r, buckets=STEP_BUCKETS
         )
         self.batch = Histogram(
-            "ssasr_batch_streams", "Streams in one step", ["engine"], registry=r,
-            buckets=BATCH_BUCKETS,
-        )  # fmt: skip
+            "ssasr_batch_streams", "Streams in one step", of, registry=r, buckets=BATCH_BUCKETS
+        )
 
-    def watch_engine(
-        self,
-        engine: str,
-        *,
-        streams: Callable[[], float],
-        capacity: Callable[[], float],
-        load: Callable[[], float],
-    ) -> None:
-        """Publish how much room an engine has; read when the metrics are."""
-        self.streams.labels(engine).set_function(streams)
-        self.capacity.labels(engine).set_function(capacity)
-        self.load.labels(engine).set_function(load)
+    def watch_engine(self, engine: str, readings: EngineReadings) -> None:
+        """Publish the state of an engine; read when the metrics are."""
+        self.streams.labels(engine).set_function(readings.streams)
+        self.capacity.labels(engine).set_function(readings.capacity)
+        self.load.labels(engine).set_function(readings.load)
+        self.queue_age.labels(engine).set_function(readings.queue_age)
+        self.backlog.labels(engine).set_function(readings.backlog)
+
+    def watch_device(self, engine: str, allocated: Callable[[], float]) -> None:
+        """``allocated``: bytes."""
+        self.device_memory.labels(engine).set_function(allocated)
 
     def closed(self, cause: EndCause) -> None:
-        self.closes.labels(cause.value).inc()
+        self.closes.labels(cause.value, str(int(END_CAUSES[cause]))).inc()
 
-    def step(self, engine: str, streams: int, seconds: float) -> None:
-        self.steps.labels(engine).observe(seconds)
-        self.batch.labels(engine).observe(streams)
+    def engine_meter(self, engine: str) -> "StepMeter":
+        """Looks the labels up once: a step is too often for that."""
+        return StepMeter(
+            self.steps.labels(engine), self.batch.labels(engine), self.engine_audio.labels(engine)
+        )
 
     def exposition(self) -> bytes:
         """Prometheus text format."""
         return generate_latest(self.registry)
+
+
+@frozen
+class StepMeter:
+    """The three metrics of one engine's steps."""
+
+    steps: Histogram
+    batch: Histogram
+    audio: Counter
+
+    def step(self, streams: int, audio_seconds: float, seconds: float) -> None:
+        self.steps.observe(seconds)
+        self.batch.observe(streams)
+        self.audio.inc(audio_seconds)

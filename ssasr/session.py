@@ -101,6 +101,8 @@ class Session:
     ending: EndCause = EndCause.TERMINATED
     """Why the session ends once the pipeline has run dry."""
     last_message: float = field(factory=trio.current_time)
+    audio_seconds: float = 0.0
+    """What its engine was given, once the session has ended."""
     held_back: bool = False
     """The receiver waits for room; whatever the client sends stays in its socket."""
     _link: ClientLink = field(init=False)
@@ -146,7 +148,10 @@ class Session:
             await task()
         except (ClientFault, EngineError, ClientGone) as fault:
             self._fault = self._fault or fault
-            scope.cancel()
+            if self._sending:  # a frame that is cut here would be the end of what can be said
+                scope.deadline = trio.current_time() + CLOSE_DEADLINE
+            else:
+                scope.cancel()
 
     async def _receive(self, packets: trio.MemorySendChannel[Packet]) -> None:
         async with packets:
@@ -213,8 +218,11 @@ class Session:
         terms = self.terms
         inference = Inference(terms.parameters, self.engines, self.metrics, heard, said)
         async with said:
-            await inference.run(terms.id, terms.model_version, self._engine_opened)
-            self.metrics.audio_seconds.inc(inference.samples / SAMPLE_RATE)
+            try:
+                await inference.run(terms.id, terms.model_version, self._engine_opened)
+            finally:  # however it ends, this much was listened to
+                self.audio_seconds = inference.samples / SAMPLE_RATE
+                self.metrics.audio_seconds.inc(self.audio_seconds)
             await said.send(
                 Termination(
                     audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
@@ -241,6 +249,7 @@ class Session:
                 await self._send(self._link.send(message))
 
     async def _send(self, frame: str) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # nothing is torn that has not begun
         self._sending = True
         try:
             with trio.fail_after(SEND_DEADLINE):
@@ -250,6 +259,9 @@ class Session:
         except ConnectionClosed:
             raise ClientGone from None
         self._sending = False
+        if self._fault is not None:
+            self._scope.cancel()  # that waited for this frame
+            await trio.lowlevel.checkpoint()
 
     async def _close(self) -> EndCause:
         """The pipeline has ended; tell the client why."""

@@ -54,7 +54,7 @@ async def test_malformed_request_head_is_400(served):
 async def test_metrics_are_exposed(served):
     await converse(served.url, SILENCE, sample_rate=16_000)
     _, _, body = await http(served.port, get("/metrics"))
-    assert b'ssasr_session_ends_total{cause="terminated"} 1.0' in body
+    assert b'ssasr_session_ends_total{cause="terminated",code="1000"} 1.0' in body
 
 
 async def test_websocket_on_unknown_path_is_404(served):

@@ -164,6 +164,17 @@ async def test_a_client_that_reads_nothing_is_given_up(engines, autojump_clock):
     assert trio.current_time() - started < SEND_DEADLINE + 5
 
 
+async def test_a_fault_among_words_still_closes_with_its_code_race(engines, autojump_clock):
+    """The fault ends the emitter when it is about to send, or in the middle of a frame. Cut there,
+    the client would see the connection end without a word."""
+    for length in range(8_000, 96_000, 1_600):
+        websocket = FakeWebSocket()
+        send_now(websocket, *pieces(SPEECH[:length]), {"type": "nonsense"})
+        assert await make_session(engines, websocket).run() is EndCause.INVALID_INPUT
+        assert websocket.types[-1] == "Error", length
+        assert websocket.closed_with == 3006
+
+
 async def test_a_client_that_leaves_frees_its_stream(engines, autojump_clock):
     for _ in range(10):  # more than the engine has slots
         websocket = FakeWebSocket()

@@ -13,13 +13,21 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 from attrs import define, frozen
 
+from ssasr.engine.device_memory import reserved_bytes
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
 from ssasr.engine.streams import Stream, Take
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
-from ssasr.observability import Metrics, get_logger
-from ssasr.protocol.recognition import Draining, FromEngine, Open, Opened, ToEngine
+from ssasr.observability import EngineReadings, Metrics, get_logger
+from ssasr.protocol.recognition import (
+    SAMPLE_RATE,
+    Draining,
+    FromEngine,
+    Open,
+    Opened,
+    ToEngine,
+)
 
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""
@@ -66,7 +74,6 @@ class EngineHost:
         self.ready = trio.Event()
         self.draining = trio.Event()
         self._model = model
-        self._metrics = metrics
         limit = max_streams or recognizer.max_streams
         self._scheduler = Scheduler(recognizer.chunk, limit, max_batch=limit)
         self._links: dict[Stream, trio.MemorySendChannel[FromEngine]] = {}
@@ -75,12 +82,18 @@ class EngineHost:
         self._steps = 0
         self._last_step_seconds = 0.0
         self._busy = Busy()
+        self._meter = metrics.engine_meter(name)
         metrics.watch_engine(
             name,
-            streams=lambda: self._scheduler.in_use,
-            capacity=lambda: limit,
-            load=lambda: self._busy.ratio(trio.current_time()),
+            EngineReadings(
+                streams=lambda: self._scheduler.in_use,
+                capacity=lambda: limit,
+                load=lambda: self._busy.ratio(trio.current_time()),
+                queue_age=lambda: self._queue().oldest_wait,
+                backlog=lambda: self._queue().backlog / SAMPLE_RATE,
+            ),
         )
+        metrics.watch_device(name, reserved_bytes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means ready. Raises what the model thread raised."""
@@ -147,6 +160,9 @@ class EngineHost:
             load=self._busy.ratio(trio.current_time()),
         )
 
+    def _queue(self) -> SchedulerStatistics:
+        return self._scheduler.statistics(trio.current_time())
+
     def feed(self, stream: Stream, message: ToEngine) -> None:
         """Raises LinkFault if the message breaks the rules, EngineLost if the stream has ended."""
         if not self._scheduler.is_current(stream):
@@ -170,7 +186,8 @@ class EngineHost:
             self._steps += 1
             self._last_step_seconds = now - started
             self._busy.worked(now - started, now)
-            self._metrics.step(self.name, len(takes), now - started)
+            audio = sum(len(take.audio) for take in takes) / SAMPLE_RATE
+            self._meter.step(len(takes), audio, now - started)
 
     def _step(self, takes: Sequence[Take], stale: Sequence[State]) -> list[Outcome]:
         """In the model thread: free, make and change states as the takes need, then step."""

@@ -149,9 +149,10 @@ class _Carrier:
     def heard(self, answer: FromEngine) -> None:
         match answer:
             case Update(_, position):
-                self.acknowledged = max(self.acknowledged, position)
+                if not self.finalizing:  # else it is about audio that will be listened to again
+                    self.acknowledged = max(self.acknowledged, position)
             case Final(_, at):
-                self.acknowledged = max(self.acknowledged, at)
+                self.acknowledged = at
                 self.finalizing = False
             case Draining():
                 self.draining = True

@@ -18,8 +18,8 @@ class Capture extends AudioWorkletProcessor {
   process([[channel]]) {
     if (!channel) return true; // nothing is connected yet
     for (const sample of channel) {
-      const value = Math.max(-1, Math.min(32767 / 32768, sample));
-      this.pcm.setInt16(this.filled * 2, Math.round(value * 32768), true);
+      const value = Math.max(-1, Math.min(1, sample));
+      this.pcm.setInt16(this.filled * 2, Math.round(value * (value < 0 ? 32768 : 32767)), true);
       this.peak = Math.max(this.peak, Math.abs(value));
       this.energy += value * value;
       if (++this.filled === this.size) this.deliver();

@@ -166,8 +166,9 @@ function figures() {
   for (const name of ["first", "final", "turn"]) {
     const values = latency[name].slice(-200);
     const [half, most] = [0.5, 0.95].map((fraction) => percentile(values, fraction));
-    $(`lag-${name}`).textContent =
-      half === undefined ? "–" : `${half.toFixed(0)} ms · p95 ${most.toFixed(0)}`;
+    const rest = document.createElement("small");
+    if (half !== undefined) rest.textContent = `p95 ${most.toFixed(0)}`;
+    $(`lag-${name}`).replaceChildren(half === undefined ? "–" : `${half.toFixed(0)} ms `, rest);
   }
 }
 

@@ -16,8 +16,8 @@ export class Microphone {
     if (!navigator.mediaDevices?.getUserMedia) throw new Trouble("insecure");
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
-        // What helps a call hurts recognition; the gain alone helps both.
-        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: true },
+        // Made for calls; each of them changes what the models hear, the gain too.
+        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
       });
     } catch (error) {
       throw Trouble.ofMicrophone(error);
@@ -121,8 +121,9 @@ function toMessage(samples) {
   let peak = 0;
   let energy = 0;
   samples.forEach((sample, i) => {
-    const value = Math.max(-1, Math.min(32767 / 32768, sample));
-    pcm.setInt16(i * 2, Math.round(value * 32768), true); // a 16-bit file's samples, unchanged
+    const value = Math.max(-1, Math.min(1, sample));
+    // The inverse of Chromium's own scaling: a 16-bit file's samples leave unchanged.
+    pcm.setInt16(i * 2, Math.round(value * (value < 0 ? 32768 : 32767)), true);
     peak = Math.max(peak, Math.abs(value));
     energy += value * value;
   });

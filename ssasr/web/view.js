@@ -82,7 +82,7 @@ export class TranscriptView {
 
   confidence({ meta }, turn) {
     const value = turn.confidence ?? 0;
-    meta.textContent = percent(value);
+    meta.textContent = `end ${percent(value)}`;
     meta.style.setProperty("--value", value);
     meta.setAttribute("aria-valuenow", Math.round(value * 100));
     meta.title = `End-of-turn confidence${turn.ended ? " when the turn ended" : ""}`;

@@ -99,7 +99,8 @@ def _check_run(recognizer: Recognizer, run: Sequence[Heard], start: int, length:
 def _check_words(words: Sequence[Word], start: int) -> None:
     end = start
     for word in words:
-        assert word.text and word.text == word.text.strip()
+        assert word.text
+        assert word.text == word.text.strip()
         assert end <= word.start < word.end, "words follow each other in time"
         assert 0.0 <= word.confidence <= 1.0
         end = word.end

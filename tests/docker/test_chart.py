@@ -1,5 +1,7 @@
 """The Helm chart, rendered by Helm and validated against the Kubernetes API."""
 
+import base64
+
 import helm_python
 import kubernetes_validate
 import pytest
@@ -95,6 +97,18 @@ def test_every_environment_variable_means_something(values: dict):
         assert names <= known
         pod = deployment["spec"]["template"]["spec"]
         assert pod["enableServiceLinks"] is False, "they would be SSASR_ variables of no meaning"
+
+
+def test_keys_and_the_secret_of_tokens_are_where_the_gateway_looks():
+    secret = of_kind(render({"gateway": {"apiKeys": ["one", "two 5"]}}), "Secret")
+    data = {k: base64.b64decode(v) for k, v in secret["asr-gateway-keys"]["data"].items()}
+    assert data["keys"].splitlines() == [b"one", b"two 5"]
+    assert len(data["token"]) >= 16
+    gateway = environment(of_kind(render({}), "Deployment")["asr-gateway"])
+    folder = "/etc/ssasr/keys/"
+    assert gateway["SSASR_API_KEYS_FILE"] == folder + "keys"
+    assert gateway["SSASR_TOKEN_SECRET_FILE"] == folder + "token"
+    assert of_kind(render(EVERYTHING), "Secret") == {}
 
 
 def test_the_balancer_knows_the_engines_that_there_are():

@@ -16,18 +16,26 @@ TOP = Path(__file__).parents[2]
 SPEECH = TOP / "tests" / "data" / "speech.flac"
 
 
-def services(run_dir: Path) -> list[Service]:
-    """Engines first, as ``depends_on`` would not have it: then each is ready when the next asks."""
-    described = compose.load()["services"]
+def names() -> dict[str, list[str]]:
+    """An address for each service, as Docker's name server would say."""
+    return {name: [f"127.0.1.{n}"] for n, name in enumerate(compose.load()["services"], 1)}
+
+
+def services(
+    run_dir: Path, settings: dict[str, str] | None = None, gateway: dict[str, str] | None = None
+) -> list[Service]:
+    """``settings``: what .env would hold. Engines first, as ``depends_on`` would not have it: then
+    each is ready when the next asks."""
+    described = compose.load(**settings or {})["services"]
     scripted = {"SSASR_ENGINE_KIND": "scripted", "SSASR_DRAIN_SECONDS": "1"}
-    lb = described["streaming-asr-lb"]
+    lb, public = described["streaming-asr-lb"], described["streaming-api"]
     return [
         compose.python_service(name, described[name], scripted)
         for name in ("streaming-asr-english", "streaming-asr-multilang")
     ] + [
         compose.nginx_service("streaming-asr-lb", lb, run_dir, NAME_SERVER),
         compose.python_service(
-            "streaming-api", described["streaming-api"], {"SSASR_DRAIN_SECONDS": "1"}
+            "streaming-api", public, {"SSASR_DRAIN_SECONDS": "1"} | (gateway or {})
         ),
     ]
 
@@ -49,7 +57,6 @@ def report(tmp_path_factory) -> Report:
     if not can_isolate():
         pytest.skip("needs the right to make network namespaces")
     run_dir = tmp_path_factory.mktemp("lb")
-    names = {name: [f"127.0.1.{n}"] for n, name in enumerate(compose.load()["services"], 1)}
     commands = [
         transcribe("universal-streaming-english"),
         transcribe("u3-rt-pro"),
@@ -59,7 +66,7 @@ def report(tmp_path_factory) -> Report:
         [sys.executable, str(compose.DOCKER / "healthcheck.py"), "8080"],
         [sys.executable, str(compose.DOCKER / "healthcheck.py"), "9"],
     ]
-    return run_isolated(Plan(names, services(run_dir), commands))
+    return run_isolated(Plan(names(), services(run_dir), commands))
 
 
 def test_a_client_is_served_by_the_whole_stack(report: Report):

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import trio
 from attrs import define, field
-from trio_websocket import ConnectionClosed, connect_websocket_url
+from trio_websocket import ConnectionClosed
+
+from ssasr.running import plain_nursery
+from ssasr.websocket import connect_websocket
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_DEADLINE = 30.0
@@ -49,6 +52,8 @@ class Page:
     console: list = field(factory=list)
     requests: list = field(factory=list)
     """Addresses that the page asked for."""
+    sockets: dict = field(factory=dict)
+    """Request id of each WebSocket to its (sent, received) messages, in order of opening."""
     session: str | None = None
 
     async def listen(self):
@@ -76,6 +81,12 @@ class Page:
             self.requests.append(parameters["request"]["url"])
         elif method == "Network.webSocketCreated":
             self.requests.append(parameters["url"])
+            self.sockets[parameters["requestId"]] = ([], [])
+        elif method in {"Network.webSocketFrameSent", "Network.webSocketFrameReceived"}:
+            messages = self.sockets[parameters["requestId"]][method.endswith("Received")]
+            frame = parameters["response"]
+            data = frame["payloadData"]
+            messages.append(base64.b64decode(data) if frame["opcode"] == 2 else json.loads(data))
 
     async def command(self, method, **parameters):
         self._next += 1
@@ -168,11 +179,11 @@ async def browser(*, microphone: Path | None = None, flags=()):
             stderr=subprocess.DEVNULL,
         )
         try:
-            async with trio.open_nursery() as nursery:
-                url = await _devtools(Path(profile), process)
-                websocket = await connect_websocket_url(
-                    nursery, url, max_message_size=MAX_MESSAGE, message_queue_size=4096
-                )
+            url = await _devtools(Path(profile), process)
+            async with (
+                connect_websocket(url, unread=4_096, max_message_size=MAX_MESSAGE) as websocket,
+                plain_nursery() as nursery,
+            ):
                 page = Page(websocket)
                 nursery.start_soon(page.listen)
                 await _attach(page)

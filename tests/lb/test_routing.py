@@ -1,12 +1,14 @@
 """The shipped nginx template in a real nginx, in front of stub engines."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from ssasr.protocol.liveness import ANSWER_SECONDS, PING_AFTER
 from tests.harness.nginx import TEMPLATE, render
 from tests.lb.conftest import StubEngine, cluster
 
@@ -208,3 +210,12 @@ def test_the_template_wants_exactly_the_variables_that_its_head_explains():
         render(body, {})
     with pytest.raises(ValueError, match="LB_TYPO"):
         render(text, dict.fromkeys(explained | {"LB_TYPO"}, "x"))
+
+
+def test_nginx_cuts_no_link_that_its_ends_think_alive():
+    """The default that the template's head names is what Compose and the chart set."""
+    (default,) = re.findall(r"LB_LINK_TIMEOUT .* (\d+)s\n", TEMPLATE.read_text())
+    assert PING_AFTER + ANSWER_SECONDS < int(default) < 3 * (PING_AFTER + ANSWER_SECONDS)
+    for name in ("compose.yaml", "helm/ssasr/templates/lb.yaml"):
+        text = (TEMPLATE.parents[1] / "docker" / name).read_text()
+        assert re.findall(r"LB_LINK_TIMEOUT\W+(?:value: )?(\w+)", text) == [f"{default}s"]

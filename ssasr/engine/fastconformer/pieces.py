@@ -112,12 +112,18 @@ class Transcript:
     _draft: _Draft | None = None
     _told: int = 0
     """Of the words that are done, how many have been given as final."""
+    _shown: tuple[Word, ...] | None = None
+    """The answer to ``words()`` since the last token: most steps bring none."""
+    _complete: bool = False
+    """Whether the text ends with a sentence-final mark."""
 
     def extend(self, tokens: Sequence[Token]) -> None:
         """Append tokens, in the order they were emitted."""
         for token in tokens:
             self._tokens.append(token)
             self._add(token)
+        if tokens:
+            self._shown, self._complete = None, self._ends_sentence()
 
     def go_back(self, frames: int, end: int) -> None:
         """The segment ends at stream sample ``end``, before what has been heard. What was emitted
@@ -127,12 +133,15 @@ class Transcript:
         self.committed, self._told = tuple(told), 0
         kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]
         self._tokens, self._done, self._draft = [], [], None
+        self._shown, self._complete = None, False
         self.language, self.language_confidence = None, 0.0
         self.extend(kept)
 
     def words(self, *, end: int | None = None) -> tuple[Word, ...]:
         """The committed words, then the segment's own that lie behind them. With ``end``, the
         segment is over: all are final and none reaches beyond that stream sample."""
+        if end is None and self._shown is not None:
+            return self._shown
         told = self._told if end is not None else len(self._done)
         self._told = told
         since = self.committed[-1].end if self.committed else self.start
@@ -142,8 +151,9 @@ class Transcript:
             rest.append(word)
         rest = [word for word in rest if word.start >= since]
         if end is not None:
-            rest = _fit(rest, before[-1].end if before else self.start, end)
-        return (*before, *rest)
+            return (*before, *_fit(rest, before[-1].end if before else self.start, end))
+        self._shown = (*before, *rest)
+        return self._shown
 
     def end_of_turn_confidence(self, frames: int) -> float:
         """How sure it is that the speaker has finished, ``frames`` encoder frames into the segment.
@@ -154,10 +164,13 @@ class Transcript:
             return 0.0
         blanks = max(0, frames - 1 - self._tokens[-1].place)
         quiet = blanks / (blanks + 4.0)
+        return 0.5 + 0.5 * quiet if self._complete else 0.5 * quiet
+
+    def _ends_sentence(self) -> bool:
         draft = self._draft.text() if self._draft else ""
         visible = _TAG.sub("", draft).rstrip(_CLOSING)
         last = visible or (self._done[-1].text.rstrip(_CLOSING) if self._done else "")
-        return 0.5 + 0.5 * quiet if last.endswith(tuple(_SENTENCE_ENDS)) else 0.5 * quiet
+        return last.endswith(tuple(_SENTENCE_ENDS))
 
     def _add(self, token: Token) -> None:
         piece = self.pieces.table[token.token]

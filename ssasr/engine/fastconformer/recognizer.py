@@ -6,6 +6,7 @@ the end of a segment). A segment gets its slot with its state and loses it with 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from ssasr.engine.fastconformer.program import (
     SpeechDetector,
 )
 from ssasr.engine.fastconformer.slots import Layout, Slots
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, undoable
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, straight, undoable
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
 from ssasr.engine.vad import SileroVad, VadState
@@ -82,9 +83,18 @@ class _Job:
     """One ``Work`` on its way through a step."""
 
     segment: Segment
-    walk: Walk | None
     final_at: int | None
+    row: Row | None = None
+    """The next row to run."""
+    walk: Walk | None = None
+    """Where the rows after that come from."""
     speech: list[float] = field(factory=list)
+
+    def move_on(self) -> None:
+        """After ``row`` has been run."""
+        self.row = None
+        if self.walk is not None and self.walk.rows_left:
+            self.row = self.walk.next_row()
 
 
 class FastConformerRecognizer:
@@ -140,7 +150,7 @@ class FastConformerRecognizer:
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """See the interface."""
         jobs = [self._job(work) for work in batch]
-        while due := [job for job in jobs if job.walk is not None and job.walk.rows_left]:
+        while due := [job for job in jobs if job.row is not None]:
             for part in _parts(due, self._runner.largest):
                 self._run(part)
         return [self._outcome(job) for job in jobs]
@@ -154,23 +164,27 @@ class FastConformerRecognizer:
     def _job(self, work: Work) -> _Job:
         segment = _segment(work.state)
         assert segment.slot is not None, "a segment that has ended is not stepped again"
+        if work.final_at is None and (row := straight(self._grid, segment.progress, work.audio)):
+            return _Job(segment, None, row)
         end = None if work.final_at is None else work.final_at - segment.start
         if end is not None and end < segment.progress.samples:
             self._rewound += 1
             if not undoable(self._grid, segment.progress, end, self._layout.rewind):
                 self._cut += 1
                 segment.transcript.go_back(self._grid.frames_at_end(end), segment.start + end)
-                return _Job(segment, None, work.final_at)
+                return _Job(segment, work.final_at)
         before = segment.progress.chunks
         walk = Walk.begin(self._grid, segment.progress, work.audio, end)
         if end is not None and segment.progress.chunks < before:
             frames = segment.progress.chunks * self._layout.chunk_frames
             segment.transcript.go_back(frames, segment.start + end)
-        return _Job(segment, walk, work.final_at)
+        job = _Job(segment, work.final_at, walk=walk)
+        job.move_on()
+        return job
 
     def _run(self, jobs: Sequence[_Job]) -> None:
         inputs = self._runner.inputs(len(jobs))
-        rows = [job.walk.next_row() for job in jobs if job.walk is not None]
+        rows = [job.row for job in jobs if job.row is not None]
         table = inputs.table.numpy()
         table[:, Column.SLOT] = [job.segment.slot for job in jobs]
         table[:, Column.PROMPT] = [job.segment.prompt for job in jobs]
@@ -178,22 +192,27 @@ class FastConformerRecognizer:
         self._take(jobs, rows, self._runner.run(inputs))
         self._runs += 1
         self._rows += len(rows)
+        for job in jobs:
+            job.move_on()
 
     def _take(self, jobs: Sequence[_Job], rows: Sequence[Row], answer: Answer) -> None:
         # To plain lists once for the batch: touching tensors row by row would cost more than the
         # device's step.
-        emitted, speech = answer.emitted.tolist(), answer.speech.tolist()
-        for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
-            job.speech += speech[place][: row.vad_count]
-            if count := emitted[place]:
+        emitted = answer.emitted
+        valid = torch.arange(answer.tokens.shape[1]) < emitted[:, None]
+        found = zip(
+            answer.tokens[valid].tolist(),
+            answer.places[valid].tolist(),
+            answer.confidences[valid].tolist(),
+            strict=True,
+        )
+        every_row = zip(jobs, rows, emitted.tolist(), answer.speech.tolist(), strict=True)
+        for job, row, count, speech in every_row:
+            job.speech += speech[: row.vad_count]
+            if count:
                 first = row.chunk * self._layout.chunk_frames
-                found = zip(
-                    answer.tokens[place, :count].tolist(),
-                    answer.places[place, :count].tolist(),
-                    answer.confidences[place, :count].tolist(),
-                    strict=True,
-                )
-                job.segment.transcript.extend([Token(t, first + p, c) for t, p, c in found])
+                tokens = [Token(t, first + p, c) for t, p, c in islice(found, count)]
+                job.segment.transcript.extend(tokens)
 
     def _outcome(self, job: _Job) -> Outcome:
         segment, transcript = job.segment, job.segment.transcript

@@ -8,7 +8,7 @@ its end.
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from attrs import define, field, frozen
@@ -57,8 +57,7 @@ class Progress:
     vad_frames: int = 0
 
 
-@frozen
-class Row:
+class Row(NamedTuple):
     """One stream's share of one run of the program; fields as in ``program.Column``."""
 
     position: int
@@ -67,6 +66,19 @@ class Row:
     end: int
     vad_first: int
     vad_count: int
+
+
+def straight(grid: Grid, progress: Progress, audio: NDArray[np.float32]) -> Row | None:
+    """The one row of a step on the grid, which is what nearly all steps are; None if it takes a
+    ``Walk``. Says what the walk would say, in a tenth of the time."""
+    heard = progress.samples + len(audio)
+    if len(audio) != grid.chunk or heard != (progress.chunks + 1) * grid.chunk:
+        return None
+    vad_count = heard // VAD_FRAME - progress.vad_frames
+    row = Row(progress.samples, audio, progress.chunks, ENDLESS, progress.vad_frames, vad_count)
+    progress.samples, progress.chunks = heard, progress.chunks + 1
+    progress.vad_frames += vad_count
+    return row
 
 
 @define

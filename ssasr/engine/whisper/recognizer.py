@@ -28,16 +28,17 @@ from ssasr.protocol.recognition import StreamOptions, Word
 
 CHUNK = 1_536
 """Samples of a step: three frames of the speech detector, 96 ms."""
-DECODES_PER_STEP = 4
-"""Bounds how long a step takes: about 60 ms each for tiny.en on one core."""
+DECODES_PER_STEP = 2
+"""Bounds how long a step takes: tiny.en needs 60 to 100 ms for one decode on one core. With more of
+them, a loaded engine spends its steps on words in the making, and hears of ended turns too late."""
 NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
 """Whisper's own rule: with more of the one and less of the other on average there was no speech."""
 
 OPEN_SENTENCE = 0.4
 """What is left of Smart Turn's confidence when the text does not end a sentence. The two must agree
-before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to wait
-for the silence. The converse does not hold: the decoder closes most texts with a full stop."""
+before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
+wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
 SENTENCE_ENDS = ".?!。？！…"
 
 

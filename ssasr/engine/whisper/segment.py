@@ -15,7 +15,7 @@ that lie before the end of the committed ones are dropped from what it says. For
 repeat itself (design, section 4).
 
 *When a word is final.* When the last ``AGREEMENT`` hypotheses began with the same words up to it
-and it ends at least ``MARGIN`` before the end of the audio of the newest: what the decoder says of
+and it ends at least ``MARGIN`` before the end of the speech in the newest: what the decoder says of
 the last second is still a guess about a sentence that goes on.
 
 *What is forgotten.* Audio before a pause between final words, once the excerpt is longer than
@@ -49,10 +49,10 @@ LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech was heard; a click is not a word."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
-AGREEMENT = 2
+AGREEMENT = 3
 MARGIN = SAMPLE_RATE
 REST = SAMPLE_RATE
-COMFORTABLE = 6 * SAMPLE_RATE
+COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
 FULL = 26 * SAMPLE_RATE
 """Never more audio than this; Whisper has positions for 30 s."""
@@ -201,9 +201,9 @@ class Segment:
         grid = self.start + (self.position - self.start) // STEP * STEP
         if silence >= SETTLE:
             end = self.speech_end + SETTLE
-            return None if self.covered(end) else Due(Kind.SETTLED, self.origin, end)
+            return None if self.covered(end) else self._due(Kind.SETTLED, end)
         if grid > self._grid and grid > self.decoded and silence < HANG:
-            return Due(Kind.PARTIAL, self.origin, grid) if grid > self.origin else None
+            return self._due(Kind.PARTIAL, grid) if grid > self.origin else None
         return None
 
     def _due_at_end(self, at: int) -> Due | None:
@@ -214,7 +214,11 @@ class Segment:
         if self.decoded > at and not self.voiced(at, self.decoded).any():
             # Only silence lies between ``at`` and what was decoded.
             return None
-        return Due(Kind.FINAL, self.origin, at)
+        return self._due(Kind.FINAL, at)
+
+    def _due(self, kind: Kind, end: int) -> Due:
+        """An engine far behind may have heard more since the last decode than fits into one."""
+        return Due(kind, max(self.origin, end - FULL - STEP), end)
 
     def samples(self, due: Due) -> Samples:
         return self._audio[due.begin - self.origin : due.end - self.origin]
@@ -253,10 +257,12 @@ class Segment:
         earlier = self._history[-(AGREEMENT - 1) :]
         if len(earlier) < AGREEMENT - 1:
             return 0
+        # Silence is no further evidence: what counts is how much more speech was heard.
+        heard = end if self.speech_end is None else min(end, self.speech_end)
         count = 0
         for index, spoken in enumerate(self.pending):
             same = all(len(keys) > index and keys[index] == spoken.key for keys in earlier)
-            if not same or spoken.word.end > end - MARGIN:
+            if not same or spoken.word.end > heard - MARGIN:
                 break
             count = index + 1
         return count
@@ -294,13 +300,15 @@ class Segment:
 
     def _trim(self) -> None:
         length = self.decoded - self.origin
-        if length <= COMFORTABLE or not self.committed:
+        if length <= COMFORTABLE:
             return
-        cut = self._cut_in_silence()
+        cut = self._cut_in_silence() if self.committed else None
         if cut is None and length > CROWDED and len(self.committed) > 1:
             cut = self.committed[-2].start
-        if cut is None and length > FULL:
+        if length > FULL and (cut is None or cut < self.decoded - FULL):
+            # Nothing agrees for so long: keep what was said, and go on.
             cut = self.decoded - CROWDED
+            self._commit(sum(spoken.word.end <= cut for spoken in self.pending))
         if cut is not None and cut > self.origin:
             kept = [spoken for spoken in self.pending if spoken.word.start >= cut]
             self.draft = tuple(token for spoken in kept for token in spoken.tokens)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssasr.engine.fastconformer.encoder import encoder_frames
 from ssasr.engine.fastconformer.program import ENDLESS
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, undoable
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, straight, undoable
 from ssasr.protocol.recognition import VAD_FRAME
 
 chunk_frames = st.sampled_from([1, 2, 4, 7, 14])
@@ -65,7 +65,12 @@ def test_every_sample_and_every_chunk_once(frames, pieces, rest):
 def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
     grid, progress = Grid(frames), Progress()
     for step in range(steps):
+        quick = Progress(progress.samples, progress.chunks, progress.vad_frames)
+        audio = np.arange(progress.samples, progress.samples + grid.chunk, dtype=np.float32)
+        row = straight(grid, quick, audio)
         rows = feed(grid, progress, grid.chunk)
+        assert quick == progress
+        assert [row._replace(audio=0)] == [each._replace(audio=0) for each in rows]
         assert [(len(row.audio), row.chunk, row.end) for row in rows] == [
             (grid.chunk, step, ENDLESS)
         ]

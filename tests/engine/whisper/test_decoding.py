@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ssasr.engine.whisper.decoding import Request, repeated_tail
 from tests.engine.whisper import tiny
 
+pytestmark = pytest.mark.slow
 LOUD = [tiny.speech(seconds, seed) for seconds, seed in [(0.5, 1), (1.0, 2), (0.3, 3), (0.8, 4)]]
 
 

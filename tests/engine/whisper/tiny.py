@@ -33,10 +33,10 @@ def model(seed: int = 5) -> Whisper:
         # Place, audio and text all matter; tied to the embedding, the projection would repeat the
         # last token for ever.
         decoder = whisper.decoder
-        decoder.positions.normal_()
+        decoder.positions.normal_(std=2.0)
         decoder.projection.weight = torch.nn.Parameter(torch.randn(size, 32))
         for layer in decoder.layers:
-            layer.cross.out.weight.mul_(4.0)
+            layer.cross.out.weight.mul_(2.0)
             layer.cross.kv.weight.mul_(2.0)
     return whisper.eval().requires_grad_(False)
 
@@ -71,9 +71,9 @@ def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
 def recognizer() -> WhisperRecognizer:
     whisper = model()
     vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
-    device = torch.device("cpu")
-    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, device)
-    return WhisperRecognizer("tiny-random", decode, vocabulary, LoudnessVad(), SureTurn(), device, 4)
+    cpu = torch.device("cpu")
+    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, cpu)
+    return WhisperRecognizer("random", decode, vocabulary, LoudnessVad(), SureTurn(), cpu, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""Real processes, real nginx, N real-time clients, and faults on a schedule.
+
+    python benchmarks/faults.py --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
+        [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
+        [--json FILE] [--full-disk] [--label TEXT]
+
+Kinds: kill, term, stop, slow (an engine drawn at random), nginx (restarted), cut, garbage, hold
+(all links at once, by a relay between gateway and nginx), clock (the gateway's wall clock, a day
+forward and then a day back). Prints words lost, duplicated and changed against the run without
+faults, the worst pause after each fault, and how the sessions ended. Exit status 1 if a word or a
+session was lost.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from random import Random
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ssasr.bench.faults import parse_schedule
+from ssasr.bench.report import machine
+from tests.harness.cluster import ClusterConfig, run_cluster
+from tests.harness.fault_run import Plan, run_plan
+
+NEEDS_PROXY = {"cut", "garbage", "hold"}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--schedule", required=True)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--engines", type=int, default=3)
+    parser.add_argument("--seconds", type=float, help="default: the schedule and 10 s")
+    parser.add_argument("--engine-options", default="--model english --engine-kind scripted")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--full-disk", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--label", default="")
+    return parser.parse_args()
+
+
+async def run(given):
+    faults = parse_schedule(given.schedule, Random(given.seed))
+    kinds = {fault.kind for fault in faults}
+    seconds = given.seconds or faults[-1].at + 10
+    with tempfile.TemporaryDirectory(prefix="ssasr-faults-") as folder:
+        config = ClusterConfig(
+            Path(folder),
+            given.engines,
+            given.engine_options.split(),
+            through_proxy=bool(kinds & NEEDS_PROXY),
+            full_disk=given.full_disk,
+            clock=Path(folder) / "clock" if "clock" in kinds else None,
+        )
+        async with run_cluster(config) as cluster:
+            report = await run_plan(cluster, Plan(given.clients, seconds, faults, given.seed))
+        return report, read_logs(Path(folder))
+
+
+def read_logs(folder):
+    return {path.name: path.read_text()[-3_000:] for path in folder.glob("*.log")}
+
+
+def main():
+    given = arguments()
+    before = machine()
+    report, logs = trio.run(run, given)
+    result = {
+        "label": given.label,
+        "command": " ".join(["python", *sys.argv]),
+        **before,
+        **report.as_dict(),
+    }
+    result["pauses"].pop("per_fault")
+    text = json.dumps(result, indent=1)
+    print(text)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(text + "\n")
+    damage = report.damage
+    bad = damage.lost or damage.duplicated or damage.changed or set(report.codes) != {"1000"}
+    if bad:
+        for name, log in logs.items():
+            print(f"--- {name}\n{log}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

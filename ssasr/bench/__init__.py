@@ -1,0 +1,1 @@
+"""``ssasr bench``: real-time clients in number, and what they saw."""

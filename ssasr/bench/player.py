@@ -1,0 +1,215 @@
+"""One real-time client, and many. What comes back is kept as it is, with the time at which it came;
+reading it is for afterwards, so that the clients stay cheap while the load runs."""
+
+import secrets
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+from urllib.parse import urlsplit
+
+import trio
+from attrs import define, field, frozen
+
+from ssasr.bench.recordings import Tape
+from ssasr.bench.wire import (
+    CLOSE,
+    LONGEST_HEAD,
+    PING,
+    PONG,
+    TEXT,
+    FrameReader,
+    WireError,
+    check_answer,
+    encode_frame,
+    handshake,
+)
+from ssasr.running import plain_nursery
+
+OPEN_SECONDS = 10.0
+"""For TCP, TLS, the handshake and Begin."""
+FINISH_SECONDS = 60.0
+"""From Terminate to the close frame."""
+NO_CLOSE = 1006
+"""The connection ended without a close frame."""
+TERMINATE = encode_frame(TEXT, b'{"type":"Terminate"}')
+BEGIN = b'"Begin"'
+RECEIVE_SIZE = 65_536
+
+
+@define(eq=False)
+class StreamLog:
+    """What one client saw. Times are seconds of one monotonic clock."""
+
+    tape: Tape
+    arrivals: list[tuple[float, bytes]] = field(factory=list)
+    """Text messages, as they came."""
+    began: float | None = None
+    """When sample 0 was spoken; None if there was no Begin."""
+    ended: float | None = None
+    """When the last audio was sent."""
+    closed: float | None = None
+    code: int | None = None
+    problem: str = ""
+    lateness: list[float] = field(factory=list)
+    """Of each message that no message before it held up: how long after its time the client came to
+    send it. The client's own fault."""
+    sent: int = 0
+    """Messages of audio."""
+    blocked: float = 0.0
+    """Seconds that sends took beyond 1 ms each: the server did not take them."""
+
+
+@frozen
+class Target:
+    """``url``: with the session's parameters. ``pace``: real time, or as fast as it is taken."""
+
+    url: str
+    key: str
+    real_time: bool = True
+
+
+@define(eq=False)
+class Player:
+    """One stream from its handshake to its close frame."""
+
+    target: Target
+    log: StreamLog
+    _stream: trio.abc.Stream = field(init=False)
+    _begun: trio.Event = field(factory=trio.Event)
+    _speaking: bool = False
+    _waiting: list[bytes] = field(factory=list)
+    """Control frames, for the speaker to send."""
+    _reader: FrameReader = field(factory=lambda: FrameReader(bytearray()))
+
+    async def play(self) -> None:
+        """Whatever goes wrong is in the log."""
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                self._stream = await self._connect()
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError, WireError) as error:
+            self.log.problem = str(error) or type(error).__name__
+            return
+        async with self._stream:
+            try:
+                await self._converse()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, WireError) as error:
+                self.log.problem = self.log.problem or str(error)
+        if self.log.code is None:
+            self.log.code, self.log.closed = NO_CLOSE, trio.current_time()
+
+    async def _connect(self) -> trio.abc.Stream:
+        parts = urlsplit(self.target.url)
+        secure = parts.scheme == "wss"
+        host = parts.hostname or ""
+        stream: trio.abc.Stream = await trio.open_tcp_stream(
+            host, parts.port or (443 if secure else 80)
+        )
+        if secure:
+            context = ssl.create_default_context()
+            stream = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+        key = secrets.token_bytes(16)
+        resource = f"{parts.path or '/'}?{parts.query}"
+        head = {"Authorization": self.target.key}
+        await stream.send_all(handshake(parts.netloc, resource, key, head))
+        answer = bytearray()
+        while b"\r\n\r\n" not in answer:
+            data = await stream.receive_some(RECEIVE_SIZE)
+            if not data or len(answer) > LONGEST_HEAD:
+                raise WireError("the connection was closed during the handshake")
+            answer += data
+        first, _, rest = bytes(answer).partition(b"\r\n\r\n")
+        check_answer(first, key)
+        self._take(rest)
+        return stream
+
+    async def _converse(self) -> None:
+        async with plain_nursery() as nursery:
+            nursery.start_soon(self._speak)
+            await self._listen()
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self) -> None:
+        with trio.CancelScope() as scope:
+            scope.deadline = trio.current_time() + OPEN_SECONDS + self.log.tape.seconds * 4
+            while self.log.code is None:
+                data = await self._stream.receive_some(RECEIVE_SIZE)
+                if not data:
+                    return
+                for payload in self._take(data):
+                    await self._send_soon(encode_frame(PONG, payload))
+                if self.log.ended is not None:
+                    scope.deadline = self.log.ended + FINISH_SECONDS
+            if self.log.problem == "":
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self._send_soon(encode_frame(CLOSE, b"\x03\xe8"))
+        if scope.cancelled_caught:
+            self.log.problem = "the server did not finish"
+
+    async def _send_soon(self, frame: bytes) -> None:
+        """At once, or, while the speaker has the stream, with its next message."""
+        if self._speaking:
+            self._waiting.append(frame)
+        else:
+            await self._stream.send_all(frame)
+
+    def _take(self, data: bytes | bytearray) -> list[bytes]:
+        """Note what came; the payloads of pings."""
+        now = trio.current_time()
+        pings = []
+        for frame in self._reader.feed(data):
+            if frame.opcode == TEXT:
+                self.log.arrivals.append((now, frame.payload))
+                if not self._begun.is_set() and BEGIN in frame.payload[-40:] + frame.payload[:40]:
+                    self._begun.set()
+            elif frame.opcode == CLOSE:
+                self.log.code, self.log.closed = frame.close_code, now
+            elif frame.opcode == PING:
+                pings.append(frame.payload)
+        return pings
+
+    async def _speak(self) -> None:
+        await self._begun.wait()
+        self._speaking = True
+        try:
+            await self._send_tape()
+            await self._stream.send_all(TERMINATE + b"".join(self._waiting))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.log.problem = self.log.problem or str(error)
+        self._speaking = False
+        self.log.ended = trio.current_time()
+
+    async def _send_tape(self) -> None:
+        """Each message when its last sample would have been spoken."""
+        log, stream, step = self.log, self._stream, self.log.tape.message_seconds
+        due = log.began = free = trio.current_time()
+        for frame in log.tape.frames:
+            due += step
+            if self.target.real_time:
+                await trio.sleep_until(due)
+            before = trio.current_time()
+            if free <= due and self.target.real_time:
+                log.lateness.append(before - due)
+            if self._waiting:
+                frame += b"".join(self._waiting)
+                self._waiting.clear()
+            await stream.send_all(frame)
+            free = trio.current_time()
+            log.blocked += max(free - before - 0.001, 0.0)
+            log.sent += 1
+
+
+async def play_all(
+    target: Target, tapes: Sequence[Tape], *, spread: float, random: Random
+) -> list[StreamLog]:
+    """All tapes at once, each from a random moment in the first ``spread`` seconds on."""
+    logs = [StreamLog(tape) for tape in tapes]
+    async with trio.open_nursery() as nursery:
+        for log in logs:
+            nursery.start_soon(_play_later, target, log, random.uniform(0, spread))
+    return logs
+
+
+async def _play_later(target: Target, log: StreamLog, delay: float) -> None:
+    await trio.sleep(delay)
+    await Player(target, log).play()

@@ -1,0 +1,121 @@
+"""The least of RFC 6455 that a load generator's clients need. Pure: bytes in, frames out.
+
+A general WebSocket library costs the client more than the gateway spends on the same message, and a
+bench that is slower than what it measures measures itself. Here a frame is encoded once, however
+many streams send it: the masking key is zero, which leaves the payload as it is. (The key hides
+scripts in browsers from proxies; there is nothing to hide here.)
+"""
+
+import base64
+import hashlib
+import struct
+from collections.abc import Iterator, Mapping
+
+from attrs import define, frozen
+
+from ssasr.errors import SsasrError
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+LONGEST_HEAD = 16 * 1024
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+_FIN, _MASKED = 0x80, 0x80
+_NO_MASK = bytes(4)
+
+
+class WireError(SsasrError):
+    """The server does not speak WebSocket as it should."""
+
+
+def encode_frame(opcode: int, payload: bytes) -> bytes:
+    """A whole masked frame."""
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", _FIN | opcode, _MASKED | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", _FIN | opcode, _MASKED | 126, size)
+    else:
+        head = struct.pack("!BBQ", _FIN | opcode, _MASKED | 127, size)
+    return head + _NO_MASK + payload
+
+
+def handshake(host: str, resource: str, key: bytes, headers: Mapping[str, str]) -> bytes:
+    """The upgrade request; ``key`` is 16 bytes of the client's choice."""
+    lines = [
+        f"GET {resource} HTTP/1.1",
+        f"Host: {host}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {base64.b64encode(key).decode()}",
+        "Sec-WebSocket-Version: 13",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def check_answer(head: bytes, key: bytes) -> None:
+    """Raises WireError unless ``head`` is the answer to ``handshake`` with ``key``."""
+    lines = head.decode("latin-1").split("\r\n")
+    status = lines[0].split(" ")
+    if len(status) < 2 or status[1] != "101":
+        raise WireError(f"the server answered {' '.join(status[1:]) or 'no HTTP'}")
+    fields = dict(line.lower().split(":", 1) for line in lines[1:] if ":" in line)
+    expected = base64.b64encode(hashlib.sha1(base64.b64encode(key) + _GUID).digest())
+    if fields.get("sec-websocket-accept", "").strip() != expected.decode().lower():
+        raise WireError("the server's Sec-WebSocket-Accept does not fit the key")
+
+
+@frozen
+class Frame:
+    """A whole message, or a control frame."""
+
+    opcode: int
+    payload: bytes
+
+    @property
+    def close_code(self) -> int:
+        """1005 when the peer gave none."""
+        return int.from_bytes(self.payload[:2], "big") if len(self.payload) >= 2 else 1005
+
+
+@define
+class FrameReader:
+    """The frames in what a server sends, however it is cut."""
+
+    _buffer: bytearray
+    _message: bytes = b""
+    _opcode: int = 0
+
+    def feed(self, data: bytes | bytearray) -> Iterator[Frame]:
+        """Raises WireError for a masked frame."""
+        self._buffer += data
+        while (cut := self._cut()) is not None:
+            first, payload = cut
+            opcode = first & 0x0F
+            if opcode >= CLOSE:
+                yield Frame(opcode, payload)
+                continue
+            self._opcode = opcode or self._opcode
+            self._message += payload
+            if first & _FIN:
+                whole, self._message = self._message, b""
+                yield Frame(self._opcode, whole)
+
+    def _cut(self) -> tuple[int, bytes] | None:
+        """The first byte and the payload of the next frame, if it is all there."""
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        size, start = buffer[1], 2
+        if size & _MASKED:
+            raise WireError("the server masks its frames")
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            start += width
+            if len(buffer) < start:
+                return None
+            size = int.from_bytes(buffer[2:start], "big")
+        if len(buffer) < start + size:
+            return None
+        first, payload = buffer[0], bytes(buffer[start : start + size])
+        del buffer[: start + size]
+        return first, payload

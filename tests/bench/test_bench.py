@@ -1,0 +1,81 @@
+"""``ssasr bench`` against a real server."""
+
+import json
+
+import pytest
+
+from ssasr.bench.run import Search
+from tests.harness.processes import server
+from tests.test_cli import ssasr
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_reports_every_figure(tmp_path):
+    pytest.importorskip("matplotlib")
+    with server("--engines", "english", "--engine-kind", "scripted") as (program, port):
+        done = ssasr(
+            "bench", "--endpoint", f"ws://127.0.0.1:{port}/v3/ws", "--streams", 3, "--seconds", 5,
+            "--bound", 30, "--json", "--plots", tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+    (run,) = report["runs"]
+    assert run["closes"] == {"1000": 3}
+    assert run["problems"] == {}
+    assert run["words"] > 3 * 20
+    for name in ("first_partial", "first_seen", "final", "finalization", "drain"):
+        latency = run["latencies"][name]
+        assert latency["count"] >= 3
+        # No server hears the future, and the bound above allows for a machine that is busy.
+        assert -1.5 < latency["p50"] <= latency["p95"] <= latency["p99"] < 30
+    assert run["wer"] > 0.5, "the scripted engine does not understand English"
+    (process,) = [each for each in run["processes"] if each["pid"] == program.process.pid]
+    assert process["name"] == "ssasr serve"
+    assert 0 < process["cpu_us_per_message"] < 1e6
+    assert process["rss"] > 1 << 20
+    assert report["conditions"]["seed"] == 1
+    assert (tmp_path / "latency-3.png").stat().st_size > 1_000
+
+
+def test_more_streams_than_the_server_takes_are_beyond_the_bound():
+    options = ("--engines", "english", "--engine-kind", "scripted", "--max-sessions", 3)
+    with server(*options) as (_, port):
+        done = ssasr(
+            "bench", "--endpoint", f"ws://127.0.0.1:{port}/v3/ws", "--streams", 4, "--seconds", 1,
+            "--bound", 30, "--json",
+        )  # fmt: skip
+    assert done.returncode == 1
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["closes"] == {"1000": 3, "3009": 1}
+    assert "1 of 4 sessions did not end well" in run["failures"]
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 8, 100, 333])
+def test_the_search_ends_near_the_most_that_goes_well(most):
+    search, tried = Search(8), []
+    while search.streams is not None:
+        tried.append(search.streams)
+        search.note(search.streams <= most)
+    assert search.good <= most
+    assert most - search.good <= max(1, search.good // 10)
+    assert len(tried) < 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (["--streams", "0"], 2, "--streams"),
+        (["--transcripts", "x"], 2, "--audio"),
+        (["--message-ms", "20"], 2, "50"),
+        (["--parameters", "x"], 2, "--parameters"),
+        (["--parameters", "min_turn_silence=no"], 1, "min_turn_silence"),
+        (["--endpoint", "ws://127.0.0.1:1/v3/ws"], 1, "no session"),
+        (["--audio", "nowhere.wav"], 1, "nowhere.wav"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(arguments, status, word):
+    done = ssasr("bench", *arguments)
+    assert done.returncode == status
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr

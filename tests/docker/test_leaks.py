@@ -1,0 +1,150 @@
+"""Nothing that a client says, sends or proves itself with is in any log, metric or record.
+
+One run of the whole stack at the most talkative log level, with marked words, keys and tokens; then
+every output is searched for them. What a client was told is searched for word by word.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.docker import compose
+from tests.docker.test_stack import SPEECH, fetch, names, services
+from tests.harness.isolated import Plan, Report, can_isolate, run_isolated
+
+pytestmark = [pytest.mark.slow, pytest.mark.nginx]
+
+KEY = "zq-marked-key"
+WRONG_KEY = "zq-marked-wrong-key"
+TERM = "zqmarkedterm"
+PROMPT = "zqmarkedprompt"
+
+# Streams the recording with everything marked, over HTTP-issued token too; prints what it is told.
+CLIENT = f"""
+import asyncio, json, sys, urllib.parse, urllib.request
+import soundfile, websockets
+
+BASE = "//streaming-api:8080/v3/"
+HEADERS = {{"Authorization": "{KEY}"}}
+
+async def session(query, headers):
+    samples, rate = soundfile.read({str(SPEECH)!r}, dtype="int16")
+    url = "ws:" + BASE + "ws?" + urllib.parse.urlencode(query)
+    async with websockets.connect(url, additional_headers=headers) as ws:
+        for at in range(0, len(samples), rate // 10):
+            chunk = samples[at : at + rate // 10].tobytes()
+            await ws.send(chunk.ljust(rate // 10 * 2, bytes(1)))
+        await ws.send(json.dumps({{"type": "UpdateConfiguration", "prompt": "{PROMPT}"}}))
+        await ws.send("not json {TERM}" if query.get("spoil") else '{{"type": "Terminate"}}')
+        async for message in ws:
+            print(message)
+
+async def main():
+    url = "http:" + BASE + "token?expires_in_seconds=60"
+    request = urllib.request.Request(url, headers=HEADERS)
+    token = json.load(urllib.request.urlopen(request))["token"]
+    print(json.dumps({{"token": token}}))
+    terms = json.dumps(["{TERM}"])
+    query = {{"sample_rate": 16000, "keyterms_prompt": terms, "prompt": "{PROMPT}"}}
+    await session(query, HEADERS)
+    await session(query | {{"token": token}}, {{}})
+    for extra, headers in (({{"spoil": 1}}, HEADERS), ({{}}, {{"Authorization": "{WRONG_KEY}"}})):
+        try:
+            await session(query | extra, headers)
+        except websockets.ConnectionClosed as closed:
+            print(repr(closed), file=sys.stderr)
+            print(json.dumps({{"closed": closed.rcvd.code}}))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def usage(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("usage")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, usage: Path) -> Report:
+    if not can_isolate():
+        pytest.skip("needs the right to make network namespaces")
+    assert soundfile.info(SPEECH).samplerate == 16_000
+    marked = {"API_KEYS": KEY, "LOG_LEVEL": "debug"}
+    extra = {"SSASR_USAGE_DIR": str(usage)}
+    plan = Plan(
+        names(),
+        services(tmp_path_factory.mktemp("lb"), marked, extra),
+        [
+            [sys.executable, "-c", CLIENT],
+            fetch("http://streaming-api:8080/metrics"),
+            fetch("http://streaming-api:8080/v1/status"),
+            fetch("http://streaming-asr-english:50051/metrics"),
+        ],
+    )
+    return run_isolated(plan)
+
+
+@pytest.fixture(scope="module")
+def told(report: Report) -> list[dict]:
+    """What the client printed."""
+    client = report.commands[0]
+    assert client.status == 0, client.errors + report.logs["streaming-api"]
+    return [json.loads(line) for line in client.output.splitlines()]
+
+
+def outputs(report: Report, usage: Path) -> dict[str, str]:
+    """Every text that leaves a process other than to its client."""
+    found = dict(report.logs)
+    found |= {ran.argv[-1]: ran.output for ran in report.commands[1:]}
+    found |= {path.name: path.read_text() for path in usage.iterdir()}
+    return found
+
+
+def test_the_run_was_one_worth_searching(report: Report, told: list[dict], usage: Path):
+    assert sum(message.get("type") == "Termination" for message in told) == 2
+    assert [message["closed"] for message in told if "closed" in message] == [3006, 1008]
+    found = outputs(report, usage)
+    assert "usage-00000001.jsonl" in found
+    assert all(found.values()), "each has something to say"
+    assert '"level": "debug"' in "".join(report.logs.values())
+
+
+def test_no_word_of_a_transcript_is_anywhere(report: Report, told: list[dict], usage: Path):
+    words = {
+        word["text"].lower()
+        for message in told
+        if message.get("type") == "Turn"
+        for word in message["words"]
+    }
+    long = {re.sub(r"\W", "", word) for word in words if len(word) >= 5}
+    assert len(long) >= 5, "enough that could not be there by chance"
+    for name, text in outputs(report, usage).items():
+        written = set(re.findall(r"\w+", text.lower()))
+        assert not long & written, name
+
+
+def test_no_credential_and_no_term_is_anywhere(report: Report, told: list[dict], usage: Path):
+    token = next(message["token"] for message in told if "token" in message)
+    for name, text in outputs(report, usage).items():
+        for secret in (KEY, WRONG_KEY, TERM, PROMPT, token):
+            assert secret not in text, name
+
+
+def test_records_hold_what_is_allowed(report: Report, usage: Path):
+    assert report.statuses["streaming-api"] == 0
+    lines = (usage / "usage-00000001.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert sorted(record["close_code"] for record in records) == [1000, 1000, 3006]
+    seconds = soundfile.info(SPEECH).duration
+    whole = [record for record in records if record["close_code"] == 1000]
+    assert all(abs(record["audio_seconds"] - seconds) < 0.2 for record in whole)
+    assert len({record["key_id"] for record in records}) == 1, "a token counts for its key"
+
+
+def test_nothing_tried_to_leave(report: Report):
+    assert report.leaving == []
+    assert set(report.questions) <= set(compose.load()["services"])

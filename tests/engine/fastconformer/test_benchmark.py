@@ -1,0 +1,51 @@
+"""The benchmark runs as a program, here on a CPU with a small model, and says what it must."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(script, *options):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_gpu_streams(tmp_path):
+    out = tmp_path / "figures.json"
+    options = "--device cpu --size small --vocabulary 65 --chunks 560 --start 2 --most 2"
+    times = "--seconds 8 --settle 0 --ttfs-ms 5000 --reference-chunks 3"
+    text = run("gpu_streams.py", *options.split(), *times.split(), "--out", str(out))
+    assert "chunk 560 ms" in text
+    found = json.loads(out.read_text())
+    assert {"device", "commit", "torch", "dtype"} <= set(found["about"])
+    (report,) = found["reports"]
+    assert 0.5 < report["rate_unpaced"] < 16
+    trial = report["trials"][0]
+    assert trial["streams"] == 2
+    assert trial["finals"] > 0
+    for name in ("step_ms", "batch_ms", "ttfs_ms"):
+        assert 0 < trial[name]["p50"] <= trial[name]["p95"] <= trial[name]["p99"]
+    assert trial["rtfx"] > 0
+    assert report["profile"]["kernels"] > 0
+    assert report["profile"]["needed_gb"] > 0
+    assert report["profile"]["host_us"] > 0
+    assert report["reference"]["encoder_chunk_ms"] > 0
+
+
+def test_limits():
+    lines = run("fastconformer_limits.py").splitlines()
+    assert lines[0].startswith("parameters 619 M")
+    assert [int(line.split()[0]) for line in lines[2:]] == [80, 160, 320, 560, 1120]

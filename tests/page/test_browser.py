@@ -1,0 +1,329 @@
+"""The demo page in a real Chromium: fake microphone, files, breaks, keys, keyboard, themes.
+
+Words are compared exactly: the scripted engine's words are a checksum of the audio, so one sample
+lost or doubled on the way would show.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+import trio
+
+from ssasr.protocol.codec import decode_server
+from ssasr.protocol.messages import Turn
+from ssasr.subtitles import FORMATS
+from tests.conftest import JFK
+from tests.harness.browser import browser
+from tests.harness.processes import Program, free_port, server
+
+pytestmark = pytest.mark.slow
+SHORT = Path(__file__).parent.parent / "data" / "speech.flac"
+SCRIPTED = ("--engine-kind", "scripted", "--engines", "english,multilingual")
+TURNS = "[...document.querySelectorAll('#turns p')].map(p => p.textContent)"
+STATE = "document.body.dataset.state"
+
+
+@pytest.fixture(scope="module")
+def port():
+    with server(*SCRIPTED) as (_, port):
+        yield port
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory):
+    """The recording and then half a minute of silence, as a microphone would hear it."""
+    samples, rate = soundfile.read(JFK, dtype="int16")
+    path = tmp_path_factory.mktemp("spoken") / "speech.wav"
+    soundfile.write(path, np.concatenate([samples, np.zeros(30 * rate, "int16")]), rate)
+    return path
+
+
+@asynccontextmanager
+async def demo_page(port, *, expected_errors=(), **options):
+    """The page, ready. Afterwards: nothing in the console, nothing asked of any other host."""
+    async with browser(**options) as page:
+        await page.look()
+        await page.open(f"http://localhost:{port}/")
+        await page.wait_for(f"{STATE} === 'idle'")
+        yield page
+        unexpected = [
+            line for line in page.console if not any(each in line for each in expected_errors)
+        ]
+        assert not unexpected
+        hosts = {urlsplit(each).netloc for each in page.requests if not each.startswith("blob:")}
+        assert hosts == {f"localhost:{port}"}
+
+
+def shots():
+    """Where pictures go: ``SCREENSHOTS=docs/images`` renews those in the documents."""
+    return Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
+
+
+def from_command(port, file):
+    """Finished turns of the same file through ``ssasr transcribe``."""
+    command = [sys.executable, "-m", "ssasr", "transcribe", "--json", "--pace", "fast",
+               "--endpoint", f"ws://localhost:{port}/v3/ws", str(file)]  # fmt: skip
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    messages = [decode_server(line) for line in lines]
+    return [each for each in messages if isinstance(each, Turn) and each.end_of_turn]
+
+
+async def transcribe_file(page, file):
+    await page.evaluate("document.getElementById('aloud').checked = false")
+    await page.attach_file("#file", file)
+    await page.wait_for(f"{STATE} === 'listening'")
+
+
+async def finished(page, deadline=30):
+    await page.wait_for(f"{STATE} === 'idle'", deadline)
+    return await page.evaluate(TURNS)
+
+
+async def downloaded(page, form, folder):
+    await page.evaluate(
+        f"(() => {{ const s = document.getElementById('download'); s.value = '{form}';"
+        " s.dispatchEvent(new Event('change')) })()"
+    )
+    path = trio.Path(folder / f"transcript.{form}")
+    with trio.fail_after(10):
+        while not await path.exists():
+            await trio.sleep(0.05)
+    return await path.read_text("utf-8")
+
+
+async def test_a_file_gives_the_words_and_files_of_the_command_line(port, tmp_path):
+    turns = from_command(port, JFK)
+    async with demo_page(port) as page:
+        await page.command(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path)
+        )
+        await transcribe_file(page, JFK)
+        assert await finished(page) == [turn.transcript for turn in turns]
+        for form in ("srt", "vtt"):
+            assert await downloaded(page, form, tmp_path) == FORMATS[form](turns)
+        assert await downloaded(page, "txt", tmp_path) == FORMATS["text"](turns)
+        ours = json.loads(FORMATS["json"](turns))
+        assert json.loads(await downloaded(page, "json", tmp_path)) == ours
+
+
+@pytest.mark.weights
+async def test_the_microphone_becomes_words(spoken):
+    """Real speech through the real model; the words are those that were said."""
+    with server("--engines", "english") as (_, port):
+        async with demo_page(port, microphone=spoken) as page:
+            await page.click("#start")
+            await page.wait_for("document.querySelectorAll('.word.final').length > 3", 60)
+            if shots():  # the pictures show both kinds of words
+                both = "document.querySelectorAll('.final').length > 9 && "
+                both += "document.querySelector('.final ~ .word:not(.final)') !== null"
+                await page.wait_for(both)
+                await page.screenshot(shots() / "demo-page.png")
+            said = "ask what you can do for your country"
+            await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')", 60)
+            assert await page.evaluate("document.getElementById('lag-final').textContent") != "–"
+            await page.click("#stop")
+            heard = " ".join(await finished(page))
+            # The browser's fake device drops 10 ms now and then on a busy machine.
+            assert jiwer.wer(bare(SAID), bare(heard)) <= 0.2, heard
+            for name, look in LOOKS.items():
+                await page.look(**look)
+                await trio.sleep(0.5)  # colours change slowly
+                if shots() and name in {"dark", "phone"}:
+                    await page.screenshot(shots() / f"demo-page-{name}.png")
+
+
+SAID = (
+    "And so, my fellow Americans, ask not what your country can do for you, "
+    "ask what you can do for your country."
+)
+
+
+def bare(text):
+    return re.sub(r"[^a-z ]", "", text.lower())
+
+
+LOOKS = {
+    "light": {},
+    "dark": {"dark": True},
+    "phone": {"width": 390, "height": 844, "scale": 2, "phone": True},
+    "phone-dark": {"width": 390, "height": 844, "scale": 2, "phone": True, "dark": True},
+}
+
+
+async def test_stop_finishes_what_was_said(port, spoken):
+    async with demo_page(port, microphone=spoken) as page:
+        await page.click("#start")
+        await page.wait_for("document.querySelectorAll('.word').length > 3")
+        tentative = await page.evaluate("document.querySelectorAll('.word:not(.final)').length")
+        await page.click("#stop")
+        turns = await finished(page)
+        assert len(" ".join(turns).split()) >= 3 + tentative
+        assert await page.evaluate("document.querySelectorAll('.word:not(.final)').length") == 0
+        assert await page.evaluate("document.getElementById('notice').hidden")
+
+
+async def test_a_break_loses_no_sample_and_doubles_no_word():
+    """The server is killed in the middle and another one takes its place: the second session hears
+    the recording from the end of the last final word of the first, to its last sample."""
+    samples, _ = soundfile.read(JFK, dtype="<i2")
+    port = free_port()
+    arguments = ["serve", "--host", "127.0.0.1", "--port", port, *SCRIPTED]
+    first = Program(arguments).start()
+    first.wait_ready(port)
+    noise = ("ERR_CONNECTION", "WebSocket connection to", "/v3/token")
+    async with demo_page(port, expected_errors=noise) as page:
+        await transcribe_file(page, JFK)
+        await page.wait_for("document.querySelectorAll('.word.final').length >= 6")
+        first.process.send_signal(signal.SIGKILL)
+        first.wait()
+        await page.wait_for(f"{STATE} === 'reconnecting'")
+        second = Program(arguments).start()
+        try:
+            await trio.to_thread.run_sync(second.wait_ready, port)
+            await page.wait_for(f"{STATE} !== 'reconnecting'")
+            shown = " ".join(await finished(page)).split()
+            assert await page.evaluate("document.getElementById('notice').hidden")
+        finally:
+            second.process.kill()
+            second.wait()
+        sessions = [each for each in page.sockets.values() if each[1]]
+    (_, told_before), (sent, told_after) = sessions
+    before, after = final_words(told_before), final_words(told_after)
+    assert shown == [word["text"] for word in before + after]
+    audio = b"".join(each for each in sent if isinstance(each, bytes))
+    assert audio == samples[before[-1]["end"] * 16 :].tobytes()
+    assert sent[-1] == {"type": "Terminate"}
+
+
+def final_words(messages):
+    """The final words of each turn's last message."""
+    turns = {each["turn_order"]: each for each in messages if each["type"] == "Turn"}
+    return [word for turn in turns.values() for word in turn["words"] if word["word_is_final"]]
+
+
+async def test_a_server_that_is_gone_is_said_in_plain_words():
+    with server(*SCRIPTED) as (program, port):
+        async with demo_page(port, expected_errors=("ERR_CONNECTION",)) as page:
+            program.process.kill()
+            await page.attach_file("#file", JFK)
+            await page.wait_for("!document.getElementById('notice').hidden")
+            notice = await page.evaluate("document.getElementById('notice').textContent")
+            assert "cannot be reached" in notice
+            assert await page.evaluate(STATE) == "idle"
+
+
+async def test_no_microphone_is_said_in_plain_words(port):
+    async with demo_page(port) as page:
+        await page.click("#start")
+        await page.wait_for("!document.getElementById('notice').hidden")
+        notice = await page.evaluate("document.getElementById('notice').textContent")
+        assert "No microphone was found" in notice
+
+
+async def test_what_is_no_audio_is_said_in_plain_words(port, tmp_path):
+    file = tmp_path / "notes.wav"
+    file.write_text("not audio")
+    async with demo_page(port) as page:
+        await page.attach_file("#file", file)
+        await page.wait_for("!document.getElementById('notice').hidden")
+        assert "notes.wav" in await page.evaluate("document.getElementById('notice').textContent")
+
+
+async def test_a_server_with_keys_asks_for_one():
+    with server(*SCRIPTED, "--api-keys", "open-sesame") as (_, port):
+        async with demo_page(port, expected_errors=("401",)) as page:
+            for key, opens in (("wrong", False), ("open-sesame", True)):
+                await page.attach_file("#file", JFK)
+                await page.wait_for("document.getElementById('key-dialog').open")
+                await page.evaluate(f"document.getElementById('key').value = '{key}'")
+                await page.click("#key-dialog .primary")
+                if opens:
+                    await page.wait_for(f"{STATE} === 'listening'")
+                else:
+                    await page.wait_for("!document.getElementById('notice').hidden")
+                    await page.click("#key-dialog button")  # asked again: cancel
+                    await page.wait_for("!document.getElementById('key-dialog').open")
+
+
+def test_the_page_can_be_switched_off():
+    with server(*SCRIPTED, "--demo-page", "false") as (_, port):
+        for path in ("/", "/demo/main.js", "/demo/server.json"):
+            with pytest.raises(HTTPError) as caught:
+                urlopen(f"http://localhost:{port}{path}")
+            caught.value.close()
+            assert caught.value.code == 404
+
+
+# -- keyboard, screen reader, colours, small screens -----------------------------------------------
+
+NAMELESS = """[...document.querySelectorAll('button, select, input, [tabindex="0"]')]
+  .filter(e => e.checkVisibility())
+  .filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length))
+  .map(e => e.outerHTML)"""
+CONTRAST = """(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+  const light = (colour) => {
+    canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
+      .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => light(style.getPropertyValue('--' + name));
+  return [['ink', 'paper'], ['ink', 'raised'], ['tentative', 'raised'], ['quiet', 'paper'],
+          ['quiet', 'raised'], ['on-accent', 'accent'], ['on-accent', 'stop'],
+          ['alarm', 'alarm-paper']].map(([text, ground]) => {
+    const [low, high] = [of(text), of(ground)].sort((a, b) => a - b);
+    return [text, ground, (high + .05) / (low + .05)];
+  });
+})()"""
+
+
+async def test_keyboard_and_screen_reader(port):
+    async with demo_page(port) as page:
+        await transcribe_file(page, SHORT)
+        turns = await finished(page)
+        assert await page.evaluate(NAMELESS) == []
+        first, second = turns[0].split()[:2]
+        await page.evaluate("document.querySelector('#turns [tabindex=\"0\"]').focus()")
+        focused = "document.activeElement.textContent"
+        assert await page.evaluate(focused) == first
+        await page.press("ArrowRight")
+        assert await page.evaluate(focused) == second
+        panel = "document.getElementById('about-word')"
+        assert " s, confidence " in await page.evaluate(f"{panel}.textContent")
+        described = "document.activeElement.getAttribute('aria-describedby')"
+        assert await page.evaluate(described) == "about-word"
+        await page.press("Escape")
+        assert await page.evaluate(f"{panel}.hidden")
+        await page.press("End")
+        assert await page.evaluate(focused) == turns[-1].split()[-1]
+        assert (
+            await page.evaluate("document.querySelectorAll('#turns [tabindex=\"0\"]').length") == 1
+        )
+        assert await page.evaluate("document.getElementById('announce').textContent") == turns[-1]
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_text_can_be_read_and_nothing_is_cut_off(port, look):
+    """WCAG AA contrast, and no sideways scrolling, down to 320 pixels."""
+    async with demo_page(port) as page:
+        await page.look(**look)
+        low = [each for each in await page.evaluate(CONTRAST) if each[2] < 4.5]
+        assert not low
+        if look.get("phone"):
+            await page.look(**look | {"width": 320})
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
