@@ -83,7 +83,6 @@ class Inference:
         self._acknowledged = 0
         self._progress = trio.Event()
         self._finalizing = False
-        self._held_back = False
         self._last_audio = trio.current_time()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
@@ -111,10 +110,8 @@ class Inference:
         async for item in self._heard:
             match item:
                 case Samples(samples):
-                    self._held_back = True
                     while self.samples - self._acknowledged > WINDOW:
                         await self._progress.wait()
-                    self._held_back = False
                     pcm = samples.astype("<i2", copy=False).tobytes()
                     await self._stream.send(Audio(self.samples, pcm))
                     self.samples += len(samples)
@@ -199,11 +196,18 @@ class Inference:
             silence = turn_settings(self._parameters).max_turn_silence / SAMPLE_RATE
             patience = silence + STALL_GRACE
             stalled = self._last_audio + patience
-            if self._held_back:  # it is the engine that is late, not the client
-                stalled = trio.current_time() + patience
-            elif trio.current_time() >= stalled:
+            if trio.current_time() >= stalled:
+                if self._behind():
+                    # Whether a turn is open is not known yet; and if the engine is far behind, it
+                    # is not the client who has stopped.
+                    await self._progress.wait()
+                    continue
                 if self._policy.in_turn:
                     await self._end_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
                 stalled = trio.current_time() + patience
             await trio.sleep_until(stalled)
+
+    def _behind(self) -> bool:
+        """The engine has audio that it could have answered."""
+        return self.samples - self._acknowledged >= self._stream.opened.chunk

@@ -17,7 +17,7 @@ from functools import partial
 import trio
 from attrs import define, field
 from hypercorn.typing import ASGIFramework
-from trio_websocket import HandshakeError, WebSocketRequest, wrap_server_stream
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
 
 from ssasr.engine.host import EngineHost, LocalStream, Place
 from ssasr.engine.streams import LinkFault
@@ -37,6 +37,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Audio, Configure, Finalize, Open
+from ssasr.running import plain_nursery
 
 UPGRADE_SECONDS = 10.0
 """For trio-websocket to answer a handshake whose head has already been read."""
@@ -116,18 +117,18 @@ class EngineServer:
     async def serve_websocket(self, stream: trio.abc.Stream) -> None:
         """One upgraded connection. This is the link boundary: nothing escapes it."""
         counted = CountedStream(stream)
-        async with trio.open_nursery() as nursery:
-            try:
+        try:
+            async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_SECONDS):
                     request = await wrap_server_stream(
                         nursery, counted, message_queue_size=QUEUE, max_message_size=MESSAGE_LIMIT
                     )
                 await self._serve_request(request, counted)
-            except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
-                pass  # it left before there was anything to say
-            except Exception:
-                log.exception("link failed")
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
+            pass  # it left, and there is nobody to tell
+        except Exception:  # trio-websocket's reader is in that nursery too
+            log.exception("link failed")
 
     async def _serve_request(self, request: WebSocketRequest, stream: CountedStream) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionRejected, HandshakeError, wrap_client_stream
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
@@ -196,9 +196,12 @@ class EngineClient:
                     await link.close()
                     nursery.cancel_scope.cancel()
         except Exception as error:
-            if opened:
-                raise
-            _raise_refusal(error)
+            if not opened:
+                _raise_refusal(error)
+            if isinstance(error, ConnectionClosed | ProtocolError):
+                # From trio-websocket's reader: the engine's bytes made no sense.
+                raise EngineLost(f"the connection broke: {error}") from error
+            raise
         finally:
             for connection in connections:
                 connection.abort()

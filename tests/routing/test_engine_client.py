@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from ssasr.errors import EngineBusy, EngineError, EngineUnavailable, StartRefused
+from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable, StartRefused
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.engine_stream import EngineSilent
@@ -184,3 +184,36 @@ async def test_an_idle_stream_is_kept_alive():
             assert idle.cancelled_caught
             await stream.send(Audio(0, bytes(3_200)))
             assert isinstance(await stream.receive(), Update)
+
+
+async def test_garbage_on_an_open_stream_is_a_lost_engine_and_harms_nobody_else():
+    """Bytes that are no WebSocket, to either end."""
+    async with engine_server(max_streams=3) as (server, direct):
+        for to_the_engine in (True, False):
+            garbage = trio.Event()
+
+            async def pump(source, sink, spoil, garbage=garbage):
+                async for data in source:
+                    await sink.send_all(b"\xff" * 64 if spoil and garbage.is_set() else data)
+
+            async def handle(stream, pump=pump, to_the_engine=to_the_engine):
+                address = direct.address
+                upstream = await trio.open_tcp_stream(address.host, address.port)
+                async with upstream, stream, trio.open_nursery() as nursery:
+                    nursery.start_soon(pump, stream, upstream, to_the_engine)
+                    await pump(upstream, stream, not to_the_engine)
+                    nursery.cancel_scope.cancel()
+
+            async with peer(handle) as client:
+                with trio.fail_after(10), pytest.raises(EngineLost):
+                    async with client.open_stream(VERSION, OPENING) as stream:
+                        garbage.set()
+                        for number in range(100):
+                            await stream.send(Audio(1_600 * number, bytes(3_200)))
+                            await stream.receive()
+        async with direct.open_stream(VERSION, OPENING) as stream:
+            await stream.send(Audio(0, bytes(3_200)))
+            assert isinstance(await stream.receive(), Update)
+        with trio.fail_after(5):
+            while server.host.statistics().scheduler.streams:
+                await trio.sleep(0.05)
