@@ -4,6 +4,7 @@ import contextlib
 import io
 import sys
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +15,6 @@ from ssasr.ogg import OggError, OggReader, crc
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.parameters import parse_parameters
-
-av = pytest.importorskip("av", reason="the codecs extra is not installed")
 
 RATE = 48_000
 SECONDS = 2.0

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_reports_every_figure(tmp_path):
-    pytest.importorskip("matplotlib")
     with server("--engines", "english", "--engine-kind", "scripted") as (program, port):
         done = ssasr(
             "bench", "--endpoint", f"ws://127.0.0.1:{port}/v3/ws", "--streams", 3, "--seconds", 5,

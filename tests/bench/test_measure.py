@@ -65,7 +65,6 @@ def test_a_turn_that_ends_where_no_speech_ends_is_counted_apart():
 
 
 def test_the_word_error_rate_is_over_what_was_said():
-    pytest.importorskip("jiwer")
     ends = [
         (102.0, turn([word("And", 0, 900, True), word("so,", 900, 2_000, True)], ended=True)),
         (103.0, turn([word("on", 2_000, 2_500, True)], ended=True, order=1)),
