@@ -37,6 +37,7 @@ from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
+from ssasr.running import plain_nursery
 from ssasr.session import Session, SessionTerms
 from ssasr.usage import UsageRecord
 
@@ -153,16 +154,18 @@ class Gateway:
 
     async def serve_websocket(self, stream: trio.abc.Stream) -> None:
         """One upgraded connection. This is the session boundary: nothing escapes it."""
-        async with trio.open_nursery() as nursery:
-            try:
+        try:
+            async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_DEADLINE):
                     request = await wrap_server_stream(
                         nursery, stream, max_message_size=MAX_MESSAGE
                     )
                 await self._serve_request(request)
-            except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
-                pass  # it left before there was anything to say
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
+            pass  # it left before there was anything to say
+        except Exception:  # trio-websocket's reader is in that nursery too
+            log.exception("connection failed")
 
     async def _serve_request(self, request: WebSocketRequest) -> None:
         path, _, query = request.path.partition("?")

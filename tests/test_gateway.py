@@ -165,3 +165,31 @@ async def test_draining_refuses_and_finishes(served):
     assert len(transcript.finals) == 1
     assert transcript.messages[-1]["type"] == "Termination"
     assert transcript.close_code == 1001
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x83\x80\x00\x00\x00\x00",  # a reserved opcode
+        b"\xf1\x80\x00\x00\x00\x00",  # reserved bits
+        b"\x81\x05hello",  # not masked
+        b"\x89\xfe\x00\x7e\x00\x00\x00\x00" + bytes(126),  # a ping that is too long
+        b"\x81\x82\x00\x00\x00\x00\xff\xfe",  # text that is not UTF-8
+        b"\x88\x81\x00\x00\x00\x00\x03",  # half a close code
+    ],
+)
+async def test_frames_that_are_no_websocket_leave_the_server_up(served, frame):
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    with trio.fail_after(5):
+        async with stream:
+            await stream.send_all(
+                b"GET /v3/ws?sample_rate=16000 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Authorization: self-hosted\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await stream.receive_some()
+            await stream.send_all(frame)
+            async for _ in stream:  # until the server has had enough of it
+                pass
+    assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 1000
