@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionRejected, HandshakeError, wrap_client_stream
+from trio_websocket import ConnectionRejected
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
+from ssasr.link import Link, LinkDown, PeerSilent
 from ssasr.observability import get_logger
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
@@ -34,6 +34,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
+from ssasr.routing.engine_socket import abort, open_socket
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
 from ssasr.running import plain_nursery
 
@@ -84,24 +85,6 @@ class Address:
         secure = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
         await secure.do_handshake()
         return secure
-
-
-class _HandshakeStream(CountedStream):
-    """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
-    for the answer of a peer that has gone."""
-
-    shaken = False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await super().receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            if self.shaken:
-                raise
-            data = b""
-        if not data and not self.shaken:
-            raise EngineUnavailable("the connection was closed during the handshake")
-        return data
 
 
 @frozen(eq=False)
@@ -175,10 +158,10 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[CountedStream] = []
+        connections: list[trio.abc.Stream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(nursery, model_version, connections)
+                link = await self._connect(model_version, connections)
                 stream = await open_link(link, opening)
                 opened = True
                 nursery.start_soon(link.watch)
@@ -193,31 +176,20 @@ class EngineClient:
             _raise_refusal(error)
         finally:
             for connection in connections:
-                connection.abort()
+                abort(connection)
 
-    async def _connect(
-        self, nursery: trio.Nursery, model_version: str, connections: list[CountedStream]
-    ) -> Link:
+    async def _connect(self, model_version: str, connections: list[trio.abc.Stream]) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
+        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, VERSION_HEADER: model_version}
         with trio.fail_after(CONNECT_SECONDS):
-            stream = _HandshakeStream(await self.address.connect())
+            stream = await self.address.connect()
             connections.append(stream)
-            websocket = await wrap_client_stream(
-                nursery,
-                stream,  # type: ignore[arg-type]  # any stream does
-                self.address.netloc,
-                PATH,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=[(VERSION_HEADER.encode(), model_version.encode())],
-                message_queue_size=QUEUE,
-                max_message_size=MESSAGE_LIMIT,
-            )
-        stream.shaken = True
-        if websocket.subprotocol != SUBPROTOCOL:
-            text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
+            socket = await open_socket(stream, self.address.netloc, PATH, headers, MESSAGE_LIMIT)
+        if socket.subprotocol != SUBPROTOCOL:
+            text = f"the engine speaks {socket.subprotocol}, this gateway {SUBPROTOCOL}"
             raise EngineUnavailable(text)
-        return Link(websocket, EngineLink(Role.GATEWAY), stream)
+        return Link(socket, EngineLink(Role.GATEWAY), socket)
 
     async def _probe(self, version: str) -> None:
         while True:
@@ -258,7 +230,7 @@ def _raise_refusal(error: Exception) -> NoReturn:
             _raise_rejection(error)
         case trio.TooSlowError():
             raise EngineUnavailable("the engines did not answer in time") from None
-        case OSError() | HandshakeError() | trio.BrokenResourceError():
+        case OSError() | trio.BrokenResourceError():
             raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
         case h11.ProtocolError() | ProtocolError():
             raise EngineUnavailable(f"what answers is no engine: {error}") from None

@@ -44,8 +44,9 @@ from ssasr.running import plain_nursery
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
 streams that it has already must not notice."""
-ANSWERS = 64
-"""Answers waiting for the session."""
+ANSWERS = 1_024
+"""Answers waiting for the session. It lets no more audio follow than it has taken answers for, so
+that there is always room, and the connection is always read, whose pings want answers."""
 
 log = get_logger(__name__)
 
