@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from random import Random
 
@@ -53,54 +54,69 @@ def tapes_for(given):
     return [make_tape(recordings, seconds, MESSAGE_SECONDS, random) for _ in range(given.streams)]
 
 
-async def measure(given, cluster, logs):
-    """CPU of each process while all streams run."""
+def pids_of(cluster):
+    return {"gateway": cluster.gateway.pid, **{e.name: e.pid for e in cluster.engines}}
+
+
+async def profile(given, cluster):
+    """py-spy's record of the gateway while all streams run."""
     await trio.sleep(SETTLE)
-    pids = {"gateway": cluster.gateway.pid, **{e.name: e.pid for e in cluster.engines}}
-    before = {name: usage(pid) for name, pid in pids.items()}
-    started = trio.current_time()
-    profiler = None
-    if given.profile:
-        command = ["py-spy", "record", "-d", str(int(given.seconds)), "-r", "200", "-g", "-f", "raw"]
-        command += ["-o", given.profile, "-p", str(pids["gateway"])]
-        binary = str(Path(sys.executable).parent / command[0])
-        profiler = await trio.lowlevel.open_process([binary, *command[1:]])
-    await trio.sleep(given.seconds)
-    seconds = trio.current_time() - started
-    after = {name: usage(pid) for name, pid in pids.items()}
-    logs["seconds"] = seconds
-    logs["cpu"] = {n: after[n].cpu_seconds - before[n].cpu_seconds for n in pids}
-    logs["rss"] = {n: after[n].rss for n in pids}
-    if profiler is not None:
-        await profiler.wait()
+    command = ["record", "-d", str(int(given.seconds)), "-r", "200", "-g", "-f", "raw"]
+    command += ["-o", given.profile, "-p", str(cluster.gateway.pid)]
+    await trio.run_process([str(Path(sys.executable).parent / "py-spy"), *command])
 
 
 async def speak(given, cluster):
-    result = {}
-    base = usage(cluster.gateway.pid).rss
+    """CPU over whole sessions, from before the first to after the last: whatever the clients sent
+    has then been heard, also when the machine was too busy to keep up."""
+    pids = pids_of(cluster)
+    before = {name: usage(pid) for name, pid in pids.items()}
+    calibration = [calibrate()]
     query = f"?{given.parameters}" if given.parameters else "?"
+    rss = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(measure, given, cluster, result)
+        if given.profile:
+            nursery.start_soon(profile, given, cluster)
+        nursery.start_soon(watch_memory, pids["gateway"], rss, nursery)
         target = Target(cluster.url + query, KEY)
-        logs = await play_all(target, tapes_for(given), spread=3.0, random=Random(given.seed))
+        tapes = tapes_for(given)
+        logs = await play_all(target, tapes, spread=3.0, random=Random(given.seed))
+        nursery.cancel_scope.cancel()
+    calibration.append(calibrate())
+    cpu = {name: usage(pid).cpu_seconds - before[name].cpu_seconds for name, pid in pids.items()}
     samples = collect(logs, turn_settings(parse_parameters(given.parameters)))
-    messages = given.streams * result["seconds"] / MESSAGE_SECONDS
-    cpu = result["cpu"]["gateway"]
-    codes = {str(code): count for code, count in samples.codes.items()}
+    metrics = await cluster.metrics()
+    failovers = sum(v for n, v in metrics.items() if n.startswith("ssasr_failovers_total"))
+    each = {name: seconds / samples.messages for name, seconds in cpu.items()}
     return {
         "streams": given.streams,
-        "gateway_us_per_message": round(cpu / messages * 1e6, 1),
-        "sessions_per_core": round(given.streams * result["seconds"] / cpu),
-        "engine_us_per_message": round(
-            sum(v for n, v in result["cpu"].items() if n != "gateway") / messages * 1e6, 1
-        ),
+        "gateway_us_per_message": round(each["gateway"] * 1e6, 1),
+        "sessions_per_core": round(MESSAGE_SECONDS / each["gateway"]),
+        "engine_us_per_message": round(sum(each.values()) * 1e6 - each["gateway"] * 1e6, 1),
+        "calibration_us": [round(value * 1e6) for value in calibration],
         "turn_messages_per_second": round(samples.received / samples.audio_seconds, 2),
-        "rss_per_session_kib": round((result["rss"]["gateway"] - base) / given.streams / 1024),
-        "codes": codes,
+        "rss_per_session_kib": round((max(rss) - before["gateway"].rss) / given.streams / 1024),
+        "failovers": failovers,
+        "codes": {str(code): count for code, count in samples.codes.items()},
         "first_seen_p50_s": spread(samples.first_seen).p50,
-        "finalization_p50_s": spread([latency for _, latency in samples.finalization]).p50,
         "client_late_p99_s": spread(samples.lateness).p99,
     }
+
+
+def calibrate():
+    """CPU seconds of a fixed piece of Python: what a core is worth just now."""
+    best = 1.0
+    for _ in range(5):
+        started = time.thread_time()
+        sum(i * i for i in range(20_000))
+        best = min(best, time.thread_time() - started)
+    return best
+
+
+async def watch_memory(pid, rss, nursery):
+    while True:
+        rss.append(usage(pid).rss)
+        await trio.sleep(1)
 
 
 async def idle(given, cluster):

@@ -157,7 +157,8 @@ class _Carrier:
                 self.finalizing = False
             case Draining():
                 self.draining = True
-        self.wake.set()
+        if self.outbox:  # else there is nothing that waits for room
+            self.wake.set()
 
 
 _Answer = tuple[_Carrier, Update | Final]
@@ -354,7 +355,10 @@ class ResilientStream:
                 self._reason = "draining"
                 self._notify()
             else:
-                await self._answers.send((carrier, answer))
+                try:
+                    self._answers.send_nowait((carrier, answer))
+                except trio.WouldBlock:
+                    await self._answers.send((carrier, answer))
 
     # -- changes -----------------------------------------------------------------------------------
 
