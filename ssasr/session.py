@@ -9,7 +9,6 @@ goes out under a deadline. When a channel is full its writer waits, up to ``rece
 stops reading, so that TCP holds a client back that sends faster than it is heard; nothing is lost.
 """
 
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -177,8 +176,11 @@ class Session:
     async def _next_frame(self) -> str | bytes:
         timeout = self.terms.parameters.inactivity_timeout
         try:
-            with trio.fail_after(timeout or math.inf):
+            if timeout is None:  # as nearly always, so that no scope is made for each message
                 frame = await self.websocket.get_message()
+            else:
+                with trio.fail_after(timeout):
+                    frame = await self.websocket.get_message()
         except trio.TooSlowError:
             raise inactivity(timeout or 0) from None
         except ConnectionClosed:

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from ssasr.bench.recordings import Tape
-from ssasr.bench.wire import (
+from ssasr.protocol.frames import (
     CLOSE,
     LONGEST_HEAD,
     PING,
@@ -80,7 +80,7 @@ class Player:
     _speaking: bool = False
     _waiting: list[bytes] = field(factory=list)
     """Control frames, for the speaker to send."""
-    _reader: FrameReader = field(factory=lambda: FrameReader(bytearray()))
+    _reader: FrameReader = field(factory=FrameReader)
 
     async def play(self) -> None:
         """Whatever goes wrong is in the log."""

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, wrap_client_stream
+from trio_websocket import ConnectionClosed, ConnectionRejected
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
+from ssasr.link import Link, LinkDown, PeerSilent
 from ssasr.observability import get_logger
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
@@ -35,6 +35,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
+from ssasr.routing.engine_socket import abort, open_socket
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
 from ssasr.running import plain_nursery
 
@@ -90,24 +91,6 @@ class Address:
         secure = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
         await secure.do_handshake()
         return secure
-
-
-class _HandshakeStream(CountedStream):
-    """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
-    for the answer of a peer that has gone."""
-
-    shaken = False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await super().receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            if self.shaken:
-                raise
-            data = b""
-        if not data and not self.shaken:
-            raise EngineUnavailable("the connection was closed during the handshake")
-        return data
 
 
 @frozen(eq=False)
@@ -183,10 +166,10 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[CountedStream] = []
+        connections: list[trio.abc.Stream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(nursery, model_version, connections)
+                link = await self._connect(model_version, connections)
                 stream = await open_link(link, opening)
                 opened = True
                 nursery.start_soon(link.watch)
@@ -199,37 +182,25 @@ class EngineClient:
             if not opened:
                 _raise_refusal(error)
             if isinstance(error, ConnectionClosed | ProtocolError):
-                # From trio-websocket's reader: the engine's bytes made no sense.
+                # The engine's bytes made no sense, or it left in the middle of them.
                 raise EngineLost(f"the connection broke: {error}") from error
             raise
         finally:
             for connection in connections:
-                connection.abort()
+                abort(connection)
 
-    async def _connect(
-        self, nursery: trio.Nursery, model_version: str, connections: list[CountedStream]
-    ) -> Link:
+    async def _connect(self, model_version: str, connections: list[trio.abc.Stream]) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
+        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, **dict(self._headers(model_version))}
         with self._note_silence(model_version, CONNECT_SECONDS):
-            headers = self._headers(model_version)
-            stream = _HandshakeStream(await self.address.connect())
+            stream = await self.address.connect()
             connections.append(stream)
-            websocket = await wrap_client_stream(
-                nursery,
-                stream,  # type: ignore[arg-type]  # any stream does
-                self.address.netloc,
-                PATH,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=[(name.encode(), value.encode()) for name, value in headers],
-                message_queue_size=QUEUE,
-                max_message_size=MESSAGE_LIMIT,
-            )
-        stream.shaken = True
-        if websocket.subprotocol != SUBPROTOCOL:
-            text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
+            socket = await open_socket(stream, self.address.netloc, PATH, headers, MESSAGE_LIMIT)
+        if socket.subprotocol != SUBPROTOCOL:
+            text = f"the engine speaks {socket.subprotocol}, this gateway {SUBPROTOCOL}"
             raise EngineUnavailable(text)
-        return Link(websocket, EngineLink(Role.GATEWAY), stream)
+        return Link(socket, EngineLink(Role.GATEWAY), socket)
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there
@@ -289,7 +260,7 @@ def _raise_refusal(error: Exception) -> NoReturn:
             _raise_rejection(error)
         case trio.TooSlowError():
             raise EngineUnavailable("the engines did not answer in time") from None
-        case OSError() | HandshakeError() | trio.BrokenResourceError():
+        case OSError() | trio.BrokenResourceError():
             raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
         case h11.ProtocolError() | ProtocolError():
             raise EngineUnavailable(f"what answers is no engine: {error}") from None

@@ -44,8 +44,9 @@ from ssasr.running import plain_nursery
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
 streams that it has already must not notice."""
-ANSWERS = 64
-"""Answers waiting for the session."""
+ANSWERS = 1_024
+"""Answers waiting for the session. It lets no more audio follow than it has taken answers for, so
+that there is always room, and the connection is always read, whose pings want answers."""
 
 log = get_logger(__name__)
 
@@ -156,7 +157,8 @@ class _Carrier:
                 self.finalizing = False
             case Draining():
                 self.draining = True
-        self.wake.set()
+        if self.outbox:  # else there is nothing that waits for room
+            self.wake.set()
 
 
 _Answer = tuple[_Carrier, Update | Final]
@@ -353,7 +355,10 @@ class ResilientStream:
                 self._reason = "draining"
                 self._notify()
             else:
-                await self._answers.send((carrier, answer))
+                try:
+                    self._answers.send_nowait((carrier, answer))
+                except trio.WouldBlock:
+                    await self._answers.send((carrier, answer))
 
     # -- changes -----------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class Supervised:
     ready: Callable[[], object]
     """Awaitable maker: returns when it serves."""
     process: trio.Process | None = None
+    serving: bool = False
+    """It has said that it is ready, and has not ended since."""
     starts: int = 0
     statuses: list[int] = field(factory=list)
 
@@ -64,15 +66,22 @@ class Supervised:
         try:
             while True:
                 await self._start()
-                if self.starts == 1:
-                    with trio.fail_after(READY_DEADLINE):
-                        await self.ready()
-                    task_status.started()
-                self.statuses.append(await self.process.wait())
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._await_ready, task_status)
+                    self.statuses.append(await self.process.wait())
+                    self.serving = False
+                    nursery.cancel_scope.cancel()
                 await trio.sleep(RESTART_DELAY)
         finally:
             with trio.CancelScope(shield=True):
                 await self._stop()
+
+    async def _await_ready(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.fail_after(READY_DEADLINE):
+            await self.ready()
+        self.serving = True
+        if self.starts == 1:
+            task_status.started()
 
     async def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SSASR_")}
@@ -107,6 +116,12 @@ class Cluster:
     engines: list[Supervised]
     proxy: Proxy | None
     clock: Path | None
+
+    async def wait_warm_replica(self) -> list[Supervised]:
+        """The engines that serve, once there are two: one may go."""
+        while len(warm := [engine for engine in self.engines if engine.serving]) < 2:
+            await trio.sleep(0.02)
+        return warm
 
     async def metrics(self) -> dict[str, float]:
         """The gateway's."""

@@ -10,7 +10,7 @@ from attrs import asdict, define, field, frozen
 from ssasr.bench.faults import Damage, Fault, Pauses, codes, compare, pauses, strike
 from ssasr.bench.player import Player, StreamLog, Target, play_all
 from ssasr.bench.recordings import MESSAGE_SECONDS, RATE, Tape, make_recording, make_tape
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import Cluster, Supervised
 
 TAPES = 4
 """Different tapes; the clients share them, so that the run without faults is a short one."""
@@ -101,15 +101,19 @@ async def run_plan(cluster: Cluster, plan: Plan) -> Report:
 
 
 async def _do_faults(cluster: Cluster, plan: Plan, random: Random) -> None:
+    """What is done to an engine waits until another is ready: the question is what the sessions
+    notice of a loss, not how fast this machine starts processes."""
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
         for fault in plan.faults:
             await trio.sleep_until(start + fault.at)
+            warm = await cluster.wait_warm_replica()
             plan.done.append((trio.current_time(), fault))
-            nursery.start_soon(do_fault, cluster, fault, random)
+            nursery.start_soon(do_fault, cluster, fault, random.choice(warm), random)
+            await trio.lowlevel.checkpoint()  # so that it is done before the next one is drawn
 
 
-async def do_fault(cluster: Cluster, fault: Fault, random: Random) -> None:
+async def do_fault(cluster: Cluster, fault: Fault, engine: Supervised, random: Random) -> None:
     match fault.kind:
         case "cut" | "garbage" | "hold":
             proxy = cluster.proxy
@@ -127,6 +131,6 @@ async def do_fault(cluster: Cluster, fault: Fault, random: Random) -> None:
             await trio.sleep(fault.seconds)
             cluster.clock.write_text(str(-JUMP))
         case _:
-            running = [engine.pid for engine in cluster.engines if engine.pid is not None]
-            if running:
-                await strike(random.choice(running), fault)
+            if engine.pid is not None:
+                engine.serving = engine.serving and fault.kind not in {"kill", "term"}
+                await strike(engine.pid, fault)

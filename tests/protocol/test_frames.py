@@ -1,4 +1,4 @@
-"""The bench's own WebSocket frames, against wsproto's server."""
+"""Our own WebSocket frames, against wsproto's server."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
-from ssasr.bench.wire import (
+from ssasr.protocol.frames import (
     BINARY,
     CLOSE,
     TEXT,
@@ -58,7 +58,7 @@ def test_we_read_a_server_s_frames_however_they_are_cut(texts, data):
     server, _ = shaken_hands()
     stream = b"".join(server.send(TextMessage(text)) for text in texts)
     stream += server.send(CloseConnection(3005, "why"))
-    reader, frames, at = FrameReader(bytearray()), [], 0
+    reader, frames, at = FrameReader(), [], 0
     while at < len(stream):
         step = data.draw(st.integers(1, len(stream) - at))
         frames += reader.feed(stream[at : at + step])
@@ -69,9 +69,17 @@ def test_we_read_a_server_s_frames_however_they_are_cut(texts, data):
 
 def test_a_message_in_pieces_is_one_message():
     pieces = b"\x01\x02ab" + b"\x00\x01c" + b"\x80\x01d"
-    assert list(FrameReader(bytearray()).feed(pieces)) == [Frame(TEXT, b"abcd")]
+    assert list(FrameReader().feed(pieces)) == [Frame(TEXT, b"abcd")]
 
 
 def test_a_masked_frame_is_an_error():
     with pytest.raises(WireError):
-        list(FrameReader(bytearray()).feed(encode_frame(TEXT, b"x")))
+        list(FrameReader().feed(encode_frame(TEXT, b"x")))
+
+
+def test_a_message_beyond_the_limit_is_refused_before_it_has_come():
+    server, _ = shaken_hands()
+    reader = FrameReader(limit=100)
+    assert len(list(reader.feed(server.send(TextMessage("x" * 100))))) == 1
+    with pytest.raises(WireError):
+        list(reader.feed(server.send(TextMessage("x" * 70_000))[:10]))

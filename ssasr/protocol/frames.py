@@ -1,9 +1,10 @@
-"""The least of RFC 6455 that a load generator's clients need. Pure: bytes in, frames out.
+"""The least of RFC 6455 that clients under our own control need. Pure: bytes in, frames out.
 
-A general WebSocket library costs the client more than the gateway spends on the same message, and a
-bench that is slower than what it measures measures itself. Here a frame is encoded once, however
-many streams send it: the masking key is zero, which leaves the payload as it is. (The key hides
-scripts in browsers from proxies; there is nothing to hide here.)
+For the two places where a general WebSocket library costs more than what it carries: the gateway's
+end of an engine link, and the load generator. Clients of the public protocol get the library. The
+masking key is zero, which leaves the payload as it is: the key hides scripts in browsers from
+proxies on the way (section 10.3), and there are neither here. So a frame is made without touching
+its payload, and the load generator makes it once for all its streams.
 """
 
 import base64
@@ -11,7 +12,7 @@ import hashlib
 import struct
 from collections.abc import Iterator, Mapping
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ssasr.errors import SsasrError
 
@@ -76,17 +77,23 @@ class Frame:
         """1005 when the peer gave none."""
         return int.from_bytes(self.payload[:2], "big") if len(self.payload) >= 2 else 1005
 
+    @property
+    def close_reason(self) -> str:
+        return self.payload[2:].decode("utf-8", "replace")
+
 
 @define
 class FrameReader:
     """The frames in what a server sends, however it is cut."""
 
-    _buffer: bytearray
+    limit: int = 1 << 24
+    """Bytes of one message."""
+    _buffer: bytearray = field(factory=bytearray)
     _message: bytes = b""
     _opcode: int = 0
 
     def feed(self, data: bytes | bytearray) -> Iterator[Frame]:
-        """Raises WireError for a masked frame."""
+        """Raises WireError for a masked frame and for a message beyond the limit."""
         self._buffer += data
         while (cut := self._cut()) is not None:
             first, payload = cut
@@ -114,6 +121,8 @@ class FrameReader:
             if len(buffer) < start:
                 return None
             size = int.from_bytes(buffer[2:start], "big")
+        if size + len(self._message) > self.limit:
+            raise WireError(f"a message of more than {self.limit} bytes")
         if len(buffer) < start + size:
             return None
         first, payload = buffer[0], bytes(buffer[start : start + size])
