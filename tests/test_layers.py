@@ -32,8 +32,7 @@ RESERVED = {
               "ssasr.engine.devices"),
     "hypercorn": ("ssasr.listener", "ssasr.http", "ssasr.gateway", "ssasr.engine.server"),
     "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.client", "ssasr.websocket",
-                       "ssasr.link", "ssasr.routing.engine_client", "ssasr.routing.engine_socket",
-                       "ssasr.engine.server"),
+                       "ssasr.link", "ssasr.routing.engine_client", "ssasr.engine.server"),
     "cattrs": ("ssasr.protocol.codec",),
 }  # fmt: skip
 

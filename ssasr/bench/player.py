@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import trio
 from attrs import define, field, frozen
 
-from ssasr.bench.recordings import Tape
-from ssasr.protocol.frames import (
+from ssasr.bench.frames import (
     CLOSE,
     LONGEST_HEAD,
     PING,
@@ -24,6 +23,7 @@ from ssasr.protocol.frames import (
     encode_frame,
     handshake,
 )
+from ssasr.bench.recordings import Tape
 from ssasr.running import plain_nursery
 
 OPEN_SECONDS = 10.0

@@ -12,8 +12,8 @@ import soxr
 from attrs import frozen
 from numpy.typing import NDArray
 
+from ssasr.bench.frames import BINARY, encode_frame
 from ssasr.errors import SsasrError
-from ssasr.protocol.frames import BINARY, encode_frame
 
 RATE = 16_000
 MESSAGE_SECONDS = 0.1

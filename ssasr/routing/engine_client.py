@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, ConnectionRejected
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.link import Link, LinkDown, PeerSilent
+from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
 from ssasr.observability import get_logger
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
@@ -35,7 +35,6 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
-from ssasr.routing.engine_socket import abort, open_socket
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
 from ssasr.running import plain_nursery
 
@@ -91,6 +90,24 @@ class Address:
         secure = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
         await secure.do_handshake()
         return secure
+
+
+class _HandshakeStream(CountedStream):
+    """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
+    for the answer of a peer that has gone."""
+
+    shaken = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await super().receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            if self.shaken:
+                raise
+            data = b""
+        if not data and not self.shaken:
+            raise EngineUnavailable("the connection was closed during the handshake")
+        return data
 
 
 @frozen(eq=False)
@@ -166,10 +183,10 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[trio.abc.Stream] = []
+        connections: list[CountedStream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(model_version, connections)
+                link = await self._connect(nursery, model_version, connections)
                 stream = await open_link(link, opening)
                 opened = True
                 nursery.start_soon(link.watch)
@@ -182,25 +199,37 @@ class EngineClient:
             if not opened:
                 _raise_refusal(error)
             if isinstance(error, ConnectionClosed | ProtocolError):
-                # The engine's bytes made no sense, or it left in the middle of them.
+                # From trio-websocket's reader: the engine's bytes made no sense.
                 raise EngineLost(f"the connection broke: {error}") from error
             raise
         finally:
             for connection in connections:
-                abort(connection)
+                connection.abort()
 
-    async def _connect(self, model_version: str, connections: list[trio.abc.Stream]) -> Link:
+    async def _connect(
+        self, nursery: trio.Nursery, model_version: str, connections: list[CountedStream]
+    ) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
-        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, **dict(self._headers(model_version))}
         with self._note_silence(model_version, CONNECT_SECONDS):
-            stream = await self.address.connect()
+            headers = self._headers(model_version)
+            stream = _HandshakeStream(await self.address.connect())
             connections.append(stream)
-            socket = await open_socket(stream, self.address.netloc, PATH, headers, MESSAGE_LIMIT)
-        if socket.subprotocol != SUBPROTOCOL:
-            text = f"the engine speaks {socket.subprotocol}, this gateway {SUBPROTOCOL}"
+            websocket = await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # any stream does
+                self.address.netloc,
+                PATH,
+                subprotocols=[SUBPROTOCOL],
+                extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+                message_queue_size=QUEUE,
+                max_message_size=MESSAGE_LIMIT,
+            )
+        stream.shaken = True
+        if websocket.subprotocol != SUBPROTOCOL:
+            text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
             raise EngineUnavailable(text)
-        return Link(socket, EngineLink(Role.GATEWAY), socket)
+        return Link(websocket, EngineLink(Role.GATEWAY), stream)
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there
@@ -260,7 +289,7 @@ def _raise_refusal(error: Exception) -> NoReturn:
             _raise_rejection(error)
         case trio.TooSlowError():
             raise EngineUnavailable("the engines did not answer in time") from None
-        case OSError() | trio.BrokenResourceError():
+        case OSError() | HandshakeError() | trio.BrokenResourceError():
             raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
         case h11.ProtocolError() | ProtocolError():
             raise EngineUnavailable(f"what answers is no engine: {error}") from None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
-from ssasr.protocol.frames import (
+from ssasr.bench.frames import (
     BINARY,
     CLOSE,
     TEXT,

@@ -1,10 +1,9 @@
-"""The least of RFC 6455 that clients under our own control need. Pure: bytes in, frames out.
+"""The least of RFC 6455 that the load generator needs. Pure: bytes in, frames out.
 
-For the two places where a general WebSocket library costs more than what it carries: the gateway's
-end of an engine link, and the load generator. Clients of the public protocol get the library. The
-masking key is zero, which leaves the payload as it is: the key hides scripts in browsers from
-proxies on the way (section 10.3), and there are neither here. So a frame is made without touching
-its payload, and the load generator makes it once for all its streams.
+Only here, where a general WebSocket library would cost more than the server under test: everything
+that serves or is served uses the library. The masking key is zero, which leaves the payload as it
+is: the key hides scripts in browsers from proxies on the way (section 10.3), and there are neither
+here. So a frame is made without touching its payload, once for all streams.
 """
 
 import base64
