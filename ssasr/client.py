@@ -18,7 +18,6 @@ from ssasr.protocol.codec import decode_server
 from ssasr.protocol.messages import Error, ServerMessage
 from ssasr.websocket import connect_websocket
 
-DEFAULT_ENDPOINT = "ws://localhost:8080/v3/ws"
 DEFAULT_KEY = "self-hosted"
 UNREAD = 1_024
 """Messages the library may hold for us. Pongs wait behind unread messages."""

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
 import trio
 from attrs import define, field, frozen
@@ -27,7 +26,7 @@ from trio_websocket import (
 from ssasr.access import Access, Grant
 from ssasr.audio import make_decoder
 from ssasr.licence import Licence
-from ssasr.listener import FrontDoor, open_listeners
+from ssasr.listener import FrontDoor
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
 from ssasr.protocol.codec import encode
@@ -125,25 +124,13 @@ class Gateway:
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
         door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
-        listeners = await open_listeners(host, port, tls)
-        async with trio.open_nursery() as connections:
-            serve = partial(  # a list of either kind of listener is beyond trio's annotations
-                trio.serve_listeners,
-                door.serve,
-                listeners.serving,  # type: ignore[arg-type]
-                handler_nursery=connections,
-            )
-            async with trio.open_nursery() as accepting:
-                await accepting.start(serve)
-                task_status.started(listeners.port)
-                await self.draining.wait()
-                await self._drain()
-                accepting.cancel_scope.cancel()
-            await door.stop_idle()
-            connections.cancel_scope.deadline = trio.current_time() + REFUSAL_DEADLINE
+        await door.run(
+            host, port, tls, self._drain, leave_within=REFUSAL_DEADLINE, task_status=task_status
+        )
 
     async def _drain(self) -> None:
         """Sessions may end by themselves for a while; then they are wound down, in order."""
+        await self.draining.wait()
         log.info("draining", sessions=len(self._sessions))
         with trio.move_on_after(self.limits.drain_seconds):
             await self._wait_no_sessions()

@@ -9,6 +9,7 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import h11
 import trio
@@ -150,6 +151,35 @@ class FrontDoor:
         self._config.keep_alive_timeout = KEEP_ALIVE
         self._config.h11_max_incomplete_size = MAX_HEAD
         self._config.include_server_header = False
+
+    async def run(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        drain: Callable[[], Awaitable[None]],
+        *,
+        leave_within: float,
+        task_status: trio.TaskStatus[int],
+    ) -> None:
+        """Serve until ``drain`` returns, which waits to be told to stop and then for its work to
+        end; connections that are still open then have ``leave_within`` seconds. Started with the
+        port that was bound. Raises StartRefused."""
+        listeners = await open_listeners(host, port, tls)
+        async with trio.open_nursery() as connections:
+            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+                trio.serve_listeners,
+                self.serve,
+                listeners.serving,  # type: ignore[arg-type]
+                handler_nursery=connections,
+            )
+            async with trio.open_nursery() as accepting:
+                await accepting.start(serve)
+                task_status.started(listeners.port)
+                await drain()
+                accepting.cancel_scope.cancel()
+            await self.stop_idle()
+            connections.cancel_scope.deadline = trio.current_time() + leave_within
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """One connection, from its first byte to its last. Raises nothing but what ``websocket``

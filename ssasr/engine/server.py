@@ -12,7 +12,6 @@ replica.
 """
 
 import ssl
-from functools import partial
 
 import trio
 from attrs import define, field
@@ -23,7 +22,7 @@ from ssasr.engine.host import EngineHost, LocalStream, Place
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
 from ssasr.link import QUEUE, CountedStream, Link, LinkDown
-from ssasr.listener import FrontDoor, open_listeners
+from ssasr.listener import FrontDoor
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
@@ -37,7 +36,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Audio, Configure, Finalize, Open
-from ssasr.running import plain_nursery
+from ssasr.running import first_leaf, plain_nursery
 
 UPGRADE_SECONDS = 10.0
 """For trio-websocket to answer a handshake whose head has already been read."""
@@ -85,25 +84,13 @@ class EngineServer:
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
         door = FrontDoor(app, self.serve_websocket)
-        listeners = await open_listeners(host, port, tls)
-        async with trio.open_nursery() as connections:
-            serve = partial(  # a list of either kind of listener is beyond trio's annotations
-                trio.serve_listeners,
-                door.serve,
-                listeners.serving,  # type: ignore[arg-type]
-                handler_nursery=connections,
-            )
-            async with trio.open_nursery() as accepting:
-                await accepting.start(serve)
-                task_status.started(listeners.port)
-                await self.draining.wait()
-                await self._drain()
-                accepting.cancel_scope.cancel()
-            await door.stop_idle()
-            connections.cancel_scope.deadline = trio.current_time() + LEAVE_SECONDS
+        await door.run(
+            host, port, tls, self._drain, leave_within=LEAVE_SECONDS, task_status=task_status
+        )
 
     async def _drain(self) -> None:
         """New streams are refused, with a reason, while those there are move elsewhere."""
+        await self.draining.wait()
         log.info("draining", streams=len(self._links))
         if self.host is not None:
             self.host.drain()
@@ -184,7 +171,7 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
     except* LinkDown as group:
         log.debug("link ended", session=session, reason=str(group.exceptions[0]))
     except* (PeerFault, LinkFault) as group:
-        code, reason = 1002, _first_text(group)
+        code, reason = 1002, str(first_leaf(group))
         log.warning("the gateway broke the link's rules", session=session, reason=reason)
     except* EngineLost:
         code, reason = 1013, "results were not read"
@@ -207,8 +194,3 @@ async def _exchange(stream: LocalStream, link: Link) -> None:
 async def _answer(stream: LocalStream, link: Link) -> None:
     while True:
         await link.send(await stream.receive())
-
-
-def _first_text(group: BaseExceptionGroup[BaseException]) -> str:
-    inner = group.exceptions[0]
-    return _first_text(inner) if isinstance(inner, BaseExceptionGroup) else str(inner)
