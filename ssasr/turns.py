@@ -91,7 +91,8 @@ class _Segment:
     words: bool = False
     ending: Finalize | None = None
     confidence: float | None = None
-    """Of the semantic end that was decided; the final's own may differ by a rounding."""
+    """Where silence was decided to end the turn. The final's own is that of an engine which may
+    have listened further by now, how far depends on the moment."""
 
     def __attrs_post_init__(self) -> None:
         self.position = self.start
@@ -269,6 +270,7 @@ class TurnPolicy:
         silence = self._silence()
         ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)
         if ends or self._ends_by_length(silence):
+            self._segment.confidence = update.end_of_turn_confidence
             return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
         if self._segment.words:
             return []
@@ -286,11 +288,7 @@ class TurnPolicy:
             return False
         if settings.family is Family.P:
             return ends_sentence(self._transcript.last_text)
-        confident = update.end_of_turn_confidence >= settings.threshold
-        if confident and settings.threshold < NEVER:
-            segment.confidence = update.end_of_turn_confidence
-            return True
-        return False
+        return settings.threshold <= update.end_of_turn_confidence and settings.threshold < NEVER
 
     def _ends_by_silence(self, silence: int) -> bool:
         """Speech that was decoded and gave no words (a cough) ends nothing; speech that was not
