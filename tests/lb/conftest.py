@@ -111,8 +111,8 @@ class Cluster:
             while True:
                 await self.get("/health", version)
                 lines = [json.loads(line) for line in self.nginx.access_log().splitlines()]
-                if lines[-1]["engines"].startswith("127."):
-                    return
+                if lines and lines[-1]["engines"].startswith("127."):
+                    return  # nginx writes the line after the answer, so there may be none yet
                 await trio.sleep(0.02)
 
     def log(self) -> list[dict]:
