@@ -4,8 +4,9 @@
         [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
         [--json FILE] [--full-disk] [--label TEXT]
 
-Kinds: kill, term, stop, slow (an engine drawn at random), nginx (restarted), cut, garbage, hold
-(all links at once, by a relay between gateway and nginx), clock (the gateway's wall clock, a day
+Kinds: kill, term, stop, slow (an engine drawn at random), upgrade (every engine replaced, one after
+the other), nginx (restarted), cut, garbage, hold (all links at once, by a relay between gateway and
+nginx), clock (the gateway's wall clock, a day
 forward and then a day back). Prints words lost, duplicated and changed against the run without
 faults, the worst pause after each fault, and how the sessions ended. Exit status 1 if a word or a
 session was lost.

@@ -113,6 +113,17 @@ async def _do_faults(cluster: Cluster, plan: Plan, random: Random) -> None:
             await trio.lowlevel.checkpoint()  # so that it is done before the next one is drawn
 
 
+async def upgrade(cluster: Cluster) -> None:
+    """Every replica replaced, one after the other, as a rolling update does it."""
+    for engine in cluster.engines:
+        await cluster.wait_warm_replica()
+        starts = engine.starts
+        engine.serving = False
+        engine.process.terminate()
+        while engine.starts == starts or not engine.serving:
+            await trio.sleep(0.05)
+
+
 async def do_fault(cluster: Cluster, fault: Fault, engine: Supervised, random: Random) -> None:
     match fault.kind:
         case "cut" | "garbage" | "hold":
@@ -130,6 +141,8 @@ async def do_fault(cluster: Cluster, fault: Fault, engine: Supervised, random: R
             cluster.clock.write_text(str(JUMP))
             await trio.sleep(fault.seconds)
             cluster.clock.write_text(str(-JUMP))
+        case "upgrade":
+            await upgrade(cluster)
         case _:
             if engine.pid is not None:
                 engine.serving = engine.serving and fault.kind not in {"kill", "term"}

@@ -1,6 +1,7 @@
 """Stub engines on loopback addresses of their own, a name server, and nginx in front of them."""
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -21,7 +22,7 @@ from trio_websocket import (
 from tests.harness.name_server import NameServer
 from tests.harness.nginx import Balancer, Nginx, run_nginx
 
-PORT = 50_951
+PORT = 50_951 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 """Every stub listens here, each on an address of its own, as replicas behind one name do."""
 VERSIONS = {"english.test": "en-default", "multilingual.test": "ml-default"}
 
