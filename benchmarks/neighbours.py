@@ -101,7 +101,9 @@ async def deaf(cluster, seen):
 
 async def closes(cluster):
     found = await cluster.metrics()
-    return {name: value for name, value in found.items() if name.startswith("ssasr_session_ends_total")}
+    return {
+        name: value for name, value in found.items() if name.startswith("ssasr_session_ends_total")
+    }
 
 
 async def refused(given, cluster):

@@ -46,6 +46,11 @@ SECTIONS = (
         "damage.changed", "damage.identical", "pauses.worst.p50", "pauses.worst.p95",
         "pauses.longest", "codes", "failovers",
     )),
+    ("Bad neighbours", "neighbour", (
+        "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",
+        "beside.codes", "refusals", "refusal_codes", "refusal_p50", "refusal_p95",
+        "gateway_growth_mib", "audio_taken_s", "given_up_after_s", "closes",
+    )),
 )  # fmt: skip
 
 
