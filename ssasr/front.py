@@ -1,6 +1,7 @@
 """The public side that ``serve`` and ``gateway`` have in common, built from its configuration."""
 
 import secrets
+import ssl
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.running import Service, tls_context, watch_signals
 from ssasr.tokens import TokenMint
+from ssasr.tracing import Destination, tracing
 from ssasr.usage import UsageLog
-from ssasr.usage_push import Destination, UsagePush
+from ssasr.usage_push import Destination as PushDestination
+from ssasr.usage_push import UsagePush
 
 log = get_logger(__name__)
 
@@ -41,9 +44,11 @@ class FrontConfig:
     tls_key: str | None = None
     usage_dir: Path | None = None
     """None: no usage records."""
-    usage_destination: Destination | None = None
+    usage_destination: PushDestination | None = None
     """None: they stay where they are."""
     licence: Licence | None = None
+    traces: Destination | None = None
+    """None: nowhere."""
 
 
 def usage_services(config: FrontConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
@@ -95,11 +100,22 @@ async def serve_front(
     pages = page_routes(config.engines) if config.demo_page else {}
     routes = gateway_routes(gateway.is_ready, metrics, access)
     app = HttpApp(pages | routes | {"/v1/status": status_route(gateway)})
+    async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
+        await _serve(config, gateway, app, tls, (*keeping, *services))
+
+
+async def _serve(
+    config: FrontConfig,
+    gateway: Gateway,
+    app: HttpApp,
+    tls: ssl.SSLContext | None,
+    services: tuple[Service, ...],
+) -> None:
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set)
         async with trio.open_nursery() as serving:
             port = await serving.start(partial(gateway.run, app, config.host, config.port, tls))
             log.info("listening", host=config.host, port=port)
-            for service in (*keeping, *services):
+            for service in services:
                 process.start_soon(service)
         process.cancel_scope.cancel()

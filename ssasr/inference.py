@@ -30,6 +30,7 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
 from ssasr.running import plain_nursery
+from ssasr.tracing import NOTHING, current
 from ssasr.turns import Decision, Say, TurnPolicy
 
 WINDOW = 8 * SAMPLE_RATE
@@ -88,13 +89,23 @@ class Inference:
         self._deciding = trio.Lock()
         self._shown_turn = -1
         self._shown = 0
+        self._turns = self._words = 0
+        self._span = self._finalization = NOTHING
         self._heartbeat = HeartbeatLog(trio.current_time())
         self._stream: EngineStream
         self._policy: TurnPolicy
 
     async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
         """``opened`` is told the name of the model as soon as the engine has let us in."""
-        opening = Open(session_id, self._options)
+        self._span = current()
+        try:
+            await self._run(Open(session_id, self._options), model_version, opened)
+        finally:
+            self._finalization.end()
+            seconds = self.samples / SAMPLE_RATE
+            self._span.note(audio_seconds=seconds, turns=self._turns, words=self._words)
+
+    async def _run(self, opening: Open, model_version: str, opened: Callable[[str], None]) -> None:
         async with self._heard, self._engines.open_stream(model_version, opening) as stream:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
@@ -155,6 +166,9 @@ class Inference:
                         self._acknowledged, self._finalizing = answer.at, False
                         waited = trio.current_time() - self._asked_to_finalize
                         self._metrics.finalization.observe(waited)
+                        self._words += len(answer.words)
+                        self._finalization.note(words=len(answer.words))
+                        self._finalization.end()
                         await self._perform(self._policy.final(answer))
                     case Draining():
                         pass  # the process is ending anyway when nothing replaces its engine
@@ -171,6 +185,11 @@ class Inference:
                 case Finalize():
                     self._finalizing = True
                     self._asked_to_finalize = trio.current_time()
+                    self._finalization = self._span.child(
+                        "finalize",
+                        segment=decision.segment,
+                        position_seconds=decision.at / SAMPLE_RATE,
+                    )
                     await self._stream.send(decision)
 
     def _measure_lag(self, turn: Turn) -> None:
@@ -178,6 +197,7 @@ class Inference:
         what a client that streams live has just said."""
         if turn.turn_order != self._shown_turn:
             self._shown_turn, self._shown = turn.turn_order, 0
+            self._turns += 1
         heard = self.samples / SAMPLE_RATE
         for word in turn.words[self._shown :]:
             self._metrics.word_lag.observe(heard - word.end / 1_000)

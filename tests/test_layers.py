@@ -34,6 +34,7 @@ RESERVED = {
     "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.client", "ssasr.websocket",
                        "ssasr.link", "ssasr.routing.engine_client", "ssasr.engine.server"),
     "cattrs": ("ssasr.protocol.codec",),
+    "opentelemetry": ("ssasr.tracing", "ssasr.tracing_export"),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ taken.
 import math
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from random import Random
 
 import trio
@@ -40,6 +40,7 @@ from ssasr.protocol.recognition import (
 from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.running import plain_nursery
+from ssasr.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
@@ -182,6 +183,7 @@ class ResilientStream:
         self._changed = trio.Event()
         self._failed: EngineLost | None = None
         self._reason = "lost"
+        self._attempts = 0
         self._answers, self._inbox = trio.open_memory_channel[_Answer](ANSWERS)
 
     @property
@@ -291,7 +293,7 @@ class ResilientStream:
         """Open one engine and be its carrier until it is lost or dismissed. Raises EngineError if
         it cannot be opened."""
         try:
-            with carrier.scope:
+            with carrier.scope, self._span(carrier):
                 async with self._engines.open_stream(self._version, carrier.opening) as stream:
                     self._join(carrier, stream)
                     task_status.started()
@@ -309,6 +311,17 @@ class ResilientStream:
                 self._carriers.remove(carrier)
             self._notify()
 
+    def _span(self, carrier: _Carrier) -> AbstractContextManager[Span]:
+        self._attempts += 1
+        why = {} if self._opened is None else {"moved_because": self._reason}
+        return child_span(
+            "engine stream",
+            calls_out=True,
+            attempt=self._attempts,
+            position_seconds=carrier.opening.start / SAMPLE_RATE,
+            **why,
+        )
+
     def _join(self, carrier: _Carrier, stream: EngineStream) -> None:
         """Raises EngineUnavailable for an engine that cannot go on where the first one was."""
         opened = stream.opened
@@ -320,6 +333,7 @@ class ResilientStream:
                 f"{self._opened.model} of {self._opened.chunk}"
             )
         carrier.opened_at = trio.current_time()
+        current().note(model=opened.model, engine=opened.engine)
         self._joining = None
         self._carriers.append(carrier)
         self._budget.opened()
