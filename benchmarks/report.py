@@ -43,8 +43,8 @@ SECTIONS = (
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
         "label", "clients", "faults", "damage.words", "damage.lost", "damage.duplicated",
-        "damage.changed", "damage.identical", "pauses.worst.p50", "pauses.worst.p95",
-        "pauses.longest", "codes", "failovers",
+        "damage.changed", "damage.moved", "damage.identical", "pauses.worst.p50",
+        "pauses.worst.p95", "pauses.longest", "codes", "failovers",
     )),
     ("Bad neighbours", "neighbour", (
         "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",

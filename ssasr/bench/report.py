@@ -195,7 +195,8 @@ def show_faults(console: Console, outcome: FaultOutcome) -> None:
     console.print(f"\n[bold]{outcome.streams} streams[/bold], {done or 'nothing was done'}")
     console.print(
         f"[{colour}]{damage.words} words: {damage.lost} lost, {damage.duplicated} duplicated, "
-        f"{damage.changed} changed[/{colour}]; {damage.identical} streams alike in every message",
+        f"{damage.changed} changed[/{colour}], {damage.moved} moved; "
+        f"{damage.identical} streams alike in every message",
         highlight=False,
     )
     if worst.p50 is not None:
