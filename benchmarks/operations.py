@@ -125,42 +125,45 @@ async def watch(cluster, most):
         await trio.sleep(0.25)
 
 
+async def speak(cluster, streams, seconds):
+    """The most memory meanwhile; close codes."""
+    random, most = Random(1), rss(cluster)
+    recordings = bundled_recordings(1.6, 0.1)
+    tapes = [make_tape(recordings, seconds, 0.1, random) for _ in range(streams)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, cluster, most)
+        target = Target(f"{cluster.url}?", KEY)
+        logs = await play_all(target, tapes, spread=2.0, random=random)
+        nursery.cancel_scope.cancel()
+    return most, {str(log.code) for log in logs}
+
+
 async def measure_memory(options, idle, active, seconds):
-    """Bytes a session, by process: open and silent; speaking for ``seconds``."""
-    url_query = "?speech_model=universal-streaming-english"
+    """Of both processes: ready; for each session that is open and silent; for the first one that
+    speaks, which is when a model takes its working memory; for each one beside it."""
     with tempfile.TemporaryDirectory(prefix="ssasr-memory-") as folder:
-        limits = ["--max-sessions", "1000"]
-        config = ClusterConfig(Path(folder), 1, options, gateway_options=limits)
-        async with run_cluster(config) as cluster:
+        config = ClusterConfig(Path(folder), 1, options)
+        async with run_cluster(config) as cluster, trio.open_nursery() as nursery:
             before = rss(cluster)
-            async with trio.open_nursery() as nursery:
-                for _ in range(idle):
-                    await nursery.start(hold, cluster.url + url_query)
-                await trio.sleep(2)
-                held = rss(cluster)
-                nursery.cancel_scope.cancel()
+            for _ in range(idle):
+                await nursery.start(hold, cluster.url)
             await trio.sleep(2)
-            random, start = Random(1), rss(cluster)
-            recordings = bundled_recordings(1.6, 0.1)
-            tapes = [make_tape(recordings, seconds, 0.1, random) for _ in range(active)]
-            most = dict(start)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch, cluster, most)
-                logs = await play_all(
-                    Target(cluster.url + url_query, KEY), tapes, spread=2.0, random=random
-                )
-                nursery.cancel_scope.cancel()
-    mib = 2**20
+            held = rss(cluster)
+            nursery.cancel_scope.cancel()
+        async with run_cluster(config) as cluster:
+            ready = rss(cluster)
+            one, _ = await speak(cluster, 1, seconds)
+            many, codes = await speak(cluster, active, seconds)
     return {
         "idle_sessions": idle,
         "active_sessions": active,
-        "codes": sorted({str(log.code) for log in logs}),
+        "codes": sorted(codes),
         **{
             name: {
-                "before_mib": round(before[name] / mib, 1),
-                "kib_per_idle_session": round((held[name] - before[name]) / idle / 1024),
-                "kib_per_active_session": round((most[name] - start[name]) / active / 1024),
-                "most_mib": round(most[name] / mib, 1),
+                "ready_mib": round(before[name] / 2**20, 1),
+                "idle_session_kib": round((held[name] - before[name]) / idle / 2**10),
+                "first_active_mib": round((one[name] - ready[name]) / 2**20, 1),
+                "further_active_kib": round((many[name] - one[name]) / (active - 1) / 2**10),
             }
             for name in before
         },
@@ -169,12 +172,12 @@ async def measure_memory(options, idle, active, seconds):
 
 def memory(given):
     version = ["--model-version", "en-default"]
+    places = ["--max-streams", "1000"]
     kinds = {
-        "scripted": (["--model", "english", "--engine-kind", "scripted",
-                      "--max-streams", "1000"], 300, 30),
-        "english": (["--model", "english", *CPU, "--max-streams", "64"], 32, 4),
-        "multilingual": (["--model", "multilingual", *version, *CPU, "--max-streams", "64"], 32, 2),
-    }  # fmt: skip
+        "scripted": (["--model", "english", "--engine-kind", "scripted", *places], 300, 31),
+        "english": (["--model", "english", *CPU, *places], 32, 5),
+        "multilingual": (["--model", "multilingual", *version, *CPU, *places], 32, 3),
+    }
     return {
         "memory": {
             name: trio.run(measure_memory, options, idle, active, 12.0)
