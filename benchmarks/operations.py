@@ -2,6 +2,7 @@
 
     python benchmarks/operations.py start [--repeat 3]     from exec to ready, cold and warm
     python benchmarks/operations.py memory                 of processes, idle and active sessions
+    python benchmarks/operations.py size --streams 2 4 6   an English engine on this machine's CPU
     python benchmarks/operations.py images                 what the images' layers hold
 
 each with ``--json FILE``. ``start`` empties the page cache (Linux, root) for the cold runs.
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from urllib.error import URLError
@@ -187,6 +189,58 @@ def memory(given):
     }
 
 
+# -- size ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(*arguments):
+    """The endpoint of ``ssasr serve``, ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "ssasr", "serve", *arguments, "--port", str(port)]
+    process = subprocess.Popen([*command, "--log-level", "warning"])
+    try:
+        for _ in range(600):
+            assert process.poll() is None, "it ended"
+            with suppress(URLError, OSError), urlopen(f"http://127.0.0.1:{port}/ready", timeout=1):
+                break
+            time.sleep(0.1)
+        yield f"ws://127.0.0.1:{port}/v3/ws"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def bench(endpoint, streams, given):
+    """One row of ``ssasr bench``: its own verdict is whether p95 is within the bound."""
+    command = [sys.executable, "-m", "ssasr", "bench", "--endpoint", endpoint, "--json",
+               "--streams", streams, "--seconds", given.seconds,
+               "--bound", given.bound]  # fmt: skip
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=False)
+    (run,) = json.loads(done.stdout)["runs"]
+    finalization = run["latencies"]["finalization"]
+    return {
+        "within_bound": done.returncode == 0,
+        "turns": finalization["count"],
+        "ttfs_p50_s": finalization["p50"],
+        "ttfs_p95_s": finalization["p95"],
+        "wer": run["wer"],
+        "server_cores": round(sum(each["cores"] for each in run["processes"]), 2),
+        "server_rss_mib": round(sum(each["rss"] for each in run["processes"]) / 2**20),
+        "client_cores": run["client"]["cores"],
+        "closes": run["closes"],
+    }
+
+
+def size(given):
+    """A fresh server for each number, so that none inherits another's memory."""
+    result = {}
+    for streams in given.streams:
+        most = str(max(given.streams))
+        with serving("--engines", "english", *CPU, "--max-streams", most) as endpoint:
+            result[f"{streams} streams"] = bench(endpoint, streams, given)
+    return {"sizing": result, "bound_s": given.bound, "seconds": given.seconds}
+
+
 # -- images ----------------------------------------------------------------------------------------
 
 
@@ -274,7 +328,10 @@ def images(given):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["start", "memory", "images"])
+    parser.add_argument("what", choices=["start", "memory", "size", "images"])
+    parser.add_argument("--streams", type=int, nargs="+", default=[2, 4, 6])
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--bound", type=float, default=1.5, help="seconds, p95")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a name: nothing else is measured")
     parser.add_argument("--torch-index", help="images: where PyTorch's CPU wheels are")
@@ -282,7 +339,8 @@ def main():
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     command = " ".join(["python", *sys.argv])
-    done = {"start": start, "memory": memory, "images": images}[given.what](given)
+    measure = {"start": start, "memory": memory, "size": size, "images": images}[given.what]
+    done = measure(given)
     text = json.dumps({"command": command, **machine(), **done}, indent=1)
     print(text)
     if given.json:

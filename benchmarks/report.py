@@ -51,14 +51,48 @@ SECTIONS = (
         "beside.codes", "refusals", "refusal_codes", "refusal_p50", "refusal_p95",
         "gateway_growth_mib", "audio_taken_s", "given_up_after_s", "closes",
     )),
+    ("Soak", "soak_minutes", (
+        "soak_minutes", "capacity", "streams", "sessions", "endings", "codes", "audio_hours",
+        "unexplained_closes", "sessions_left", "failovers", "restarts",
+    )),
+    ("Soak, each process", "soak_minutes/processes", (
+        "slope_mib_per_hour", "slope_95", "rss_mib_before", "rss_mib_after_warm_up",
+        "rss_mib_last_block", "fds_before", "fds_most", "fds_after", "threads_before",
+        "threads_most", "threads_after",
+    )),
+    ("From exec to ready", "cold_start/cold_start", ("cold_s", "warm_s")),
+    ("Memory", "memory/memory", (
+        "idle_sessions", "active_sessions", "gateway.ready_mib", "gateway.idle_session_kib",
+        "gateway.further_active_kib", "engine.ready_mib", "engine.idle_session_kib",
+        "engine.first_active_mib", "engine.further_active_kib",
+    )),
+    ("Streams at real time, English (Whisper tiny.en) on a CPU", "sizing/sizing", (
+        "within_bound", "turns", "ttfs_p50_s", "ttfs_p95_s", "wer", "server_cores",
+        "server_rss_mib", "client_cores", "closes",
+    )),
+    ("Images, MB without the base image", "image_sizes", (
+        "image_sizes.gateway.mb", "image_sizes.engine_cpu.mb", "image_sizes.torch_cuda.unpacked_mb",
+        "image_sizes.torch_cuda.compressed_mb", "image_sizes.weights_mb.models",
+    )),
 )  # fmt: skip
+"""Title; the key by which a result is known to be of this kind, and, behind a slash, the one whose
+entries are rows of their own; columns."""
+
+
+def rows_of(found, mark):
+    mark, _, within = mark.partition("/")
+    for name, result in found:
+        if mark in result and within:
+            yield from ((f"{name}: {row}", value) for row, value in result[within].items())
+        elif mark in result:
+            yield name, result
 
 
 def main():
     found = [(p.stem, json.loads(p.read_text())) for p in sorted(FOLDER.glob("results/*.json"))]
     lines = [HEAD]
     for title, mark, keys in SECTIONS:
-        results = [(name, result) for name, result in found if mark in result]
+        results = list(rows_of(found, mark))
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
     lines += ["## Under what\n", *rows(found, ("commit", "time", "machine", "load_average")), ""]
