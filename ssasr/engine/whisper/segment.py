@@ -38,8 +38,8 @@ from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Wo
 
 Samples = NDArray[np.float32]
 
-STEP = 5 * 1_536
-"""Samples between two decodes while somebody speaks: 0.48 s."""
+STEP = 6 * 1_536
+"""Samples between two decodes while somebody speaks: 0.58 s."""
 SETTLE = 6 * VAD_FRAME
 """Silence after which the words before it are decoded without waiting for the grid: 192 ms."""
 HANG = 2 * VAD_FRAME
