@@ -193,7 +193,8 @@ class Segment:
         if silence >= SETTLE:
             end = self.speech_end + SETTLE
             return None if self.covered(end) else self._due(Kind.SETTLED, end)
-        new = max(self._grid, self.decoded, self.origin)
+        # A decode at a pause stands for the next one on the grid if that is close.
+        new = max(self._grid, self.decoded + STEP // 2, self.origin)
         if grid > new and silence < HANG and self.spoken >= FIRST_GUESS:
             return self._due(Kind.PARTIAL, grid)
         return None
