@@ -84,6 +84,7 @@ CHECKOUT = {"cp .env.example .env"}
 NOT_HERE = {
     "docker ": "needs a daemon; the files are checked in tests/docker, and run there as processes",
     "gunzip -c ssasr-images.tar.gz | docker load": "needs a daemon",
+    "ssasr bench --find-capacity": "takes minutes; tests/bench",
     "kubectl ": "needs a cluster; the chart is rendered and validated in tests/docker",
     "helm install": "needs a cluster; rendered in test_guides.py",
     "git clone": "needs the network",

@@ -174,6 +174,8 @@ def test_images_and_the_suite_have_the_same_versions(path: Path):
     assert {n: v for n, v in have.items() if n in suite} == {
         n: v for n, v in suite.items() if n in have
     }
+    dockerfile = (compose.DOCKER / "engine.Dockerfile").read_text()
+    assert f"\nARG TORCH_VERSION={suite['torch']}\n" in dockerfile
 
 
 @pytest.mark.parametrize("path", sorted(compose.DOCKER.glob("*.Dockerfile")), ids=lambda p: p.stem)
