@@ -46,7 +46,32 @@ SECTIONS = (
         "damage.changed", "damage.identical", "pauses.worst.p50", "pauses.worst.p95",
         "pauses.longest", "codes", "failovers",
     )),
+    ("Whisper: word times against a forced alignment", "word_times", (
+        "clips", "words", "start_p50_ms", "start_p95_ms", "start_median_signed_ms",
+        "end_p50_ms", "end_p95_ms",
+    )),
+    ("Whisper: tokens of the reference implementation", "identical", (
+        "model", "clips", "identical", "features_differ_by",
+    )),
 )  # fmt: skip
+
+
+TABLES = (
+    ("Whisper: quality and cost of one stream", "whisper_quality"),
+    ("Whisper: concurrent streams", "whisper_streams"),
+    ("Whisper: a long stream", "whisper_long"),
+    ("Beside others, the same clips in one run", "peers"),
+)
+"""Results that are lists of rows of their own."""
+
+
+def table(found, mark):
+    for name, result in found:
+        listed = result.get(mark)
+        if isinstance(listed, list):
+            keys = list(dict.fromkeys(key for row in listed for key in row))
+            yield from [f"{name}:", "", *tuple(rows([(str(number), row) for number, row in
+                        enumerate(listed, 1)], keys)), ""]  # fmt: skip
 
 
 def main():
@@ -56,6 +81,10 @@ def main():
         results = [(name, result) for name, result in found if mark in result]
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
+    for title, mark in TABLES:
+        listed = list(table(found, mark))
+        if listed:
+            lines += [f"## {title}\n", *listed]
     lines += ["## Under what\n", *rows(found, ("commit", "time", "machine", "load_average")), ""]
     lines += [*(f"* {name}: `{result['command']}`" for name, result in found), ""]
     (FOLDER / "REPORT.md").write_text("\n".join(lines))
