@@ -74,6 +74,13 @@ SECTIONS = (
         "image_sizes.gateway.mb", "image_sizes.engine_cpu.mb", "image_sizes.torch_cuda.unpacked_mb",
         "image_sizes.torch_cuda.compressed_mb", "image_sizes.weights_mb.models",
     )),
+    ("Whisper: word times against a forced alignment", "word_times", (
+        "clips", "words", "start_p50_ms", "start_p95_ms", "start_median_signed_ms",
+        "end_p50_ms", "end_p95_ms",
+    )),
+    ("Whisper: tokens of the reference implementation", "identical", (
+        "model", "clips", "identical", "features_differ_by",
+    )),
 )  # fmt: skip
 """Title; the key by which a result is known to be of this kind, and, behind a slash, the one whose
 entries are rows of their own; columns."""
@@ -88,6 +95,24 @@ def rows_of(found, mark):
             yield name, result
 
 
+TABLES = (
+    ("Whisper: quality and cost of one stream", "whisper_quality"),
+    ("Whisper: concurrent streams", "whisper_streams"),
+    ("Whisper: a long stream", "whisper_long"),
+    ("Beside others, the same clips in one run", "peers"),
+)
+"""Results that are lists of rows of their own."""
+
+
+def table(found, mark):
+    for name, result in found:
+        listed = result.get(mark)
+        if isinstance(listed, list):
+            keys = list(dict.fromkeys(key for row in listed for key in row))
+            yield from [f"{name}:", "", *tuple(rows([(str(number), row) for number, row in
+                        enumerate(listed, 1)], keys)), ""]  # fmt: skip
+
+
 def main():
     found = [(p.stem, json.loads(p.read_text())) for p in sorted(FOLDER.glob("results/*.json"))]
     lines = [HEAD]
@@ -95,6 +120,10 @@ def main():
         results = list(rows_of(found, mark))
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
+    for title, mark in TABLES:
+        listed = list(table(found, mark))
+        if listed:
+            lines += [f"## {title}\n", *listed]
     lines += ["## Under what\n", *rows(found, ("commit", "time", "machine", "load_average")), ""]
     lines += [*(f"* {name}: `{result['command']}`" for name, result in found), ""]
     (FOLDER / "REPORT.md").write_text("\n".join(lines))

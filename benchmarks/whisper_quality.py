@@ -26,6 +26,7 @@ import soundfile
 import soxr
 import torch
 from attrs import define, field
+from conditions import conditions
 
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.decoding import Request
@@ -271,8 +272,8 @@ def main() -> None:
     for row in reliability:
         print("confidence", "  ".join(f"{key} {value}" for key, value in row.items()))
     if arguments.json:
-        result = {"arguments": {k: str(v) for k, v in vars(arguments).items()},
-                  "torch": torch.__version__, "rows": rows, "reliability": reliability}  # fmt: skip
+        result = {**conditions(), "torch": torch.__version__, "whisper_quality": rows,
+                  "reliability": reliability}  # fmt: skip
         arguments.json.write_text(json.dumps(result, indent=1))
 
 

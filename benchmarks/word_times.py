@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from conditions import conditions
 from pocketsphinx import Decoder
 from whisper_quality import SAMPLE_RATE, chosen, load_audio, stream
 
@@ -119,9 +120,10 @@ def main() -> None:
             break
     if arguments.times:
         arguments.times.write_text(json.dumps(truth))
-        return print(f"{len(truth)} clips aligned")
-    result = {"word_times": True, "clips": len(truth), "words": len(starts), **row("start", starts),
-              **row("end", ends)}  # fmt: skip
+        print(f"{len(truth)} clips aligned")
+        return
+    result = {**conditions(), "word_times": True, "clips": len(truth),
+              "words": len(starts), **row("start", starts), **row("end", ends)}  # fmt: skip
     print("  ".join(f"{key} {value}" for key, value in result.items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))

@@ -62,7 +62,7 @@ def serve(process) -> None:
 
 
 def paced(samples, step) -> list:
-    """Feed the chunks; ``step(chunk, last)`` returns (final text, open text). What changed, when."""
+    """Feed the chunks; ``step(chunk, last)`` gives (final text, open text). [[when, both], ...]"""
     import numpy as np
 
     audio = np.concatenate([samples, np.zeros(TAIL + CHUNK, np.float32)])
@@ -166,7 +166,7 @@ def answer(worker: subprocess.Popen, wanted: str) -> str:
 
 
 def lags(told: list, truth: list) -> tuple[list[float], list[float]]:
-    from benchmarks.word_times import pairs
+    from word_times import pairs
 
     last = plain(" ".join(told[-1][1:]))
     matched = pairs([plain(word)[0] if plain(word) else "" for word, _, _ in truth], last)
@@ -201,8 +201,8 @@ def main() -> None:
 
 def compare(given: argparse.Namespace) -> None:
     import numpy as np
-
-    from benchmarks.whisper_quality import load_scorer
+    from conditions import conditions
+    from whisper_quality import load_scorer
 
     score = load_scorer(given.evaldata)
     times = json.loads(given.times.read_text())
@@ -243,9 +243,8 @@ def compare(given: argparse.Namespace) -> None:
         table.append(out)
         print("  ".join(f"{key} {value}" for key, value in out.items()))
     if given.json:
-        result = {"peers": True, "clips": len(clips), "audio_s": round(audio, 1),
-                  "words": int(words), "threads": given.threads,
-                  "load_average": round(os.getloadavg()[0], 2), "rows": table}  # fmt: skip
+        result = {**conditions(), "clips": len(clips), "audio_s": round(audio, 1),
+                  "words": int(words), "threads": given.threads, "peers": table}  # fmt: skip
         given.json.write_text(json.dumps(result, indent=1))
 
 
