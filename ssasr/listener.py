@@ -2,7 +2,7 @@
 
 A connection's request head is read here, under a deadline and a size limit, and decides who serves
 it: an upgrade goes to trio-websocket, anything else to hypercorn (``ARCHITECTURE.md`` says why
-there are two). Both get the stream with the head put back in front.
+there are two). Both get the head together with the stream.
 """
 
 import ssl
@@ -36,7 +36,8 @@ TOO_LARGE = (
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 )
 
-WebSocketHandler = Callable[[trio.abc.Stream], Awaitable[None]]
+WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+"""Gets the stream and the request's head, read from it already."""
 
 
 class ReplayedStream(trio.abc.Stream):
@@ -206,7 +207,7 @@ class FrontDoor:
                     await stream.send_all(TOO_LARGE)
                 return
             if is_upgrade(head):
-                await self.websocket(ReplayedStream(stream, head))
+                await self.websocket(stream, head)
                 return
             server = TCPServer(
                 ASGIWrapper(self.app), self._config, self._context, {},
