@@ -22,7 +22,7 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from ssasr.access import Access, Grant
+from ssasr.access import HOUSE, Access, Grant
 from ssasr.audio import make_decoder
 from ssasr.express import ExpressSocket, ExpressStream
 from ssasr.licence import Licence
@@ -122,13 +122,16 @@ class Gateway:
         port: int,
         tls: ssl.SSLContext | None = None,
         *,
+        share_port: bool = False,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Started with the port that was bound. Raises StartRefused."""
+        """Started with the port that was bound. ``share_port``: with other processes. Raises
+        StartRefused."""
         door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
         await door.run(
-            host, port, tls, self._drain, leave_within=REFUSAL_DEADLINE, task_status=task_status
-        )
+            host, port, tls, self._drain,
+            leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
+        )  # fmt: skip
 
     async def _drain(self) -> None:
         """Sessions may end by themselves for a while; then they are wound down, in order."""
@@ -186,15 +189,15 @@ class Gateway:
         token = Query(query).text("token")
         grant = self.access.open_session(authorization or None, token, self.wall_clock())
         try:
-            return grant, self._agree(parse_parameters(query), grant.max_duration)
+            return grant, self._agree(parse_parameters(query), grant)
         except ClientFault:
             grant.release()
             raise
 
-    def _agree(self, parameters: SessionParameters, longest: float) -> SessionTerms:
-        if len(self._sessions) >= self.session_limit():
+    def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
+        if not grant.hold(HOUSE, self.session_limit()):
             raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
-        duration = min(self.limits.max_duration, longest)
+        duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
             id=str(uuid.uuid4()),
             parameters=parameters,

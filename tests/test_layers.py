@@ -32,7 +32,8 @@ RESERVED = {
               "ssasr.engine.devices"),
     "hypercorn": ("ssasr.listener", "ssasr.http", "ssasr.gateway", "ssasr.engine.server"),
     "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.express", "ssasr.client",
-                       "ssasr.websocket", "ssasr.link", "ssasr.routing.engine_client", "ssasr.engine.server"),
+                       "ssasr.websocket", "ssasr.link", "ssasr.routing.engine_client",
+                       "ssasr.engine.server"),
     "cattrs": ("ssasr.protocol.codec",),
 }  # fmt: skip
 
