@@ -1,10 +1,10 @@
 """What an audio message costs a gateway that is really loaded, and what it adds to the latency.
 
     python benchmarks/gateway_load.py [--streams 320] [--seconds 20] [--json FILE] [--label TEXT]
-        [--direct] [--source CHECKOUT]
+        [--encoding pcm_s16le] [--rate 16000] [--direct] [--source CHECKOUT]
 
 The scripted engine costs more than the gateway itself, so one machine cannot load a gateway with
-it. Here clients and engine are one plain loop over sockets: every client sends 100 ms of 16 kHz PCM
+it. Here clients and engine are one plain loop over sockets: every client sends 100 ms of audio
 ten times a second, at a moment of its own, through the gateway and nginx (``--direct``: without);
 the engine answers each with an update by the clock of the audio: four seconds with three words a
 second, 1.6 s of silence, a final. ``up``: from a client's send to the engine's receipt of the same
@@ -26,6 +26,8 @@ from collections import deque
 from hashlib import sha1
 from pathlib import Path
 from random import Random
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -51,7 +53,6 @@ from tests.harness.processes import Program, free_port
 CHUNK = 1_600
 SPEECH, PERIOD = 64_000, 89_600
 WORD = 5_333
-AUDIO = encode_frame(BINARY, bytes(2 * CHUNK))
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = "self-hosted"
 
@@ -148,6 +149,24 @@ class Engine(Peer):
             self.say(Update(self.segment, self.position, speech, words, self.position, 0.9))
 
 
+def make_message(encoding, rate):
+    """100 ms of faint noise as one frame."""
+    noise = (np.random.default_rng(1).normal(0, 50, rate // 10)).astype("<i2")
+    if encoding == "opus":
+        import av
+
+        codec = av.CodecContext.create("libopus", "w")
+        codec.sample_rate, codec.layout, codec.format = 48_000, "mono", "s16"
+        codec.options = {"frame_duration": "100"}
+        codec.open()
+        sound = av.AudioFrame.from_ndarray(noise[None, :].astype(np.int16), "s16", "mono")
+        sound.sample_rate = 48_000
+        return encode_frame(BINARY, bytes(codec.encode(sound)[0]))
+    if encoding == "pcm_mulaw":
+        return encode_frame(BINARY, (noise & 0x7F).astype(np.uint8).tobytes())
+    return encode_frame(BINARY, noise.tobytes())
+
+
 def words_between(start, end, heard):
     """Words that begin in the stretch; ``heard``: those that end later are not final, None: all
     are."""
@@ -165,9 +184,12 @@ class Client(Peer):
 
     session, sent = None, 0
 
-    def __init__(self, rig, port):
+    def __init__(self, rig, port, query, message):
+        self.message = message
         connection = socket.create_connection(("127.0.0.1", port))
-        request = handshake(f"127.0.0.1:{port}", "/v3/ws?", os.urandom(16), {"Authorization": KEY})
+        request = handshake(
+            f"127.0.0.1:{port}", f"/v3/ws?{query}", os.urandom(16), {"Authorization": KEY}
+        )
         connection.sendall(request)
         self.head, self.reader = b"", FrameReader()
         super().__init__(rig, connection)
@@ -190,7 +212,7 @@ class Client(Peer):
     def speak(self):
         self.sent += CHUNK
         self.rig.spoke(self.session, self.sent)
-        self.socket.send(AUDIO)
+        self.socket.send(self.message)
 
 
 class Rig:
@@ -216,14 +238,17 @@ class Rig:
         return server.getsockname()[1]
 
     def begun(self, client):
-        self.spoken[client.session], self.news[client.session] = {}, deque()
+        self.spoken[client.session], self.news[client.session] = deque(), deque()
         self.clients.append(client)
 
     def spoke(self, session, position):
-        self.spoken[session][position] = time.perf_counter()
+        self.spoken[session].append((position, time.perf_counter()))
 
     def arrived(self, session, position):
-        self.up.append(time.perf_counter() - self.spoken[session].pop(position))
+        """A resampler keeps the last moments back for the next message."""
+        spoken = self.spoken[session]
+        while spoken and spoken[0][0] <= position + CHUNK // 2:
+            self.up.append(time.perf_counter() - spoken.popleft()[1])
 
     def told(self, session):
         self.news[session].append(time.perf_counter())
@@ -266,8 +291,11 @@ def percentile(values, share):
 
 def measure(given, rig, gateway, port):
     empty = usage(gateway.process.pid)
+    rate = 48_000 if given.encoding == "opus" else given.rate
+    message = make_message(given.encoding, rate)
+    query = f"encoding={given.encoding}&sample_rate={rate}"
     for count in range(1, given.streams + 1):
-        Client(rig, port)
+        Client(rig, port, query, message)
         rig.until(lambda count=count: len(rig.clients) == count, 10)
     rig.speak(3)
     rig.up.clear()
@@ -280,6 +308,7 @@ def measure(given, rig, gateway, port):
     cpu = after.cpu_seconds - before.cpu_seconds
     return {
         "streams": len(rig.clients),
+        "encoding": f"{given.encoding} {rate}",
         "gateway_us_per_message": round(cpu / sent * 1e6, 1),
         "gateway_cores": round(cpu / given.seconds, 3),
         "sessions_per_core": round(len(rig.clients) * given.seconds / cpu),
@@ -333,6 +362,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, default=320)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--encoding", default="pcm_s16le")
+    parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--source", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--json", type=Path)

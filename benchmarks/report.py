@@ -36,9 +36,14 @@ def _cell(result, path):
 
 
 SECTIONS = (
-    ("Gateway", "gateway_us_per_message", (
+    ("Gateway", "engine_us_per_message", (
         "label", "streams", "gateway_us_per_message", "sessions_per_core", "engine_us_per_message",
         "calibration_us", "turn_messages_per_second", "rss_per_session_kib", "failovers", "codes",
+    )),
+    ("Gateway under load", "up_ms", (
+        "encoding", "streams", "gateway_us_per_message", "gateway_cores", "sessions_per_core",
+        "turn_messages_per_second", "up_ms.p50", "up_ms.p99", "down_ms.p50", "down_ms.p99",
+        "rig_cores", "rss_per_session_kib", "calibration_us",
     )),
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
@@ -49,6 +54,13 @@ SECTIONS = (
 )  # fmt: skip
 
 
+def engine_steps(found):
+    """One file holds a row for each number of streams and age."""
+    keys = ("streams", "age_s", "step_ms_p50", "step_ms_p95", "us_per_stream")
+    each = [(name, row) for name, result in found for row in result.get("engine_steps", ())]
+    return ["## Engine, around its model\n", *rows(each, keys), ""] if each else []
+
+
 def main():
     found = [(p.stem, json.loads(p.read_text())) for p in sorted(FOLDER.glob("results/*.json"))]
     lines = [HEAD]
@@ -56,6 +68,7 @@ def main():
         results = [(name, result) for name, result in found if mark in result]
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
+    lines += engine_steps(found)
     lines += ["## Under what\n", *rows(found, ("commit", "time", "machine", "load_average")), ""]
     lines += [*(f"* {name}: `{result['command']}`" for name, result in found), ""]
     (FOLDER / "REPORT.md").write_text("\n".join(lines))
