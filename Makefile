@@ -50,7 +50,7 @@ browser:         ## Chromium and Node for the tests, from Debian, unless they ar
 	fi
 
 test: install browser $(VENV)/.tested $(VENV)/.frameworks examples/node_modules/.installed lint   ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.tested   ## style and types
 	$(BIN)/ruff check .

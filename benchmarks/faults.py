@@ -2,10 +2,11 @@
 
     python benchmarks/faults.py --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
         [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
-        [--json FILE] [--full-disk] [--label TEXT]
+        [--speech FILE|FOLDER] [--json FILE] [--full-disk] [--label TEXT]
 
-Kinds: kill, term, stop, slow (an engine drawn at random), nginx (restarted), cut, garbage, hold
-(all links at once, by a relay between gateway and nginx), clock (the gateway's wall clock, a day
+Kinds: kill, term, stop, slow (an engine drawn at random), upgrade (every engine replaced, one after
+the other), nginx (restarted), cut, garbage, hold (all links at once, by a relay between gateway and
+nginx), clock (the gateway's wall clock, a day
 forward and then a day back). Prints words lost, duplicated and changed against the run without
 faults, the worst pause after each fault, and how the sessions ended. Exit status 1 if a word or a
 session was lost.
@@ -23,6 +24,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ssasr.bench.faults import parse_schedule
+from ssasr.bench.recordings import MESSAGE_SECONDS, read_recordings
 from ssasr.bench.report import machine
 from tests.harness.cluster import ClusterConfig, run_cluster
 from tests.harness.fault_run import Plan, run_plan
@@ -37,6 +39,7 @@ def arguments():
     parser.add_argument("--engines", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="default: the schedule and 10 s")
     parser.add_argument("--engine-options", default="--model english --engine-kind scripted")
+    parser.add_argument("--speech", type=Path, help="recordings to speak instead of noise")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--full-disk", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -48,6 +51,7 @@ async def run(given):
     faults = parse_schedule(given.schedule, Random(given.seed))
     kinds = {fault.kind for fault in faults}
     seconds = given.seconds or faults[-1].at + 10
+    recordings = read_recordings(given.speech, None, 1.5, MESSAGE_SECONDS) if given.speech else ()
     with tempfile.TemporaryDirectory(prefix="ssasr-faults-") as folder:
         config = ClusterConfig(
             Path(folder),
@@ -58,7 +62,8 @@ async def run(given):
             clock=Path(folder) / "clock" if "clock" in kinds else None,
         )
         async with run_cluster(config) as cluster:
-            report = await run_plan(cluster, Plan(given.clients, seconds, faults, given.seed))
+            plan = Plan(given.clients, seconds, faults, given.seed, recordings)
+            report = await run_plan(cluster, plan)
         return report, read_logs(Path(folder))
 
 

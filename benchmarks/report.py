@@ -48,10 +48,74 @@ SECTIONS = (
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
         "label", "clients", "faults", "damage.words", "damage.lost", "damage.duplicated",
-        "damage.changed", "damage.identical", "pauses.worst.p50", "pauses.worst.p95",
-        "pauses.longest", "codes", "failovers",
+        "damage.changed", "damage.moved", "damage.identical", "pauses.worst.p50",
+        "pauses.worst.p95", "pauses.longest", "codes", "failovers",
+    )),
+    ("Bad neighbours", "neighbour", (
+        "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",
+        "beside.codes", "refusals", "refusal_codes", "refusal_p50", "refusal_p95",
+        "gateway_growth_mib", "audio_taken_s", "given_up_after_s", "closes",
+    )),
+    ("Soak", "soak_minutes", (
+        "soak_minutes", "capacity", "streams", "sessions", "endings", "codes", "audio_hours",
+        "unexplained_closes", "sessions_left", "failovers", "restarts",
+    )),
+    ("Soak, each process", "soak_minutes/processes", (
+        "slope_mib_per_hour", "slope_95", "rss_mib_before", "rss_mib_after_warm_up",
+        "rss_mib_last_block", "fds_before", "fds_most", "fds_after", "threads_before",
+        "threads_most", "threads_after",
+    )),
+    ("From exec to ready", "cold_start/cold_start", ("cold_s", "warm_s")),
+    ("Memory", "memory/memory", (
+        "idle_sessions", "active_sessions", "gateway.ready_mib", "gateway.idle_session_kib",
+        "gateway.further_active_kib", "engine.ready_mib", "engine.idle_session_kib",
+        "engine.first_active_mib", "engine.further_active_kib",
+    )),
+    ("Streams at real time, English (Whisper tiny.en) on a CPU", "sizing/sizing", (
+        "within_bound", "turns", "ttfs_p50_s", "ttfs_p95_s", "wer", "server_cores",
+        "server_rss_mib", "client_cores", "closes",
+    )),
+    ("Images, MB without the base image", "image_sizes", (
+        "image_sizes.gateway.mb", "image_sizes.engine_cpu.mb", "image_sizes.torch_cuda.unpacked_mb",
+        "image_sizes.torch_cuda.compressed_mb", "image_sizes.weights_mb.models",
+    )),
+    ("Whisper: word times against a forced alignment", "word_times", (
+        "clips", "words", "start_p50_ms", "start_p95_ms", "start_median_signed_ms",
+        "end_p50_ms", "end_p95_ms",
+    )),
+    ("Whisper: tokens of the reference implementation", "identical", (
+        "model", "clips", "identical", "features_differ_by",
     )),
 )  # fmt: skip
+"""Title; the key by which a result is known to be of this kind, and, behind a slash, the one whose
+entries are rows of their own; columns."""
+
+
+def rows_of(found, mark):
+    mark, _, within = mark.partition("/")
+    for name, result in found:
+        if mark in result and within:
+            yield from ((f"{name}: {row}", value) for row, value in result[within].items())
+        elif mark in result:
+            yield name, result
+
+
+TABLES = (
+    ("Whisper: quality and cost of one stream", "whisper_quality"),
+    ("Whisper: concurrent streams", "whisper_streams"),
+    ("Whisper: a long stream", "whisper_long"),
+    ("Beside others, the same clips in one run", "peers"),
+)
+"""Results that are lists of rows of their own."""
+
+
+def table(found, mark):
+    for name, result in found:
+        listed = result.get(mark)
+        if isinstance(listed, list):
+            keys = list(dict.fromkeys(key for row in listed for key in row))
+            yield from [f"{name}:", "", *tuple(rows([(str(number), row) for number, row in
+                        enumerate(listed, 1)], keys)), ""]  # fmt: skip
 
 
 def engine_steps(found):
@@ -65,10 +129,14 @@ def main():
     found = [(p.stem, json.loads(p.read_text())) for p in sorted(FOLDER.glob("results/*.json"))]
     lines = [HEAD]
     for title, mark, keys in SECTIONS:
-        results = [(name, result) for name, result in found if mark in result]
+        results = list(rows_of(found, mark))
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
     lines += engine_steps(found)
+    for title, mark in TABLES:
+        listed = list(table(found, mark))
+        if listed:
+            lines += [f"## {title}\n", *listed]
     lines += ["## Under what\n", *rows(found, ("commit", "time", "machine", "load_average")), ""]
     lines += [*(f"* {name}: `{result['command']}`" for name, result in found), ""]
     (FOLDER / "REPORT.md").write_text("\n".join(lines))

@@ -3,7 +3,7 @@ its own.
 
     python benchmarks/whisper_quality.py [--evaldata ../shared/evaldata] [--model tiny.en]
         [--categories read_en,spontaneous_en] [--clips 20] [--threads 1] [--clock wall|cpu]
-        [--json FILE]
+        [--half dev|held|all] [--part k/n] [--json FILE]
 
 The clock advances to the arrival of each chunk, and by the measured time of each step, so lags are
 those of a machine that does nothing else; with ``--clock cpu`` (one thread) by the CPU time that
@@ -17,6 +17,7 @@ import importlib.util
 import json
 import random
 import time
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import soundfile
 import soxr
 import torch
 from attrs import define, field
+from conditions import conditions
 
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.decoding import Request
@@ -205,6 +207,11 @@ def calibration(pairs: list[tuple[float, bool]]) -> list[dict]:
     return rows
 
 
+def held_out(clip: dict) -> bool:
+    """Half of the speakers are left alone while settings are chosen."""
+    return zlib.crc32(str(clip.get("split_group") or clip["id"]).encode()) % 2 == 1
+
+
 def chosen(arguments: argparse.Namespace, english: bool) -> list[dict]:
     lines = (arguments.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
     clips = [json.loads(line) for line in lines]
@@ -214,8 +221,11 @@ def chosen(arguments: argparse.Namespace, english: bool) -> list[dict]:
     if arguments.categories:
         wanted = arguments.categories.split(",")
         clips = [clip for clip in clips if clip["category"] in wanted]
+    if arguments.half != "all":
+        clips = [clip for clip in clips if held_out(clip) == (arguments.half == "held")]
     random.Random(3).shuffle(clips)
-    return clips[: arguments.clips]
+    first, parts = map(int, arguments.part.split("/"))
+    return clips[: arguments.clips][first::parts]
 
 
 def parse() -> argparse.Namespace:
@@ -224,6 +234,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--categories", default="")
     parser.add_argument("--clips", type=int, default=None)
+    parser.add_argument("--half", choices=("dev", "held", "all"), default="all",
+                        help="settings are chosen on one half of the speakers only")  # fmt: skip
+    parser.add_argument("--part", default="0/1", help="k/n: every n-th of the clips from k on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--detect-language", action="store_true", help="do not force it")
@@ -259,8 +272,8 @@ def main() -> None:
     for row in reliability:
         print("confidence", "  ".join(f"{key} {value}" for key, value in row.items()))
     if arguments.json:
-        result = {"arguments": {k: str(v) for k, v in vars(arguments).items()},
-                  "torch": torch.__version__, "rows": rows, "reliability": reliability}  # fmt: skip
+        result = {**conditions(), "torch": torch.__version__, "whisper_quality": rows,
+                  "reliability": reliability}  # fmt: skip
         arguments.json.write_text(json.dumps(result, indent=1))
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+import transformers
+from conditions import conditions
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from ssasr import catalogue
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     files = catalogue.resolve(arguments.model, pull=False)
@@ -132,6 +135,11 @@ def main() -> None:
         if text != expected:
             print(clip["id"], tokenizer.decode(text), "|", tokenizer.decode(expected), flush=True)
     count = min(arguments.clips, len(clips))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({
+            **conditions(), "model": arguments.model, "clips": count, "identical": same,
+            "features_differ_by": worst, "transformers": transformers.__version__,
+        }, indent=1))  # fmt: skip
     print(f"identical tokens on {same} of {count} clips; features differ by {worst:.1e} at most")
 
 

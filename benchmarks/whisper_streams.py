@@ -26,6 +26,7 @@ import numpy as np
 import soundfile
 import torch
 from attrs import define, field
+from conditions import conditions
 
 from ssasr.engine.recognizer import Recognizer, RecognizerSettings, State, Work
 from ssasr.engine.whisper.recognizer import create
@@ -192,8 +193,7 @@ def main() -> None:
         rows.append(run(recognizer, arguments.evaldata, streams, arguments.seconds, clock))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if arguments.json:
-        result = {"arguments": {k: str(v) for k, v in vars(arguments).items()},
-                  "torch": torch.__version__, "rows": rows}  # fmt: skip
+        result = {**conditions(), "torch": torch.__version__, "whisper_streams": rows}
         arguments.json.write_text(json.dumps(result, indent=1))
 
 

@@ -4,17 +4,34 @@
 # The base is plain Python: PyTorch's wheels bring CUDA's libraries themselves, and a CUDA base image
 # would carry them a second time. The driver comes from the host through NVIDIA's container
 # runtime, which the two NVIDIA_ variables ask for. For a machine without a GPU give the address of
-# PyTorch's CPU wheels as PIP_EXTRA_INDEX_URL; the image is then smaller by gigabytes.
+# PyTorch's CPU wheels as TORCH_INDEX_URL; the image is then smaller by gigabytes.
+#
+# Every package is pinned with the digests of its wheels (docker/lock.py writes the lists); PyTorch from
+# an index of your choice by its version only. The image has no pip. docs/operations.md says how to
+# pin the base image by digest.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-ARG PIP_EXTRA_INDEX_URL=""
+ARG TORCH_INDEX_URL=""
+ARG TORCH_VERSION=2.13.0
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /opt/ssasr
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY docker/requirements docker/requirements
+RUN python -m venv /opt/build && python -m venv --without-pip /opt/ssasr \
+    && /opt/build/bin/pip install --require-hashes -r docker/requirements/build.txt \
+    && /opt/build/bin/pip --python /opt/ssasr/bin/python install --require-hashes \
+       -r docker/requirements/engine.txt
+RUN if [ -z "${TORCH_INDEX_URL}" ]; then \
+        /opt/build/bin/pip --python /opt/ssasr/bin/python install --require-hashes --no-deps \
+            -r docker/requirements/torch-cuda.txt; \
+    else \
+        /opt/build/bin/pip --python /opt/ssasr/bin/python install --no-deps \
+            --index-url "${TORCH_INDEX_URL}" "torch==${TORCH_VERSION}"; \
+    fi
+COPY pyproject.toml README.md LICENSE ./
 COPY ssasr ssasr
-RUN /opt/ssasr/bin/pip install --no-cache-dir --disable-pip-version-check \
-    -c constraints.txt '.[engine]'
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip --python /opt/ssasr/bin/python install --no-deps --no-index /wheels/*.whl
 
 # Every file is checked against the catalogue's digest as it arrives; verify reads them all once more.
 FROM build AS weights

@@ -1,13 +1,22 @@
 # The gateway: clients' sessions, no model and no torch. Build from the top of the checkout:
 #   docker build -f docker/gateway.Dockerfile -t ssasr-gateway .
+#
+# Every package is pinned with the digests of its wheels (docker/lock.py writes the lists), and the image
+# has no pip. docs/operations.md says how to pin the base image by digest.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /opt/ssasr
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY docker/requirements docker/requirements
+RUN python -m venv /opt/build && python -m venv --without-pip /opt/ssasr \
+    && /opt/build/bin/pip install --require-hashes -r docker/requirements/build.txt \
+    && /opt/build/bin/pip --python /opt/ssasr/bin/python install --require-hashes \
+       -r docker/requirements/gateway.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY ssasr ssasr
-RUN /opt/ssasr/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip --python /opt/ssasr/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home ssasr \

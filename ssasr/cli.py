@@ -40,6 +40,11 @@ LOGGING = (
         choices=("debug", "info", "warning", "error"),
     ),
 )  # fmt: skip
+TRACES = Option(
+    "--otlp-endpoint",
+    "where traces go, http://HOST:4318 (needs ssasr[otel]); default: nowhere",
+    metavar="URL",
+)
 DRAIN = Option(
     "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
 )
@@ -184,7 +189,15 @@ def front_config(values: dict[str, Any], engines: Any) -> Any:
         usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
         usage_destination=usage_destination(values),
         licence=licence(values),
+        traces=traces(values),
     )
+
+
+def traces(values: dict[str, Any]) -> Any:
+    """Raises StartRefused."""
+    from ssasr.tracing import destination
+
+    return destination(values["otlp_endpoint"], os.environ)
 
 
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
@@ -243,6 +256,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
         max_streams=values["max_streams"],
         chunk_ms=values["chunk_ms"],
         drain_seconds=values["drain_seconds"],
+        traces=traces(values),
     )
     running.run(partial(serving_engine.serve_engine, config))
     return 0
@@ -305,6 +319,7 @@ COMMANDS = {
             *ENGINE,
             *GATEWAY,
             *LOGGING,
+            TRACES,
         ),
         run_serve,
     ),
@@ -321,6 +336,7 @@ COMMANDS = {
                    options.count, "N"),
             *GATEWAY,
             *LOGGING,
+            TRACES,
         ),
         run_gateway,
     ),
@@ -336,6 +352,7 @@ COMMANDS = {
                    "en-default, ml-default, or any for a model by name", metavar="V"),
             DRAIN,
             *LOGGING,
+            TRACES,
         ),
         run_engine,
     ),

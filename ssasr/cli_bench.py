@@ -49,6 +49,11 @@ OPTIONS = (
     Option("--seed", "of everything that is drawn at random", 1, options.count, "N"),
     Option("--pids", "processes to watch; default: what serves the endpoint on this machine", (),
            numbers, "LIST"),
+    Option("--faults", "do this to processes of this machine meanwhile (kill@S, term@S, stop@S+S, "
+           "slow@S+S, kill*N/S: N at random moments, S seconds apart), and say what it did to the "
+           "words", metavar="SCHEDULE"),
+    Option("--fault-target", "part of the command line of the processes for --faults",
+           "ssasr engine", metavar="TEXT"),
     Option("--plots", "draw plots into this folder", metavar="DIR"),
 )  # fmt: skip
 
@@ -79,7 +84,21 @@ def config_of(values: dict[str, Any]) -> Any:
         message_seconds=values["message_ms"] / 1_000,
         seed=values["seed"],
         pids=values["pids"],
+        faults=faults_of(values),
+        fault_target=values["fault_target"],
     )
+
+
+def faults_of(values: dict[str, Any]) -> Any:
+    """Raises UsageError."""
+    from ssasr.bench.fault_run import parse_signals
+
+    if not values["faults"]:
+        return ()
+    try:
+        return parse_signals(values["faults"], values["seed"])
+    except ValueError as error:
+        raise UsageError(f"--faults: {error}") from None
 
 
 def run_bench(values: dict[str, Any], given: argparse.Namespace) -> int:
@@ -88,17 +107,26 @@ def run_bench(values: dict[str, Any], given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ssasr.bench import report
+    from ssasr.bench.fault_run import bench_with_faults
     from ssasr.bench.run import find_capacity, load_recordings, run_streams, session_settings
 
     config = config_of(values)
     session_settings(config)
     recordings = load_recordings(config)
+    console = Console(stderr=given.json, soft_wrap=True)
+    if config.faults:
+        if given.find_capacity or values["plots"]:
+            raise UsageError("--faults goes with neither --find-capacity nor --plots")
+        harm = trio.run(bench_with_faults, config, recordings)
+        report.show_faults(console, harm)
+        if given.json:
+            sys.stdout.write(json.dumps(report.faults_as_json(config, harm), indent=1) + "\n")
+        return 0 if harm.harmless else 1
     capacity = None
     if given.find_capacity:
         capacity, outcomes = trio.run(find_capacity, config, recordings)
     else:
         outcomes = [trio.run(run_streams, config, recordings, config.streams)]
-    console = Console(stderr=given.json, soft_wrap=True)
     for outcome in outcomes:
         report.show(console, config, outcome)
     if capacity is not None:

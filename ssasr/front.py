@@ -1,6 +1,7 @@
 """The public side that ``serve`` and ``gateway`` have in common, built from its configuration."""
 
 import secrets
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,10 @@ from ssasr.running import Service, tls_context, watch_signals
 from ssasr.shared import ReportMissing, SharedPlaces, Siblings
 from ssasr.supervisor import Worker
 from ssasr.tokens import TokenMint
+from ssasr.tracing import Destination, tracing
 from ssasr.usage import UsageLog
-from ssasr.usage_push import Destination, UsagePush
+from ssasr.usage_push import Destination as PushDestination
+from ssasr.usage_push import UsagePush
 
 log = get_logger(__name__)
 
@@ -46,11 +49,13 @@ class FrontConfig:
     tls_key: str | None = None
     usage_dir: Path | None = None
     """None: no usage records."""
-    usage_destination: Destination | None = None
+    usage_destination: PushDestination | None = None
     """None: they stay where they are."""
     licence: Licence | None = None
     worker: Worker | None = None
     """Which of several processes behind one port this is."""
+    traces: Destination | None = None
+    """None: nowhere."""
 
 
 def usage_services(config: FrontConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
@@ -67,7 +72,12 @@ def usage_services(config: FrontConfig) -> tuple[UsageLog | None, tuple[Service,
     logs = [usage]
     if number == 0:
         others = sorted(config.usage_dir.glob("worker-*"))
-        left = [each for each in others if int(each.name.removeprefix("worker-")) >= count]
+        numbers = [each.name.removeprefix("worker-") for each in others]
+        left = [
+            each
+            for each, text in zip(others, numbers, strict=True)
+            if text.isdecimal() and int(text) >= count
+        ]
         logs += map(UsageLog.open, left)
     pushes = [UsagePush(each, config.usage_destination).run for each in logs]
     return usage, (usage.run, *pushes)
@@ -159,6 +169,18 @@ async def serve_front(
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
     app = HttpApp(pages | routes | {"/v1/status": status_route(gateway, siblings)})
+    keeping = keeping if siblings is None else (*keeping, siblings.run)
+    async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
+        await _serve(config, gateway, app, tls, (*keeping, *services))
+
+
+async def _serve(
+    config: FrontConfig,
+    gateway: Gateway,
+    app: HttpApp,
+    tls: ssl.SSLContext | None,
+    services: tuple[Service, ...],
+) -> None:
     worker = config.worker
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set)
@@ -166,10 +188,9 @@ async def serve_front(
             serve = partial(gateway.run, app, config.host, config.port, tls)
             port = await serving.start(partial(serve, share_port=worker is not None))
             log.info("listening", host=config.host, port=port)
-            if worker is not None and siblings is not None:
+            if worker is not None:
                 process.start_soon(watch_parent, worker.parent, gateway.draining.set)
-                process.start_soon(siblings.run)
                 worker.started()
-            for service in (*keeping, *services):
+            for service in services:
                 process.start_soon(service)
         process.cancel_scope.cancel()

@@ -38,6 +38,7 @@ from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.running import plain_nursery
 from ssasr.session import Session, SessionTerms
+from ssasr.tracing import OFF, Span, Tracer, current, working_under
 from ssasr.usage import UsageRecord
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")
@@ -94,6 +95,7 @@ class Gateway:
     on_end: Callable[[UsageRecord], None] = _nobody
     """Told of every session that was served."""
     licence: Licence | None = None
+    tracer: Tracer = OFF
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
@@ -179,7 +181,7 @@ class Gateway:
             self.metrics.closed(fault.cause)
             await refuse(websocket, fault)
             return
-        with grant:
+        with grant, working_under(self._span(terms)):
             await self._run_session(websocket, terms, grant.key_id)
 
     def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
@@ -207,6 +209,16 @@ class Gateway:
             expires_at=int(self.wall_clock() + duration),
         )
 
+    def _span(self, terms: SessionTerms) -> Span:
+        parameters = terms.parameters
+        return self.tracer.begin(
+            "session",
+            session_id=terms.id,
+            model_version=terms.model_version,
+            speech_model=parameters.speech_model,
+            family=parameters.family.value,
+        )
+
     async def _run_session(
         self, websocket: ExpressSocket, terms: SessionTerms, key_id: str
     ) -> None:
@@ -231,6 +243,7 @@ class Gateway:
             self._ended = trio.Event()
             self.metrics.sessions.dec()
             self.metrics.closed(cause)
+            current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
             log.info(
                 "session ended", session=terms.id, cause=cause.value, version=terms.model_version
             )

@@ -32,6 +32,7 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
 from ssasr.running import plain_nursery
+from ssasr.tracing import NOTHING, current
 from ssasr.turns import Decision, Say, TurnPolicy
 
 WINDOW = 8 * SAMPLE_RATE
@@ -94,6 +95,8 @@ class Inference:
         self._deciding = trio.Lock()
         self._shown_turn = -1
         self._shown = 0
+        self._turns = self._words = 0
+        self._span = self._finalization = NOTHING
         self._heartbeat = HeartbeatLog(trio.current_time())
         self._beating = trio.Event()
         self._stream: EngineStream
@@ -101,7 +104,15 @@ class Inference:
 
     async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
         """``opened`` is told the name of the model as soon as the engine has let us in."""
-        opening = Open(session_id, self._options)
+        self._span = current()
+        try:
+            await self._run(Open(session_id, self._options), model_version, opened)
+        finally:
+            self._finalization.end()
+            seconds = self.samples / SAMPLE_RATE
+            self._span.note(audio_seconds=seconds, turns=self._turns, words=self._words)
+
+    async def _run(self, opening: Open, model_version: str, opened: Callable[[str], None]) -> None:
         async with self._engines.open_stream(model_version, opening) as stream:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
@@ -199,7 +210,7 @@ class Inference:
                     self._measure_lag(message)
                     self._said.put_nowait(message)
                 case Finalize():
-                    self._note_finalize()
+                    self._note_finalize(decision)
                     self._stream.offer(decision)  # unless the stream has failed, as all will see
         self._progressed()
 
@@ -216,6 +227,9 @@ class Inference:
                 self._acknowledged, self._finalizing = answer.at, False
                 waited = trio.current_time() - self._asked_to_finalize
                 self._metrics.finalization.observe(waited)
+                self._words += len(answer.words)
+                self._finalization.note(words=len(answer.words))
+                self._finalization.end()
                 return self._policy.final(answer)
             case Draining():
                 return ()  # the process is ending anyway when nothing replaces its engine
@@ -227,12 +241,15 @@ class Inference:
                     self._measure_lag(message)
                     await self._said.put(message)
                 case Finalize():
-                    self._note_finalize()
+                    self._note_finalize(decision)
                     await self._stream.send(decision)
 
-    def _note_finalize(self) -> None:
+    def _note_finalize(self, asked: Finalize) -> None:
         self._finalizing = True
         self._asked_to_finalize = trio.current_time()
+        self._finalization = self._span.child(
+            "finalize", segment=asked.segment, position_seconds=asked.at / SAMPLE_RATE
+        )
 
     def _measure_lag(self, message: ServerMessage) -> None:
         """Of the words that appear for the first time. Now is the end of what was sent, which is
@@ -241,6 +258,7 @@ class Inference:
             return
         if message.turn_order != self._shown_turn:
             self._shown_turn, self._shown = message.turn_order, 0
+            self._turns += 1
         heard = self.samples / SAMPLE_RATE
         for word in message.words[self._shown :]:
             self._metrics.word_lag.observe(heard - word.end / 1_000)

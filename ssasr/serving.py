@@ -1,7 +1,7 @@
 """The all-in-one process: the public side and engines behind it, without a network between."""
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from attrs import frozen
 
@@ -15,6 +15,7 @@ from ssasr.observability import Metrics
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.tracing import child_span
 
 
 @frozen
@@ -35,13 +36,16 @@ class LocalEngines:
 
     hosts: Mapping[str, EngineHost]
 
-    def open_stream(
-        self, model_version: str, opening: Open
-    ) -> AbstractAsyncContextManager[EngineStream]:
+    @asynccontextmanager
+    async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
+        """Raises EngineBusy, EngineUnavailable."""
         host = self.hosts.get(model_version)
         if host is None:
             raise EngineUnavailable(f"no engine serves {model_version}")
-        return host.open_stream(opening)
+        with child_span("engine stream", attempt=1) as span:
+            async with host.open_stream(opening) as stream:
+                span.note(model=stream.opened.model, engine=stream.opened.engine)
+                yield stream
 
     def is_ready(self) -> bool:
         return all(host.ready.is_set() for host in self.hosts.values())

@@ -15,6 +15,7 @@ from ssasr.observability import Metrics, get_logger
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.running import watch_signals
 from ssasr.serving import recognizer_factory
+from ssasr.tracing import Destination, tracing
 
 log = get_logger(__name__)
 
@@ -33,6 +34,7 @@ class EngineConfig:
     max_streams: int | None
     chunk_ms: int | None
     drain_seconds: float
+    traces: Destination | None = None
 
     @property
     def model_version(self) -> str | None:
@@ -47,6 +49,11 @@ async def serve_engine(config: EngineConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused, and whatever ends the model thread."""
     metrics = Metrics()
     server = EngineServer(metrics, config.model_version, config.drain_seconds)
+    async with tracing(config.traces, "ssasr-engine") as server.tracer:
+        await _serve(config, server, metrics)
+
+
+async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
     app = HttpApp(engine_routes(server.is_ready, metrics, config.model_version))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, server.draining.set)

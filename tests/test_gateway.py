@@ -145,7 +145,7 @@ async def test_no_free_slot_is_3009_before_begin(served):
         started = trio.current_time()
         async with connect(served.url, sample_rate=16_000) as fourth:
             transcript = await read_all(fourth)
-        assert trio.current_time() - started < 1.0
+        assert trio.current_time() - started < 5.0, "nothing is waited for"
     assert transcript.close_code == 3009
     assert [message["type"] for message in transcript.messages] == ["Error"]
 

@@ -1,4 +1,5 @@
-"""The guides' commands: ours parse, Compose's name files and services that exist, Helm's render."""
+"""The guides' commands: ours parse and Helm's render. Each that can run here is run, as it
+stands, by ``test_guides_run.py``."""
 
 import re
 import shlex
@@ -11,19 +12,29 @@ from ssasr import cli
 
 TOP = Path(__file__).parent.parent
 PAGES = sorted(TOP.glob("docs/*.md"))
+COMMAND = r"[A-Za-z.]"
+"""How one begins; other lines of code blocks are drawings."""
 
 
 def commands() -> list[str]:
-    """Every line of every code block, continued lines joined, without environment in front."""
+    """Every line of every code block that is one, continued lines joined."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for block in re.findall(r"^ *```\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
-            found += [re.sub(r"^(?:[A-Z_]+=\S+ )+", "", ln.strip()) for ln in block.splitlines()]
-    return [line for line in found if line]
+        for block in re.findall(r"^ *```(?:sh)?\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+            found += [re.sub(r"\s+", " ", line.strip()) for line in block.splitlines()]
+    return [line for line in found if re.match(COMMAND, line)]
 
 
-OURS = [c.removeprefix(".venv/bin/") for c in commands() if re.match(r"(\.venv/bin/)?ssasr ", c)]
+def without_environment(command: str) -> str:
+    return re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command)
+
+
+OURS = [
+    bare.removeprefix(".venv/bin/")
+    for bare in map(without_environment, commands())
+    if re.match(r"(\.venv/bin/)?ssasr ", bare)
+]
 
 
 @pytest.mark.parametrize("command", OURS)

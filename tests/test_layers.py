@@ -35,6 +35,7 @@ RESERVED = {
                        "ssasr.websocket", "ssasr.link", "ssasr.routing.engine_client",
                        "ssasr.engine.server"),
     "cattrs": ("ssasr.protocol.codec",),
+    "opentelemetry": ("ssasr.tracing", "ssasr.tracing_export"),
 }  # fmt: skip
 
 

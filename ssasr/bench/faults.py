@@ -104,6 +104,8 @@ class Damage:
     lost: int
     duplicated: int
     changed: int
+    moved: int
+    """The same words at other times: a model that decodes again may place them a little aside."""
     identical: int
     """Streams whose every Turn, partial or not, was the same."""
 
@@ -130,6 +132,10 @@ def final_words(log: StreamLog) -> list[SpokenWord]:
     return words
 
 
+def _texts(words: Sequence[SpokenWord]) -> list[str]:
+    return [text for text, _, _ in words]
+
+
 def turn_messages(log: StreamLog) -> list[dict[str, object]]:
     messages = (json.loads(text) for _, text in log.arrivals)
     return [message for message in messages if message.get("type") == "Turn"]
@@ -137,13 +143,13 @@ def turn_messages(log: StreamLog) -> list[dict[str, object]]:
 
 def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog]) -> Damage:
     """``expected``: the log without faults of the same tape."""
-    lost = duplicated = changed = identical = words = 0
+    lost = duplicated = changed = moved = identical = words = 0
     for log in logs:
         reference = expected(log)
         wanted, got = final_words(reference), final_words(log)
         words += len(wanted)
         identical += turn_messages(reference) == turn_messages(log)
-        matcher = difflib.SequenceMatcher(None, wanted, got, autojunk=False)
+        matcher = difflib.SequenceMatcher(None, _texts(wanted), _texts(got), autojunk=False)
         for tag, a, b, c, d in matcher.get_opcodes():
             if tag == "delete":
                 lost += b - a
@@ -151,7 +157,9 @@ def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog
                 duplicated += d - c
             elif tag == "replace":
                 changed += max(b - a, d - c)
-    return Damage(len(logs), words, lost, duplicated, changed, identical)
+            else:
+                moved += sum(was != now for was, now in zip(wanted[a:b], got[c:d], strict=True))
+    return Damage(len(logs), words, lost, duplicated, changed, moved, identical)
 
 
 def pauses(logs: Sequence[StreamLog], faults: Sequence[tuple[float, Fault]]) -> Pauses:

@@ -35,15 +35,32 @@ def usage(pid: int) -> Usage | None:
 
 def name_of(pid: int) -> str:
     """The command's name and, for Python programs, what it runs."""
-    try:
-        words = (PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-    except OSError:
-        return "?"
+    words = _command_line(pid)
     if "-m" in words[:4]:
         words = words[words.index("-m") + 1 :]
     command = Path(words[0].split(":")[0] or "?").name
     second = words[1] if len(words) > 1 and words[1].isalpha() else ""
     return f"{command} {second}".strip()
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        text = (PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        text = "?"
+    return text.split("\0")
+
+
+def programs_with(text: str) -> list[int]:
+    """Python programs, other than this one, with ``text`` in their command line; shells and the
+    like, which may have started them, have it too and are left alone."""
+    found = []
+    for pid in sorted(int(folder.name) for folder in PROC.iterdir() if folder.name.isdigit()):
+        words = _command_line(pid)
+        python = Path(words[0]).name.startswith(("python", "ssasr"))
+        if python and pid != os.getpid() and text in " ".join(words):
+            found.append(pid)
+    return found
 
 
 @frozen

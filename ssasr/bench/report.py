@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from attrs import asdict
 from rich.console import Console
 from rich.table import Table
 
 from ssasr import __version__
+from ssasr.bench.fault_run import FaultOutcome
 from ssasr.bench.measure import Spread
 from ssasr.bench.run import BenchConfig, Outcome
 from ssasr.errors import SsasrError
@@ -175,6 +177,32 @@ def _process_table(outcome: Outcome) -> Table:
             "-" if cost is None else f"{cost:.0f}", f"{each.rss / 2**20:.0f}",
         )  # fmt: skip
     return table
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+
+def faults_as_json(config: BenchConfig, outcome: FaultOutcome) -> object:
+    return {"conditions": conditions(config), **asdict(outcome)}
+
+
+def show_faults(console: Console, outcome: FaultOutcome) -> None:
+    """What was done, what it did to the words, and for how long they stood still."""
+    damage, worst = outcome.damage, outcome.pauses.worst
+    done = ", ".join(f"{count}x {kind}" for kind, count in outcome.faults.items())
+    closes = ", ".join(f"{count}x {code}" for code, count in outcome.codes.items())
+    colour = "green" if outcome.harmless else "red"
+    console.print(f"\n[bold]{outcome.streams} streams[/bold], {done or 'nothing was done'}")
+    console.print(
+        f"[{colour}]{damage.words} words: {damage.lost} lost, {damage.duplicated} duplicated, "
+        f"{damage.changed} changed[/{colour}], {damage.moved} moved; "
+        f"{damage.identical} streams alike in every message",
+        highlight=False,
+    )
+    if worst.p50 is not None:
+        text = f"longest pause after each: p50 {worst.p50:.2f} s, p95 {worst.p95:.2f} s"
+        console.print(text, highlight=False)
+    console.print(f"closes {closes}", highlight=False)
 
 
 # -- plots -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import trio
 from attrs import define, frozen
 
+from ssasr.bench.faults import Fault
 from ssasr.bench.measure import Samples, Spread, collect, spread, word_error_rate
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import Usage, name_of, serving, usage
@@ -48,6 +49,9 @@ class BenchConfig:
     message_seconds: float
     seed: int
     pids: tuple[int, ...]
+    faults: Sequence[Fault] = ()
+    fault_target: str = ""
+    """Part of the command line of the processes that the faults are done to."""
 
 
 @frozen

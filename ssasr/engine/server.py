@@ -37,8 +37,9 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
-from ssasr.protocol.recognition import Audio, Configure, Finalize, Open
+from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
 from ssasr.running import first_leaf, plain_nursery
+from ssasr.tracing import HEADER, OFF, Tracer, current, working_under
 
 UPGRADE_SECONDS = 10.0
 """For trio-websocket to answer a handshake whose head has already been read."""
@@ -60,6 +61,7 @@ class EngineServer:
     version: str | None
     drain_seconds: float
     host: EngineHost | None = None
+    tracer: Tracer = OFF
     draining: trio.Event = field(factory=trio.Event)
     _links: set[Link] = field(factory=set)
     _left: trio.Event = field(factory=trio.Event)
@@ -144,7 +146,9 @@ class EngineServer:
                 websocket = await request.accept(subprotocol=SUBPROTOCOL)
                 express = ExpressSocket(websocket, stream, nursery)
                 link = Link(express, EngineLink(Role.ENGINE), stream)
-                await self._serve_link(self.host, link, place)
+                span = self.tracer.begin("stream", headers.get(HEADER.encode(), ""))
+                with working_under(span):
+                    await self._serve_link(self.host, link, place)
         except EngineBusy:
             await self._refuse(request, Refusal.FULL)
 
@@ -174,8 +178,14 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
         assert isinstance(opening, Open), "the machine lets nothing else come first"
         session = opening.session_id
         async with host.open_reserved(opening, place) as stream:
-            await link.send(stream.opened)
-            await _exchange(stream, link)
+            told = stream.opened
+            current().note(session_id=session, model=told.model, engine=told.engine)
+            try:
+                await link.send(told)
+                await _exchange(stream, link)
+            finally:
+                heard = stream.stream.received - opening.start
+                current().note(audio_seconds=heard / SAMPLE_RATE)
     except* LinkDown as group:
         log.debug("link ended", session=session, reason=str(group.exceptions[0]))
     except* (PeerFault, LinkFault) as group:
@@ -185,6 +195,7 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
         code, reason = 1013, "results were not read"
     except* trio.TooSlowError:
         code, reason = 1002, "Open did not come"
+    current().note(close_code=code)
     await link.close(code, reason)
 
 

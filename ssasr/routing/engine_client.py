@@ -38,6 +38,7 @@ from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
 from ssasr.routing.engine_stream import AnswerTaker, EngineSilent, EngineStream
 from ssasr.running import plain_nursery
+from ssasr.tracing import current
 
 CONNECT_SECONDS = 2.0
 """For name, TCP, TLS and the handshake. Engines answer in milliseconds, also when they refuse."""
@@ -219,7 +220,7 @@ class EngineClient:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
         with self._note_silence(model_version, CONNECT_SECONDS):
-            headers = self._headers(model_version)
+            headers = [*self._headers(model_version), *current().headers()]
             stream = _HandshakeStream(await self.address.connect(), client=True)
             connections.append(stream)
             websocket = await wrap_client_stream(

@@ -17,7 +17,7 @@ taken.
 import math
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from random import Random
 
 import trio
@@ -41,6 +41,7 @@ from ssasr.protocol.recognition import (
 from ssasr.routing.engine_stream import AnswerTaker, Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.running import plain_nursery
+from ssasr.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
@@ -208,6 +209,7 @@ class ResilientStream:
         self._changed = trio.Event()
         self._failed: EngineLost | None = None
         self._reason = "lost"
+        self._attempts = 0
         self._answers = Lane[_Answer](ANSWERS)
         self._answers.cut(self._take_now)
         self._taker: AnswerTaker | None = None
@@ -334,7 +336,7 @@ class ResilientStream:
         """Open one engine and be its carrier until it is lost or dismissed. Raises EngineError if
         it cannot be opened."""
         try:
-            with carrier.scope:
+            with carrier.scope, self._span(carrier):
                 async with self._engines.open_stream(self._version, carrier.opening) as stream:
                     self._join(carrier, stream)
                     task_status.started()
@@ -352,6 +354,17 @@ class ResilientStream:
                 self._carriers.remove(carrier)
             self._notify()
 
+    def _span(self, carrier: _Carrier) -> AbstractContextManager[Span]:
+        self._attempts += 1
+        why = {} if self._opened is None else {"moved_because": self._reason}
+        return child_span(
+            "engine stream",
+            calls_out=True,
+            attempt=self._attempts,
+            position_seconds=carrier.opening.start / SAMPLE_RATE,
+            **why,
+        )
+
     def _join(self, carrier: _Carrier, stream: EngineStream) -> None:
         """Raises EngineUnavailable for an engine that cannot go on where the first one was."""
         opened = stream.opened
@@ -363,6 +376,7 @@ class ResilientStream:
                 f"{self._opened.model} of {self._opened.chunk}"
             )
         carrier.opened_at = trio.current_time()
+        current().note(model=opened.model, engine=opened.engine)
         self._joining = None
         self._carriers.append(carrier)
         self._budget.opened()

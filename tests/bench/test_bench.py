@@ -1,11 +1,12 @@
 """``ssasr bench`` against a real server."""
 
 import json
+import threading
 
 import pytest
 
 from ssasr.bench.run import Search
-from tests.harness.processes import server
+from tests.harness.processes import free_port, running, server
 from tests.test_cli import ssasr
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,41 @@ def test_more_streams_than_the_server_takes_are_beyond_the_bound():
     assert "1 of 4 sessions did not end well" in run["failures"]
 
 
+def test_an_engine_killed_meanwhile_costs_no_word():
+    """As an operator does it, whose supervisor starts again what ends."""
+    engine_port = free_port()
+    engine = ("--model", "english", "--engine-kind", "scripted")
+    with (
+        running("engine", *engine, port=engine_port) as (program, _),
+        running("gateway", "--asr-endpoint", f"ws://127.0.0.1:{engine_port}") as (_, port),
+    ):
+        stop = threading.Event()
+
+        def supervise():
+            while not stop.wait(0.05):
+                if program.process.poll() is not None:
+                    program.start()
+
+        supervisor = threading.Thread(target=supervise)
+        supervisor.start()
+        try:
+            done = ssasr(
+                "bench", "--endpoint", f"ws://127.0.0.1:{port}/v3/ws", "--streams", 2,
+                "--seconds", 5, "--faults", "kill@4",
+                "--fault-target", f"--port {engine_port} --model english", "--json",
+            )  # fmt: skip
+        finally:
+            stop.set()
+            supervisor.join()
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["faults"] == {"kill": 1}
+    assert report["codes"] == {"1000": 2}
+    assert report["damage"]["words"] > 20
+    assert report["damage"]["lost"] == report["damage"]["changed"] == 0
+    assert "0 lost" in done.stderr
+
+
 @pytest.mark.parametrize("most", [0, 1, 7, 8, 100, 333])
 def test_the_search_ends_near_the_most_that_goes_well(most):
     search, tried = Search(8), []
@@ -71,6 +107,10 @@ def test_the_search_ends_near_the_most_that_goes_well(most):
         (["--parameters", "min_turn_silence=no"], 1, "min_turn_silence"),
         (["--endpoint", "ws://127.0.0.1:1/v3/ws"], 1, "no session"),
         (["--audio", "nowhere.wav"], 1, "nowhere.wav"),
+        (["--faults", "kill"], 2, "kind@S"),
+        (["--faults", "nginx@3"], 2, "nginx"),
+        (["--faults", "kill@3", "--find-capacity"], 2, "--find-capacity"),
+        (["--faults", "kill@3", "--fault-target", "no such thing"], 1, "no such thing"),
     ],
 )
 def test_what_cannot_be_run_is_one_line(arguments, status, word):

@@ -27,20 +27,21 @@ A, B, C = ("a", 0, 300), ("b", 300, 600), ("c", 600, 900)
 
 
 @pytest.mark.parametrize(
-    ("got", "lost", "duplicated", "changed"),
+    ("got", "lost", "duplicated", "changed", "moved"),
     [
-        ([A, B, C], 0, 0, 0),
-        ([A, C], 1, 0, 0),
-        ([A, B, B, C], 0, 1, 0),
-        ([A, ("x", 300, 600), C], 0, 0, 1),
-        ([A, ("b", 310, 600), C], 0, 0, 1),
-        ([], 3, 0, 0),
+        ([A, B, C], 0, 0, 0, 0),
+        ([A, C], 1, 0, 0, 0),
+        ([A, B, B, C], 0, 1, 0, 0),
+        ([A, ("x", 300, 600), C], 0, 0, 1, 0),
+        ([A, ("b", 310, 600), C], 0, 0, 0, 1),
+        ([], 3, 0, 0, 0),
     ],
 )
-def test_damage_is_counted_word_by_word(got, lost, duplicated, changed):
+def test_damage_is_counted_word_by_word(got, lost, duplicated, changed, moved):
     reference = log_of((101.0, [A, B, C]))
     damage = compare([log_of((101.0, got))], lambda _: reference)
-    assert (damage.lost, damage.duplicated, damage.changed) == (lost, duplicated, changed)
+    assert (damage.lost, damage.duplicated) == (lost, duplicated)
+    assert (damage.changed, damage.moved) == (changed, moved)
     assert damage.identical == (got == [A, B, C])
 
 

@@ -177,3 +177,20 @@ def test_gpus_and_autoscaling_are_as_asked():
     assert of_kind(cpu, "HorizontalPodAutoscaler").keys() == {"asr-english"}
     assert of_kind(everything, "ScaledObject").keys() == {"asr-english", "asr-multilingual"}
     assert not FOREIGN & {item["kind"] for item in plain}
+
+
+def test_traces_open_one_way_out_and_no_other():
+    traced = {"tracing": {"endpoint": "http://otel.observe:4318", "namespace": "observe"}}
+    for name, deployment in of_kind(render(traced), "Deployment").items():
+        assert ("SSASR_OTLP_ENDPOINT" in environment(deployment)) == (name != "asr-lb")
+    for name, policy in of_kind(render(traced), "NetworkPolicy").items():
+        spaces = [
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+            for rule in policy["spec"]["egress"]
+            for peer in rule["to"]
+            if "namespaceSelector" in peer
+        ]
+        expected = {"kube-system"} if name == "asr-lb" else {"kube-system", "observe"}
+        assert set(spaces) == expected
+    elsewhere = {"tracing": {"endpoint": "http://192.0.2.1:4318"}}
+    assert of_kind(render(elsewhere), "NetworkPolicy") == of_kind(render({}), "NetworkPolicy")

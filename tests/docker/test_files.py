@@ -4,10 +4,14 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from compose_spec import PyCompose
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ssasr import cli
 from tests.docker import compose
@@ -121,6 +125,71 @@ def test_what_dockerfiles_copy_is_let_in_and_exists(path: Path):
     # What make install and the packaging need as well is there or nothing works.
     needed = (top / "Makefile").read_text() + (top / "pyproject.toml").read_text()
     assert [name for name in copied if not (top / name).exists() and name not in needed] == []
+
+
+REQUIREMENTS = compose.DOCKER / "requirements"
+EXTRAS = {"gateway": ["codecs", "licence", "otel"], "engine": ["engine", "otel"]}
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Package to version; every one of them has digests, or pip would refuse the whole list."""
+    text = re.sub(r"\\\n\s*", "", (REQUIREMENTS / f"{name}.txt").read_text())
+    lines = [line for line in text.splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w-]+==\S+( --hash=sha256:[0-9a-f]{64})+", ln) for ln in lines)
+    return dict(line.split()[0].split("==") for line in lines)
+
+
+def needed(wanted: str, done: set[str]) -> set[str]:
+    """Names of all packages that a requirement brings with it on this machine."""
+    requirement = Requirement(wanted)
+    if wanted in done:
+        return set()
+    done.add(wanted)
+    found = {canonicalize_name(requirement.name)}
+    for text in metadata.requires(requirement.name) or []:
+        inner = Requirement(text)
+        environments = [{"extra": extra} for extra in requirement.extras or {""}]
+        if inner.marker is None or any(inner.marker.evaluate(each) for each in environments):
+            extras = f"[{','.join(inner.extras)}]" if inner.extras else ""
+            found |= needed(f"{inner.name}{extras}", done)
+    return found
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_images_pin_everything_that_they_need(name: str):
+    have = pinned(name) | (pinned("torch-cuda") if name == "engine" else {})
+    project = tomllib.loads((compose.DOCKER.parent / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    wanted += [each for extra in EXTRAS[name] for each in project["optional-dependencies"][extra]]
+    missing = {package for each in wanted for package in needed(each, set())} - have.keys()
+    assert missing == set()
+
+
+@pytest.mark.parametrize("path", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda p: p.stem)
+def test_images_and_the_suite_have_the_same_versions(path: Path):
+    lines = (compose.DOCKER.parent / "constraints.txt").read_text().splitlines()
+    suite = dict(line.split("==") for line in lines if line[0] != "#")
+    suite = {canonicalize_name(name): version for name, version in suite.items()}
+    have = pinned(path.stem)
+    assert {n: v for n, v in have.items() if n in suite} == {
+        n: v for n, v in suite.items() if n in have
+    }
+    dockerfile = (compose.DOCKER / "engine.Dockerfile").read_text()
+    assert f"\nARG TORCH_VERSION={suite['torch']}\n" in dockerfile
+
+
+@pytest.mark.parametrize("path", sorted(compose.DOCKER.glob("*.Dockerfile")), ids=lambda p: p.stem)
+def test_images_install_nothing_unchecked(path: Path):
+    text = re.sub(r"\\\n\s*", "", path.read_text())
+    installs = re.findall(r"pip (?:--python \S+ )?install (.*?)(?=&&|;|$)", text, re.MULTILINE)
+    unchecked = [
+        each for each in installs if "--require-hashes" not in each and "--no-index" not in each
+    ]
+    # PyTorch from an index of the builder's own choice.
+    allowed = 1 if path.stem == "engine" else 0
+    assert len(installs) >= 3
+    assert len(unchecked) == allowed, unchecked
+    assert all("TORCH_INDEX_URL" in each for each in unchecked)
 
 
 def test_images_run_as_nobody_in_particular():

@@ -1,4 +1,4 @@
-"""Nothing that a client says, sends or proves itself with is in any log, metric or record.
+"""Nothing that a client says, sends or proves itself with is in any log, metric, record or trace.
 
 One run of the whole stack at the most talkative log level, with marked words, keys and tokens; then
 every output is searched for them. What a client was told is searched for word by word.
@@ -14,7 +14,8 @@ import soundfile
 
 from tests.docker import compose
 from tests.docker.test_stack import SPEECH, fetch, names, services
-from tests.harness.isolated import Plan, Report, can_isolate, run_isolated
+from tests.harness import collector
+from tests.harness.isolated import Plan, Report, Service, can_isolate, run_isolated
 
 pytestmark = [pytest.mark.slow, pytest.mark.nginx]
 
@@ -22,6 +23,7 @@ KEY = "zq-marked-key"
 WRONG_KEY = "zq-marked-wrong-key"
 TERM = "zqmarkedterm"
 PROMPT = "zqmarkedprompt"
+COLLECTOR, COLLECTOR_PORT = "collector", 4318
 
 # Streams the recording with everything marked, over HTTP-issued token too; prints what it is told.
 CLIENT = f"""
@@ -69,15 +71,26 @@ def usage(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, usage: Path) -> Report:
+def traces(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("traces")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, usage: Path, traces: Path) -> Report:
     if not can_isolate():
         pytest.skip("needs the right to make network namespaces")
     assert soundfile.info(SPEECH).samplerate == 16_000
     marked = {"API_KEYS": KEY, "LOG_LEVEL": "debug"}
     extra = {"SSASR_USAGE_DIR": str(usage)}
+    traced = {"SSASR_OTLP_ENDPOINT": f"http://{COLLECTOR}:{COLLECTOR_PORT}"}
+    stack = services(tmp_path_factory.mktemp("lb"), marked, extra)
+    for service in stack:
+        service.environment.update(traced)
+    script, port = str(Path(collector.__file__)), str(COLLECTOR_PORT)
+    receiver = [sys.executable, script, port, str(traces)]
     plan = Plan(
-        names(),
-        services(tmp_path_factory.mktemp("lb"), marked, extra),
+        names() | {COLLECTOR: ["127.0.1.9"]},
+        [Service(COLLECTOR, receiver, {}, ready=f"http://127.0.0.1:{port}/"), *stack],
         [
             [sys.executable, "-c", CLIENT],
             fetch("http://streaming-api:8080/metrics"),
@@ -96,24 +109,34 @@ def told(report: Report) -> list[dict]:
     return [json.loads(line) for line in client.output.splitlines()]
 
 
-def outputs(report: Report, usage: Path) -> dict[str, str]:
+def outputs(report: Report, usage: Path, traces: Path) -> dict[str, str]:
     """Every text that leaves a process other than to its client."""
-    found = dict(report.logs)
+    found = {name: text for name, text in report.logs.items() if name != COLLECTOR}
+    found["traces"] = collector.read_spans(traces)[1]
     found |= {ran.argv[-1]: ran.output for ran in report.commands[1:]}
     found |= {path.name: path.read_text() for path in usage.iterdir()}
     return found
 
 
-def test_the_run_was_one_worth_searching(report: Report, told: list[dict], usage: Path):
+def test_the_run_was_one_worth_searching(
+    report: Report, told: list[dict], usage: Path, traces: Path
+):
     assert sum(message.get("type") == "Termination" for message in told) == 2
     assert [message["closed"] for message in told if "closed" in message] == [3006, 1008]
-    found = outputs(report, usage)
+    found = outputs(report, usage, traces)
+    spans, _ = collector.read_spans(traces)
+    assert sum(span["name"] == "session" for span in spans) == 3, "one was refused at the door"
+    ids = {span["id"] for span in spans if span["name"] == "engine stream"}
+    seen_by_engines = [span for span in spans if span["name"] == "stream"]
+    assert {span["parent"] for span in seen_by_engines} == ids, "nginx hands the context on"
     assert "usage-00000001.jsonl" in found
     assert all(found.values()), "each has something to say"
     assert '"level": "debug"' in "".join(report.logs.values())
 
 
-def test_no_word_of_a_transcript_is_anywhere(report: Report, told: list[dict], usage: Path):
+def test_no_word_of_a_transcript_is_anywhere(
+    report: Report, told: list[dict], usage: Path, traces: Path
+):
     words = {
         word["text"].lower()
         for message in told
@@ -122,14 +145,16 @@ def test_no_word_of_a_transcript_is_anywhere(report: Report, told: list[dict], u
     }
     long = {re.sub(r"\W", "", word) for word in words if len(word) >= 5}
     assert len(long) >= 5, "enough that could not be there by chance"
-    for name, text in outputs(report, usage).items():
+    for name, text in outputs(report, usage, traces).items():
         written = set(re.findall(r"\w+", text.lower()))
         assert not long & written, name
 
 
-def test_no_credential_and_no_term_is_anywhere(report: Report, told: list[dict], usage: Path):
+def test_no_credential_and_no_term_is_anywhere(
+    report: Report, told: list[dict], usage: Path, traces: Path
+):
     token = next(message["token"] for message in told if "token" in message)
-    for name, text in outputs(report, usage).items():
+    for name, text in outputs(report, usage, traces).items():
         for secret in (KEY, WRONG_KEY, TERM, PROMPT, token):
             assert secret not in text, name
 
@@ -147,4 +172,4 @@ def test_records_hold_what_is_allowed(report: Report, usage: Path):
 
 def test_nothing_tried_to_leave(report: Report):
     assert report.leaving == []
-    assert set(report.questions) <= set(compose.load()["services"])
+    assert set(report.questions) <= {COLLECTOR, *compose.load()["services"]}

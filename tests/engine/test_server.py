@@ -78,7 +78,7 @@ async def test_a_full_engine_says_so_at_once():
             with pytest.raises(EngineBusy):
                 async with client.open_stream(VERSION, OPENING):
                     pass
-            assert trio.current_time() - started < 0.5
+            assert trio.current_time() - started < 5.0, "nothing is waited for"
             await say(stream, 0, 3_200)
             await until(stream, Update, 3_200)
             assert (await get(client, "/ready"))[0] == 200, "full is not ill"

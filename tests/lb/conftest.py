@@ -1,6 +1,7 @@
 """Stub engines on loopback addresses of their own, a name server, and nginx in front of them."""
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -21,7 +22,7 @@ from trio_websocket import (
 from tests.harness.name_server import NameServer
 from tests.harness.nginx import Balancer, Nginx, run_nginx
 
-PORT = 50_951
+PORT = 50_951 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 """Every stub listens here, each on an address of its own, as replicas behind one name do."""
 VERSIONS = {"english.test": "en-default", "multilingual.test": "ml-default"}
 
@@ -111,8 +112,8 @@ class Cluster:
             while True:
                 await self.get("/health", version)
                 lines = [json.loads(line) for line in self.nginx.access_log().splitlines()]
-                if lines[-1]["engines"].startswith("127."):
-                    return
+                if lines and lines[-1]["engines"].startswith("127."):
+                    return  # nginx writes the line after the answer, so there may be none yet
                 await trio.sleep(0.02)
 
     def log(self) -> list[dict]:

@@ -274,17 +274,18 @@ class Decoding:
             for number, value in zip(opening, no_speech.tolist(), strict=True):
                 rows[number].no_speech = value
         logits = logits[: len(wanted)]
-        first = torch.tensor(
-            [
-                not rows[number].tokens and place == rows[number].certain - 1
-                for number, place in wanted
-            ],
-            device=self._device,
-        )
         vocabulary = self._vocabulary
-        logits += torch.where(first[:, None], vocabulary.first_mask, vocabulary.mask)
+        logits += vocabulary.mask
+        first = [
+            at
+            for at, (number, place) in enumerate(wanted)
+            if not rows[number].tokens and place == rows[number].certain - 1
+        ]
+        if first:
+            logits[first] += vocabulary.first_mask
         values, tokens = logits.max(-1)
-        logprobs = values - logits.logsumexp(-1)
+        # In place: a row has the whole vocabulary, and fresh memory costs more than the arithmetic.
+        logprobs = -logits.sub_(values[:, None]).exp_().sum(-1).log_()
         choices: list[list[tuple[int, float]]] = [[] for _ in rows]
         for (number, _), token, logprob in zip(
             wanted, tokens.tolist(), logprobs.tolist(), strict=True

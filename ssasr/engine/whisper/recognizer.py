@@ -22,8 +22,9 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import Due, Segment, Spoken, without_squeezed
+from ssasr.engine.whisper.segment import Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
+from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import StreamOptions, Word
 
 CHUNK = 1_536
@@ -142,16 +143,20 @@ class WhisperRecognizer:
             Request(segment.samples(due), self._language(segment), segment.draft)
             for segment, due in dues
         ]
-        for (segment, due), hypothesis in zip(dues, self.decoding(requests), strict=True):
-            segment.language = hypothesis.language
-            segment.language_confidence = hypothesis.language_confidence
+        hypotheses = self.decoding(requests)
+        for (segment, due), request, hypothesis in zip(dues, requests, hypotheses, strict=True):
+            if request.language is None:
+                segment.detected(hypothesis.language, hypothesis.language_confidence)
+            elif request.language != segment.language:
+                segment.forced(request.language)
             words = [] if _nothing_said(hypothesis) else self._words(hypothesis, due)
             segment.apply(due, words, reliable=hypothesis.complete)
 
     def _language(self, segment: Segment) -> str | None:
+        """The language to decode in; None: to be detected."""
         if not self.vocabulary.multilingual:
             return "en"
-        return segment.options.language
+        return segment.options.language or (segment.language if segment.language_settled else None)
 
     def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:
         """Words with times in the stream and a confidence: the mean probability of the tokens."""

@@ -16,14 +16,16 @@ repeat itself (design, section 4).
 
 *When a word is final.* When the last ``AGREEMENT`` hypotheses began with the same words up to it
 and it ends at least ``MARGIN`` before the end of the speech in the newest: what the decoder says of
-the last second is still a guess about a sentence that goes on.
+the last second is still a guess about a sentence that goes on. Later hypotheses may put it
+otherwise; ``splice`` finds where they go on.
+
+*Which language.* Detected with each decode until it is sure, then kept until the segment ends.
 
 *What is forgotten.* Audio before a pause between final words, once the excerpt is longer than
 ``COMFORTABLE``; failing that, before the last final words once it is longer than ``CROWDED``. After
 ``REST`` of silence everything said is final and forgotten.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -31,12 +33,13 @@ import numpy as np
 from attrs import define, evolve, field, frozen
 from numpy.typing import NDArray
 
+from ssasr.engine.whisper.splice import Spoken, after
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
 Samples = NDArray[np.float32]
 
-STEP = 5 * 1_536
-"""Samples between two decodes while somebody speaks: 0.48 s."""
+STEP = 6 * 1_536
+"""Samples between two decodes while somebody speaks: 0.58 s."""
 SETTLE = 6 * VAD_FRAME
 """Silence after which the words before it are decoded without waiting for the grid: 192 ms."""
 HANG = 2 * VAD_FRAME
@@ -47,15 +50,22 @@ STILL_SPEECH = 0.35
 """The same while somebody speaks already (Silero's default too: 0.15 below)."""
 LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech was heard; a click is not a word."""
+FIRST_GUESS = 14 * VAD_FRAME
+"""No decode of speech that goes on before this much of it, 0.45 s: of less, words are made up."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
-AGREEMENT = 3
+AGREEMENT = 2
 MARGIN = SAMPLE_RATE
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
 FULL = 26 * SAMPLE_RATE
 """Never more audio than this; Whisper has positions for 30 s."""
+SURE_LANGUAGE = 0.8
+"""Share among all languages at which a language is settled for the rest of the segment: changing
+one's mind later costs every word that is not final, and asking costs a pass of the decoder."""
+SURE_AFTER = SAMPLE_RATE
+"""Speech that must have been heard for that."""
 LEAST_WORD = 320
 """One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
 GAP = 6 * VAD_FRAME
@@ -77,27 +87,6 @@ class Due:
     kind: Kind
     begin: int
     end: int
-
-
-@frozen
-class Spoken:
-    """A word and the tokens that spell it."""
-
-    word: Word
-    tokens: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """What makes two hypotheses agree on a word: neither its casing nor its punctuation."""
-        return bare(self.word.text)
-
-
-def bare(text: str) -> str:
-    """Letters, digits and marks only, folded; the text itself if it has none."""
-    kept = "".join(
-        character for character in text if unicodedata.category(character)[0] in "LNM"
-    ).casefold()
-    return kept or text
 
 
 @define(eq=False)
@@ -133,6 +122,8 @@ class Segment:
     end_of_turn: float = 0.0
     language: str | None = None
     language_confidence: float = 0.0
+    language_settled: bool = False
+    """Whether the language stays what it is until the segment ends."""
 
     def __attrs_post_init__(self) -> None:
         self.position = self.origin = self.decoded = self._speech_from = self.start
@@ -202,8 +193,10 @@ class Segment:
         if silence >= SETTLE:
             end = self.speech_end + SETTLE
             return None if self.covered(end) else self._due(Kind.SETTLED, end)
-        if grid > self._grid and grid > self.decoded and silence < HANG:
-            return self._due(Kind.PARTIAL, grid) if grid > self.origin else None
+        # A decode at a pause stands for the next one on the grid if that is close.
+        new = max(self._grid, self.decoded + STEP // 2, self.origin)
+        if grid > new and silence < HANG and self.spoken >= FIRST_GUESS:
+            return self._due(Kind.PARTIAL, grid)
         return None
 
     def _due_at_end(self, at: int) -> Due | None:
@@ -238,10 +231,19 @@ class Segment:
 
     # -- hypotheses ----------------------------------------------------------------------------
 
+    def detected(self, language: str, confidence: float) -> None:
+        """Take what a decode that was not told the language found."""
+        self.language, self.language_confidence = language, confidence
+        self.language_settled = confidence >= SURE_LANGUAGE and self.spoken >= SURE_AFTER
+
+    def forced(self, language: str) -> None:
+        """Take a language that was asked for."""
+        self.language, self.language_confidence, self.language_settled = language, 1.0, False
+
     def apply(self, due: Due, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
         """Take the words of a decode. ``reliable``: the decoder ended them by itself."""
         self.draft = tuple(token for spoken in hypothesis for token in spoken.tokens)
-        new = after(hypothesis, self.committed)
+        new = after(hypothesis, self.committed, due.begin)
         self._history = [*self._history[-(AGREEMENT - 1) :], [word.key for word in self.pending]]
         self.pending = self._in_speech(new)
         self.decoded = due.end
@@ -356,24 +358,3 @@ def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
         if not (short[number] and sum(beside) > 1):
             kept.append(spoken)
     return kept
-
-
-def after(hypothesis: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
-    """The part of a hypothesis that follows the committed words.
-
-    A word is new when its middle lies after the end of the last committed word. Times are uncertain
-    by a frame or two, so if one of the words beside that border is the last committed word again,
-    the border is there."""
-    if not committed:
-        return list(hypothesis)
-    end = committed[-1].end
-    border = sum(spoken.word.start + spoken.word.end <= 2 * end for spoken in hypothesis)
-    last = bare(committed[-1].text)
-    near = SAMPLE_RATE // 2
-    for candidate in (border, border - 1, border + 1):
-        if not 0 < candidate <= len(hypothesis):
-            continue
-        spoken = hypothesis[candidate - 1]
-        if spoken.key == last and abs(spoken.word.end - end) < near:
-            return list(hypothesis[candidate:])
-    return list(hypothesis[border:])

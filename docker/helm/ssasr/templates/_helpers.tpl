@@ -30,6 +30,30 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{- define "ssasr.tracing" -}}
+{{- with .Values.tracing.endpoint }}
+- {name: SSASR_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "ssasr.nameServer" -}}
+- to:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: kube-system}
+  ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end }}
+
+{{/* The one way out there may be, and only if somebody asked for it. */}}
+{{- define "ssasr.collector" -}}
+{{- if and .Values.tracing.endpoint .Values.tracing.namespace -}}
+- to:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: {{ .Values.tracing.namespace }}}
+{{- end }}
+{{- end }}
+
 {{- define "ssasr.container" -}}
 securityContext:
   allowPrivilegeEscalation: false

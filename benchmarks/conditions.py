@@ -1,0 +1,19 @@
+"""What every result says of itself: the command, the commit, the machine."""
+
+import shlex
+import sys
+
+from ssasr.bench.report import machine
+
+
+def conditions() -> dict:
+    """Folders of this machine are left out of the command: the rest is what repeats it."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word in ("--evaldata", "--times", "--peers", "--json"):
+            next(words)
+        else:
+            kept.append(word)
+    name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2]
+    return {"command": shlex.join(["python", name, *kept]), **machine()}

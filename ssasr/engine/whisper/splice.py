@@ -1,0 +1,85 @@
+"""Where the committed words end in a new hypothesis about the same audio.
+
+A hypothesis starts from scratch and so contains the committed words again, perhaps spelt otherwise
+and a little moved. Times alone do not find the border: the word before a pause gets the pause one
+time and leaves it to the next word another time, by a second and more, and a border that is one
+word off says a word twice or loses one. Texts alone do not find it either: people repeat words. So
+the border is where both together fit best.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from attrs import frozen
+
+from ssasr.protocol.recognition import SAMPLE_RATE, Word
+
+TAIL = 8
+"""Committed words that are looked for in the hypothesis."""
+REACH = 2 * SAMPLE_RATE
+"""Times of one and the same word differ by less than this in two hypotheses."""
+MISSING = 1.0
+"""Cost of a word that only one side has."""
+OTHER = 1.0
+"""Cost of quite another word in the same place; a similar one costs down to none of it."""
+BEYOND = 0.5
+"""Cost of a word on the wrong side of the end of the committed words, by its middle."""
+
+
+@frozen
+class Spoken:
+    """A word and the tokens that spell it."""
+
+    word: Word
+    tokens: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """What makes two hypotheses agree on a word: neither its casing nor its punctuation."""
+        return bare(self.word.text)
+
+
+def bare(text: str) -> str:
+    """Letters, digits and marks only, folded; the text itself if it has none."""
+    kept = "".join(
+        character for character in text if unicodedata.category(character)[0] in "LNM"
+    ).casefold()
+    return kept or text
+
+
+def after(hypothesis: Sequence[Spoken], committed: Sequence[Word], begin: int) -> list[Spoken]:
+    """The part of a hypothesis about the audio from ``begin`` on that follows the committed words.
+
+    Of borders that fit as well the first: rather a word twice than one lost."""
+    if not committed:
+        return list(hypothesis)
+    tail = [(bare(word.text), word) for word in committed[-TAIL:] if word.end > begin]
+    fits = _alignment(tail, hypothesis)
+    late = [spoken.word.start + spoken.word.end > 2 * committed[-1].end for spoken in hypothesis]
+    wrong = [sum(late[:place]) + late[place:].count(False) for place in range(len(late) + 1)]
+    costs = [fit + BEYOND * count for fit, count in zip(fits, wrong, strict=True)]
+    return list(hypothesis[costs.index(min(costs)) :])
+
+
+def _alignment(tail: Sequence[tuple[str, Word]], words: Sequence[Spoken]) -> list[float]:
+    """Cost of the best alignment of the tail with words that end before each border, 0 … n. Words
+    before the tail cost nothing."""
+    costs = [0.0] * (len(words) + 1)
+    for key, word in tail:
+        row = [costs[0] + MISSING]
+        for place, spoken in enumerate(words):
+            match = costs[place] + _difference(key, word, spoken)
+            row.append(min(match, costs[place + 1] + MISSING, row[place] + MISSING))
+        costs = row
+    return costs
+
+
+def _difference(key: str, word: Word, spoken: Spoken) -> float:
+    """0 for the same word in the same place, up to 1 for another, infinite elsewhere."""
+    apart = min(abs(word.start - spoken.word.start), abs(word.end - spoken.word.end))
+    if apart > REACH:
+        return float("inf")
+    if key == spoken.key:
+        return 0.0
+    return OTHER * (1 - SequenceMatcher(None, key, spoken.key, autojunk=False).ratio())
