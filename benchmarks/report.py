@@ -36,9 +36,14 @@ def _cell(result, path):
 
 
 SECTIONS = (
-    ("Gateway", "gateway_us_per_message", (
+    ("Gateway", "engine_us_per_message", (
         "label", "streams", "gateway_us_per_message", "sessions_per_core", "engine_us_per_message",
         "calibration_us", "turn_messages_per_second", "rss_per_session_kib", "failovers", "codes",
+    )),
+    ("Gateway under load", "up_ms", (
+        "encoding", "streams", "gateway_us_per_message", "gateway_cores", "sessions_per_core",
+        "turn_messages_per_second", "up_ms.p50", "up_ms.p99", "down_ms.p50", "down_ms.p99",
+        "rig_cores", "rss_per_session_kib", "calibration_us",
     )),
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
@@ -113,6 +118,13 @@ def table(found, mark):
                         enumerate(listed, 1)], keys)), ""]  # fmt: skip
 
 
+def engine_steps(found):
+    """One file holds a row for each number of streams and age."""
+    keys = ("streams", "age_s", "step_ms_p50", "step_ms_p95", "us_per_stream")
+    each = [(name, row) for name, result in found for row in result.get("engine_steps", ())]
+    return ["## Engine, around its model\n", *rows(each, keys), ""] if each else []
+
+
 def main():
     found = [(p.stem, json.loads(p.read_text())) for p in sorted(FOLDER.glob("results/*.json"))]
     lines = [HEAD]
@@ -120,6 +132,7 @@ def main():
         results = list(rows_of(found, mark))
         if results:
             lines += [f"## {title}\n", *rows(results, keys), ""]
+    lines += engine_steps(found)
     for title, mark in TABLES:
         listed = list(table(found, mark))
         if listed:

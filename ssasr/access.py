@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import math
 from collections import Counter
-from typing import Self
+from typing import Protocol, Self
 
 from attrs import define, field, frozen
 
@@ -87,15 +87,66 @@ class KnownKey:
 # -- sessions --------------------------------------------------------------------------------------
 
 
+HOUSE = b""
+"""Stands for all keys together."""
+
+
+class Places(Protocol):
+    """How many sessions each key has open."""
+
+    def take(self, key: bytes, limit: int | None) -> bool:
+        """One more; False: it has ``limit`` already."""
+
+    def give_back(self, key: bytes) -> None: ...
+    def open(self) -> dict[bytes, int]: ...
+
+
+class UsedTokens(Protocol):
+    """Every token opens one session."""
+
+    def redeem(self, token: Token, now: float) -> None:
+        """TokenError the second time, TokenMemoryFull."""
+
+    def __len__(self) -> int: ...
+
+
+@define(eq=False)
+class OwnPlaces:
+    """Those of a gateway that is one process."""
+
+    _open: Counter[bytes] = field(factory=Counter)
+
+    def take(self, key: bytes, limit: int | None) -> bool:
+        if limit is not None and self._open[key] >= limit:
+            return False
+        self._open[key] += 1
+        return True
+
+    def give_back(self, key: bytes) -> None:
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
+
+    def open(self) -> dict[bytes, int]:
+        return dict(self._open)
+
+
 @define(eq=False)
 class Grant:
-    """One admitted session; leaving the block gives its place back. ``max_duration``: seconds, the
+    """One admitted session; leaving the block gives its places back. ``max_duration``: seconds, the
     cap of a temporary token; ``key_id``: for usage records."""
 
-    max_duration: float = math.inf
-    key_id: str = ""
-    _open: "Counter[bytes] | None" = None
-    _key: bytes = b""
+    max_duration: float
+    key_id: str
+    _places: Places
+    _held: list[bytes]
+
+    def hold(self, key: bytes, limit: int | None) -> bool:
+        """A place more, given back with the others; False when there is none."""
+        if not self._places.take(key, limit):
+            return False
+        self._held.append(key)
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -104,12 +155,9 @@ class Grant:
         self.release()
 
     def release(self) -> None:
-        """Give the place back; again is harmless."""
-        if self._open is not None:
-            self._open[self._key] -= 1
-            if not self._open[self._key]:
-                del self._open[self._key]
-            self._open = None
+        """Give the places back; again is harmless."""
+        while self._held:
+            self._places.give_back(self._held.pop())
 
 
 @frozen
@@ -126,8 +174,8 @@ class Access:
 
     keys: tuple[ApiKey, ...]
     mint: TokenMint | None = None
-    _redeemed: Redeemed = field(factory=Redeemed)
-    _open: Counter[bytes] = field(factory=Counter, init=False)
+    places: Places = field(factory=OwnPlaces)
+    used: UsedTokens = field(factory=Redeemed)
     _limits: dict[bytes, int | None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -173,20 +221,27 @@ class Access:
         return self.mint.issue(request, known.id, now)
 
     def statistics(self) -> AccessStatistics:
-        return AccessStatistics({k.hex(): n for k, n in self._open.items()}, len(self._redeemed))
+        open_now = {key.hex(): n for key, n in self.places.open().items() if key != HOUSE}
+        return AccessStatistics(open_now, len(self.used))
 
     def _open_by_token(self, text: str, now: float) -> Grant:
         try:
             token = self._checked(text, now)
             limit = self._limit_of(token.key_id)
-            self._check_room(token.key_id, limit)  # a full house must not use the token up
-            self._redeemed.redeem(token, now)
         except TokenError as error:
             raise unauthorized(str(error)) from None
+        # A full house must not use the token up, so the place comes first.
+        grant = self._grant(token.key_id, limit, token.max_session_duration)
+        try:
+            self.used.redeem(token, now)
+        except TokenError as error:
+            grant.release()
+            raise unauthorized(str(error)) from None
         except TokenMemoryFull:
+            grant.release()
             fault = ClientFault(CloseCode.TRY_AGAIN_LATER, cause=EndCause.OVERLOADED)
             raise fault from None
-        return self._grant(token.key_id, limit, token.max_session_duration)
+        return grant
 
     def _checked(self, text: str, now: float) -> Token:
         if self.mint is None:
@@ -202,14 +257,11 @@ class Access:
                 return key.limit
         raise TokenError("Invalid token")
 
-    def _check_room(self, key_id: bytes, limit: int | None) -> None:
-        if limit is not None and self._open[key_id] >= limit:
-            raise too_many_sessions()
-
     def _grant(self, key_id: bytes, limit: int | None, max_duration: float) -> Grant:
-        self._check_room(key_id, limit)
-        self._open[key_id] += 1
-        return Grant(max_duration, key_id.hex(), self._open, key_id)
+        grant = Grant(max_duration, key_id.hex(), self.places, [])
+        if not grant.hold(key_id, limit):
+            raise too_many_sessions()
+        return grant
 
 
 def _bare(authorization: str | None) -> str:

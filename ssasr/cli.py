@@ -232,6 +232,8 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
         Address.parse(values["asr_endpoint"]),
         required=values["engines"] is not None,
     )
+    if values["workers"] > 1:
+        return serving_gateway.serve_workers(config, values["workers"], exit_status)
     running.run(partial(serving_gateway.serve_gateway, config))
     return 0
 
@@ -330,6 +332,8 @@ COMMANDS = {
                    metavar="ws://HOST:PORT"),
             Option("--engines", "models that must be there for this gateway to be ready; "
                    "default: whichever are found", None, options.names, "LIST"),
+            Option("--workers", "processes behind one port; the limits hold for all together", 1,
+                   options.count, "N"),
             *GATEWAY,
             *LOGGING,
             TRACES,
@@ -415,19 +419,24 @@ def run_command(arguments: Sequence[str] | None) -> int:
     return command.run(values, given)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The console script."""
+def exit_status(command: Callable[[], int | None]) -> int:
+    """What a process that does this ends with; why it failed is on stderr."""
     try:
-        sys.exit(run_command(arguments))
+        return command() or 0
     except UsageError as error:
         sys.stderr.write(f"ssasr: {error}\n")
-        sys.exit(2)
+        return 2
     except (SsasrError, OSError) as error:
         sys.stderr.write(f"ssasr: {error}\n")
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except Exception as error:
         get_logger(__name__).critical("fatal fault", exc_info=error)
         sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
-        sys.exit(1)
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(exit_status(lambda: run_command(arguments)))

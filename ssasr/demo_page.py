@@ -77,7 +77,9 @@ def content_security_policy(host: str) -> str:
 
 def page_routes(engines: Iterable[EngineKind]) -> dict[str, Handler]:
     """Every path of the page. ``engines``: what is behind this gateway, for the list of models."""
-    routes = {path: _file(path, load_asset(*entry)) for path, entry in FILES.items()}
+    routes: dict[str, Handler] = {
+        path: _file(path, load_asset(*entry)) for path, entry in FILES.items()
+    }
     routes["/demo/server.json"] = _description(tuple(engines))
     return routes
 

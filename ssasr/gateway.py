@@ -18,13 +18,13 @@ from hypercorn.typing import ASGIFramework
 from trio_websocket import (
     ConnectionClosed,
     HandshakeError,
-    WebSocketConnection,
     WebSocketRequest,
     wrap_server_stream,
 )
 
-from ssasr.access import Access, Grant
+from ssasr.access import HOUSE, Access, Grant
 from ssasr.audio import make_decoder
+from ssasr.express import ExpressSocket, ExpressStream
 from ssasr.licence import Licence
 from ssasr.listener import FrontDoor
 from ssasr.observability import Metrics, get_logger
@@ -52,7 +52,9 @@ FINAL_WORDS_DEADLINE = 8.0
 """Seconds for the sessions that are wound down to say what they have heard."""
 PING_INTERVAL = 20.0
 PONG_DEADLINE = 40.0
-"""Seconds; together the 60 s without any frame after which a client is taken for dead."""
+QUICK_PONG = 2.0
+"""Seconds; together the 60 s without any frame after which a client is taken for dead.
+Most pongs come before ``QUICK_PONG`` seconds have passed."""
 
 log = get_logger(__name__)
 
@@ -122,13 +124,16 @@ class Gateway:
         port: int,
         tls: ssl.SSLContext | None = None,
         *,
+        share_port: bool = False,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Started with the port that was bound. Raises StartRefused."""
+        """Started with the port that was bound. ``share_port``: with other processes. Raises
+        StartRefused."""
         door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
         await door.run(
-            host, port, tls, self._drain, leave_within=REFUSAL_DEADLINE, task_status=task_status
-        )
+            host, port, tls, self._drain,
+            leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
+        )  # fmt: skip
 
     async def _drain(self) -> None:
         """Sessions may end by themselves for a while; then they are wound down, in order."""
@@ -141,22 +146,27 @@ class Gateway:
         with trio.move_on_after(FINAL_WORDS_DEADLINE):
             await self._wait_no_sessions()
 
-    async def serve_websocket(self, stream: trio.abc.Stream) -> None:
+    async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the session boundary: nothing escapes it."""
+        express = ExpressStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_DEADLINE):
                     request = await wrap_server_stream(
-                        nursery, stream, max_message_size=MAX_MESSAGE
+                        nursery,
+                        express,
+                        max_message_size=MAX_MESSAGE,
                     )
-                await self._serve_request(request)
+                await self._serve_request(request, express, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left before there was anything to say
         except Exception:  # trio-websocket's reader is in that nursery too
             log.exception("connection failed")
 
-    async def _serve_request(self, request: WebSocketRequest) -> None:
+    async def _serve_request(
+        self, request: WebSocketRequest, stream: ExpressStream, nursery: trio.Nursery
+    ) -> None:
         path, _, query = request.path.partition("?")
         if path not in WEBSOCKET_PATHS:
             await request.reject(404, body=b"Not found\n")
@@ -164,7 +174,7 @@ class Gateway:
         if self.draining.is_set():
             await request.reject(503, body=b"The server is shutting down\n")
             return
-        websocket = await request.accept()
+        websocket = ExpressSocket(await request.accept(), stream, nursery)
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
@@ -181,15 +191,15 @@ class Gateway:
         token = Query(query).text("token")
         grant = self.access.open_session(authorization or None, token, self.wall_clock())
         try:
-            return grant, self._agree(parse_parameters(query), grant.max_duration)
+            return grant, self._agree(parse_parameters(query), grant)
         except ClientFault:
             grant.release()
             raise
 
-    def _agree(self, parameters: SessionParameters, longest: float) -> SessionTerms:
-        if len(self._sessions) >= self.session_limit():
+    def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
+        if not grant.hold(HOUSE, self.session_limit()):
             raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
-        duration = min(self.limits.max_duration, longest)
+        duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
             id=str(uuid.uuid4()),
             parameters=parameters,
@@ -210,7 +220,7 @@ class Gateway:
         )
 
     async def _run_session(
-        self, websocket: WebSocketConnection, terms: SessionTerms, key_id: str
+        self, websocket: ExpressSocket, terms: SessionTerms, key_id: str
     ) -> None:
         if terms.parameters.ignored:
             log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
@@ -254,27 +264,29 @@ class Gateway:
             await self._ended.wait()
 
 
-async def keep_alive(websocket: WebSocketConnection, session: Session) -> None:
+async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
     """Ping a client that has sent nothing for a while; one that does not answer is dead. While the
     session holds the client back its frames, pongs among them, wait in the socket, and prove that
     it lives."""
+    alive = trio.current_time()
     while True:
-        quiet = trio.current_time() - session.last_message
-        if quiet < PING_INTERVAL or session.held_back:
-            await trio.sleep(max(1.0, PING_INTERVAL - quiet))
-            continue
-        try:
-            with trio.fail_after(PONG_DEADLINE):
-                await websocket.ping()
-        except trio.TooSlowError:
-            session.give_up()
-            return
-        except ConnectionClosed:
-            return
-        await trio.sleep(PING_INTERVAL)
+        alive = max(alive, session.last_message)
+        await trio.sleep_until(alive + PING_INTERVAL)
+        if session.held_back:
+            alive = trio.current_time()
+        elif session.last_message <= alive:
+            alive, received = trio.current_time(), websocket.stream.received
+            websocket.ping()
+            for wait in (QUICK_PONG, PONG_DEADLINE - QUICK_PONG):
+                await trio.sleep(wait)
+                if session.held_back or websocket.stream.received != received:
+                    break
+            else:
+                session.give_up()
+                return
 
 
-async def refuse(websocket: WebSocketConnection, fault: ClientFault) -> None:
+async def refuse(websocket: ExpressSocket, fault: ClientFault) -> None:
     """Say why in both ways that clients read: an Error message and a close frame."""
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
         await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))

@@ -14,7 +14,7 @@ class HeartbeatLog:
     """Of one session, which began at ``began`` (seconds, the clock of ``beat``'s ``now``)."""
 
     def __init__(self, began: float) -> None:
-        self._began = began
+        self.began = began
         self._loudest = 0.0
 
     def hear(self, speech: Iterable[float]) -> None:
@@ -24,7 +24,7 @@ class HeartbeatLog:
     def beat(self, samples: int, now: float) -> Heartbeat:
         """``samples``: audio received so far, at 16 kHz. The speech probability is the highest
         since the last beat."""
-        seconds = max(now - self._began, 0.0)
+        seconds = max(now - self.began, 0.0)
         loudest, self._loudest = self._loudest, 0.0
         return Heartbeat(
             total_audio_received_ms=samples * 1_000 // SAMPLE_RATE,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from attrs import define, evolve, frozen
@@ -11,7 +11,10 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from ssasr.access import Access
 from ssasr.observability import Metrics
 from ssasr.protocol.faults import ClientFault
+from ssasr.shared import ReportMissing
 from ssasr.tokens import TokenRequestError, parse_token_request
+
+EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @frozen
@@ -35,7 +38,8 @@ class Request:
     headers: dict[str, str]
 
 
-Handler = Callable[[Request], Response]
+Handler = Callable[[Request], Response | Awaitable[Response]]
+Exposition = Callable[[], Awaitable[bytes]]
 
 
 @define(eq=False)
@@ -55,6 +59,8 @@ class HttpApp:
             {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]},
         )
         response = self.answer(scope["method"], request)
+        if not isinstance(response, Response):
+            response = await response
         headers = [
             (b"content-type", response.content_type.encode()),
             *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
@@ -69,7 +75,7 @@ class HttpApp:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def answer(self, method: str, request: Request) -> Response:
+    def answer(self, method: str, request: Request) -> Response | Awaitable[Response]:
         handler = self.routes.get(request.path)
         if handler is None:
             return Response.of(404, {"error": "Not found"})
@@ -78,9 +84,11 @@ class HttpApp:
         return handler(request)
 
 
-def health_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Handler]:
+def health_routes(
+    ready: Callable[[], bool], metrics: Metrics, together: Exposition | None = None
+) -> dict[str, Handler]:
     """What a gateway and an engine have in common. Live: this process answers. Ready: a session
-    that came now would be served."""
+    that came now would be served. ``together``: the metrics of this and other processes."""
 
     def live(_: Request) -> Response:
         return Response.of(200, {"status": "ok"})
@@ -91,9 +99,17 @@ def health_routes(ready: Callable[[], bool], metrics: Metrics) -> dict[str, Hand
         return Response.of(503, {"status": "unavailable"})
 
     def exposition(_: Request) -> Response:
-        return Response(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, metrics.exposition(), EXPOSITION_TYPE)
 
-    return {"/health": live, "/ready": is_ready, "/metrics": exposition}
+    async def sum_of_all(_: Request) -> Response:
+        assert together is not None, "a route only where there are others"
+        try:
+            return Response(200, await together(), EXPOSITION_TYPE)
+        except ReportMissing as missing:  # a sum without a part would be a wrong number
+            return Response.of(503, {"error": str(missing)})
+
+    shown: Handler = exposition if together is None else sum_of_all
+    return {"/health": live, "/ready": is_ready, "/metrics": shown}
 
 
 def engine_routes(
@@ -104,7 +120,7 @@ def engine_routes(
     routes = health_routes(ready, metrics)
     is_ready = routes["/ready"]
 
-    def is_ready_for(request: Request) -> Response:
+    def is_ready_for(request: Request) -> Response | Awaitable[Response]:
         asked = request.headers.get("x-model-version")
         if version is not None and asked is not None and asked != version:
             return Response.of(404, {"error": f"This engine serves {version}, not {asked}"})
@@ -119,9 +135,10 @@ def gateway_routes(
     metrics: Metrics,
     access: Access,
     wall_clock: Callable[[], float] = time.time,
+    together: Exposition | None = None,
 ) -> dict[str, Handler]:
     """Everything the public port answers besides WebSockets and the demo page."""
-    routes = health_routes(ready, metrics)
+    routes = health_routes(ready, metrics, together)
     routes["/v3/health"] = routes["/v3/ws/health"] = routes["/ready"]
     routes["/v3/ws"] = upgrade_required
     routes["/v3/token"] = partial(temporary_token, access, wall_clock)

@@ -15,6 +15,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
+from ssasr.lane import Lane
 from ssasr.observability import Metrics
 from ssasr.protocol.messages import ServerMessage, Turn
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
@@ -25,6 +26,7 @@ from ssasr.protocol.recognition import (
     Draining,
     Final,
     Finalize,
+    FromEngine,
     Open,
     Update,
 )
@@ -63,15 +65,16 @@ Heard = Samples | Settings | Endpoint
 
 
 class Inference:
-    """``run`` returns when everything heard has been said. Raises EngineError."""
+    """``run`` returns when everything heard has been said. Raises EngineError. What comes while
+    nothing waits is dealt with at once, by whoever brings it (``lane``)."""
 
     def __init__(
         self,
         parameters: SessionParameters,
         engines: Engines,
         metrics: Metrics,
-        heard: trio.MemoryReceiveChannel[Heard],
-        said: trio.MemorySendChannel[ServerMessage],
+        heard: Lane[Heard],
+        said: Lane[ServerMessage],
     ) -> None:
         self.samples = 0
         """Sent to the engine so far; the stream time of the next sample."""
@@ -83,8 +86,11 @@ class Inference:
         self._said = said
         self._acknowledged = 0
         self._progress = trio.Event()
+        self._awaited = False
+        """Somebody waits for progress."""
         self._finalizing = False
         self._last_audio = trio.current_time()
+        self._spoke = trio.Event()
         self._asked_to_finalize = math.nan
         self._deciding = trio.Lock()
         self._shown_turn = -1
@@ -92,6 +98,7 @@ class Inference:
         self._turns = self._words = 0
         self._span = self._finalization = NOTHING
         self._heartbeat = HeartbeatLog(trio.current_time())
+        self._beating = trio.Event()
         self._stream: EngineStream
         self._policy: TurnPolicy
 
@@ -106,10 +113,13 @@ class Inference:
             self._span.note(audio_seconds=seconds, turns=self._turns, words=self._words)
 
     async def _run(self, opening: Open, model_version: str, opened: Callable[[str], None]) -> None:
-        async with self._heard, self._engines.open_stream(model_version, opening) as stream:
+        async with self._engines.open_stream(model_version, opening) as stream:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
             opened(stream.opened.model)
+            self._heard.cut(self._feed_now)
+            stream.tell(self)
+            self._look_for_heartbeat()
             async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
                 nursery.start_soon(self._watch)
@@ -118,20 +128,50 @@ class Inference:
                 nursery.cancel_scope.cancel()
 
     async def _feed(self) -> None:
-        async for item in self._heard:
+        while True:
+            try:
+                item = await self._heard.get()
+            except trio.EndOfChannel:
+                break
             match item:
-                case Samples(samples):
+                case Samples():
                     while self.samples - self._acknowledged > WINDOW:
-                        await self._progress.wait()
-                    pcm = samples.astype("<i2", copy=False).tobytes()
-                    await self._stream.send(Audio(self.samples, pcm))
-                    self.samples += len(samples)
-                    self._last_audio = trio.current_time()
+                        await self._wait_progress()
+                    audio = self._next_audio(item)
+                    await self._stream.send(audio)
+                    self._fed(item)
                 case Settings(parameters):
                     await self._reconfigure(parameters)
                 case Endpoint():
                     await self._end_turn()
         await self._end_turn()
+
+    def _feed_now(self, item: Heard) -> bool:
+        """The short way of audio."""
+        if not isinstance(item, Samples) or self.samples - self._acknowledged > WINDOW:
+            return False
+        if not self._stream.offer(self._next_audio(item)):
+            return False
+        self._fed(item)
+        return True
+
+    def _next_audio(self, item: Samples) -> Audio:
+        return Audio(self.samples, item.samples.astype("<i2", copy=False).tobytes())
+
+    def _fed(self, item: Samples) -> None:
+        self.samples += len(item.samples)
+        self._last_audio = trio.current_time()
+        self._spoke.set()
+
+    async def _wait_progress(self) -> None:
+        self._awaited = True
+        await self._progress.wait()
+
+    def _progressed(self) -> None:
+        if self._awaited:
+            self._awaited = False
+            self._progress.set()
+            self._progress = trio.Event()
 
     async def _end_turn(self) -> None:
         """Have everything up to here finalized. No later audio goes to the engine before that, so
@@ -140,10 +180,11 @@ class Inference:
         async with self._deciding:
             await self._perform(self._policy.force(at))
         while not self._policy.settled(at):
-            await self._progress.wait()
+            await self._wait_progress()
 
     async def _reconfigure(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
+        self._look_for_heartbeat()
         self._policy.configure(turn_settings(parameters), at=self.samples)
         options = stream_options(parameters)
         if options != self._options:
@@ -154,61 +195,88 @@ class Inference:
         while True:
             answer = await self._stream.receive()
             async with self._deciding:
-                match answer:
-                    case Update():
-                        if not self._finalizing:
-                            self._acknowledged = max(self._acknowledged, answer.position)
-                        self._heartbeat.hear(answer.speech)
-                        await self._perform(self._policy.update(answer))
-                    case Final():
-                        # The engine listens again to what comes after the end of the segment,
-                        # however far ahead it was.
-                        self._acknowledged, self._finalizing = answer.at, False
-                        waited = trio.current_time() - self._asked_to_finalize
-                        self._metrics.finalization.observe(waited)
-                        self._words += len(answer.words)
-                        self._finalization.note(words=len(answer.words))
-                        self._finalization.end()
-                        await self._perform(self._policy.final(answer))
-                    case Draining():
-                        pass  # the process is ending anyway when nothing replaces its engine
-            self._progress.set()
-            self._progress = trio.Event()
+                await self._perform(self._decide(answer))
+            self._progressed()
+
+    def ready(self) -> bool:
+        """Whether ``take`` may be called: nothing that was decided is still on its way."""
+        return self._said.clear and not self._deciding.locked()
+
+    def take(self, answer: FromEngine) -> None:
+        """The short way of an answer."""
+        for decision in self._decide(answer):
+            match decision:
+                case Say(message):
+                    self._measure_lag(message)
+                    self._said.put_nowait(message)
+                case Finalize():
+                    self._note_finalize(decision)
+                    self._stream.offer(decision)  # unless the stream has failed, as all will see
+        self._progressed()
+
+    def _decide(self, answer: FromEngine) -> Sequence[Decision]:
+        match answer:
+            case Update():
+                if not self._finalizing:
+                    self._acknowledged = max(self._acknowledged, answer.position)
+                self._heartbeat.hear(answer.speech)
+                return self._policy.update(answer)
+            case Final():
+                # The engine listens again to what comes after the end of the segment, however far
+                # ahead it was.
+                self._acknowledged, self._finalizing = answer.at, False
+                waited = trio.current_time() - self._asked_to_finalize
+                self._metrics.finalization.observe(waited)
+                self._words += len(answer.words)
+                self._finalization.note(words=len(answer.words))
+                self._finalization.end()
+                return self._policy.final(answer)
+            case Draining():
+                return ()  # the process is ending anyway when nothing replaces its engine
 
     async def _perform(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             match decision:
                 case Say(message):
-                    if isinstance(message, Turn):
-                        self._measure_lag(message)
-                    await self._said.send(message)
+                    self._measure_lag(message)
+                    await self._said.put(message)
                 case Finalize():
-                    self._finalizing = True
-                    self._asked_to_finalize = trio.current_time()
-                    self._finalization = self._span.child(
-                        "finalize",
-                        segment=decision.segment,
-                        position_seconds=decision.at / SAMPLE_RATE,
-                    )
+                    self._note_finalize(decision)
                     await self._stream.send(decision)
 
-    def _measure_lag(self, turn: Turn) -> None:
+    def _note_finalize(self, asked: Finalize) -> None:
+        self._finalizing = True
+        self._asked_to_finalize = trio.current_time()
+        self._finalization = self._span.child(
+            "finalize", segment=asked.segment, position_seconds=asked.at / SAMPLE_RATE
+        )
+
+    def _measure_lag(self, message: ServerMessage) -> None:
         """Of the words that appear for the first time. Now is the end of what was sent, which is
         what a client that streams live has just said."""
-        if turn.turn_order != self._shown_turn:
-            self._shown_turn, self._shown = turn.turn_order, 0
+        if not isinstance(message, Turn):
+            return
+        if message.turn_order != self._shown_turn:
+            self._shown_turn, self._shown = message.turn_order, 0
             self._turns += 1
         heard = self.samples / SAMPLE_RATE
-        for word in turn.words[self._shown :]:
+        for word in message.words[self._shown :]:
             self._metrics.word_lag.observe(heard - word.end / 1_000)
-        self._shown = max(self._shown, len(turn.words))
+        self._shown = max(self._shown, len(message.words))
+
+    def _look_for_heartbeat(self) -> None:
+        if self._parameters.session_heartbeat:
+            self._beating.set()
 
     async def _beat(self) -> None:
         """Only for clients that ask: some take a message they do not know for an error."""
+        await self._beating.wait()
+        began = self._heartbeat.began
         while True:
-            await trio.sleep(HEARTBEAT_PERIOD)
+            beats = (trio.current_time() - began) // HEARTBEAT_PERIOD
+            await trio.sleep_until(began + (beats + 1) * HEARTBEAT_PERIOD)
             if self._parameters.session_heartbeat:
-                await self._said.send(self._heartbeat.beat(self.samples, trio.current_time()))
+                await self._said.put(self._heartbeat.beat(self.samples, trio.current_time()))
 
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""
@@ -220,12 +288,15 @@ class Inference:
                 if self._behind():
                     # Whether a turn is open is not known yet; and if the engine is far behind, it
                     # is not the client who has stopped.
-                    await self._progress.wait()
+                    await self._wait_progress()
                     continue
                 if self._policy.in_turn:
                     await self._end_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
-                stalled = trio.current_time() + patience
+                self._spoke = trio.Event()
+                if self._last_audio + patience <= trio.current_time():
+                    await self._spoke.wait()
+                continue
             await trio.sleep_until(stalled)
 
     def _behind(self) -> bool:

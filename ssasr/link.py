@@ -5,7 +5,9 @@ unread, so both ends give it a queue that the link's own flow control keeps from
 (``QUEUE``).
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 import trio
@@ -15,7 +17,8 @@ from trio_websocket import ConnectionClosed
 from ssasr.errors import SsasrError
 from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
-from ssasr.protocol.liveness import LOOK_SECONDS, Liveness, Verdict
+from ssasr.protocol.faults import PeerFault
+from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Patience, Verdict
 
 QUEUE = 1_024
 """Messages a WebSocket may hold unread. The sender of audio stays a few seconds ahead at most, and
@@ -24,6 +27,7 @@ CLOSE_SECONDS = 0.5
 """For the closing handshake; what it brings is only politeness."""
 
 
+PATIENCE: Mapping[Role, Patience] = MappingProxyType({Role.GATEWAY: GATEWAY, Role.ENGINE: ENGINE})
 NOT_YET = frozenset({State.CONNECTED, State.OPENING})
 
 
@@ -36,12 +40,16 @@ class PeerSilent(LinkDown):
 
 
 class WebSocket(Protocol):
-    """What a link uses of trio-websocket's connection."""
+    """What a link uses of its connection; ``express.ExpressSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str | bytes) -> None: ...
-    async def ping(self) -> None: ...
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
+    def ping(self) -> None: ...
+    @property
+    def clear(self) -> bool: ...
+    def offer(self, message: str | bytes) -> None: ...
+    def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
 
 
 class Connection(Protocol):
@@ -55,54 +63,49 @@ class Connection(Protocol):
         """Break the connection at once; whoever waits on it is freed."""
 
 
-class CountedStream(trio.abc.Stream):
-    """A stream that is a ``Connection``."""
+class Taker(Protocol):
+    """Whoever can be told a message at once, in the task that reads the connection."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.received = 0
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        self.received += len(data)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def abort(self) -> None:
-        stream = self._stream
-        if isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream
-        stream.socket.close()  # type: ignore[attr-defined]  # a socket stream, or one replayed
+    def ready(self) -> bool: ...
+    def take(self, message: Message) -> None: ...
 
 
 @define(eq=False)
 class Link:
-    """Any task may send; one receives."""
+    """Any task may send; one receives. What it waits for goes to ``taker`` instead, where there is
+    one and it is ready."""
 
     websocket: WebSocket
     machine: EngineLink
     connection: Connection
+    taker: Taker | None = None
     _messages: int = 0
     _silent: Verdict | None = None
     _owing_from: int = 1
     _receiving: bool = False
+    _rested: trio.Event | None = None
+    """Set to end the rest of an idle link's watch."""
+
+    def __attrs_post_init__(self) -> None:
+        self.websocket.listen(self._hear)
 
     async def send(self, message: Message) -> None:
         """Raises LinkDown."""
         frame = self.machine.send(message)
+        self._stir()
         try:
             # No checkpoint between the machine and the socket's own queue: the order is kept.
             await self.websocket.send_message(frame)
         except ConnectionClosed as closed:
             raise self._down(closed) from None
+
+    def offer(self, message: Message) -> bool:
+        """Send without waiting; False: it would have to wait, and nothing was done."""
+        if not self.websocket.clear:
+            return False
+        self.websocket.offer(self.machine.send(message))
+        self._stir()
+        return True
 
     async def receive(self) -> Message:
         """Raises LinkDown, PeerFault."""
@@ -116,6 +119,22 @@ class Link:
         self._messages += 1
         return self.machine.receive(frame)
 
+    def _hear(self, frame: str | bytes) -> bool:
+        """The short way of a message, while ``receive`` waits for it."""
+        if not self._receiving or self.taker is None or not self.taker.ready():
+            return False
+        try:
+            message = self.machine.receive(frame)
+        except PeerFault:
+            return False  # ``receive`` will find the same, and is there to raise it
+        self._messages += 1
+        self.taker.take(message)
+        return True
+
+    def _stir(self) -> None:
+        if self._rested is not None and self.machine.role is Role.GATEWAY:
+            self._rested.set()
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, but not for long. Never raises."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosed):
@@ -128,22 +147,32 @@ class Link:
     async def watch(self) -> None:
         """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
         then raise PeerSilent."""
-        liveness = Liveness(trio.current_time())
-        async with trio.open_nursery() as pings:
-            while True:
-                await trio.sleep(LOOK_SECONDS)
-                verdict = liveness.look(
-                    trio.current_time(),
-                    self.connection.received,
-                    self._messages,
-                    owing=self._is_owed(),
-                )
-                if verdict is Verdict.ASK:
-                    pings.start_soon(self._ping)
-                elif verdict is not Verdict.WELL:
-                    self._silent = verdict
-                    self.connection.abort()
-                    pings.cancel_scope.cancel()
+        liveness = Liveness(PATIENCE[self.machine.role], trio.current_time())
+        while True:
+            await self._rest(liveness.rest(owing=self._is_owed()))
+            verdict = liveness.look(
+                trio.current_time(),
+                self.connection.received,
+                self._messages,
+                owing=self._is_owed(),
+            )
+            if verdict is Verdict.ASK:
+                self.websocket.ping()
+            elif verdict is not Verdict.WELL:
+                self._silent = verdict
+                self.connection.abort()
+                return
+
+    async def _rest(self, seconds: float) -> None:
+        if seconds <= LOOK_SECONDS:
+            await trio.sleep(seconds)
+            return
+        self._rested = trio.Event()
+        with trio.move_on_after(seconds) as rest:
+            await self._rested.wait()
+        self._rested = None
+        if not rest.cancelled_caught:
+            await trio.sleep(LOOK_SECONDS)
 
     def statistics(self) -> LinkStatistics:
         return self.machine.statistics()
@@ -155,10 +184,6 @@ class Link:
         if machine.role is Role.ENGINE or not self._receiving or machine.state in NOT_YET:
             return False
         return machine.finalizing or machine.unacknowledged >= self._owing_from
-
-    async def _ping(self) -> None:
-        with suppress(ConnectionClosed):
-            await self.websocket.ping()
 
     def _down(self, closed: ConnectionClosed) -> LinkDown:
         if self._silent is not None:

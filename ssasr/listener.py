@@ -2,9 +2,10 @@
 
 A connection's request head is read here, under a deadline and a size limit, and decides who serves
 it: an upgrade goes to trio-websocket, anything else to hypercorn (``ARCHITECTURE.md`` says why
-there are two). Both get the stream with the head put back in front.
+there are two). Both get the head together with the stream.
 """
 
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,7 +37,8 @@ TOO_LARGE = (
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 )
 
-WebSocketHandler = Callable[[trio.abc.Stream], Awaitable[None]]
+WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+"""Gets the stream and the request's head, read from it already."""
 
 
 class ReplayedStream(trio.abc.Stream):
@@ -92,10 +94,61 @@ class Listeners:
     port: int
 
 
-async def open_listeners(host: str, port: int, tls: ssl.SSLContext | None = None) -> Listeners:
+def bind_shared(host: str, port: int) -> list[socket.socket]:
+    """Sockets for the addresses of ``host`` whose port other processes of the same user may bind as
+    well; the kernel deals connections among those that listen. Raises OSError."""
+    flags = socket.AI_PASSIVE
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            each = socket.socket(family, kind, protocol)
+            bound.append(each)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            chosen = address if port or len(bound) == 1 else (address[0], port_of(bound[0]))
+            each.bind(chosen)
+    except OSError:
+        for each in bound:
+            each.close()
+        raise
+    return bound
+
+
+def port_of(bound: socket.socket) -> int:
+    return int(bound.getsockname()[1])
+
+
+def hold_port(host: str, port: int) -> list[socket.socket]:
+    """Keep a port, without listening on it, for processes that will share it. Raises StartRefused
+    when anybody else has it."""
+    try:
+        with socket.create_server((host, port), reuse_port=False):
+            pass  # what shares its port with strangers would not be found out otherwise
+        return bind_shared(host, port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+async def _open_sockets(host: str, port: int, *, share: bool) -> list[trio.SocketListener]:
+    if not share:
+        return await trio.open_tcp_listeners(port, host=host, backlog=ACCEPT_BACKLOG)
+    listeners = []
+    for bound in bind_shared(host, port):
+        bound.listen(ACCEPT_BACKLOG)
+        listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(bound)))
+    return listeners
+
+
+async def open_listeners(
+    host: str, port: int, tls: ssl.SSLContext | None = None, *, share: bool = False
+) -> Listeners:
     """Raises StartRefused if the address cannot be bound."""
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=ACCEPT_BACKLOG)
+        listeners = await _open_sockets(host, port, share=share)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
@@ -160,12 +213,13 @@ class FrontDoor:
         drain: Callable[[], Awaitable[None]],
         *,
         leave_within: float,
+        share_port: bool = False,
         task_status: trio.TaskStatus[int],
     ) -> None:
         """Serve until ``drain`` returns, which waits to be told to stop and then for its work to
         end; connections that are still open then have ``leave_within`` seconds. Started with the
         port that was bound. Raises StartRefused."""
-        listeners = await open_listeners(host, port, tls)
+        listeners = await open_listeners(host, port, tls, share=share_port)
         async with trio.open_nursery() as connections:
             serve = partial(  # a list of either kind of listener is beyond trio's annotations
                 trio.serve_listeners,
@@ -206,7 +260,7 @@ class FrontDoor:
                     await stream.send_all(TOO_LARGE)
                 return
             if is_upgrade(head):
-                await self.websocket(ReplayedStream(stream, head))
+                await self.websocket(stream, head)
                 return
             server = TCPServer(
                 ASGIWrapper(self.app), self._config, self._context, {},

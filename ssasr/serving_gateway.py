@@ -1,12 +1,21 @@
 """The gateway process. Imports nothing of the engine: it must start without torch."""
 
-from attrs import frozen
+import secrets
+from collections.abc import Callable
+from functools import partial
 
+from attrs import evolve, frozen
+
+from ssasr.access import parse_keys
+from ssasr.errors import StartRefused
 from ssasr.front import FrontConfig, serve_front
+from ssasr.listener import hold_port, port_of
 from ssasr.observability import Metrics
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.running import run, tls_context
+from ssasr.supervisor import Supervisor, Worker
 
 
 @frozen
@@ -16,6 +25,28 @@ class GatewayConfig:
     front: FrontConfig
     address: Address
     required: bool
+
+
+def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., int]) -> int:
+    """``count`` processes behind one port; the exit status. ``status_of``: runs a function and
+    makes an exit status of how it ended. Raises StartRefused."""
+    front = config.front
+    if front.limits.most_per_address is not None:
+        raise StartRefused("--max-connections-per-address counts in one process: not in --workers")
+    tls_context(front.tls_certificate, front.tls_key)
+    parse_keys(front.keys)
+    held = hold_port(front.host, front.port)
+    port = port_of(held[0])
+    secret = front.token_secret or secrets.token_bytes(32)
+
+    def work(worker: Worker) -> int:
+        mine = evolve(front, port=port, token_secret=secret, worker=worker)
+        return status_of(lambda: run(partial(serve_gateway, evolve(config, front=mine))))
+
+    status = Supervisor(count, work).run()
+    for each in held:
+        each.close()
+    return status
 
 
 async def serve_gateway(config: GatewayConfig) -> None:

@@ -7,6 +7,10 @@ stream to the engine and the turn policy. Whatever ends the session, ends it in 
 raises ``SessionEnd`` (or a fault that maps to one), the nursery is cancelled, and the close frame
 goes out under a deadline. When a channel is full its writer waits, up to ``receive``, which then
 stops reading, so that TCP holds a client back that sends faster than it is heard; nothing is lost.
+
+The channels are lanes: where nothing waits, as nearly always, a packet goes all the way to the
+engine's socket in the task that read it, and an answer all the way to the client's, and none of the
+four tasks wakes up.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,6 +25,7 @@ from trio_websocket import ConnectionClosed
 from ssasr.audio import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
 from ssasr.inference import Endpoint, Heard, Inference, Samples, Settings
+from ssasr.lane import Lane
 from ssasr.observability import Metrics
 from ssasr.protocol.client_link import (
     AudioReceived,
@@ -52,11 +57,15 @@ OPEN_PATIENCE = 0.5
 
 
 class WebSocket(Protocol):
-    """What a session uses of trio-websocket's connection."""
+    """What a session uses of its connection; ``express.ExpressSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str) -> None: ...
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
+    @property
+    def clear(self) -> bool: ...
+    def offer(self, message: str) -> None: ...
+    def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
 
 
 @frozen
@@ -110,24 +119,31 @@ class Session:
     _model: str = ""
     _receiving: trio.CancelScope = field(factory=trio.CancelScope)
     _fault: Fault | None = None
+    _bug: Exception | None = None
     _sending: bool = False
+    _listening: bool = False
+    """The next frame is for ``_take_in``, which waits for it."""
+    _packets: Lane[Packet] = field(factory=partial(Lane, PACKETS))
+    _heard: Lane[Heard] = field(factory=partial(Lane, HEARD))
+    _said: Lane[ServerMessage] = field(factory=partial(Lane, SAID))
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
         self._link = ClientLink(self.terms.parameters)
 
     async def run(self) -> EndCause:
-        to_resample, packets = trio.open_memory_channel[Packet](PACKETS)
-        to_infer, heard = trio.open_memory_channel[Heard](HEARD)
-        to_emit, said = trio.open_memory_channel[ServerMessage](SAID)
-        infer = partial(self._infer, heard, to_emit)
+        self._packets.cut(self._resample_now)
+        self._said.cut(self._emit_now)
+        self.websocket.listen(self._take_in_now)
         async with trio.open_nursery() as nursery:
-            scope = self._scope = nursery.cancel_scope
-            nursery.start_soon(self._contain, scope, partial(self._receive, to_resample))
-            nursery.start_soon(self._contain, scope, partial(self._resample, packets, to_infer))
-            nursery.start_soon(self._contain, scope, infer)
-            await self._contain(scope, partial(self._emit, said))
-            scope.cancel()
+            self._scope = nursery.cancel_scope
+            nursery.start_soon(self._contain, self._receive)
+            nursery.start_soon(self._contain, self._resample)
+            nursery.start_soon(self._contain, self._infer)
+            await self._contain(self._emit)
+            self._scope.cancel()
+        if self._bug is not None:
+            raise self._bug
         return await self._close()
 
     def wind_down(self, cause: EndCause) -> None:
@@ -141,37 +157,61 @@ class Session:
         self._fault = self._fault or ClientGone()
         self._scope.cancel()
 
-    async def _contain(self, scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+    async def _contain(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run one of the four; the first fault ends them all."""
         try:
             await task()
         except (ClientFault, EngineError, ClientGone) as fault:
-            self._fault = self._fault or fault
-            if self._sending:  # a frame that is cut here would be the end of what can be said
-                scope.deadline = trio.current_time() + CLOSE_DEADLINE
-            else:
-                scope.cancel()
+            self._fail(fault)
 
-    async def _receive(self, packets: trio.MemorySendChannel[Packet]) -> None:
-        async with packets:
-            with self._receiving:
-                self._receiving.deadline = trio.current_time() + self.terms.max_duration
-                await self._take_in(packets)
-            if self._receiving.cancelled_caught and self.ending is EndCause.TERMINATED:
-                self.ending = EndCause.EXPIRED
+    def _fail(self, fault: Fault) -> None:
+        self._fault = self._fault or fault
+        if self._sending:  # a frame that is cut here would be the end of what can be said
+            self._scope.deadline = trio.current_time() + CLOSE_DEADLINE
+        else:
+            self._scope.cancel()
+
+    async def _receive(self) -> None:
+        with self._receiving:
+            self._receiving.deadline = trio.current_time() + self.terms.max_duration
+            await self._take_in()
+        if self._receiving.cancelled_caught and self.ending is EndCause.TERMINATED:
+            self.ending = EndCause.EXPIRED
+        self._packets.close()
         while True:  # go on reading: pings want answers, and the client may leave
             await self._next_frame()
 
-    async def _take_in(self, packets: trio.MemorySendChannel[Packet]) -> None:
+    async def _take_in(self) -> None:
         while True:
-            for event in self._link.receive(await self._next_frame()):
+            self._listening = True
+            frame = await self._next_frame()
+            self._listening = False
+            for event in self._link.receive(frame):
                 match event:
                     case TerminateRequested():
                         return
                     case KeptAlive():
                         pass
                     case _:
-                        await self._hand_on(packets, event)
+                        await self._hand_on(event)
+
+    def _take_in_now(self, frame: str | bytes) -> bool:
+        """The short way of audio, in the task that reads the socket."""
+        if not self._listening or self._receiving.cancel_called or self._fault is not None:
+            return False
+        if not isinstance(frame, bytes) or not self._packets.clear:
+            return False
+        self.last_message = trio.current_time()
+        try:
+            for event in self._link.receive(frame):
+                if isinstance(event, AudioReceived):
+                    self._packets.put_nowait(event)
+        except (ClientFault, EngineError) as fault:
+            self._fail(fault)
+        except Exception as bug:  # which is the session's, and not that of the socket's reader
+            self._bug = bug
+            self._scope.cancel()
+        return True
 
     async def _next_frame(self) -> str | bytes:
         timeout = self.terms.parameters.inactivity_timeout
@@ -179,64 +219,78 @@ class Session:
             if timeout is None:  # as nearly always, so that no scope is made for each message
                 frame = await self.websocket.get_message()
             else:
-                with trio.fail_after(timeout):
-                    frame = await self.websocket.get_message()
-        except trio.TooSlowError:
-            raise inactivity(timeout or 0) from None
+                frame = await self._next_frame_within(timeout)
         except ConnectionClosed:
             raise ClientGone from None
         self.last_message = trio.current_time()
         return frame
 
-    async def _hand_on(self, packets: trio.MemorySendChannel[Packet], event: Packet) -> None:
+    async def _next_frame_within(self, timeout: int) -> str | bytes:
+        """Messages that take the short way count as well."""
+        deadline = trio.current_time() + timeout
+        while trio.current_time() < deadline:
+            with trio.move_on_at(deadline):
+                return await self.websocket.get_message()
+            deadline = max(deadline, self.last_message + timeout)
+        raise inactivity(timeout)
+
+    async def _hand_on(self, event: Packet) -> None:
         try:
-            packets.send_nowait(event)
+            self._packets.put_nowait(event)
         except trio.WouldBlock:
             self.held_back = True
-            await packets.send(event)
+            await self._packets.put(event)
             self.held_back = False
             self.last_message = trio.current_time()
 
-    async def _resample(
-        self, packets: trio.MemoryReceiveChannel[Packet], heard: trio.MemorySendChannel[Heard]
-    ) -> None:
+    async def _resample(self) -> None:
         decoder = self.terms.decoder
-        async with packets, heard:
-            async for packet in packets:
-                match packet:
-                    case AudioReceived(data):
-                        if len(samples := decoder.decode(data)):
-                            await heard.send(Samples(samples))
-                    case ConfigurationUpdated(parameters):
-                        await heard.send(Settings(parameters))
-                    case EndpointForced():
-                        await heard.send(Endpoint())
-            if len(samples := decoder.flush()):
-                await heard.send(Samples(samples))
-
-    async def _infer(
-        self, heard: trio.MemoryReceiveChannel[Heard], said: trio.MemorySendChannel[ServerMessage]
-    ) -> None:
-        terms = self.terms
-        inference = Inference(terms.parameters, self.engines, self.metrics, heard, said)
-        async with said:
+        while True:
             try:
-                await inference.run(terms.id, terms.model_version, self._engine_opened)
-            finally:  # however it ends, this much was listened to
-                self.audio_seconds = inference.samples / SAMPLE_RATE
-                self.metrics.audio_seconds.inc(self.audio_seconds)
-            await said.send(
-                Termination(
-                    audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
-                    session_duration_seconds=round(trio.current_time() - self._began),
-                )
+                packet = await self._packets.get()
+            except trio.EndOfChannel:
+                break
+            match packet:
+                case AudioReceived(data):
+                    if len(samples := decoder.decode(data)):
+                        await self._heard.put(Samples(samples))
+                case ConfigurationUpdated(parameters):
+                    await self._heard.put(Settings(parameters))
+                case EndpointForced():
+                    await self._heard.put(Endpoint())
+        if len(samples := decoder.flush()):
+            await self._heard.put(Samples(samples))
+        self._heard.close()
+
+    def _resample_now(self, packet: Packet) -> bool:
+        """The short way of audio."""
+        if not isinstance(packet, AudioReceived) or not self._heard.clear:
+            return False
+        if len(samples := self.terms.decoder.decode(packet.data)):
+            self._heard.put_nowait(Samples(samples))
+        return True
+
+    async def _infer(self) -> None:
+        terms = self.terms
+        inference = Inference(terms.parameters, self.engines, self.metrics, self._heard, self._said)
+        try:
+            await inference.run(terms.id, terms.model_version, self._engine_opened)
+        finally:  # however it ends, this much was listened to
+            self.audio_seconds = inference.samples / SAMPLE_RATE
+            self.metrics.audio_seconds.inc(self.audio_seconds)
+        await self._said.put(
+            Termination(
+                audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
+                session_duration_seconds=round(trio.current_time() - self._began),
             )
+        )
+        self._said.close()
 
     def _engine_opened(self, model: str) -> None:
         self._model = model
         self._opened.set()
 
-    async def _emit(self, said: trio.MemoryReceiveChannel[ServerMessage]) -> None:
+    async def _emit(self) -> None:
         with trio.move_on_after(OPEN_PATIENCE):
             await self._opened.wait()
         await self._send(
@@ -246,9 +300,19 @@ class Session:
                 begin_configuration(self.terms.parameters, self._model or self.terms.model_version),
             )
         )
-        async with said:
-            async for message in said:
-                await self._send(self._link.send(message))
+        while True:
+            try:
+                message = await self._said.get()
+            except trio.EndOfChannel:
+                break
+            await self._send(self._link.send(message))
+
+    def _emit_now(self, message: ServerMessage) -> bool:
+        """The short way of what is said."""
+        if not self.websocket.clear or self._fault is not None:
+            return False
+        self.websocket.offer(self._link.send(message))
+        return True
 
     async def _send(self, frame: str) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()  # nothing is torn that has not begun

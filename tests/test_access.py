@@ -128,7 +128,7 @@ def test_without_a_mint_there_are_no_tokens():
 
 
 def test_more_tokens_than_can_be_remembered_are_asked_to_come_again():
-    rules = access(redeemed=Redeemed(memory=1))
+    rules = access(used=Redeemed(memory=1))
     tokens = [rules.issue_token("self-hosted", REQUEST, NOW) for _ in range(2)]
     rules.open_session(None, tokens[0], NOW)
     assert refused(rules, token=tokens[1]).code is CloseCode.TRY_AGAIN_LATER

@@ -31,8 +31,9 @@ RESERVED = {
               "ssasr.engine.weights", "ssasr.engine.smart_turn",
               "ssasr.engine.devices"),
     "hypercorn": ("ssasr.listener", "ssasr.http", "ssasr.gateway", "ssasr.engine.server"),
-    "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.client", "ssasr.websocket",
-                       "ssasr.link", "ssasr.routing.engine_client", "ssasr.engine.server"),
+    "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.express", "ssasr.client",
+                       "ssasr.websocket", "ssasr.link", "ssasr.routing.engine_client",
+                       "ssasr.engine.server"),
     "cattrs": ("ssasr.protocol.codec",),
     "opentelemetry": ("ssasr.tracing", "ssasr.tracing_export"),
 }  # fmt: skip

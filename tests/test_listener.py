@@ -20,7 +20,7 @@ class Upgrades:
     def __init__(self):
         self.open = 0
 
-    async def __call__(self, stream):
+    async def __call__(self, stream, head):
         self.open += 1
         await trio.sleep_forever()
 

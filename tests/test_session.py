@@ -32,6 +32,16 @@ class FakeWebSocket:
         except trio.EndOfChannel:
             raise ConnectionClosed(CloseReason(1000, None)) from None
 
+    def listen(self, sink):
+        pass
+
+    @property
+    def clear(self):
+        return not self._blocked
+
+    def offer(self, message):
+        self.said.append(json.loads(message))
+
     async def send_message(self, message):
         if self._blocked and len(self.said) >= 1:
             await trio.sleep_forever()

@@ -1,9 +1,8 @@
 """The least of RFC 6455 that the load generator needs. Pure: bytes in, frames out.
 
 Only here, where a general WebSocket library would cost more than the server under test: everything
-that serves or is served uses the library. The masking key is zero, which leaves the payload as it
-is: the key hides scripts in browsers from proxies on the way (section 10.3), and there are neither
-here. So a frame is made without touching its payload, once for all streams.
+that serves or is served uses the library. Frames are masked as those of real clients are, with one
+key for all: a frame is made once for all streams.
 """
 
 import base64
@@ -14,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from attrs import define, field, frozen
 
 from ssasr.errors import SsasrError
+from ssasr.frames import apply_mask
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 LONGEST_HEAD = 16 * 1024
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _FIN, _MASKED = 0x80, 0x80
-_NO_MASK = bytes(4)
+_KEY = b"\x37\xfa\x21\x3d"  # RFC 6455, section 5.7
 
 
 class WireError(SsasrError):
@@ -35,7 +35,7 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
         head = struct.pack("!BBH", _FIN | opcode, _MASKED | 126, size)
     else:
         head = struct.pack("!BBQ", _FIN | opcode, _MASKED | 127, size)
-    return head + _NO_MASK + payload
+    return head + _KEY + (apply_mask(payload, _KEY) if payload else b"")
 
 
 def handshake(host: str, resource: str, key: bytes, headers: Mapping[str, str]) -> bytes:

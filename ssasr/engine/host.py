@@ -267,6 +267,17 @@ class LocalStream:
         self.host.feed(self.stream, message)
         await trio.lowlevel.checkpoint()
 
+    def offer(self, message: ToEngine) -> bool:
+        try:
+            self.host.feed(self.stream, message)
+        except EngineLost:
+            return False
+        return True
+
+    def tell(self, taker: object) -> None:
+        """Answers come a batch at a time, all streams' together, and the next step must not wait
+        until every session has dealt with its own."""
+
     async def receive(self) -> FromEngine:
         try:
             return await self.results.receive()

@@ -14,14 +14,15 @@ replica.
 import ssl
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 from hypercorn.typing import ASGIFramework
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
 
 from ssasr.engine.host import EngineHost, LocalStream, Place
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
-from ssasr.link import QUEUE, CountedStream, Link, LinkDown
+from ssasr.express import ExpressSocket, ExpressStream
+from ssasr.link import QUEUE, Link, LinkDown
 from ssasr.listener import FrontDoor
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.engine_link import (
@@ -34,6 +35,7 @@ from ssasr.protocol.engine_link import (
     Refusal,
     Role,
 )
+from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
 from ssasr.running import first_leaf, plain_nursery
@@ -103,23 +105,28 @@ class EngineServer:
             log.warning("a stream stayed to the end of the drain")
             link.connection.abort()
 
-    async def serve_websocket(self, stream: trio.abc.Stream) -> None:
+    async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the link boundary: nothing escapes it."""
-        counted = CountedStream(stream)
+        express = ExpressStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_SECONDS):
                     request = await wrap_server_stream(
-                        nursery, counted, message_queue_size=QUEUE, max_message_size=MESSAGE_LIMIT
+                        nursery,
+                        express,
+                        message_queue_size=QUEUE,
+                        max_message_size=MESSAGE_LIMIT,
                     )
-                await self._serve_request(request, counted)
+                await self._serve_request(request, express, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left, and there is nobody to tell
         except Exception:  # trio-websocket's reader is in that nursery too
             log.exception("link failed")
 
-    async def _serve_request(self, request: WebSocketRequest, stream: CountedStream) -> None:
+    async def _serve_request(
+        self, request: WebSocketRequest, stream: ExpressStream, nursery: trio.Nursery
+    ) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
         offered = request.proposed_subprotocols
@@ -137,7 +144,8 @@ class EngineServer:
         try:
             with self.host.reserve() as place:
                 websocket = await request.accept(subprotocol=SUBPROTOCOL)
-                link = Link(websocket, EngineLink(Role.ENGINE), stream)
+                express = ExpressSocket(websocket, stream, nursery)
+                link = Link(express, EngineLink(Role.ENGINE), stream)
                 span = self.tracer.begin("stream", headers.get(HEADER.encode(), ""))
                 with working_under(span):
                     await self._serve_link(self.host, link, place)
@@ -196,10 +204,33 @@ async def _exchange(stream: LocalStream, link: Link) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_answer, stream, link)
         nursery.start_soon(link.watch)
+        link.taker = _Feeder(stream, nursery)
         while True:
             message = await link.receive()
             assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
             await stream.send(message)
+
+
+@frozen(eq=False)
+class _Feeder:
+    """The short way of what a gateway sends, in the task that reads the link."""
+
+    stream: LocalStream
+    nursery: trio.Nursery
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self, message: Message) -> None:
+        assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
+        try:
+            self.stream.host.feed(self.stream.stream, message)
+        except (LinkFault, EngineLost) as fault:
+            self.nursery.start_soon(_raise, fault)
+
+
+async def _raise(fault: Exception) -> None:
+    raise fault
 
 
 async def _answer(stream: LocalStream, link: Link) -> None:

@@ -34,6 +34,8 @@ MAX_BACKLOG = 120 * SAMPLE_RATE
 MAX_CHUNKS = 64
 """Chunks of one stream in one step, so that one stream far behind does not hold up the others."""
 
+_SCALE = np.float32(1 / 32_768)
+
 
 class LinkFault(SsasrError):
     """The session broke the rules of the engine link; its stream ends."""
@@ -193,7 +195,8 @@ class Stream:
         first = start - self._kept_from
         assert first >= 0, "the audio asked for has been let go"
         pcm = np.frombuffer(self._kept, dtype="<i2", count=end - start, offset=2 * first)
-        return pcm.astype(np.float32) / np.float32(32_768.0)
+        audio: np.ndarray[tuple[int], np.dtype[np.float32]] = pcm * _SCALE
+        return audio
 
     def _trim(self) -> None:
         keep_from = max(self.segment_start, self.position - KEPT_BEHIND)

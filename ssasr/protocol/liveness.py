@@ -1,12 +1,14 @@
 """Whether the peer of a link is alive: a pure judge of what was heard and when.
 
 A peer is asked with a ping after a while of silence, and is dead when nothing at all came back for
-``ANSWER_SECONDS``. One that answers pings but leaves work undone for ``WORK_SECONDS`` is as good as
-dead: its network half lives, its model does not.
+a while after that. Both whiles are short where it owes an answer to audio, and long where nobody
+waits for anything (``Patience``). One that answers pings but leaves work undone for
+``WORK_SECONDS`` is as good as dead: its network half lives, its model does not.
 
-Time is counted in the judge's own looks, each of which counts for no more than ``MOST_PER_LOOK``. A
-process that was stopped, starved of CPU or suspended with its machine looks late, and what its peer
-sent meanwhile lies unread in the socket; by the plain clock it would then bury a peer that is well.
+Time is counted in the judge's own looks, each of which counts for little more than it was meant to
+take. A process that was stopped, starved of CPU or suspended with its machine looks late, and what
+its peer sent meanwhile lies unread in the socket; by the plain clock it would then bury a peer that
+is well.
 """
 
 import enum
@@ -14,17 +16,31 @@ import enum
 from attrs import define, field, frozen
 
 LOOK_SECONDS = 1.0
-"""Between two looks."""
-MOST_PER_LOOK = 1.5
-"""Seconds that one look may add, however late it comes."""
-PING_AFTER = 1.5
-"""Seconds of silence after which the peer is asked."""
-ANSWER_SECONDS = 4.0
-"""Seconds from the question without a single byte. An event loop that is starved for longer could
-not keep up with live audio either."""
+"""Between two looks while something is owed or asked."""
+SLACK = 0.5
+"""Seconds that a look may add beyond those it was planned for, however late it comes."""
 WORK_SECONDS = 15.0
 """Seconds without an answer to audio that waits for one. A slow engine is not a dead one: leaving
 it would only make the next one slower, so this is far above any step that still keeps up."""
+
+
+@frozen
+class Patience:
+    """Seconds. ``owed``: while the peer owes an answer; ``idle``: while it does not."""
+
+    ask_owed: float
+    """Silence after which the peer is asked."""
+    answer_owed: float
+    """From the question without a single byte to the verdict."""
+    ask_idle: float
+    answer_idle: float
+
+
+GATEWAY = Patience(ask_owed=1.0, answer_owed=2.0, ask_idle=20.0, answer_idle=4.0)
+"""Somebody is speaking: a pause of three seconds is long enough. Nobody is: a thousand idle
+sessions must cost next to nothing."""
+ENGINE = Patience(ask_owed=45.0, answer_owed=4.0, ask_idle=45.0, answer_idle=4.0)
+"""The gateway asks often enough; an engine that hears nothing for so long has been left."""
 
 
 class Verdict(enum.Enum):
@@ -46,10 +62,13 @@ class LivenessStatistics:
 
 @define
 class Liveness:
-    """``look`` every ``LOOK_SECONDS``; ``now`` is any clock that does not go back."""
+    """``look`` when ``rest`` has passed, or earlier; ``now`` is any clock that does not go back."""
 
+    patience: Patience
     _looked: float
+    _planned: float = LOOK_SECONDS
     _asked: bool = False
+    _unanswered: float = 0.0
     _quiet: float = 0.0
     _idle: float = 0.0
     _bytes: int = field(default=-1)
@@ -57,21 +76,35 @@ class Liveness:
 
     def look(self, now: float, received: int, messages: int, *, owing: bool) -> Verdict:
         """``received``, ``messages``: bytes and messages so far; ``owing``: it has work of ours."""
-        passed = min(now - self._looked, MOST_PER_LOOK)
+        passed = min(now - self._looked, self._planned + SLACK)
         self._looked = now
         heard, self._bytes = received != self._bytes, received
         worked, self._messages = messages != self._messages, messages
         self._quiet = 0.0 if heard else self._quiet + passed
         self._idle = self._idle + passed if owing and not worked else 0.0
         self._asked = self._asked and not heard
+        self._unanswered = self._unanswered + passed if self._asked else 0.0
+        return self._judge(owing)
+
+    def _judge(self, owing: bool) -> Verdict:
+        patience = self.patience
         if self._idle >= WORK_SECONDS:
             return Verdict.STUCK
         if self._asked:
-            return Verdict.SILENT if self._quiet >= PING_AFTER + ANSWER_SECONDS else Verdict.WELL
-        if self._quiet >= PING_AFTER:
+            limit = patience.answer_owed if owing else patience.answer_idle
+            return Verdict.SILENT if self._unanswered >= limit else Verdict.WELL
+        if self._quiet >= (patience.ask_owed if owing else patience.ask_idle):
             self._asked = True
             return Verdict.ASK
         return Verdict.WELL
+
+    def rest(self, *, owing: bool) -> float:
+        """Seconds until the next look."""
+        if owing or self._asked:
+            self._planned = LOOK_SECONDS
+        else:
+            self._planned = max(self.patience.ask_idle - self._quiet, LOOK_SECONDS)
+        return self._planned
 
     def statistics(self) -> LivenessStatistics:
         return LivenessStatistics(self._quiet, self._idle)

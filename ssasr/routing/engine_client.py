@@ -21,7 +21,8 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.link import QUEUE, CountedStream, Link, LinkDown, PeerSilent
+from ssasr.express import ExpressSocket, ExpressStream
+from ssasr.link import QUEUE, Link, LinkDown, PeerSilent
 from ssasr.observability import get_logger
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
@@ -35,7 +36,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
-from ssasr.routing.engine_stream import EngineSilent, EngineStream
+from ssasr.routing.engine_stream import AnswerTaker, EngineSilent, EngineStream
 from ssasr.running import plain_nursery
 from ssasr.tracing import current
 
@@ -93,7 +94,7 @@ class Address:
         return secure
 
 
-class _HandshakeStream(CountedStream):
+class _HandshakeStream(ExpressStream):
     """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
     for the answer of a peer that has gone."""
 
@@ -124,6 +125,12 @@ class LinkedStream:
             await self.link.send(message)
         except LinkDown as down:
             raise _lost(down) from None
+
+    def offer(self, message: ToEngine) -> bool:
+        return self.link.offer(message)
+
+    def tell(self, taker: AnswerTaker) -> None:
+        self.link.taker = taker  # type: ignore[assignment]  # the machine lets nothing else in
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""
@@ -184,7 +191,7 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[CountedStream] = []
+        connections: list[ExpressStream] = []
         try:
             async with plain_nursery() as nursery:
                 link = await self._connect(nursery, model_version, connections)
@@ -208,13 +215,13 @@ class EngineClient:
                 connection.abort()
 
     async def _connect(
-        self, nursery: trio.Nursery, model_version: str, connections: list[CountedStream]
+        self, nursery: trio.Nursery, model_version: str, connections: list[ExpressStream]
     ) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
         with self._note_silence(model_version, CONNECT_SECONDS):
             headers = [*self._headers(model_version), *current().headers()]
-            stream = _HandshakeStream(await self.address.connect())
+            stream = _HandshakeStream(await self.address.connect(), client=True)
             connections.append(stream)
             websocket = await wrap_client_stream(
                 nursery,
@@ -230,7 +237,8 @@ class EngineClient:
         if websocket.subprotocol != SUBPROTOCOL:
             text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
             raise EngineUnavailable(text)
-        return Link(websocket, EngineLink(Role.GATEWAY), stream)
+        express = ExpressSocket(websocket, stream, nursery)
+        return Link(express, EngineLink(Role.GATEWAY), stream)
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there

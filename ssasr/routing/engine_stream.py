@@ -11,6 +11,13 @@ class EngineSilent(EngineLost):
     """The engine's connection stayed open, but it did not answer."""
 
 
+class AnswerTaker(Protocol):
+    """Whoever can be told an answer at once, in whatever task has it."""
+
+    def ready(self) -> bool: ...
+    def take(self, answer: FromEngine) -> None: ...
+
+
 class EngineStream(Protocol):
     """An open stream. One task sends, one task receives."""
 
@@ -19,6 +26,13 @@ class EngineStream(Protocol):
 
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost."""
+
+    def offer(self, message: ToEngine) -> bool:
+        """Send without waiting; False: that cannot be done now, and ``send`` is to be used."""
+
+    def tell(self, taker: AnswerTaker) -> None:
+        """What ``receive`` waits for may go to ``taker`` instead whenever it is ready; a stream is
+        free not to make use of it."""
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""

@@ -24,6 +24,7 @@ import trio
 from attrs import define, field, frozen
 
 from ssasr.errors import EngineError, EngineLost, EngineUnavailable
+from ssasr.lane import Lane
 from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -37,7 +38,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Update,
 )
-from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
+from ssasr.routing.engine_stream import AnswerTaker, Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.running import plain_nursery
 from ssasr.tracing import Span, child_span, current
@@ -122,6 +123,10 @@ class _Carrier:
 
     opening: Open
     outbox: deque[ToEngine]
+    stream: EngineStream | None = None
+    resting: bool = False
+    """Its pusher waits, and nothing is in the outbox."""
+    window: int = REPLAY_WINDOW
     opened_at: float = 0.0
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     draining: bool = False
@@ -132,16 +137,23 @@ class _Carrier:
     finalizing: bool = False
 
     def say(self, message: ToEngine) -> None:
+        """At once, where nothing waits and nothing has to."""
+        stream = self.stream
+        if self.resting and stream is not None and self._fits(message) and stream.offer(message):
+            self.pushed(message)
+            return
+        self.resting = False
         self.outbox.append(message)
         self.wake.set()
 
-    def may_push(self, window: int) -> bool:
+    def may_push(self) -> bool:
+        return bool(self.outbox) and self._fits(self.outbox[0])
+
+    def _fits(self, message: ToEngine) -> bool:
         """An engine is asked for one final at a time, and what follows waits its turn."""
-        if not self.outbox:
-            return False
-        if isinstance(self.outbox[0], Finalize):
+        if isinstance(message, Finalize):
             return not self.finalizing
-        return self.sent - self.acknowledged < window
+        return self.sent - self.acknowledged < self.window
 
     def pushed(self, message: ToEngine) -> None:
         if isinstance(message, Audio):
@@ -165,6 +177,20 @@ class _Carrier:
 _Answer = tuple[_Carrier, Update | Final]
 
 
+@frozen(eq=False)
+class _Pull:
+    """Takes a carrier's answers for its stream."""
+
+    stream: "ResilientStream"
+    carrier: _Carrier
+
+    def ready(self) -> bool:
+        return self.stream.ready()
+
+    def take(self, answer: FromEngine) -> None:
+        self.stream.take(self.carrier, answer)
+
+
 class ResilientStream:
     """An ``EngineStream``; made and run by ``ResilientEngines``."""
 
@@ -184,7 +210,9 @@ class ResilientStream:
         self._failed: EngineLost | None = None
         self._reason = "lost"
         self._attempts = 0
-        self._answers, self._inbox = trio.open_memory_channel[_Answer](ANSWERS)
+        self._answers = Lane[_Answer](ANSWERS)
+        self._answers.cut(self._take_now)
+        self._taker: AnswerTaker | None = None
 
     @property
     def opened(self) -> Opened:
@@ -201,28 +229,43 @@ class ResilientStream:
         """Raises EngineLost once no engine could be found for too long."""
         if self._failed is not None:
             raise self._failed
+        self.offer(message)
+        await trio.lowlevel.checkpoint()
+
+    def offer(self, message: ToEngine) -> bool:
+        """It is kept in any case, so it never has to wait."""
+        if self._failed is not None:
+            return False
         self._replay.say(message)
         for carrier in self._carriers:
             carrier.say(message)
         if self._joining is not None:
             self._joining.outbox.append(message)
-        await trio.lowlevel.checkpoint()
+        return True
+
+    def tell(self, taker: AnswerTaker) -> None:
+        self._taker = taker
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost as ``send`` does."""
         while True:
             try:
-                carrier, answer = await self._inbox.receive()
+                carrier, answer = await self._answers.get()
             except trio.EndOfChannel:
                 raise self._failed or EngineLost("the stream has ended") from None
-            news = self._replay.tell(answer)
-            if carrier in self._carriers[-1:] and self._replay.is_caught_up(answer):
-                self._dismiss_others(carrier)
-            if news is not None:
-                self._budget.news()
-                if isinstance(news, Final):
-                    self._notify()  # a new segment may be replayable where the last one was not
+            if (news := self._sort(carrier, answer)) is not None:
                 return news
+
+    def _sort(self, carrier: _Carrier, answer: Update | Final) -> Update | Final | None:
+        """What the session is to be told of it."""
+        news = self._replay.tell(answer)
+        if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
+            self._dismiss_others(carrier)
+        if news is not None:
+            self._budget.news()
+            if isinstance(news, Final):
+                self._notify()  # a new segment may be replayable where the last one was not
+        return news
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -352,27 +395,50 @@ class ResilientStream:
             self._fail(str(lost))
 
     async def _push(self, carrier: _Carrier, stream: EngineStream) -> None:
-        window = max(REPLAY_WINDOW, 2 * self.opened.chunk)
+        carrier.window = max(REPLAY_WINDOW, 2 * self.opened.chunk)
+        carrier.stream = stream
         while True:
-            while carrier.may_push(window):
+            while carrier.may_push():
                 message = carrier.outbox.popleft()
                 carrier.pushed(message)
                 await stream.send(message)
+            carrier.resting = not carrier.outbox
             carrier.wake = trio.Event()
             await carrier.wake.wait()
+            carrier.resting = False
 
     async def _pull(self, carrier: _Carrier, stream: EngineStream) -> None:
+        stream.tell(_Pull(self, carrier))
         while True:
             answer = await stream.receive()
-            carrier.heard(answer)
-            if isinstance(answer, Draining):
-                self._reason = "draining"
-                self._notify()
-            else:
-                try:
-                    self._answers.send_nowait((carrier, answer))
-                except trio.WouldBlock:
-                    await self._answers.send((carrier, answer))
+            self.hear(carrier, answer)
+            if not isinstance(answer, Draining):
+                await self._answers.put((carrier, answer))
+
+    def hear(self, carrier: _Carrier, answer: FromEngine) -> None:
+        """Note what an engine has said, before the session takes it."""
+        carrier.heard(answer)
+        if isinstance(answer, Draining):
+            self._reason = "draining"
+            self._notify()
+
+    def ready(self) -> bool:
+        """Whether the session would take an answer at once."""
+        return self._answers.clear and self._taker is not None and self._taker.ready()
+
+    def take(self, carrier: _Carrier, answer: FromEngine) -> None:
+        """The short way of an answer to a session that is ready."""
+        self.hear(carrier, answer)
+        if not isinstance(answer, Draining):
+            self._answers.put_nowait((carrier, answer))
+
+    def _take_now(self, item: _Answer) -> bool:
+        if not self.ready():
+            return False
+        news = self._sort(*item)
+        if news is not None and self._taker is not None:
+            self._taker.take(news)
+        return True
 
     # -- changes -----------------------------------------------------------------------------------
 

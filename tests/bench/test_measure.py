@@ -9,6 +9,7 @@ import pytest
 from ssasr.bench.measure import collect, spread, word_error_rate
 from ssasr.bench.player import StreamLog
 from ssasr.bench.recordings import Tape, make_recording, make_tape, sound_stretches
+from ssasr.frames import apply_mask
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 
 SETTINGS = turn_settings(parse_parameters("min_turn_silence=400&max_turn_silence=1200"))
@@ -99,6 +100,7 @@ def test_a_tape_is_whole_recordings_with_their_speech_where_it_is_played():
     assert len(tape.frames) == before + 21 * len(tape.speech)
     assert tape.seconds >= 4.5
     assert tape.reference == " ".join(["one"] * len(tape.speech))
-    pcm = b"".join(frame[8:] for frame in tape.frames)  # 4 bytes of head, 4 of key
+    # 4 bytes of head, 4 of key
+    pcm = b"".join(apply_mask(frame[8:], frame[4:8]) for frame in tape.frames)
     loud = np.flatnonzero(np.frombuffer(pcm, "<i2"))
     assert loud[0] == round(tape.speech[0][0] * 16_000)

@@ -58,7 +58,7 @@ class Balancer:
     multilingual: str = "streaming-asr-multilang:50052"
     resolvers: str = "127.0.0.1:1"
     dns_seconds: int = 1
-    link_timeout: str = "6s"
+    link_timeout: str = "30s"
 
     def variables(self) -> dict[str, str]:
         return {

@@ -9,7 +9,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from ssasr.errors import EngineUnavailable
-from ssasr.protocol.liveness import ANSWER_SECONDS, PING_AFTER
+from ssasr.protocol.liveness import GATEWAY
 from ssasr.protocol.recognition import Open, StreamOptions
 from ssasr.routing import engine_client
 from tests.harness.nginx import TEMPLATE, render
@@ -253,7 +253,8 @@ def test_the_template_wants_exactly_the_variables_that_its_head_explains():
 def test_nginx_cuts_no_link_that_its_ends_think_alive():
     """The default that the template's head names is what Compose and the chart set."""
     (default,) = re.findall(r"LB_LINK_TIMEOUT .* (\d+)s\n", TEMPLATE.read_text())
-    assert PING_AFTER + ANSWER_SECONDS < int(default) < 3 * (PING_AFTER + ANSWER_SECONDS)
+    longest = GATEWAY.ask_idle + GATEWAY.answer_idle
+    assert longest < int(default) < 2 * longest
     for name in ("compose.yaml", "helm/ssasr/templates/lb.yaml"):
         text = (TEMPLATE.parents[1] / "docker" / name).read_text()
         assert re.findall(r"LB_LINK_TIMEOUT\W+(?:value: )?(\w+)", text) == [f"{default}s"]

@@ -1,9 +1,10 @@
 """Who is dead and who only slow, or unheard because it was us who slept."""
 
 from ssasr.protocol.liveness import (
-    ANSWER_SECONDS,
+    ENGINE,
+    GATEWAY,
     LOOK_SECONDS,
-    PING_AFTER,
+    SLACK,
     WORK_SECONDS,
     Liveness,
     Verdict,
@@ -14,58 +15,93 @@ def looks(liveness, seconds, *, received=lambda now: 0, messages=lambda now: 0, 
     """Every verdict that is not WELL, with its time."""
     found = []
     now = at
-    while now < at + seconds:
-        now += LOOK_SECONDS
+    while True:
+        now += liveness.rest(owing=owing)
+        if now > at + seconds:
+            return found
         verdict = liveness.look(now, received(now), messages(now), owing=owing)
         if verdict is not Verdict.WELL:
             found.append((now, verdict))
-    return found
 
 
-def test_a_silent_peer_is_asked_and_then_dead():
-    found = looks(Liveness(0.0), 20)
-    assert found[0] == (3, Verdict.ASK)
-    dead = [now for now, verdict in found if verdict is Verdict.SILENT]
-    assert PING_AFTER + ANSWER_SECONDS <= dead[0] <= PING_AFTER + ANSWER_SECONDS + 2
+def test_a_silent_peer_that_owes_an_answer_is_dead_after_three_seconds_or_four():
+    found = looks(Liveness(GATEWAY, 0.0), 5, owing=True)
+    assert found[0][1] is Verdict.ASK
+    assert next(now for now, verdict in found if verdict is Verdict.SILENT) in (3, 4)
+
+
+def test_one_that_owes_nothing_is_asked_seldom():
+    liveness = Liveness(GATEWAY, 0.0)
+    now, pongs = 0.0, 0
+    while now < 1_000:
+        now += liveness.rest(owing=False)
+        verdict = liveness.look(now, pongs, 0, owing=False)
+        assert verdict in {Verdict.WELL, Verdict.ASK}
+        pongs += verdict is Verdict.ASK
+    assert 40 <= pongs <= 50
+    silent = looks(liveness, 60, received=lambda now: -2, at=now)
+    (asked, dead) = (next(now for now, v in silent if v is each) for each in Verdict if each in
+                     (Verdict.ASK, Verdict.SILENT))  # fmt: skip
+    assert dead - asked == GATEWAY.answer_idle
+
+
+def test_work_that_comes_after_long_idleness_is_waited_for_no_longer():
+    liveness = Liveness(GATEWAY, 0.0)
+    assert liveness.rest(owing=False) == GATEWAY.ask_idle
+    assert liveness.look(15.0, 1, 0, owing=True) is Verdict.WELL
+    found = looks(liveness, 10, received=lambda now: 1, owing=True, at=15)
+    assert next(now for now, verdict in found if verdict is Verdict.SILENT) <= 19
+
+
+def test_an_engine_leaves_the_asking_to_the_gateway():
+    assert ENGINE.ask_idle > GATEWAY.ask_idle + GATEWAY.answer_idle
+    asked = looks(Liveness(ENGINE, 0.0), 500, received=lambda now: now // GATEWAY.ask_idle)
+    assert asked == []
 
 
 def test_a_peer_that_answers_pings_lives_for_ever():
-    found = looks(Liveness(0.0), 100, received=lambda now: now // 3)
+    found = looks(Liveness(GATEWAY, 0.0), 100, received=lambda now: now // 3)
     assert {verdict for _, verdict in found} <= {Verdict.ASK}
 
 
 def test_audio_keeps_a_peer_alive_without_a_ping():
-    assert looks(Liveness(0.0), 100, received=lambda now: now) == []
+    assert looks(Liveness(GATEWAY, 0.0), 100, received=lambda now: now) == []
 
 
 def test_one_that_answers_pings_and_does_no_work_is_stuck():
-    found = looks(Liveness(0.0), 40, received=lambda now: now, owing=True)
+    found = looks(Liveness(GATEWAY, 0.0), 40, received=lambda now: now, owing=True)
     assert found[0][1] is Verdict.STUCK
     assert WORK_SECONDS <= found[0][0] <= WORK_SECONDS + 2
 
 
 def test_a_slow_engine_is_not_stuck():
     found = looks(
-        Liveness(0.0), 100, received=lambda now: now, messages=lambda now: now // 10, owing=True
+        Liveness(GATEWAY, 0.0),
+        100,
+        received=lambda now: now,
+        messages=lambda now: now // 10,
+        owing=True,
     )
     assert found == []
 
 
 def test_owing_nothing_is_no_fault():
-    assert looks(Liveness(0.0), 100, received=lambda now: now, owing=False) == []
+    assert looks(Liveness(GATEWAY, 0.0), 100, received=lambda now: now, owing=False) == []
 
 
 def test_a_process_that_was_stopped_buries_nobody():
     """The looks of a minute come late and all at once; the peer's bytes lie in the socket."""
-    liveness = Liveness(0.0)
-    assert looks(liveness, 2, received=lambda now: now) == []
+    liveness = Liveness(GATEWAY, 0.0)
+    assert looks(liveness, 2, received=lambda now: now, owing=True) == []
     assert liveness.look(62.0, 2, 0, owing=True) in {Verdict.WELL, Verdict.ASK}
+    assert liveness.statistics().idle <= 2 * (LOOK_SECONDS + SLACK) + 2
     assert liveness.look(62.1, 2, 0, owing=True) in {Verdict.WELL, Verdict.ASK}
-    assert looks(liveness, 20, received=lambda now: now, messages=lambda now: now, at=62.1) == []
+    busy = {"received": lambda now: now, "messages": lambda now: now}
+    assert looks(liveness, 20, **busy, owing=True, at=62.1) == []
     assert liveness.statistics().quiet == 0.0
 
 
 def test_a_clock_that_stands_still_counts_nothing():
-    liveness = Liveness(5.0)
+    liveness = Liveness(GATEWAY, 5.0)
     for _ in range(100):
         assert liveness.look(5.0, 0, 0, owing=True) is Verdict.WELL

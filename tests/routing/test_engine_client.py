@@ -6,6 +6,8 @@ import pytest
 import trio
 
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable, StartRefused
+from ssasr.protocol.engine_link import Role
+from ssasr.protocol.liveness import GATEWAY, Patience
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.engine_stream import EngineSilent
@@ -156,9 +158,11 @@ async def stoppable_proxy(client):
 
 
 @pytest.mark.slow
-async def test_both_ends_notice_a_half_open_connection():
-    """The cable is cut, nobody says goodbye: the gateway gives the engine up, and the engine gives
-    the place back."""
+async def test_both_ends_notice_a_half_open_connection(monkeypatch):
+    """The cable is cut while somebody speaks, and nobody says goodbye: the gateway gives the engine
+    up, and the engine, which has more time, gives the place back."""
+    soon = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
+    monkeypatch.setattr("ssasr.link.PATIENCE", {Role.GATEWAY: GATEWAY, Role.ENGINE: soon})
     async with engine_server(max_streams=1) as (server, direct):
         async with stoppable_proxy(direct) as (client, stop):
             async with client.open_stream(VERSION, OPENING) as stream:
@@ -166,17 +170,21 @@ async def test_both_ends_notice_a_half_open_connection():
                 assert isinstance(await stream.receive(), Update)
                 stop.set()
                 started = trio.current_time()
-                with trio.fail_after(12), pytest.raises(EngineSilent):
+                await stream.send(Audio(1_600, bytes(3_200)))
+                with trio.fail_after(30), pytest.raises(EngineSilent):
                     await stream.receive()
-                assert trio.current_time() - started > 4
-                with trio.fail_after(5):
+                assert trio.current_time() - started > GATEWAY.answer_owed
+                with trio.fail_after(30):
                     while server.host.statistics().scheduler.streams:
                         await trio.sleep(0.05)
 
 
 @pytest.mark.slow
-async def test_an_idle_stream_is_kept_alive():
-    """A client may be silent for long; pings and pongs go both ways meanwhile."""
+async def test_an_idle_stream_is_kept_alive(monkeypatch):
+    """A client may be silent for long; pings and pongs keep the link meanwhile."""
+    gateway = Patience(ask_owed=1.0, answer_owed=2.0, ask_idle=1.0, answer_idle=2.0)
+    engine = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
+    monkeypatch.setattr("ssasr.link.PATIENCE", {Role.GATEWAY: gateway, Role.ENGINE: engine})
     async with engine_server() as (_, client):
         async with client.open_stream(VERSION, OPENING) as stream:
             with trio.move_on_after(9) as idle:

@@ -8,6 +8,7 @@ and what becomes of every engine in turn.
 
 import logging
 from collections import Counter, deque
+from contextlib import suppress
 from urllib.parse import urlencode
 
 import numpy as np
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from ssasr.inference import Endpoint, Inference, Samples, Settings
+from ssasr.lane import Lane
 from ssasr.observability import Metrics
 from ssasr.protocol.messages import Turn, UpdateConfiguration
 from ssasr.protocol.parameters import parse_parameters
@@ -71,27 +73,30 @@ class Talk:
 async def converse(engines, talk, metrics):
     """Everything the client is told."""
     engines = ResilientEngines(engines, metrics, PATIENT)
-    send_heard, heard = trio.open_memory_channel(16)
-    send_said, said = trio.open_memory_channel(256)
+    heard, said = Lane(16), Lane(256)
     told = []
-    inference = Inference(parse_parameters(talk.query), engines, metrics, heard, send_said)
+    inference = Inference(parse_parameters(talk.query), engines, metrics, heard, said)
 
     async def speak():
-        async with send_heard:
-            for item in talk.items():
-                await send_heard.send(item)
-                if isinstance(item, Samples) and talk.pace:
-                    await trio.sleep(talk.pace * len(item.samples) / 16_000)
+        for item in talk.items():
+            await heard.put(item)
+            if isinstance(item, Samples) and talk.pace:
+                await trio.sleep(talk.pace * len(item.samples) / 16_000)
+        heard.close()
 
     async def listen():
-        told.extend([message async for message in said])
+        if talk.seed % 2:  # the short way to the client
+            said.cut(lambda message: told.append(message) is None)
+        with suppress(trio.EndOfChannel):
+            while True:
+                told.append(await said.get())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(speak)
         nursery.start_soon(listen)
         with trio.fail_after(LONGEST):
-            async with send_said:
-                await inference.run("session", "en-default", lambda model: None)
+            await inference.run("session", "en-default", lambda model: None)
+            said.close()
     return told
 
 

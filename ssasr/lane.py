@@ -1,0 +1,66 @@
+"""A bounded channel with a short cut.
+
+Handing something from one task to the next costs a wake-up, which for a small message is more than
+the work itself. While the task at the far end has nothing to do, whoever puts something in does
+that work at once (``shortcut``), in its own task; otherwise the thing waits its turn as in any
+channel. The order is that of the puts in either case.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Lane(Generic[T]):
+    """``size``: things that may wait. Several may put, one takes."""
+
+    def __init__(self, size: int) -> None:
+        self._send, self._receive = trio.open_memory_channel[T](size)
+        self._idle = False
+        self._shortcut: Callable[[T], bool] | None = None
+
+    def cut(self, shortcut: Callable[[T], bool]) -> None:
+        """For the taker: ``shortcut`` deals with a thing without waiting, or says False and has
+        then done nothing."""
+        self._shortcut = shortcut
+
+    @property
+    def clear(self) -> bool:
+        """Nothing is in the lane, and the taker waits."""
+        return self._idle
+
+    def put_nowait(self, item: T) -> None:
+        """Raises trio.WouldBlock when full. Never so while the lane is clear."""
+        if self._idle:
+            if self._shortcut is not None and self._shortcut(item):
+                return
+            self._idle = False
+        self._send.send_nowait(item)
+
+    async def put(self, item: T) -> None:
+        """Waits for room."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self.put_nowait(item)
+        except trio.WouldBlock:
+            await self._send.send(item)
+
+    async def get(self) -> T:
+        """Raises trio.EndOfChannel once the lane is closed and empty."""
+        try:
+            item = self._receive.receive_nowait()
+        except trio.WouldBlock:
+            self._idle = True  # nothing of ours runs between here and the wait
+            try:
+                return await self._receive.receive()
+            finally:
+                self._idle = False
+        await trio.lowlevel.checkpoint()
+        return item
+
+    def close(self) -> None:
+        """Nothing more will be put in."""
+        self._send.close()
