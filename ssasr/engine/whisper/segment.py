@@ -55,7 +55,7 @@ FIRST_GUESS = 14 * VAD_FRAME
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
 AGREEMENT = 2
-MARGIN = SAMPLE_RATE
+MARGIN = 14_400
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE

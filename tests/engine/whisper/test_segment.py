@@ -80,10 +80,10 @@ def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
         segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
     said = ("one", 0.1, 0.4), ("two", 0.5, 0.8), ("three", 0.9, 1.2)
     assert _decoded(segment, 1.5, *said[:2]) == []
-    # "one" and "two" agreed twice and lie a second back; "three" was said once.
+    # "one" and "two" agreed twice and lie far enough back; "three" was said once.
     assert _decoded(segment, 1.9, *said) == ["one", "two"]
-    # Agreed upon, but not a second back.
-    assert _decoded(segment, 2.1, *said) == ["one", "two"]
+    # Agreed upon, but too near the end.
+    assert _decoded(segment, 2.05, *said) == ["one", "two"]
     assert _decoded(segment, 2.6, *said) == ["one", "two", "three"]
     assert all(word.final for word in segment.committed)
 
