@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import trio
 from attrs import frozen
+from hypothesis import HealthCheck, settings
 
 from ssasr.access import Access, parse_keys
 from ssasr.engine.host import EngineHost
@@ -20,6 +21,10 @@ from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.serving import LocalEngines
 from ssasr.tokens import TokenMint
+
+# Hypothesis takes a slow machine for a slow test; its first texts alone need seconds, once.
+settings.register_profile("ssasr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ssasr")
 
 JFK = Path(__file__).parent.parent / "ssasr" / "data" / "en_jfk.flac"
 
