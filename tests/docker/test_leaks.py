@@ -127,8 +127,9 @@ def test_the_run_was_one_worth_searching(
     spans, _ = collector.read_spans(traces)
     assert sum(span["name"] == "session" for span in spans) == 3, "one was refused at the door"
     ids = {span["id"] for span in spans if span["name"] == "engine stream"}
-    seen_by_engines = [span for span in spans if span["name"] == "stream"]
-    assert {span["parent"] for span in seen_by_engines} == ids, "nginx hands the context on"
+    seen_by_engines = {span["parent"] for span in spans if span["name"] == "stream"}
+    assert seen_by_engines <= ids, "nginx hands the context on"
+    assert len(seen_by_engines) >= 2, "a session may be gone before its engine hears of it"
     assert "usage-00000001.jsonl" in found
     assert all(found.values()), "each has something to say"
     assert '"level": "debug"' in "".join(report.logs.values())
