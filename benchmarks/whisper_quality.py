@@ -120,8 +120,8 @@ def offline(recognizer: WhisperRecognizer, samples: np.ndarray, language: str) -
     return recognizer.vocabulary.tokenizer.decode(hypothesis.tokens)
 
 
-def correct_words(reference: list[str], hypothesis: list[str]) -> list[bool]:
-    """Which words of the hypothesis an alignment with the fewest errors finds right."""
+def pairs(reference: list[str], hypothesis: list[str]) -> list[tuple[int, int]]:
+    """Equal words of an alignment with the fewest errors: (index, index)."""
     table = np.zeros((len(reference) + 1, len(hypothesis) + 1), dtype=int)
     table[:, 0], table[0] = range(len(reference) + 1), range(len(hypothesis) + 1)
     for i, word in enumerate(reference, 1):
@@ -129,16 +129,23 @@ def correct_words(reference: list[str], hypothesis: list[str]) -> list[bool]:
             table[i, j] = min(
                 table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (word != other)
             )
-    right, i, j = [False] * len(hypothesis), len(reference), len(hypothesis)
+    found, i, j = [], len(reference), len(hypothesis)
     while i and j:
         if table[i, j] == table[i - 1, j - 1] + (reference[i - 1] != hypothesis[j - 1]):
-            right[j - 1] = reference[i - 1] == hypothesis[j - 1]
             i, j = i - 1, j - 1
+            if reference[i] == hypothesis[j]:
+                found.append((i, j))
         elif table[i, j] == table[i - 1, j] + 1:
             i -= 1
         else:
             j -= 1
-    return right
+    return found[::-1]
+
+
+def correct_words(reference: list[str], hypothesis: list[str]) -> list[bool]:
+    """Which words of the hypothesis that alignment finds right."""
+    right = {index for _, index in pairs(reference, hypothesis)}
+    return [index in right for index in range(len(hypothesis))]
 
 
 def add(totals: Totals, clip: dict, run: Run, offline_text: str, score) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from conditions import conditions
 from pocketsphinx import Decoder
-from whisper_quality import SAMPLE_RATE, chosen, load_audio, stream
+from whisper_quality import SAMPLE_RATE, chosen, load_audio, pairs, stream
 
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.recognizer import create
@@ -49,28 +49,6 @@ def aligned(decoder: Decoder, samples: np.ndarray, text: str) -> list[tuple[str,
         if segment.word[0] not in "<[+"
     ]  # fmt: skip
     return found if [word for word, _, _ in found] == words else []
-
-
-def pairs(reference: list[str], hypothesis: list[str]) -> list[tuple[int, int]]:
-    """Equal words of an alignment with the fewest errors: (index, index)."""
-    table = np.zeros((len(reference) + 1, len(hypothesis) + 1), dtype=int)
-    table[:, 0], table[0] = range(len(reference) + 1), range(len(hypothesis) + 1)
-    for i, word in enumerate(reference, 1):
-        for j, other in enumerate(hypothesis, 1):
-            table[i, j] = min(
-                table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (word != other)
-            )
-    found, i, j = [], len(reference), len(hypothesis)
-    while i and j:
-        if table[i, j] == table[i - 1, j - 1] + (reference[i - 1] != hypothesis[j - 1]):
-            i, j = i - 1, j - 1
-            if reference[i] == hypothesis[j]:
-                found.append((i, j))
-        elif table[i, j] == table[i - 1, j] + 1:
-            i -= 1
-        else:
-            j -= 1
-    return found[::-1]
 
 
 def plain(word: str) -> str:

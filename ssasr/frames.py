@@ -37,15 +37,16 @@ def apply_mask(data: bytes, key: bytes) -> bytes:
 def encode_message(message: str | bytes, key: bytes | None) -> bytes:
     """One whole frame. ``key``: a client's mask; None for a server, which does not mask."""
     if isinstance(message, str):
-        return _frame(_TEXT, message.encode(), key)
-    return _frame(_BINARY, message, key)
+        return encode_frame(_TEXT, message.encode(), key)
+    return encode_frame(_BINARY, message, key)
 
 
 def encode_ping(key: bytes | None) -> bytes:
-    return _frame(_PING, b"", key)
+    return encode_frame(_PING, b"", key)
 
 
-def _frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
+def encode_frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
+    """One whole frame, as ``encode_message``."""
     masked = 0 if key is None else _MASKED
     size = len(payload)
     if size < 126:

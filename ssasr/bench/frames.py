@@ -7,13 +7,12 @@ key for all: a frame is made once for all streams.
 
 import base64
 import hashlib
-import struct
 from collections.abc import Iterator, Mapping
 
 from attrs import define, field, frozen
 
+from ssasr import frames
 from ssasr.errors import SsasrError
-from ssasr.frames import apply_mask
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 LONGEST_HEAD = 16 * 1024
@@ -28,14 +27,7 @@ class WireError(SsasrError):
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:
     """A whole masked frame."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", _FIN | opcode, _MASKED | size)
-    elif size < 1 << 16:
-        head = struct.pack("!BBH", _FIN | opcode, _MASKED | 126, size)
-    else:
-        head = struct.pack("!BBQ", _FIN | opcode, _MASKED | 127, size)
-    return head + _KEY + (apply_mask(payload, _KEY) if payload else b"")
+    return frames.encode_frame(opcode, payload, _KEY)
 
 
 def handshake(host: str, resource: str, key: bytes, headers: Mapping[str, str]) -> bytes:

@@ -1,6 +1,6 @@
 """N real-time clients on a cluster to which faults are done on a schedule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from random import Random
 
@@ -8,8 +8,8 @@ import numpy as np
 import trio
 from attrs import asdict, define, frozen
 
-from ssasr.bench.fault_run import TAPES, Done, run_with_faults
-from ssasr.bench.faults import Damage, Fault, Pauses, strike
+from ssasr.bench.fault_run import TAPES, Done, FaultOutcome, run_with_faults
+from ssasr.bench.faults import Fault, strike
 from ssasr.bench.recordings import (
     MESSAGE_SECONDS,
     RATE,
@@ -36,19 +36,15 @@ class Plan:
 
 
 @frozen(eq=False)
-class Report:
+class Report(FaultOutcome):
     """``failovers``: by the gateway's own count."""
 
-    clients: int
-    faults: Mapping[str, int]
-    damage: Damage
-    pauses: Pauses
-    codes: Mapping[str, int]
     failovers: float
     restarts: dict[str, int]
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        found = asdict(self)
+        return {"clients": found.pop("streams"), **found}
 
 
 def speech(seconds: float, random: Random) -> np.ndarray:
@@ -85,7 +81,7 @@ async def run_plan(cluster: Cluster, plan: Plan) -> Report:
     )
     metrics = await cluster.metrics()
     return Report(
-        plan.clients,
+        outcome.streams,
         outcome.faults,
         outcome.damage,
         outcome.pauses,
