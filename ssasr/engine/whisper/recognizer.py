@@ -1,15 +1,16 @@
 """Whisper as a streaming recogniser: one step for any subset of the streams.
 
-A step first listens: the speech detector runs over all the streams' new audio in one batch. Then it
-decodes the most urgent of the excerpts that are due, a bounded number, so that no step keeps the
-other streams waiting long; what did not fit is ``unfinished`` and comes with the next step.
+A step first listens: the speech detector runs over all the streams' new audio in one batch. Then
+each stream is walked through its audio until something has to be decoded. The most urgent decodes
+are done, a bounded number, so that no step keeps the other streams waiting long, and their streams
+walk on; what did not fit is ``unfinished`` and comes with the next step.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from attrs import define
+from attrs import define, field
 
 from ssasr import catalogue
 from ssasr.engine.features import LogMel
@@ -22,13 +23,11 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import Due, Segment, without_squeezed
+from ssasr.engine.whisper.segment import CHUNK, Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import StreamOptions, Word
 
-CHUNK = 1_536
-"""Samples of a step: three frames of the speech detector, 96 ms."""
 DECODES_PER_STEP = 2
 """Bounds how long a step takes: tiny.en needs 60 to 100 ms for one decode on one core. With more of
 them, a loaded engine spends its steps on words in the making, and hears of ended turns too late."""
@@ -49,12 +48,12 @@ after the silence asked for with one thread, 2.0 s with two (median of a run eac
 
 @define(eq=False)
 class _Stream:
-    """A segment with the speech detector's state."""
+    """A segment with the speech detector's state, and what this step has found out about it."""
 
     segment: Segment
     vad: VadState
-    reported: list[float]
-    """Speech probabilities that no ``Heard`` has carried yet."""
+    final_at: int | None = None
+    answers: list[Heard] = field(factory=list)
 
 
 class WhisperRecognizer:
@@ -93,8 +92,8 @@ class WhisperRecognizer:
     def new_state(
         self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
     ) -> State:
-        segment = Segment(options, start, list(committed))
-        return _Stream(segment, self._vad.initial_state(1, self._device), [])
+        segment = Segment(options, start, list(committed), self.vocabulary.multilingual)
+        return _Stream(segment, self._vad.initial_state(1, self._device))
 
     def configure(self, state: State, options: StreamOptions) -> None:
         _stream(state).segment.options = options
@@ -105,26 +104,31 @@ class WhisperRecognizer:
     @torch.inference_mode()
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         streams = [_stream(work.state) for work in batch]
+        for work, stream in zip(batch, streams, strict=True):
+            stream.final_at, stream.answers = work.final_at, []
         self._listen(batch, streams)
-        due = [
-            stream.segment.due(work.final_at) for work, stream in zip(batch, streams, strict=True)
-        ]
-        waiting = [number for number, one in enumerate(due) if one is not None]
-        waiting.sort(key=lambda number: _urgency(due[number], streams[number]))
-        now, later = waiting[:DECODES_PER_STEP], set(waiting[DECODES_PER_STEP:])
-        self._decode([(streams[number].segment, due[number]) for number in now])
-        self._judge([stream.segment for stream in streams if stream.segment.pause_reached()])
-        return [
-            self._outcome(work, stream, unfinished=number in later)
-            for number, (work, stream) in enumerate(zip(batch, streams, strict=True))
-        ]
+        self._walk(streams)
+        room = DECODES_PER_STEP
+        while room and (now := _most_urgent(streams, room)):
+            self._decode(now)
+            self._walk(now)
+            room -= len(now)
+        return [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
+
+    def _walk(self, streams: Sequence[_Stream]) -> None:
+        """On through the audio that there is, until a decode is needed first."""
+        while streams:
+            for stream in streams:
+                stream.answers += stream.segment.walk(stream.final_at)
+            streams = [stream for stream in streams if stream.segment.to_judge]
+            self._judge([stream.segment for stream in streams])
 
     def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
         """Speech probabilities of the new audio; streams with as many frames share a batch."""
         groups: dict[int, list[int]] = {}
         frames = []
         for number, (work, stream) in enumerate(zip(batch, streams, strict=True)):
-            frames.append(stream.segment.frames(work.audio))
+            frames.append(stream.segment.hearing.frames(work.audio))
             groups.setdefault(len(frames[-1]), []).append(number)
         for count, numbers in groups.items():
             probabilities = np.zeros((len(numbers), 0), dtype=np.float32)
@@ -136,25 +140,23 @@ class WhisperRecognizer:
                 for number, after in zip(numbers, unstack(state), strict=True):
                     streams[number].vad = after
             for number, row in zip(numbers, probabilities.tolist(), strict=True):
-                streams[number].reported.extend(row)
-                streams[number].segment.hear(batch[number].audio, row)
+                streams[number].segment.hearing.receive(batch[number].audio, row)
 
-    def _decode(self, jobs: Sequence[tuple[Segment, Due | None]]) -> None:
-        if not jobs:
-            return
-        dues = [(segment, due) for segment, due in jobs if due is not None]
+    def _decode(self, streams: Sequence[_Stream]) -> None:
+        """What is due in these streams, in one batch."""
+        jobs = [(one.segment, one.segment.due) for one in streams if one.segment.due is not None]
         requests = [
-            Request(segment.samples(due), self._language(segment), segment.draft)
-            for segment, due in dues
+            Request(segment.samples(due), self._language(segment), segment.draft(due))
+            for segment, due in jobs
         ]
         hypotheses = self.decoding(requests)
-        for (segment, due), request, hypothesis in zip(dues, requests, hypotheses, strict=True):
+        for (segment, due), request, hypothesis in zip(jobs, requests, hypotheses, strict=True):
             if request.language is None:
                 segment.detected(hypothesis.language, hypothesis.language_confidence)
             elif request.language != segment.language:
                 segment.forced(request.language)
             words = [] if _nothing_said(hypothesis) else self._words(hypothesis, due)
-            segment.apply(due, words, reliable=hypothesis.complete)
+            segment.apply(words, reliable=hypothesis.complete)
 
     def _language(self, segment: Segment) -> str | None:
         """The language to decode in; None: to be detected."""
@@ -188,38 +190,23 @@ class WhisperRecognizer:
         the text ends a sentence."""
         if not segments:
             return
-        sounds = self._smart_turn.probability([segment.recent(WINDOW) for segment in segments])
+        sounds = self._smart_turn.probability(
+            [segment.hearing.recent(WINDOW) for segment in segments]
+        )
         for segment, sound in zip(segments, sounds.tolist(), strict=True):
             words = segment.words()
             ended = bool(words) and words[-1].text[-1] in SENTENCE_ENDS
-            segment.judged = segment.speech_end
-            segment.end_of_turn = sound if ended else OPEN_SENTENCE * sound
-
-    def _outcome(self, work: Work, stream: _Stream, *, unfinished: bool) -> Outcome:
-        segment = stream.segment
-        final = work.final_at is not None and not unfinished
-        if final:
-            assert work.final_at is not None
-            words, position = segment.final_words(work.final_at), work.final_at
-        else:
-            words, position = segment.words(), segment.position
-        heard = Heard(
-            position,
-            tuple(stream.reported),
-            words,
-            position if final or segment.covered(segment.position) else segment.decoded,
-            segment.end_of_turn,
-            segment.language,
-            segment.language_confidence,
-        )
-        stream.reported.clear()
-        return Outcome((heard,), unfinished)
+            segment.judge(sound if ended else OPEN_SENTENCE * sound)
 
 
-def _urgency(due: Due | None, stream: _Stream) -> tuple[int, int]:
-    """Ends and pauses first, then whoever has waited longest for new words."""
-    assert due is not None
-    return due.kind, stream.segment.decoded - due.end
+def _most_urgent(streams: Sequence[_Stream], room: int) -> list[_Stream]:
+    """Ends and pauses first, then whoever has waited longest for new words; no more than fit."""
+    waiting = [
+        (due.kind, stream.segment.decoded - due.end, number)
+        for number, stream in enumerate(streams)
+        if (due := stream.segment.due) is not None
+    ]
+    return [streams[number] for *_, number in sorted(waiting)[:room]]
 
 
 def _nothing_said(hypothesis: Hypothesis) -> bool:

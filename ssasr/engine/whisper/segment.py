@@ -1,13 +1,19 @@
-"""One segment of one stream: what was heard, what is due to be decoded, which words are final.
+"""One segment of one stream: what is due to be decoded, and which words are final.
 
-Pure policy: samples, speech probabilities and hypotheses in, requests for decodes and words out. No
-torch, no clock.
+Pure policy: samples, speech probabilities and hypotheses in, requests for decodes and answers out.
+No torch, no clock.
 
-*When to decode.* While there is speech, at every ``STEP`` on a grid from the segment's start. When
-speech has stopped for ``SETTLE``, at once, so that the last words are there before anybody asks.
-When it has stopped for the pause that the options ask for, the end of the turn is judged; and when
-the session ends the segment, the words up to that sample are decoded unless a decode that is there
-already covered all the speech before it. Silence is never decoded.
+*When to decode.* At fixed positions of the audio, and the segment is not walked through any further
+before it is done: so a segment that another engine takes over, or that is heard in large pieces
+because the engine is behind, is understood in the same way. These positions are: every ``STEP``
+while somebody speaks, to show words in the making. When speech has stopped for ``SETTLE``, so that
+the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. When the
+language is not known after ``SURE_AFTER`` of speech. And the end of the segment, unless all the
+speech before it is in a decode that is there already. Silence is never decoded.
+
+*What may be left out.* Decodes that only show words in the making. An engine with too much to do
+makes ``STEP`` a multiple of itself for all streams (``pace``), and a segment that is taken over
+needs none before the words that the client has been given as final.
 
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
 made needless. Nothing forces committed words upon the decoder; it starts from scratch, and words
@@ -19,38 +25,41 @@ and it ends at least ``MARGIN`` before the end of the speech in the newest: what
 the last second is still a guess about a sentence that goes on. Later hypotheses may put it
 otherwise; ``splice`` finds where they go on.
 
-*Which language.* Detected with each decode until it is sure, then kept until the segment ends.
+*What is forgotten.* Audio before a silence between words, once an excerpt that has settled is
+longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``. After a rest
+everything said is final and forgotten.
 
-*What is forgotten.* Audio before a pause between final words, once the excerpt is longer than
-``COMFORTABLE``; failing that, before the last final words once it is longer than ``CROWDED``. After
-``REST`` of silence everything said is final and forgotten.
+*The end may lie behind.* The session decides about the end of a turn when the segment has been
+walked through further. So what was due is remembered for ``BACK``, and the answer is the one that
+would have been given then.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import pairwise
 
-import numpy as np
 from attrs import define, evolve, field, frozen
-from numpy.typing import NDArray
 
+from ssasr.engine.recognizer import Heard
+from ssasr.engine.whisper.hearing import Hearing, Samples
 from ssasr.engine.whisper.splice import Spoken, after
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
-Samples = NDArray[np.float32]
-
-STEP = 6 * 1_536
+CHUNK = 3 * VAD_FRAME
+"""Samples from one answer to the next: 96 ms."""
+STEP = 6 * CHUNK
 """Samples between two decodes while somebody speaks: 0.58 s."""
 SETTLE = 6 * VAD_FRAME
-"""Silence after which the words before it are decoded without waiting for the grid: 192 ms."""
+"""Silence after which the words before it are decoded: 192 ms."""
+RINGING = SETTLE // 2
+"""What is decoded of that silence. The session cuts in the middle of a silence; so whoever ends a
+turn after ``SETTLE`` finds the decode that was due then."""
 HANG = 2 * VAD_FRAME
-"""Silence in which a decode on the grid is put off: either speech goes on, or ``SETTLE`` comes."""
-SPEECH = 0.5
-"""Speech probability at which a frame counts as speech (Silero's own default)."""
-STILL_SPEECH = 0.35
-"""The same while somebody speaks already (Silero's default too: 0.15 below)."""
+"""Silence in which a decode on the grid is put off: speech goes on, or ``SETTLE`` comes."""
 LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech was heard; a click is not a word."""
-FIRST_GUESS = 14 * VAD_FRAME
+FIRST_PARTIAL = 14 * VAD_FRAME
 """No decode of speech that goes on before this much of it, 0.45 s: of less, words are made up."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
@@ -59,8 +68,10 @@ MARGIN = 14_400
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
-FULL = 26 * SAMPLE_RATE
-"""Never more audio than this; Whisper has positions for 30 s."""
+CONTEXT = SAMPLE_RATE
+"""Audio that a cut leaves before it and after it, if it can."""
+BACK = 10 * SAMPLE_RATE
+"""How far behind the session may end the segment and find what was due before."""
 SURE_LANGUAGE = 0.8
 """Share among all languages at which a language is settled for the rest of the segment: changing
 one's mind later costs every word that is not final, and asking costs a pass of the decoder."""
@@ -68,16 +79,16 @@ SURE_AFTER = SAMPLE_RATE
 """Speech that must have been heard for that."""
 LEAST_WORD = 320
 """One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
-GAP = 6 * VAD_FRAME
-"""Silence between two words that is a good place to cut."""
 
 
 class Kind(IntEnum):
-    """Why a decode is due; smaller is more urgent."""
+    """Why a decode is made; smaller is more urgent."""
 
     FINAL = 0
     SETTLED = 1
-    PARTIAL = 2
+    LANGUAGE = 2
+    CROWDED = 3
+    PARTIAL = 4
 
 
 @frozen
@@ -89,170 +100,238 @@ class Due:
     end: int
 
 
+@frozen
+class _Mark:
+    """What a decode made of the audio from ``begin`` to ``end``."""
+
+    begin: int
+    end: int
+    words: tuple[Spoken, ...]
+    stands: bool
+    """Whether it is there whatever was left out."""
+
+
 @define(eq=False)
 class Segment:
-    """Grows by ``hear``; says by ``due`` what to decode; ``apply`` takes the hypothesis."""
+    """``walk`` says what can be said until a decode is needed; ``apply`` takes its words.
+
+    ``detects``: the language is not known unless the options force one."""
 
     options: StreamOptions
     start: int
     committed: list[Word]
-    position: int = field(init=False)
+    """The words that are final."""
+    detects: bool = False
+    hearing: Hearing = field(init=False)
     origin: int = field(init=False)
-    _audio: Samples = field(init=False)
-    _speech: list[bool] = field(factory=list)
-    """One for each whole frame since ``_speech_from``."""
-    _speech_from: int = field(init=False)
-    tail: Samples = field(init=False)
-    """Samples of the frame that is not complete yet (only a flush leaves any)."""
-    speaking: bool = False
-    speech_end: int | None = None
-    """End of the last frame of speech that no rest has followed yet."""
-    spoken: int = 0
-    """Samples of speech since the last rest."""
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
-    draft: tuple[int, ...] = ()
-    _history: list[list[str]] = field(factory=list)
-    """Keys of the pending words in the hypotheses before the newest."""
     decoded: int = field(init=False)
-    _grid: int = 0
-    """The last grid point that a decode was made or found needless for."""
-    judged: int | None = None
-    """The ``speech_end`` for which the end of turn was judged."""
+    """End of the audio in the newest hypothesis."""
+    due: Due | None = None
+    """The decode that comes next, if any."""
+    to_judge: bool = False
+    """Whether the end of turn is to be judged before the next answer."""
     end_of_turn: float = 0.0
     language: str | None = None
     language_confidence: float = 0.0
     language_settled: bool = False
     """Whether the language stays what it is until the segment ends."""
+    _history: list[list[str]] = field(factory=list)
+    """Keys of the pending words in the hypotheses before the newest."""
+    _committed_at: list[int] = field(init=False)
+    """Position at which each committed word became final."""
+    _marks: list[_Mark] = field(factory=list)
+    _origins: list[tuple[int, int]] = field(init=False)
+    """(position, origin): where decodes began from that position on."""
+    _answered: int = field(init=False)
+    """The last position for which an answer was given."""
+    _speech: tuple[float, ...] = ()
+    """Probabilities for the next answer."""
+    _partials_from: int = field(init=False)
+    _asked_language: bool = False
+    _judged: int | None = None
+    """The end of speech for which the end of turn was judged."""
+    _ending: _Mark | None = None
+    """The decode at the end of the segment."""
 
     def __attrs_post_init__(self) -> None:
-        self.position = self.origin = self.decoded = self._speech_from = self.start
-        self._audio = self.tail = np.zeros(0, dtype=np.float32)
+        self.hearing = Hearing(self.start)
+        self.origin = self.decoded = self._answered = self.start
+        self._committed_at = [self.start] * len(self.committed)
+        # One to agree with, from before the last of these words became final.
+        taken_over = self.committed[-1].end + MARGIN - STEP if self.committed else self.start
+        self._partials_from = max(self.start, taken_over)
+        self._origins = [(self.start, self.start)]
 
-    # -- listening -----------------------------------------------------------------------------
+    @property
+    def position(self) -> int:
+        return self.hearing.position
 
-    def frames(self, audio: Samples) -> Samples:
-        """The whole frames that ``audio`` completes, (k, VAD_FRAME), for the speech detector."""
-        joined = np.concatenate([self.tail, audio]) if len(self.tail) else audio
-        whole = len(joined) // VAD_FRAME * VAD_FRAME
-        self.tail = joined[whole:]
-        return joined[:whole].reshape(-1, VAD_FRAME)
+    # -- walking -------------------------------------------------------------------------------
 
-    def hear(self, audio: Samples, probabilities: Sequence[float]) -> None:
-        """``probabilities`` of the frames that this audio completed."""
-        self._audio = np.concatenate([self._audio, audio])
-        self.position += len(audio)
-        for probability in probabilities:
-            self.speaking = probability >= (STILL_SPEECH if self.speaking else SPEECH)
-            self._speech.append(self.speaking)
-            if self.speaking:
-                self.speech_end = self._speech_from + len(self._speech) * VAD_FRAME
-                self.spoken += VAD_FRAME
-                self.end_of_turn = 0.0
-        self._rest()
+    def walk(self, final_at: int | None, pace: int = 1) -> list[Heard]:
+        """Answers from chunk to chunk, until there is no more audio, or ``due`` or ``to_judge`` is
+        to be seen to first. With ``final_at`` the last of them is final, once nothing is due."""
+        answers: list[Heard] = []
+        end = self.hearing.received if final_at is None else min(final_at, self.hearing.received)
+        while True:
+            if final_at is not None and final_at <= self.position:
+                self.due = self._due_at_end(final_at)
+                return answers if self.due else [*answers, self._last_answer(final_at)]
+            if self._answered < self.position:
+                self.due = self._due_here(pace * STEP)
+                self.to_judge = self.due is None and self._pause_reached()
+                if self.due or self.to_judge:
+                    return answers
+                self._rest()
+                answers.append(self._answer())
+            following = self.start + ((self.position - self.start) // CHUNK + 1) * CHUNK
+            if following > end and end != final_at:
+                break
+            self._enter(min(following, end))
+        return answers
+
+    def _enter(self, position: int) -> None:
+        speaking = self.hearing.spoken
+        self._speech += self.hearing.walk(position)
+        if self.hearing.spoken > speaking:
+            self.end_of_turn = 0.0
+
+    def _answer(self) -> Heard:
+        self._answered = position = self.position
+        speech, self._speech = self._speech, ()
+        return Heard(
+            position, speech, self.words(), position if self._covered() else self.decoded,
+            self.end_of_turn, self.language, self.language_confidence,
+        )  # fmt: skip
+
+    def _covered(self) -> bool:
+        """Whether all the speech so far is in the newest hypothesis."""
+        end = self.hearing.speech_end
+        return end is None or self.decoded >= min(self.position, end + HANG)
+
+    def _settled(self) -> bool:
+        """Whether the last speech has ended and is in a hypothesis that was due."""
+        end = self.hearing.speech_end
+        return end is not None and any(
+            mark.stands and mark.end >= end + RINGING for mark in self._marks
+        )
+
+    def _pause_reached(self) -> bool:
+        end = self.hearing.speech_end
+        reached = self.hearing.silence >= self.options.pause
+        return reached and self._judged != end and self._settled()
+
+    def judge(self, confidence: float) -> None:
+        """How sure it is that the speaker, who pauses, has finished."""
+        self._judged, self.end_of_turn, self.to_judge = self.hearing.speech_end, confidence, False
 
     def _rest(self) -> None:
         """After a rest the words before it are final; without speech only a lead is kept."""
-        if self.speech_end is not None:
-            if self.position - self.speech_end < max(REST, self.options.pause + SETTLE):
+        hearing = self.hearing
+        resting = hearing.speech_end is None
+        if not resting:
+            if hearing.silence < max(REST, self.options.pause + SETTLE):
                 return
-            if not self.covered(self.speech_end):
+            if not self._settled() and hearing.spoken >= LEAST_SPEECH:
                 return
             self._commit(len(self.pending))
             self._history.clear()
-            self.draft = ()
-            self.speech_end = None
-            self.spoken = 0
-        self._forget(self.position - LEAD)
-
-    def silence(self, at: int) -> int:
-        """Samples since speech ended, at sample ``at``; from the start of the segment if nothing
-        was said."""
-        return at - (self.start if self.speech_end is None else self.speech_end)
-
-    def covered(self, at: int) -> bool:
-        """Whether all the speech before ``at`` is in the newest hypothesis."""
-        return self.speech_end is None or self.decoded >= min(at, self.speech_end + HANG)
-
-    def voiced(self, begin: int, end: int) -> NDArray[np.bool_]:
-        """Speech or not for the frames that touch the samples from ``begin`` to ``end``."""
-        first = max(0, (begin - self._speech_from) // VAD_FRAME)
-        last = max(first, -(-(end - self._speech_from) // VAD_FRAME))
-        return np.array(self._speech[first:last], dtype=bool)
+            hearing.rest()
+        self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
     # -- deciding ------------------------------------------------------------------------------
 
-    def due(self, final_at: int | None) -> Due | None:
-        """The decode that the segment waits for now, if any."""
-        if final_at is not None:
-            return self._due_at_end(final_at)
-        if self.speech_end is None or self.spoken < LEAST_SPEECH:
+    def _due_here(self, step: int) -> Due | None:
+        """The decode without which this position has no answer."""
+        hearing = self.hearing
+        if hearing.speech_end is None or hearing.spoken < LEAST_SPEECH:
             return None
-        silence = self.silence(self.position)
-        grid = self.start + (self.position - self.start) // STEP * STEP
-        if silence >= SETTLE:
-            end = self.speech_end + SETTLE
-            return None if self.covered(end) else self._due(Kind.SETTLED, end)
-        # A decode at a pause stands for the next one on the grid if that is close.
-        new = max(self._grid, self.decoded + STEP // 2, self.origin)
-        if grid > new and silence < HANG and self.spoken >= FIRST_GUESS:
-            return self._due(Kind.PARTIAL, grid)
+        if hearing.silence >= SETTLE:
+            end = hearing.speech_end + RINGING
+            return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
+        if self._language_unknown() and hearing.spoken >= SURE_AFTER and not self._asked_language:
+            return Due(Kind.LANGUAGE, self.origin, self.position)
+        if self.position - self.origin >= CROWDED:
+            return Due(Kind.CROWDED, self.origin, self.position)
+        if self._partial_due(step):
+            return Due(Kind.PARTIAL, self.origin, self.position)
         return None
 
-    def _due_at_end(self, at: int) -> Due | None:
-        if at <= self.origin or not self.voiced(self.origin, at).any():
-            return None
-        if self.spoken and self.decoded <= at and self.covered(at):
-            return None
-        if self.decoded > at and not self.voiced(at, self.decoded).any():
-            # Only silence lies between ``at`` and what was decoded.
-            return None
-        return self._due(Kind.FINAL, at)
+    def _language_unknown(self) -> bool:
+        return self.detects and not self.options.language and not self.language_settled
 
-    def _due(self, kind: Kind, end: int) -> Due:
-        """An engine far behind may have heard more since the last decode than fits into one."""
-        return Due(kind, max(self.origin, end - FULL - STEP), end)
+    def _partial_due(self, step: int) -> bool:
+        """A decode at a pause stands for the next on the grid if that is close."""
+        hearing, position = self.hearing, self.position
+        if hearing.spoken < FIRST_PARTIAL or hearing.silence >= HANG:
+            return False
+        grid = self.start + (position - self.start) // step * step
+        return grid > max(self.decoded + step // 2, self.origin, self._partials_from)
+
+    def _due_at_end(self, at: int) -> Due | None:
+        if self._ending is not None:
+            return None
+        origin = self._origins[self._place(at)][1]
+        said_until = self.hearing.said_until(at)
+        if said_until is None or said_until <= origin or self._mark_at(at) is not None:
+            return None
+        return Due(Kind.FINAL, origin, min(at, said_until + RINGING))
+
+    def _mark_at(self, at: int) -> _Mark | None:
+        """The newest decode before ``at`` that stands, if nothing was said since."""
+        marks = [mark for mark in self._marks if mark.stands and mark.end <= at]
+        if marks and not self.hearing.voiced(marks[-1].end, at).any():
+            return marks[-1]
+        return None
+
+    def _place(self, at: int) -> int:
+        return max(0, bisect_right(self._origins, at, key=lambda entry: entry[0]) - 1)
 
     def samples(self, due: Due) -> Samples:
-        return self._audio[due.begin - self.origin : due.end - self.origin]
+        return self.hearing.samples(due.begin, due.end)
 
-    def recent(self, length: int) -> Samples:
-        """The last samples heard, ``length`` of them if there are that many."""
-        return self._audio[-length:]
-
-    def pause_reached(self) -> bool:
-        """Whether the end of turn is to be judged now."""
-        return (
-            self.speech_end is not None
-            and self.judged != self.speech_end
-            and self.silence(self.position) >= self.options.pause
-            and self.covered(self.position)
+    def draft(self, due: Due) -> tuple[int, ...]:
+        """What the last decode before it found in the same audio."""
+        words = next((mark.words for mark in reversed(self._marks) if mark.end <= due.end), ())
+        return tuple(
+            token for spoken in words if spoken.word.start >= due.begin for token in spoken.tokens
         )
 
     # -- hypotheses ----------------------------------------------------------------------------
 
     def detected(self, language: str, confidence: float) -> None:
         """Take what a decode that was not told the language found."""
+        assert self.due is not None
+        if self.due.kind is Kind.PARTIAL and self._asked_language:
+            return
         self.language, self.language_confidence = language, confidence
-        self.language_settled = confidence >= SURE_LANGUAGE and self.spoken >= SURE_AFTER
+        if self.due.kind is not Kind.PARTIAL and self.hearing.spoken >= SURE_AFTER:
+            self._asked_language = True
+            self.language_settled = confidence >= SURE_LANGUAGE
 
     def forced(self, language: str) -> None:
         """Take a language that was asked for."""
         self.language, self.language_confidence, self.language_settled = language, 1.0, False
 
-    def apply(self, due: Due, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
-        """Take the words of a decode. ``reliable``: the decoder ended them by itself."""
-        self.draft = tuple(token for spoken in hypothesis for token in spoken.tokens)
-        new = after(hypothesis, self.committed, due.begin)
-        self._history = [*self._history[-(AGREEMENT - 1) :], [word.key for word in self.pending]]
-        self.pending = self._in_speech(new)
-        self.decoded = due.end
-        self._grid = max(self._grid, due.end)
+    def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
+        """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
+        assert self.due is not None
+        due, self.due = self.due, None
+        mark = _Mark(due.begin, due.end, tuple(hypothesis), due.kind is not Kind.PARTIAL)
         if due.kind is Kind.FINAL:
+            self._ending = mark
             return
+        self._marks = [one for one in self._marks if one.end > self.position - BACK]
+        self._marks.append(mark)
+        self._history = [*self._history[-(AGREEMENT - 1) :], [word.key for word in self.pending]]
+        self.pending = self._in_speech(after(hypothesis, self.committed, due.begin), self.committed)
+        self.decoded = due.end
         if reliable:
             self._commit(self._agreed(due.end))
-        self._trim()
+        if mark.stands:
+            self._trim(mark)
 
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""
@@ -260,7 +339,8 @@ class Segment:
         if len(earlier) < AGREEMENT - 1:
             return 0
         # Silence is no further evidence: what counts is how much more speech was heard.
-        heard = end if self.speech_end is None else min(end, self.speech_end)
+        speech_end = self.hearing.speech_end
+        heard = end if speech_end is None else min(end, speech_end)
         count = 0
         for index, spoken in enumerate(self.pending):
             same = all(len(keys) > index and keys[index] == spoken.key for keys in earlier)
@@ -272,12 +352,13 @@ class Segment:
     def _commit(self, count: int) -> None:
         for spoken in self.pending[:count]:
             self.committed.append(evolve(spoken.word, final=True))
+            self._committed_at.append(self.position)
         del self.pending[:count]
         self._history = [keys[count:] for keys in self._history]
 
-    def _in_speech(self, words: Sequence[Spoken]) -> list[Spoken]:
+    def _in_speech(self, words: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
         """Word borders moved out of silence, kept in order and after the committed words."""
-        floor = self.committed[-1].end if self.committed else self.start
+        floor = committed[-1].end if committed else self.start
         placed = []
         for spoken in words:
             begin, end = self._shrink(max(spoken.word.start, floor), spoken.word.end)
@@ -286,65 +367,70 @@ class Segment:
         return placed
 
     def _shrink(self, begin: int, end: int) -> tuple[int, int]:
-        """The span without the silence at its edges; never empty."""
+        """The longest stretch of speech in the span: nobody makes a pause within a word, but the
+        alignment gives the pause to one of the words beside it, with a bit of the other."""
         end = max(end, begin + 1)
-        voiced = self.voiced(begin, end)
-        if not voiced.any():
-            return begin, end
-        first_frame = (begin - self._speech_from) // VAD_FRAME
-        edges = np.flatnonzero(voiced)
-        first = self._speech_from + (first_frame + int(edges[0])) * VAD_FRAME
-        last = self._speech_from + (first_frame + int(edges[-1]) + 1) * VAD_FRAME
-        begin = max(begin, first)
-        return begin, max(begin + 1, min(end, last))
+        stretches = self.hearing.stretches(begin, end)
+        return max(stretches, key=lambda span: span[1] - span[0], default=(begin, end))
 
     # -- forgetting ----------------------------------------------------------------------------
 
-    def _trim(self) -> None:
-        length = self.decoded - self.origin
+    def _trim(self, mark: _Mark) -> None:
+        """Cut where what was due says that earlier words are done. It depends on nothing else."""
+        length = mark.end - mark.begin
         if length <= COMFORTABLE:
             return
-        cut = self._cut_in_silence() if self.committed else None
-        if cut is None and length > CROWDED and len(self.committed) > 1:
-            cut = self.committed[-2].start
-        if length > FULL and (cut is None or cut < self.decoded - FULL):
-            # Nothing agrees for so long: keep what was said, and go on.
-            cut = self.decoded - CROWDED
-            self._commit(sum(spoken.word.end <= cut for spoken in self.pending))
-        if cut is not None and cut > self.origin:
-            kept = [spoken for spoken in self.pending if spoken.word.start >= cut]
-            self.draft = tuple(token for spoken in kept for token in spoken.tokens)
-            self._forget(cut)
+        cut = self._silent_cut(mark)
+        if cut is None and length >= CROWDED:
+            cut = self._cut_before_word(mark)
+        if cut is None:
+            return
+        self._commit(sum(spoken.word.start + spoken.word.end <= 2 * cut for spoken in self.pending))
+        self._begin_at(cut)
 
-    def _cut_in_silence(self) -> int | None:
-        """The middle of the last silence that lies between final words."""
-        borders = [*self.committed[-20:]]
-        following = self.pending[0].word.start if self.pending else borders[-1].end
-        for word in reversed(borders):
-            quiet = following - word.end
-            if quiet >= GAP and not self.voiced(word.end + VAD_FRAME, following - VAD_FRAME).any():
-                return word.end + quiet // 2
-            following = word.start
-        return None
+    def _silent_cut(self, mark: _Mark) -> int | None:
+        """The middle of the last silence with enough audio before and after it."""
+        stretches = self.hearing.stretches(mark.begin, mark.end)
+        cuts = [(before + following) // 2 for (_, before), (following, _) in pairwise(stretches)]
+        fits = [cut for cut in cuts if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
+        return fits[-1] if fits else None
 
-    def _forget(self, before: int) -> None:
-        """Drop the audio before that sample, and the frames that end before it."""
-        before = min(max(before, self.origin), self.position)
-        self._audio = self._audio[before - self.origin :].copy()
-        self.origin = before
-        frames = max(0, (before - self._speech_from) // VAD_FRAME)
-        frames = min(frames, len(self._speech))
-        del self._speech[:frames]
-        self._speech_from += frames * VAD_FRAME
+    @staticmethod
+    def _cut_before_word(mark: _Mark) -> int:
+        """The start of the last word with twice the usual context after it; failing that, a place
+        that leaves half of the audio."""
+        starts = [spoken.word.start for spoken in mark.words]
+        fits = [at for at in starts if mark.begin + CONTEXT <= at <= mark.end - 2 * CONTEXT]
+        return fits[-1] if fits else mark.end - CROWDED // 2
+
+    def _begin_at(self, origin: int, *, again: bool = False) -> None:
+        """Decodes begin here from now on. ``again``: nothing was said since they last moved."""
+        since = self._origins.pop()[0] if again else self.position
+        self._origins.append((since, origin))
+        self.origin = origin
+        del self._origins[: self._place(self.position - BACK)]
+        self.hearing.forget(self._origins[0][1])
 
     # -- answers -------------------------------------------------------------------------------
 
     def words(self) -> tuple[Word, ...]:
         return (*self.committed, *(spoken.word for spoken in self.pending))
 
-    def final_words(self, at: int) -> tuple[Word, ...]:
-        """Every word up to ``at``, final."""
-        return tuple(evolve(word, final=True) for word in self.words() if word.start < at)
+    def _last_answer(self, at: int) -> Heard:
+        speech, self._speech = self._speech, ()
+        return Heard(
+            at, speech, self._final_words(at), at,
+            self.end_of_turn, self.language, self.language_confidence,
+        )  # fmt: skip
+
+    def _final_words(self, at: int) -> tuple[Word, ...]:
+        """Every word up to ``at``, final: those that were final when the segment was there, and
+        what the decode that was due says after them."""
+        committed = self.committed[: bisect_right(self._committed_at, at)]
+        mark = self._ending or self._mark_at(at)
+        rest = [] if mark is None else after(mark.words, committed, mark.begin)
+        words = (spoken.word for spoken in self._in_speech(rest, committed))
+        return (*committed, *(evolve(word, final=True) for word in words if word.start < at))
 
 
 def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:

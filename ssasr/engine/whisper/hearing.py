@@ -1,0 +1,134 @@
+"""The audio of one segment and where in it somebody speaks.
+
+Audio arrives in pieces of any size, with the speech detector's probability for each whole frame. It
+is *walked through* in steps that the segment chooses, so that what is made of it depends on
+positions and not on the pieces. No torch, no clock.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import define, field
+from numpy.typing import NDArray
+
+from ssasr.protocol.recognition import VAD_FRAME
+
+Samples = NDArray[np.float32]
+
+SPEECH = 0.5
+"""Speech probability at which a frame counts as speech (Silero's own default)."""
+STILL_SPEECH = 0.35
+"""The same while somebody speaks already (Silero's default too: 0.15 below)."""
+GAP = 6 * VAD_FRAME
+"""Silence between two words that is a good place to cut, and that no word spans."""
+
+
+@define(eq=False)
+class Hearing:
+    """``position``: everything before it has been walked through. Positions are stream samples."""
+
+    start: int
+    position: int = field(init=False)
+    received: int = field(init=False)
+    speaking: bool = False
+    speech_end: int | None = None
+    """End of the last frame of speech that no rest has followed yet."""
+    spoken: int = 0
+    """Samples of speech since the last rest."""
+    _kept_from: int = field(init=False)
+    _audio: Samples = field(init=False)
+    _tail: Samples = field(init=False)
+    """Samples received of the frame that is not complete yet."""
+    _ahead: deque[float] = field(factory=deque)
+    """Probabilities of the frames that were received and not walked through."""
+    _speech: list[bool] = field(factory=list)
+    """One for each whole frame since ``_speech_from``."""
+    _speech_from: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.position = self.received = self._kept_from = self._speech_from = self.start
+        self._audio = self._tail = np.zeros(0, dtype=np.float32)
+
+    def frames(self, audio: Samples) -> Samples:
+        """The whole frames that ``audio`` completes, (k, VAD_FRAME), for the speech detector."""
+        joined = np.concatenate([self._tail, audio]) if len(self._tail) else audio
+        whole = len(joined) // VAD_FRAME * VAD_FRAME
+        self._tail = joined[whole:]
+        return joined[:whole].reshape(-1, VAD_FRAME)
+
+    def receive(self, audio: Samples, probabilities: Sequence[float]) -> None:
+        """``probabilities`` of the frames that this audio completed."""
+        self._audio = np.concatenate([self._audio, audio])
+        self.received += len(audio)
+        self._ahead.extend(probabilities)
+
+    def walk(self, position: int) -> tuple[float, ...]:
+        """Go on to ``position``, not beyond what was received. The probabilities of the frames that
+        end on the way."""
+        count = (position - self.start) // VAD_FRAME - (self.position - self.start) // VAD_FRAME
+        self.position = position
+        probabilities = tuple(self._ahead.popleft() for _ in range(count))
+        for probability in probabilities:
+            self.speaking = probability >= (STILL_SPEECH if self.speaking else SPEECH)
+            self._speech.append(self.speaking)
+            if self.speaking:
+                self.speech_end = self._speech_from + len(self._speech) * VAD_FRAME
+                self.spoken += VAD_FRAME
+        return probabilities
+
+    def rest(self) -> None:
+        """What was said until now is dealt with."""
+        self.speech_end = None
+        self.spoken = 0
+
+    def forget(self, before: int) -> None:
+        """Drop the audio before that sample, and the frames that end before it."""
+        before = max(before, self._kept_from)
+        self._audio = self._audio[before - self._kept_from :].copy()
+        self._kept_from = before
+        frames = (before - self._speech_from) // VAD_FRAME
+        del self._speech[:frames]
+        self._speech_from += frames * VAD_FRAME
+
+    # -- questions -----------------------------------------------------------------------------
+
+    @property
+    def silence(self) -> int:
+        """Samples since speech ended; since the start of the segment if nothing was said."""
+        return self.position - (self.start if self.speech_end is None else self.speech_end)
+
+    def samples(self, begin: int, end: int) -> Samples:
+        return self._audio[begin - self._kept_from : end - self._kept_from]
+
+    def recent(self, length: int) -> Samples:
+        """The last samples walked through, ``length`` of them if there are that many."""
+        return self.samples(max(self._kept_from, self.position - length), self.position)
+
+    def voiced(self, begin: int, end: int) -> NDArray[np.bool_]:
+        """Speech or not for the frames from the one that ``begin`` lies in to the last that is over
+        at ``end``: one that is not must not count, since it may not have been heard yet."""
+        return np.array(self._speech[self._frame(begin) : self._frame(end)], dtype=bool)
+
+    def said_until(self, at: int) -> int | None:
+        """The end of the last frame of speech that is over at ``at``; None if all is silent."""
+        for frame in range(min(self._frame(at), len(self._speech)) - 1, -1, -1):
+            if self._speech[frame]:
+                return self._speech_from + (frame + 1) * VAD_FRAME
+        return None
+
+    def stretches(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """Speech between ``begin`` and ``end``, as spans with silence of ``GAP`` between them."""
+        first = self._frame(begin)
+        edges = np.flatnonzero(self.voiced(begin, end)) + first
+        if not len(edges):
+            return []
+        breaks = np.flatnonzero(np.diff(edges) > GAP // VAD_FRAME)
+        starts, ends = edges[[0, *(breaks + 1)]], edges[[*breaks, -1]] + 1
+        spans = (self._speech_from + np.stack([starts, ends], axis=1) * VAD_FRAME).tolist()
+        if ends[-1] == self._frame(end):
+            spans[-1][1] = end
+        return [(max(begin, one), other) for one, other in spans]
+
+    def _frame(self, sample: int) -> int:
+        return max(0, (sample - self._speech_from) // VAD_FRAME)
