@@ -47,6 +47,7 @@ class Player:
     state: State
     segment: int = 0
     position: int = 0
+    heard: int = 0
     speech_end: int | None = None
     final_at: int | None = None
     unfinished: bool = False
@@ -78,7 +79,7 @@ class Player:
                 self.speech_end = self.segment + self.frames * VAD_FRAME
 
     def turn_over(self) -> bool:
-        return self.speech_end is not None and self.position - self.speech_end >= PAUSE
+        return self.speech_end is not None and self.heard - self.speech_end >= PAUSE
 
 
 def material(folder: Path, seconds: float, seed: int) -> np.ndarray:
@@ -125,7 +126,8 @@ def settle(recognizer: Recognizer, player: Player, work: Work, outcome, now: flo
     player.unfinished = outcome.unfinished
     for heard in outcome.heard:
         player.hear(heard.speech)
-    if outcome.unfinished:
+        player.heard = heard.position
+    if outcome.unfinished and work.final_at is not None:
         return
     if work.final_at is not None:
         words = outcome.heard[-1].words

@@ -98,6 +98,21 @@ class Hearing:
         """Samples since speech ended; since the start of the segment if nothing was said."""
         return self.position - (self.start if self.speech_end is None else self.speech_end)
 
+    @property
+    def ahead(self) -> int:
+        """Samples received and not walked through."""
+        return self.received - self.position
+
+    @property
+    def silence_ahead(self) -> int:
+        """Samples of silence at the end of what was received and not walked through."""
+        count = 0
+        for probability in reversed(self._ahead):
+            if probability >= STILL_SPEECH:
+                break
+            count += VAD_FRAME
+        return count
+
     def samples(self, begin: int, end: int) -> Samples:
         return self._audio[begin - self._kept_from : end - self._kept_from]
 

@@ -22,11 +22,12 @@ from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
+from ssasr.engine.whisper.pace import Pace
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import CHUNK, Due, Segment, without_squeezed
+from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
-from ssasr.protocol.recognition import StreamOptions, Word
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
 DECODES_PER_STEP = 2
 """Bounds how long a step takes: tiny.en needs 60 to 100 ms for one decode on one core. With more of
@@ -54,6 +55,15 @@ class _Stream:
     vad: VadState
     final_at: int | None = None
     answers: list[Heard] = field(factory=list)
+    live: bool = False
+    """Whether it has once been heard to the end of what there was: a stream that is taken over
+    begins far behind, and that is no overload."""
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits for the last words of a turn, or will as soon as this stream has
+        been walked through."""
+        return self.final_at is not None or self.segment.hearing.silence_ahead >= SETTLE
 
 
 class WhisperRecognizer:
@@ -79,6 +89,7 @@ class WhisperRecognizer:
         self._vad = vad
         self._smart_turn = smart_turn
         self._device = device
+        self.pace = Pace()
 
     def warm_up(self) -> None:
         """Two seconds of a tone through both networks; the first pass allocates and plans."""
@@ -113,15 +124,25 @@ class WhisperRecognizer:
             self._decode(now)
             self._walk(now)
             room -= len(now)
+        self._keep_pace(streams, batch)
         return [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
 
     def _walk(self, streams: Sequence[_Stream]) -> None:
         """On through the audio that there is, until a decode is needed first."""
         while streams:
             for stream in streams:
-                stream.answers += stream.segment.walk(stream.final_at)
+                stream.answers += stream.segment.walk(stream.final_at, self.pace.factor)
             streams = [stream for stream in streams if stream.segment.to_judge]
             self._judge([stream.segment for stream in streams])
+
+    def _keep_pace(self, streams: Sequence[_Stream], batch: Sequence[Work]) -> None:
+        """Tell the pace how far the streams are behind after this step."""
+        behind = [stream.segment.hearing.ahead for stream in streams if stream.live]
+        if behind:
+            elapsed = max(len(work.audio) for work in batch) / SAMPLE_RATE
+            self.pace.note(sum(behind) / len(behind) / SAMPLE_RATE, elapsed)
+        for stream in streams:
+            stream.live = stream.live or stream.segment.due is None
 
     def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
         """Speech probabilities of the new audio; streams with as many frames share a batch."""
@@ -200,9 +221,9 @@ class WhisperRecognizer:
 
 
 def _most_urgent(streams: Sequence[_Stream], room: int) -> list[_Stream]:
-    """Ends and pauses first, then whoever has waited longest for new words; no more than fit."""
+    """The ends of turns first, then whoever has waited longest for new words; no more than fit."""
     waiting = [
-        (due.kind, stream.segment.decoded - due.end, number)
+        (not stream.waited_for, due.kind, stream.segment.decoded - due.end, number)
         for number, stream in enumerate(streams)
         if (due := stream.segment.due) is not None
     ]

@@ -2,29 +2,44 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ssasr.engine.whisper import segment as policy
-from ssasr.engine.whisper.segment import Due, Kind, Segment, without_squeezed
+from ssasr.engine.whisper.segment import CHUNK, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
-CHUNK = 3 * VAD_FRAME
+SPEECH, SILENCE = 0.9, 0.01
 
 
-def _segment(committed=(), start=0):
-    return Segment(StreamOptions(), start, list(committed))
+def _segment(committed=(), start=0, **more):
+    return Segment(StreamOptions(), start, list(committed), **more)
 
 
-def _hear(segment, seconds, probability):
-    """Chunks of speech or silence; what falls due on the way."""
-    due = []
-    for _ in range(round(seconds * SAMPLE_RATE / CHUNK)):
-        segment.hear(np.zeros(CHUNK, np.float32), [probability] * 3)
-        one = segment.due(None)
-        if one is not None:
-            due.append(one)
-            segment.apply(one, [], reliable=True)
-    return due
+def _receive(segment, seconds, probability):
+    """Whole chunks, as many as fit."""
+    chunks = round(seconds * SAMPLE_RATE / CHUNK)
+    segment.hearing.receive(np.zeros(chunks * CHUNK, np.float32), [probability] * 3 * chunks)
+
+
+def _walk(segment, decode=lambda due: [], final_at=None, pace=1):
+    """On to the end of what was received: (the decodes on the way, the answers)."""
+    dues, answers = [], []
+    while True:
+        answers += segment.walk(final_at, pace)
+        if segment.to_judge:
+            segment.judge(0.5)
+        elif segment.due is not None:
+            dues.append(segment.due)
+            segment.apply(decode(segment.due), reliable=True)
+        else:
+            return dues, answers
+
+
+def _hear(segment, seconds, probability, **more):
+    _receive(segment, seconds, probability)
+    return _walk(segment, **more)[0]
 
 
 def _say(*words):
@@ -36,48 +51,75 @@ def _say(*words):
 
 
 def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
-    segment.apply(Due(kind, segment.origin, int(at * SAMPLE_RATE)), _say(*words), reliable=reliable)
+    """The committed words after a decode of the audio up to ``at`` seconds."""
+    segment.due = Due(kind, segment.origin, int(at * SAMPLE_RATE))
+    segment.apply(_say(*words), reliable=reliable)
     return [word.text for word in segment.committed]
 
 
-def test_silence_is_never_decoded_and_never_kept():
+def _listening(seconds):
+    """A segment in which somebody speaks all the time, with nothing decoded."""
     segment = _segment()
-    assert _hear(segment, 60, 0.01) == []
-    assert segment.due(segment.position) is None
-    assert len(segment.recent(10**9)) <= policy.LEAD
-    assert len(segment._speech) * VAD_FRAME <= policy.LEAD + VAD_FRAME
+    _receive(segment, seconds, SPEECH)
+    segment.hearing.walk(segment.hearing.received)
+    return segment
+
+
+def test_silence_is_never_decoded_and_is_forgotten():
+    segment = _segment()
+    assert _hear(segment, 60, SILENCE) == []
+    assert segment.walk(segment.position)[-1].words == ()
+    assert len(segment.hearing.recent(10**9)) <= policy.LEAD
 
 
 def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
     segment = _segment(start=777)
-    due = _hear(segment, 3, 0.9)
+    due = _hear(segment, 3, SPEECH)
     assert [one.kind for one in due] == [Kind.PARTIAL] * len(due)
     assert [(one.end - 777) % policy.STEP for one in due] == [0] * len(due)
     assert np.diff([one.end for one in due]).tolist() == [policy.STEP] * (len(due) - 1)
-    stopped = segment.speech_end
-    quiet = _hear(segment, 3, 0.01)
-    assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.SETTLE)]
+    stopped = segment.hearing.speech_end
+    quiet = _hear(segment, 3, SILENCE)
+    assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.RINGING)]
+
+
+def test_a_slower_pace_leaves_out_words_in_the_making_only():
+    segment = _segment()
+    due = _hear(segment, 6, SPEECH, pace=4)
+    assert np.diff([one.end for one in due]).tolist() == [4 * policy.STEP] * (len(due) - 1)
+    assert [one.kind for one in _hear(segment, 1, SILENCE, pace=4)] == [Kind.SETTLED]
 
 
 def test_a_click_is_not_a_word():
     segment = _segment()
-    segment.hear(np.zeros(CHUNK, np.float32), [0.01, 0.9, 0.01])
-    assert _hear(segment, 2, 0.01) == []
+    segment.hearing.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
+    assert _hear(segment, 12, SILENCE) == []
+    assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
 
 
-def test_a_decode_that_was_put_off_becomes_the_newest_one():
+def test_every_chunk_has_one_answer_with_its_speech():
+    segment = _segment(start=5)
+    _receive(segment, 2, SPEECH)
+    _receive(segment, 2, SILENCE)
+    _, answers = _walk(segment)
+    assert [one.position for one in answers] == list(range(5 + CHUNK, segment.position + 1, CHUNK))
+    assert {len(one.speech) for one in answers} == {3}
+
+
+def test_an_answer_waits_for_the_decode_that_it_tells_of():
     segment = _segment()
-    for _ in range(20):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
-    due = segment.due(None)
-    assert due is not None
-    assert due.end == 20 * CHUNK // policy.STEP * policy.STEP
+    _receive(segment, 1, SPEECH)
+    before = segment.walk(None)
+    assert segment.due is not None
+    assert before[-1].position < segment.position
+    segment.apply(_say(("now", 0.1, 0.5)), reliable=True)
+    answer = segment.walk(None)[0]
+    assert [word.text for word in answer.words] == ["now"]
+    assert answer.decoded == answer.position
 
 
 def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
-    segment = _segment()
-    for _ in range(30):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
+    segment = _listening(3)
     said = ("one", 0.1, 0.4), ("two", 0.5, 0.8), ("three", 0.9, 1.2)
     assert _decoded(segment, 1.5, *said[:2]) == []
     # "one" and "two" agreed twice and lie far enough back; "three" was said once.
@@ -89,90 +131,204 @@ def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
 
 
 def test_casing_and_punctuation_are_no_disagreement_but_a_word_is():
-    segment = _segment()
-    for _ in range(30):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
+    segment = _listening(3)
     _decoded(segment, 2.0, ("so", 0.1, 0.3), ("long", 0.3, 0.5))
     assert _decoded(segment, 2.5, ("So,", 0.1, 0.3), ("wrong", 0.3, 0.5)) == ["So,"]
 
 
 def test_a_hypothesis_that_was_cut_makes_nothing_final():
-    segment = _segment()
-    for _ in range(30):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
+    segment = _listening(3)
     for at in (1.5, 2.0, 2.5):
         assert _decoded(segment, at, ("so", 0.1, 0.3), reliable=False) == []
 
 
 def test_a_rest_makes_everything_final_and_forgets_the_audio():
     segment = _segment()
-    _hear(segment, 1, 0.9)
-    for _ in range(3):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.01] * 3)
-    due = segment.due(None)
-    segment.apply(due, _say(("hello.", 0.2, 0.9)), reliable=True)
-    _hear(segment, 2, 0.01)
+    _hear(segment, 1, SPEECH)
+    _hear(segment, 12, SILENCE, decode=lambda due: _say(("hello.", 0.2, 0.9)))
     assert [(word.text, word.final) for word in segment.words()] == [("hello.", True)]
-    assert len(segment.recent(10**9)) <= policy.LEAD + CHUNK
+    assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
 
 
-def test_the_end_reuses_a_decode_that_covered_all_speech():
+def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
     segment = _segment()
-    _hear(segment, 1, 0.9)
-    _hear(segment, 0.5, 0.01)
-    assert segment.due(segment.position) is None
-    assert segment.due(int(0.5 * SAMPLE_RATE)) == Due(Kind.FINAL, 0, int(0.5 * SAMPLE_RATE))
+    _hear(segment, 1, SPEECH)
+    _receive(segment, 1, SILENCE)
+    judged = []
+    for _ in range(9):
+        segment.walk(None)
+        if segment.to_judge:
+            assert segment._settled()
+            judged.append(segment.hearing.silence)
+            segment.judge(0.7)
+        elif segment.due is not None:
+            segment.apply([], reliable=True)
+    assert len(judged) == 1
+    assert 0 <= judged[0] - segment.options.pause < CHUNK
+    assert segment.end_of_turn == 0.7
+    _hear(segment, 0.2, SPEECH)
+    assert segment.end_of_turn == 0.0
+
+
+def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():
+    segment = _segment()
+    _hear(segment, 1, SPEECH)
+    _hear(segment, 0.5, SILENCE, decode=lambda due: _say(("yes", 0.2, 0.9)))
+    dues, answers = _walk(segment, final_at=segment.position)
+    assert dues == []
+    assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
 def test_the_end_decodes_speech_that_nothing_covered():
     segment = _segment()
-    _hear(segment, 1, 0.9)
-    segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
+    _hear(segment, 1, SPEECH)
     at = segment.position
-    assert segment.due(at) == Due(Kind.FINAL, segment.origin, at)
+    dues, answers = _walk(segment, lambda due: _say(("yes", 0.2, 0.9)), final_at=at)
+    assert dues == [Due(Kind.FINAL, segment.origin, at)]
+    assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
-def test_words_at_the_end_are_final_and_lie_before_it():
+def test_words_at_the_end_lie_before_it():
     segment = _segment()
-    _hear(segment, 2, 0.9)
-    segment.pending = _say(("in", 0.2, 0.5), ("out", 1.5, 1.8))
-    assert [(w.text, w.final) for w in segment.final_words(SAMPLE_RATE)] == [("in", True)]
+    _hear(segment, 2, SPEECH)
+    hypothesis = _say(("in", 0.2, 0.5), ("out", 1.5, 1.8))
+    _, answers = _walk(segment, lambda due: hypothesis, final_at=SAMPLE_RATE)
+    assert [(word.text, word.final) for word in answers[-1].words] == [("in", True)]
 
 
-def test_a_long_excerpt_is_cut_in_the_silence_between_final_words():
+def test_words_that_the_client_has_stay_and_need_no_partials_again():
+    said = [Word("so", 3_000, 8_000, 0.9, final=True), Word("far", 40_000, 64_000, 0.9, final=True)]
+    segment = _segment(committed=said)
+    dues = _hear(segment, 6, SPEECH)
+    assert all(due.end > 64_000 + policy.MARGIN - policy.STEP for due in dues)
+    at = segment.position
+    hypothesis = _say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
+    _, answers = _walk(segment, lambda due: hypothesis, final_at=at)
+    assert [word.text for word in answers[-1].words] == ["so", "far", "on"]
+
+
+def test_a_language_that_is_not_known_is_asked_for_after_a_second_of_speech():
+    segment = _segment(detects=True)
+    asked = []
+
+    def decode(due):
+        if not segment.language_settled:
+            segment.detected("de", 0.6 if not asked else 0.9)
+            if due.kind is not Kind.PARTIAL:
+                asked.append((due.kind, due.end))
+        return []
+
+    _hear(segment, 3, SPEECH, decode=decode)
+    assert asked == [(Kind.LANGUAGE, -(-policy.SURE_AFTER // CHUNK) * CHUNK)]
+    assert not segment.language_settled
+    _hear(segment, 0.5, SILENCE, decode=decode)
+    assert segment.language_settled
+    assert segment.language == "de"
+
+
+def test_words_in_the_making_settle_no_language():
+    """A slower pace would settle another one."""
+    segment = _segment(detects=True)
+
+    def decode(due):
+        if due.kind is Kind.PARTIAL:
+            segment.detected("nl", 0.99)
+        return []
+
+    _hear(segment, 0.9, SPEECH, decode=decode)
+    assert segment.language == "nl"
+    assert not segment.language_settled
+
+
+def test_a_long_excerpt_is_cut_in_its_last_silence():
     segment = _segment()
-    _hear(segment, 4, 0.9)
-    _hear(segment, 0.5, 0.01)
-    _hear(segment, 5, 0.9)
+    _hear(segment, 4, SPEECH)
+    _hear(segment, 0.5, SILENCE)
+    _hear(segment, 5, SPEECH)
     assert segment.origin == 0
-    segment.committed = [w.word for w in _say(("a", 3.0, 4.03), ("b", 4.52, 5.0))]
-    segment.pending = []
-    _decoded(segment, segment.position / SAMPLE_RATE, ("c", 6.0, 6.5))
+    said = _say(("a", 3.0, 4.03), ("b", 4.52, 5.0), ("c", 6.0, 6.5))
+    _hear(segment, 0.3, SILENCE, decode=lambda due: said)
     assert 4.03 <= segment.origin / SAMPLE_RATE <= 4.52
-
-
-def test_words_before_a_forced_cut_are_kept():
-    segment = _segment()
-    for _ in range(28 * SAMPLE_RATE // CHUNK):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
-    _decoded(segment, 27.5, ("early", 1.0, 1.4), ("late", 26.0, 26.5), reliable=False)
-    assert segment.origin > 2 * SAMPLE_RATE
     assert [(word.text, word.final) for word in segment.words()] == [
-        ("early", True),
-        ("late", False),
-    ]
+        ("a", True), ("b", False), ("c", False),
+    ]  # fmt: skip
 
 
-@pytest.mark.slow
+def test_a_crowded_excerpt_is_cut_before_a_word():
+    segment = _segment()
+    words = [(f"w{n}", n + 0.1, n + 0.9) for n in range(12)]
+    crowded = []
+
+    def decode(due):
+        if due.kind is Kind.CROWDED:
+            crowded.append(due)
+            return _say(*words)
+        return []
+
+    _hear(segment, 12.5, SPEECH, decode=decode)
+    assert len(crowded) == 1
+    cut = segment.origin / SAMPLE_RATE
+    assert cut == pytest.approx(9.1)
+    assert [word.text for word in segment.committed] == [f"w{n}" for n in range(9)]
+
+
 def test_audio_is_bounded_whatever_the_decoder_says():
     segment = _segment()
-    for _ in range(120 * SAMPLE_RATE // CHUNK):
-        segment.hear(np.zeros(CHUNK, np.float32), [0.9] * 3)
-        due = segment.due(None)
-        if due is not None:
-            assert due.end - due.begin <= 30 * SAMPLE_RATE
-            segment.apply(due, [], reliable=False)
-    assert len(segment.recent(10**9)) <= policy.FULL + policy.STEP
+    for _ in range(120):
+        for due in _hear(segment, 1, SPEECH):
+            assert due.end - due.begin < policy.CROWDED + CHUNK
+    kept = len(segment.hearing.recent(10**9))
+    assert kept < policy.CROWDED + policy.BACK + CHUNK
+
+
+def _talk(frames):
+    """A decoder's stand-in: what it says depends on the excerpt and on nothing else."""
+
+    def decode(due):
+        said, at = [], due.begin
+        while at + 4_000 < due.end:
+            at += 3_000 + (at * 7 + due.end * 13 + due.begin) % 5_000
+            text = "abcdefgh"[(at // 4_000 + due.end // 30_000) % 8]
+            said.append((text, at / SAMPLE_RATE, min(at + 2_500, due.end) / SAMPLE_RATE))
+        return _say(*said)
+
+    return decode
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 90)), min_size=1, max_size=8),
+    st.lists(st.integers(1, 64), min_size=1, max_size=10),
+    st.floats(0, 1),
+    st.integers(0, 40),
+)
+def test_what_is_said_does_not_depend_on_how_the_audio_arrived(runs, pieces, part, beyond):
+    """Neither on the size of the pieces nor on how far the engine was ahead when it was told where
+    the segment ends."""
+    speech = [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(count)]
+    speech += [SILENCE] * (-len(speech) % 3)
+    chunks = [speech[n : n + 3] for n in range(0, len(speech), 3)]
+    at = int(part * len(chunks) * CHUNK)
+
+    def told(sizes, ahead):
+        segment, place, answers = _segment(), 0, []
+        until = min(len(chunks), at // CHUNK + ahead)
+        for size in sizes:
+            for probabilities in chunks[place : min(place + size, until)]:
+                segment.hearing.receive(np.zeros(CHUNK, np.float32), probabilities)
+            place = min(place + size, until)
+            answers += _walk(segment, _talk(speech))[1]
+        missing = at - segment.hearing.received
+        if missing > 0:
+            rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]
+            segment.hearing.receive(np.zeros(missing, np.float32), rest)
+        final = _walk(segment, _talk(speech), final_at=at)[1][-1]
+        return [one for one in answers if one.position <= at], final.words
+
+    answers, words = told([1] * len(chunks), 0)
+    others, same = told(pieces + [64] * len(chunks), beyond)
+    assert same == words
+    assert others == answers[: len(others)] or others[: len(answers)] == answers
 
 
 def test_words_without_audio_are_dropped_in_runs_only():
@@ -186,12 +342,22 @@ def test_words_without_audio_are_dropped_in_runs_only():
 
 def test_borders_move_out_of_silence_and_words_stay_in_order():
     segment = _segment()
-    _hear(segment, 1, 0.9)
-    _hear(segment, 1, 0.01)
-    _hear(segment, 1, 0.9)
-    segment.committed, segment.pending = [], []
+    for probability in (SPEECH, SILENCE, SPEECH):
+        _receive(segment, 1, probability)
+    segment.hearing.walk(segment.hearing.received)
     _decoded(segment, 3.0, ("before", 0.5, 1.9), ("after", 1.95, 2.6))
     before, later = segment.words()
     assert before.end <= 1.2 * SAMPLE_RATE
     assert later.start >= 1.8 * SAMPLE_RATE
     assert before.end <= later.start
+
+
+def test_a_word_that_was_given_a_pause_keeps_the_side_where_most_of_it_was_said():
+    segment = _segment()
+    for probability in (SPEECH, SILENCE, SPEECH):
+        _receive(segment, 1, probability)
+    segment.hearing.walk(segment.hearing.received)
+    _decoded(segment, 3.0, ("early", 0.1, 0.9), ("late", 0.9, 2.6))
+    early, late = segment.words()
+    assert early.end == int(0.9 * SAMPLE_RATE)
+    assert late.start >= 1.9 * SAMPLE_RATE
