@@ -26,16 +26,13 @@ from ssasr.protocol.messages import Silence, SpeechStarted, Turn
 from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
-from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
+from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
 from ssasr.transcript import Transcript, probability
 from ssasr.voicing import Voicing
 
 SHORTEST_SPEECH = SAMPLE_RATE * 80 // 1_000
 """Less speech than this does not make a turn end by its meaning."""
-BOUNDARY_BACK = 2_560
-"""A silence end cuts at most this far (160 ms) before the position at which it was decided: inside
-the silence, so that the onset of the next word belongs to the next segment."""
 LONG_NON_SPEECH = 10 * SAMPLE_RATE
 """After this much without speech or words the audio is let go, so that a replay stays short."""
 KEPT_NON_SPEECH = SAMPLE_RATE

@@ -17,6 +17,10 @@ from attrs import frozen
 SAMPLE_RATE = 16_000
 VAD_FRAME = 512
 """Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
+BOUNDARY_BACK = 2_560
+"""A silence is cut in its middle, but at most this far (160 ms) before the position at which it was
+found long enough: inside the silence, so that the onset of the next word belongs to the next
+segment. The client may have been shown what the engine said up to that position."""
 
 
 @frozen

@@ -158,8 +158,8 @@ def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[Hea
 
 
 def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
-    """A segment may end before what was heard already; words after its end do not count, and those
-    that were final stay as they were told."""
+    """A segment may end before what was heard already; what was heard later does not count, and
+    words that were final there stay as they were told."""
     whole = len(clip) // recognizer.chunk * recognizer.chunk
     for part in (0.25, 0.5, 0.9):
         at = int(whole * part)
@@ -168,7 +168,8 @@ def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
         last = run[-1]
         assert last.position == at
         assert all(word.final and word.start < at for word in last.words)
-        told = [word for word in run[-2].words if word.final and word.end <= at]
+        before = [heard for heard in run[:-1] if heard.position <= at]
+        told = [word for word in before[-1].words if word.final] if before else []
         assert list(last.words[: len(told)]) == told
 
 

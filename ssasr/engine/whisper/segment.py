@@ -44,7 +44,13 @@ from attrs import define, evolve, field, frozen
 from ssasr.engine.recognizer import Heard
 from ssasr.engine.whisper.hearing import Hearing, Samples
 from ssasr.engine.whisper.splice import Spoken, after
-from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
+from ssasr.protocol.recognition import (
+    BOUNDARY_BACK,
+    SAMPLE_RATE,
+    VAD_FRAME,
+    StreamOptions,
+    Word,
+)
 
 CHUNK = 3 * VAD_FRAME
 """Samples from one answer to the next: 96 ms."""
@@ -424,9 +430,13 @@ class Segment:
         )  # fmt: skip
 
     def _final_words(self, at: int) -> tuple[Word, ...]:
-        """Every word up to ``at``, final: those that were final when the segment was there, and
-        what the decode that was due says after them."""
-        committed = self.committed[: bisect_right(self._committed_at, at)]
+        """Every word up to ``at``, final: those that the client may have as such, and what the
+        decode that stands says after them."""
+        said_until = self.hearing.said_until(at)
+        silence = 0 if said_until is None else at - said_until
+        # Silence is found long enough at its end, and cut in its middle.
+        told = bisect_right(self._committed_at, at + min(silence, BOUNDARY_BACK))
+        committed = [word for word in self.committed[:told] if word.start < at]
         mark = self._ending or self._mark_at(at)
         rest = [] if mark is None else after(mark.words, committed, mark.begin)
         words = (spoken.word for spoken in self._in_speech(rest, committed))
