@@ -1,5 +1,7 @@
 """Stretching under overload."""
 
+from itertools import pairwise
+
 from ssasr.engine.whisper.pace import MOST, PATIENCE, RELIEF, Pace
 
 STEP = 0.1
@@ -24,7 +26,7 @@ def test_who_stays_late_gets_fewer_words_in_the_making_and_has_them_back_later()
     assert factors[-1] == MOST
     assert factors == sorted(factors)
     changes = [n for n in range(1, len(factors)) if factors[n] != factors[n - 1]]
-    assert all(b - a >= PATIENCE / STEP - 1 for a, b in zip(changes, changes[1:], strict=False))
+    assert all(b - a >= PATIENCE / STEP - 1 for a, b in pairwise(changes))
     assert _run(pace, 0.3, 60)[-1] == MOST, "neither late nor in time"
     relieved = _run(pace, 0.0, 10 * RELIEF)
     assert relieved == sorted(relieved, reverse=True)
