@@ -111,6 +111,7 @@ def advance(
     outcomes = recognizer.step([work for _, work in ready])
     cost = clock() - begun
     now += cost
+    recognizer.worked(cost, now)
     for (player, work), outcome in zip(ready, outcomes, strict=True):
         settle(recognizer, player, work, outcome, now)
     return now, cost

@@ -6,7 +6,6 @@ a session in the same process) open streams on it and exchange the messages of
 ``protocol.recognition``.
 """
 
-import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -14,6 +13,7 @@ import trio
 from attrs import define, frozen
 
 from ssasr.engine.device_memory import reserved_bytes
+from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
@@ -81,7 +81,7 @@ class EngineHost:
         self._stale: list[State] = []
         self._steps = 0
         self._last_step_seconds = 0.0
-        self._busy = Busy()
+        self._busy = Load(LOAD_MEMORY)
         self._meter = metrics.engine_meter(name)
         metrics.watch_engine(
             name,
@@ -186,6 +186,7 @@ class EngineHost:
             self._steps += 1
             self._last_step_seconds = now - started
             self._busy.worked(now - started, now)
+            self.recognizer.worked(now - started, now)
             audio = sum(len(take.audio) for take in takes) / SAMPLE_RATE
             self._meter.step(len(takes), audio, now - started)
 
@@ -198,7 +199,9 @@ class EngineHost:
         for take in takes:
             stream = take.stream
             if take.fresh:
-                stream.state = recognizer.new_state(take.options, take.start, take.committed)
+                stream.state = recognizer.new_state(
+                    take.options, take.start, take.committed, take.committed_at
+                )
             elif take.changed:
                 recognizer.configure(stream.state, take.options)
             batch.append(Work(stream.state, take.audio, take.final_at))
@@ -234,21 +237,6 @@ class EngineHost:
         self._scheduler.release(stream)
         if stream.state is not None and not in_batch:
             self._stale.append(stream.state)
-
-
-@define
-class Busy:
-    """How much of the recent past was work, the older the less it counts."""
-
-    _sum: float = 0.0
-    _at: float = -math.inf
-
-    def worked(self, seconds: float, now: float) -> None:
-        fresh = 1.0 - math.exp(-seconds / LOAD_MEMORY)
-        self._sum, self._at = self.ratio(now) + fresh, now
-
-    def ratio(self, now: float) -> float:
-        return min(self._sum * math.exp((self._at - now) / LOAD_MEMORY), 1.0)
 
 
 @frozen(eq=False)

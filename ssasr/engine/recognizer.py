@@ -80,10 +80,15 @@ class Recognizer(Protocol):
         """Do whatever makes the first real step as fast as the later ones."""
 
     def new_state(
-        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+        self,
+        options: StreamOptions,
+        start: int,
+        committed: tuple[Word, ...] = (),
+        committed_at: int = 0,
     ) -> State:
         """Fresh state of a segment that starts at stream sample ``start``. ``committed`` words are
-        final already (a replay): they stay first in every hypothesis."""
+        final already (a replay): they stay first in every hypothesis. The last of them became so
+        with the answer for position ``committed_at``, and no others before."""
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """Change the options of a running segment."""
@@ -93,6 +98,10 @@ class Recognizer(Protocol):
 
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """Advance each stream of the batch once; outcomes in the order of the batch."""
+
+    def worked(self, seconds: float, now: float) -> None:
+        """The step that has ended ``now`` took so long. A recogniser that can do less for each
+        stream may go by it; who drives one without a clock does not say this."""
 
 
 @frozen

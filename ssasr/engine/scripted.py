@@ -79,7 +79,11 @@ class ScriptedRecognizer:
         pass
 
     def new_state(
-        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+        self,
+        options: StreamOptions,
+        start: int,
+        committed: tuple[Word, ...] = (),
+        committed_at: int = 0,
     ) -> State:
         # Replayed audio gives the committed words again, so they need not be kept apart.
         return _Segment(start, options, start)
@@ -93,6 +97,9 @@ class ScriptedRecognizer:
 
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         return [self._advance(work) for work in batch]
+
+    def worked(self, seconds: float, now: float) -> None:
+        pass
 
     def _advance(self, work: Work) -> Outcome:
         segment = work.state

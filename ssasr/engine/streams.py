@@ -61,6 +61,7 @@ class Take:
     final_at: int | None
     options: StreamOptions
     committed: tuple[Word, ...]
+    committed_at: int
     fresh: bool
     changed: bool
 
@@ -75,6 +76,7 @@ class Stream:
         self.segment = opening.segment
         self.segment_start = opening.start
         self.committed = opening.committed
+        self.committed_at = opening.committed_at
         self.position = opening.start
         """The model has seen everything before this sample."""
         self.received = opening.start
@@ -147,7 +149,7 @@ class Stream:
         self._trim()
         return Take(
             self, self.segment, self.segment_start, audio, final_at,
-            options, self.committed, self.state is None, changed,
+            options, self.committed, self.committed_at, self.state is None, changed,
         )  # fmt: skip
 
     def deliver(self, take: Take, result: Outcome) -> list[Update | Final]:
@@ -186,7 +188,7 @@ class Stream:
     def _begin_segment(self, at: int) -> None:
         self.segment += 1
         self.segment_start = self.position = at
-        self.committed = ()
+        self.committed, self.committed_at = (), 0
         self.state = None
         self._trim()
 

@@ -159,6 +159,7 @@ def _fields(message: Message, writer: WordWriter) -> dict[str, object]:
                 "segment": message.segment,
                 "start": message.start,
                 "committed": [word_fields(word) for word in message.committed],
+                "committed_at": message.committed_at,
             }
         case Opened(model, chunk, engine):
             return {"t": "opened", "model": model, "chunk": chunk, "engine": engine}
@@ -308,6 +309,7 @@ def _read_open(fields: dict[str, object]) -> Open:
         _count(fields, "segment"),
         _count(fields, "start"),
         tuple([read_word(each) for each in committed]),
+        _count(fields, "committed_at"),
     )
 
 

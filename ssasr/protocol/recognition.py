@@ -54,13 +54,15 @@ class StreamOptions:
 class Open:
     """First message of a stream. A replayed stream opens where its open segment began, and
     ``committed`` are that segment's words which the client has already been given as final: the
-    engine keeps them as they are and goes on after them."""
+    engine keeps them as they are and goes on after them. ``committed_at`` is the position of the
+    update that brought the last of them: no other word was final then."""
 
     session_id: str
     options: StreamOptions
     segment: int = 0
     start: int = 0
     committed: tuple[Word, ...] = ()
+    committed_at: int = 0
 
 
 @frozen

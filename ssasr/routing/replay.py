@@ -81,6 +81,7 @@ class Replay:
         self._segment = opening.segment
         self._start = self._said = self._kept_from = opening.start
         self._committed = opening.committed
+        self._committed_at = opening.committed_at
         self._told = (opening.start, -1)  # position, decoded
         self._max_kept = max_kept
         self._kept: deque[tuple[int, ToEngine]] = deque()
@@ -135,7 +136,10 @@ class Replay:
     def opening(self) -> Open:
         """What the next engine is asked for."""
         assert self.replayable, "the start of the segment has been let go"
-        return Open(self._session_id, self._options, self._segment, self._start, self._committed)
+        return Open(
+            self._session_id, self._options, self._segment, self._start,
+            self._committed, self._committed_at,
+        )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
         """What the next engine is told after that, oldest first."""
@@ -169,7 +173,7 @@ class Replay:
         else:
             self._told = (answer.position, answer.decoded)
             if self._finalize is None:  # else it is stale: nobody is shown its words
-                self._commit(answer.words)
+                self._commit(answer.words, answer.position)
         return answer
 
     def _pinned(self, answer: Update | Final) -> Update | Final:
@@ -184,18 +188,18 @@ class Replay:
             return evolve(answer, words=pinned)
         return evolve(answer, words=self._committed + words[count:])
 
-    def _commit(self, words: tuple[Word, ...]) -> None:
+    def _commit(self, words: tuple[Word, ...], position: int) -> None:
         count = known = len(self._committed)
         while count < len(words) and words[count].final:
             count += 1
         if count > known:
-            self._committed = words[:count]
+            self._committed, self._committed_at = words[:count], position
 
     def _next_segment(self, at: int) -> None:
         self._segment += 1
         self._start = at
         self._told = (at, -1)
-        self._committed = ()
+        self._committed, self._committed_at = (), 0
         self._finalize = None
         later: list[tuple[int, ToEngine]] = []
         for end, message in self._kept:

@@ -42,9 +42,9 @@ class CountingRecognizer(ScriptedRecognizer):
 
     alive = 0
 
-    def new_state(self, options, start, committed=()):
+    def new_state(self, *arguments):
         self.alive += 1
-        return super().new_state(options, start, committed)
+        return super().new_state(*arguments)
 
     def release(self, state):
         self.alive -= 1

@@ -154,7 +154,7 @@ async def test_nonsense_ends_the_link_and_nothing_else(frame):
 
 
 class Broken(ScriptedRecognizer):
-    def new_state(self, options, start, committed=()):
+    def new_state(self, *arguments):
         raise RuntimeError("device lost")
 
 

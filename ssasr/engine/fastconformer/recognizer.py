@@ -122,7 +122,11 @@ class FastConformerRecognizer:
         self._runner.warm_up()
 
     def new_state(
-        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+        self,
+        options: StreamOptions,
+        start: int,
+        committed: tuple[Word, ...] = (),
+        committed_at: int = 0,
     ) -> State:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
@@ -154,6 +158,9 @@ class FastConformerRecognizer:
             for part in _parts(due, self._runner.largest):
                 self._run(part)
         return [self._outcome(job) for job in jobs]
+
+    def worked(self, seconds: float, now: float) -> None:
+        """Nothing: a step does what it must."""
 
     def _prompt(self, options: StreamOptions) -> int:
         if not self._processing.prompts:

@@ -99,11 +99,6 @@ class Hearing:
         return self.position - (self.start if self.speech_end is None else self.speech_end)
 
     @property
-    def ahead(self) -> int:
-        """Samples received and not walked through."""
-        return self.received - self.position
-
-    @property
     def silence_ahead(self) -> int:
         """Samples of silence at the end of what was received and not walked through."""
         count = 0
@@ -131,6 +126,13 @@ class Hearing:
             if self._speech[frame]:
                 return self._speech_from + (frame + 1) * VAD_FRAME
         return None
+
+    def silent_until(self, at: int) -> int:
+        """The end of the silent frames from the one that ``at`` lies in, as far as is known."""
+        frame = self._frame(at)
+        while frame < len(self._speech) and not self._speech[frame]:
+            frame += 1
+        return self._speech_from + frame * VAD_FRAME
 
     def stretches(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Speech between ``begin`` and ``end``, as spans with silence of ``GAP`` between them."""

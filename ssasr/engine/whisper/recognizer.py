@@ -27,7 +27,7 @@ from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
-from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
+from ssasr.protocol.recognition import StreamOptions, Word
 
 DECODES_PER_STEP = 2
 """Bounds how long a step takes: tiny.en needs 60 to 100 ms for one decode on one core. With more of
@@ -55,9 +55,6 @@ class _Stream:
     vad: VadState
     final_at: int | None = None
     answers: list[Heard] = field(factory=list)
-    live: bool = False
-    """Whether it has once been heard to the end of what there was: a stream that is taken over
-    begins far behind, and that is no overload."""
 
     @property
     def waited_for(self) -> bool:
@@ -89,7 +86,7 @@ class WhisperRecognizer:
         self._vad = vad
         self._smart_turn = smart_turn
         self._device = device
-        self.pace = Pace()
+        self._pace = Pace()
 
     def warm_up(self) -> None:
         """Two seconds of a tone through both networks; the first pass allocates and plans."""
@@ -101,9 +98,14 @@ class WhisperRecognizer:
                 self._vad.listen(torch.zeros(1, 3, 512), self._vad.initial_state(1, self._device))
 
     def new_state(
-        self, options: StreamOptions, start: int, committed: tuple[Word, ...] = ()
+        self,
+        options: StreamOptions,
+        start: int,
+        committed: tuple[Word, ...] = (),
+        committed_at: int = 0,
     ) -> State:
-        segment = Segment(options, start, list(committed), self.vocabulary.multilingual)
+        detects = self.vocabulary.multilingual
+        segment = Segment(options, start, list(committed), committed_at, detects=detects)
         return _Stream(segment, self._vad.initial_state(1, self._device))
 
     def configure(self, state: State, options: StreamOptions) -> None:
@@ -124,25 +126,18 @@ class WhisperRecognizer:
             self._decode(now)
             self._walk(now)
             room -= len(now)
-        self._keep_pace(streams, batch)
         return [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
+
+    def worked(self, seconds: float, now: float) -> None:
+        self._pace.worked(seconds, now)
 
     def _walk(self, streams: Sequence[_Stream]) -> None:
         """On through the audio that there is, until a decode is needed first."""
         while streams:
             for stream in streams:
-                stream.answers += stream.segment.walk(stream.final_at, self.pace.factor)
+                stream.answers += stream.segment.walk(stream.final_at, self._pace.factor)
             streams = [stream for stream in streams if stream.segment.to_judge]
             self._judge([stream.segment for stream in streams])
-
-    def _keep_pace(self, streams: Sequence[_Stream], batch: Sequence[Work]) -> None:
-        """Tell the pace how far the streams are behind after this step."""
-        behind = [stream.segment.hearing.ahead for stream in streams if stream.live]
-        if behind:
-            elapsed = max(len(work.audio) for work in batch) / SAMPLE_RATE
-            self.pace.note(sum(behind) / len(behind) / SAMPLE_RATE, elapsed)
-        for stream in streams:
-            stream.live = stream.live or stream.segment.due is None
 
     def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
         """Speech probabilities of the new audio; streams with as many frames share a batch."""

@@ -127,6 +127,8 @@ class Segment:
     start: int
     committed: list[Word]
     """The words that are final."""
+    taken_over: int = 0
+    """Position at which the last of those became final that the segment begins with."""
     detects: bool = False
     hearing: Hearing = field(init=False)
     origin: int = field(init=False)
@@ -154,7 +156,6 @@ class Segment:
     """The last position for which an answer was given."""
     _speech: tuple[float, ...] = ()
     """Probabilities for the next answer."""
-    _partials_from: int = field(init=False)
     _asked_language: bool = False
     _judged: int | None = None
     """The end of speech for which the end of turn was judged."""
@@ -165,9 +166,6 @@ class Segment:
         self.hearing = Hearing(self.start)
         self.origin = self.decoded = self._answered = self.start
         self._committed_at = [self.start] * len(self.committed)
-        # One to agree with, from before the last of these words became final.
-        taken_over = self.committed[-1].end + MARGIN - STEP if self.committed else self.start
-        self._partials_from = max(self.start, taken_over)
         self._origins = [(self.start, self.start)]
 
     @property
@@ -271,10 +269,10 @@ class Segment:
     def _partial_due(self, step: int) -> bool:
         """A decode at a pause stands for the next on the grid if that is close."""
         hearing, position = self.hearing, self.position
-        if hearing.spoken < FIRST_PARTIAL or hearing.silence >= HANG:
+        if hearing.spoken < FIRST_PARTIAL or hearing.silence >= HANG or position < self.taken_over:
             return False
         grid = self.start + (position - self.start) // step * step
-        return grid > max(self.decoded + step // 2, self.origin, self._partials_from)
+        return grid > max(self.decoded + step // 2, self.origin)
 
     def _due_at_end(self, at: int) -> Due | None:
         if self._ending is not None:
@@ -356,6 +354,10 @@ class Segment:
         return count
 
     def _commit(self, count: int) -> None:
+        """These words are final. As long as the segment is where it was before it was taken over,
+        those that were are known."""
+        if self.position <= self.taken_over:
+            return
         for spoken in self.pending[:count]:
             self.committed.append(evolve(spoken.word, final=True))
             self._committed_at.append(self.position)
@@ -433,9 +435,12 @@ class Segment:
         """Every word up to ``at``, final: those that the client may have as such, and what the
         decode that stands says after them."""
         said_until = self.hearing.said_until(at)
-        silence = 0 if said_until is None else at - said_until
-        # Silence is found long enough at its end, and cut in its middle.
-        told = bisect_right(self._committed_at, at + min(silence, BOUNDARY_BACK))
+        decided = at
+        if said_until is not None and at - said_until >= RINGING:
+            # A silence that was found long enough at its end, and cut in its middle.
+            decided += min(at - said_until, BOUNDARY_BACK)
+            decided = max(at, min(decided, self.hearing.silent_until(at)))
+        told = bisect_right(self._committed_at, decided)
         committed = [word for word in self.committed[:told] if word.start < at]
         mark = self._ending or self._mark_at(at)
         rest = [] if mark is None else after(mark.words, committed, mark.begin)

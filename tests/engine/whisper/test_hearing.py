@@ -33,7 +33,7 @@ def test_nothing_is_known_of_what_was_not_walked_through():
     hearing = Hearing(7)
     hearing.receive(np.zeros(9 * VAD_FRAME, np.float32), [0.9] * 3 + [0.1] * 6)
     assert hearing.speech_end is None
-    assert hearing.ahead == 9 * VAD_FRAME
+    assert hearing.received - hearing.position == 9 * VAD_FRAME
     assert hearing.silence_ahead == 6 * VAD_FRAME
     assert hearing.walk(7 + 4 * VAD_FRAME) == (0.9, 0.9, 0.9, 0.1)
     assert hearing.speech_end == 7 + 3 * VAD_FRAME

@@ -2,32 +2,38 @@
 
 from itertools import pairwise
 
-from ssasr.engine.whisper.pace import MOST, PATIENCE, RELIEF, Pace
+from ssasr.engine.whisper.pace import MOST, PATIENCE, Pace
 
 STEP = 0.1
 
 
-def _run(pace, late, seconds):
+def _run(pace, load, seconds, now=0.0):
+    """Steps that leave the rest of each tenth of a second free: (the factors, the time after)."""
     factors = []
     for _ in range(round(seconds / STEP)):
-        pace.note(late, STEP)
+        now += STEP
+        pace.worked(load * STEP, now)
         factors.append(pace.factor)
-    return factors
+    return factors, now
 
 
 def test_a_burst_is_no_overload():
     pace = Pace()
-    assert set(_run(pace, 0.0, 10) + _run(pace, 2.0, 0.2) + _run(pace, 0.0, 10)) == {1}
+    _, now = _run(pace, 0.5, 30)
+    burst, now = _run(pace, 1.0, 3, now)
+    after, now = _run(pace, 0.5, 30, now)
+    assert set(burst + after) == {1}
 
 
-def test_who_stays_late_gets_fewer_words_in_the_making_and_has_them_back_later():
+def test_who_has_too_much_to_do_shows_fewer_words_in_the_making_until_there_is_time_again():
     pace = Pace()
-    factors = _run(pace, 1.0, 60)
+    factors, now = _run(pace, 1.0, 60)
     assert factors[-1] == MOST
     assert factors == sorted(factors)
     changes = [n for n in range(1, len(factors)) if factors[n] != factors[n - 1]]
     assert all(b - a >= PATIENCE / STEP - 1 for a, b in pairwise(changes))
-    assert _run(pace, 0.3, 60)[-1] == MOST, "neither late nor in time"
-    relieved = _run(pace, 0.0, 10 * RELIEF)
+    between, now = _run(pace, 0.7, 60, now)
+    assert between[-1] == MOST, "more of them would be too much again"
+    relieved, _ = _run(pace, 0.1, 60, now)
     assert relieved == sorted(relieved, reverse=True)
     assert relieved[-1] == 1

@@ -198,9 +198,9 @@ def test_words_at_the_end_lie_before_it():
 
 def test_words_that_the_client_has_stay_and_need_no_partials_again():
     said = [Word("so", 3_000, 8_000, 0.9, final=True), Word("far", 40_000, 64_000, 0.9, final=True)]
-    segment = _segment(committed=said)
+    segment = _segment(committed=said, taken_over=9 * policy.STEP)
     dues = _hear(segment, 6, SPEECH)
-    assert all(due.end > 64_000 + policy.MARGIN - policy.STEP for due in dues)
+    assert dues[0].end == 9 * policy.STEP
     at = segment.position
     hypothesis = _say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
     _, answers = _walk(segment, lambda due: hypothesis, final_at=at)
@@ -329,6 +329,43 @@ def test_what_is_said_does_not_depend_on_how_the_audio_arrived(runs, pieces, par
     others, same = told(pieces + [64] * len(chunks), beyond)
     assert same == words
     assert others == answers[: len(others)] or others[: len(answers)] == answers
+
+
+def _guess(due):
+    """Most of what this decoder says stays; the last second of it is a guess."""
+    said, at, number = [], due.begin, due.begin // 6_000
+    while (at := number * 6_000) + 4_000 < due.end:
+        number += 1
+        if at < due.begin:
+            continue
+        unsure = due.end - at < SAMPLE_RATE
+        text = f"{'maybe' if unsure and (due.end // CHUNK) % 3 else 'word'}-{number}"
+        said.append((text, at / SAMPLE_RATE, min(at + 5_000, due.end) / SAMPLE_RATE))
+    return _say(*said)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
+    st.floats(0, 1),
+)
+def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part):
+    probabilities = [
+        SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)
+    ]
+    audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
+
+    def heard(**more):
+        segment = _segment(**more)
+        segment.hearing.receive(audio, probabilities)
+        return _walk(segment, _guess, final_at=len(audio))[1]
+
+    answers = heard()
+    told = answers[: 1 + int(part * (len(answers) - 2))]
+    final = tuple(word for word in told[-1].words if word.final)
+    since = next(one.position for one in told if one.words[: len(final)] == final)
+    again = heard(committed=final, taken_over=since if final else 0)
+    assert again[-1].words == answers[-1].words
 
 
 def test_words_without_audio_are_dropped_in_runs_only():
