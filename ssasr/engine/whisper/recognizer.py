@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ssasr import catalogue
 from ssasr.engine.features import LogMel
@@ -77,7 +77,9 @@ class WhisperRecognizer:
         smart_turn: SmartTurn,
         device: torch.device,
         max_streams: int,
+        heads_delay: int = 0,
     ) -> None:
+        """``heads_delay``: frames by which the alignment finds words too late."""
         self.name = name
         self.max_streams = max_streams
         self.languages = vocabulary.languages
@@ -86,6 +88,7 @@ class WhisperRecognizer:
         self._vad = vad
         self._smart_turn = smart_turn
         self._device = device
+        self._delay = heads_delay * FRAME
         self._pace = Pace()
 
     def warm_up(self) -> None:
@@ -199,7 +202,15 @@ class WhisperRecognizer:
             )
             words.append(Spoken(word, tokens))
             place = last + 1
-        return without_squeezed(words)
+        return [self._moved(spoken, due) for spoken in without_squeezed(words)]
+
+    def _moved(self, spoken: Spoken, due: Due) -> Spoken:
+        """Where the word was said, as far as it lies in the excerpt."""
+        start, end = (
+            min(max(at - self._delay, due.begin), due.end)
+            for at in (spoken.word.start, spoken.word.end)
+        )
+        return evolve(spoken, word=evolve(spoken.word, start=start, end=end))
 
     def _judge(self, segments: Sequence[Segment]) -> None:
         """How sure it is that these speakers, who pause, have finished: how they sound, and whether
@@ -258,7 +269,9 @@ def create(settings: RecognizerSettings) -> Recognizer:
     mel = LogMel(model.dims.mels).to(device)
     decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
     streams = settings.max_streams or 8
-    return WhisperRecognizer(files.name, decoding, vocabulary, vad, smart_turn, device, streams)
+    return WhisperRecognizer(
+        files.name, decoding, vocabulary, vad, smart_turn, device, streams, config.heads_delay
+    )
 
 
 def _device(name: str) -> torch.device:
