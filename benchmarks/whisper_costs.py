@@ -4,16 +4,16 @@
         [--seconds 1,2,4,8,15] [--threads 1] [--repeats 9] [--json FILE]
 
 Each part is run ``--repeats`` times in a thread of its own, as the engine runs it; printed are the
-medians in milliseconds, CPU then wall, and the page faults of a run (fresh memory costs more than
-most arithmetic). ``scratch`` is a decode without a draft; ``again`` one whose draft is right, the
-cheapest there is; ``grown`` one whose draft is the hypothesis of the excerpt without its last 0.58
-s, as streaming has it. ``pass 1`` and ``pass 12`` are the decoder over that many tokens, ``words n``
-the vocabulary's logits of n of them.
+medians in milliseconds, CPU then wall. ``scratch`` is a decode without a draft (and how many tokens
+it gives); ``again`` one whose draft is right, the cheapest there is; ``grown`` one whose draft is
+the hypothesis of the excerpt without its last 0.58 s, as streaming has it. ``pass 1`` and ``pass
+12`` are the decoder over that many tokens, ``words n`` the vocabulary's logits of n of them.
+``batch n`` is one call with n different excerpts of that length, each with its ``grown`` draft, by
+the excerpt.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import threading
 import time
@@ -49,18 +49,15 @@ def speech(folder: Path, seconds: float, language: str) -> np.ndarray:
     return np.concatenate(pieces)[: int(seconds * SAMPLE_RATE)]
 
 
-def cost(part: Callable[[], object], repeats: int) -> dict[str, float]:
+def cost(part: Callable[[], object], repeats: int, share: int = 1) -> dict[str, float]:
     part()
     rows = []
     for _ in range(repeats):
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         cpu, wall = time.process_time(), time.perf_counter()
         part()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-        rows.append((1e3 * cpu, 1e3 * wall, faults))
-    cpu, wall, faults = (statistics.median(column) for column in zip(*rows, strict=True))
-    return {"cpu_ms": round(cpu, 2), "wall_ms": round(wall, 2), "faults": faults}
+        rows.append((1e3 * (time.process_time() - cpu), 1e3 * (time.perf_counter() - wall)))
+    cpu, wall = (statistics.median(column) / share for column in zip(*rows, strict=True))
+    return {"cpu_ms": round(cpu, 2), "wall_ms": round(wall, 2)}
 
 
 def decode_parts(recognizer: WhisperRecognizer, samples: np.ndarray) -> Parts:
@@ -101,6 +98,18 @@ def decode_parts(recognizer: WhisperRecognizer, samples: np.ndarray) -> Parts:
     }
 
 
+def batches(recognizer: WhisperRecognizer, samples: np.ndarray, seconds: float) -> Parts:
+    """Calls with 1 to 8 excerpts, all different."""
+    decoding, language = recognizer.decoding, recognizer.languages[0]
+    length = int(seconds * SAMPLE_RATE)
+    requests = []
+    for at in range(0, 8 * SAMPLE_RATE, SAMPLE_RATE):
+        excerpt = samples[at : at + length]
+        earlier = decoding([Request(excerpt[:-GROWTH], language)])[0]
+        requests.append(Request(excerpt, language, earlier.tokens))
+    return {f"batch {n}": partial(decoding, requests[:n]) for n in (1, 2, 4, 8)}
+
+
 def listen_parts(recognizer: WhisperRecognizer, samples: np.ndarray) -> Parts:
     """One step of listening, 96 ms of n streams, and the end of a turn judged for n of them."""
     vad, turn = recognizer._vad, recognizer._smart_turn
@@ -119,12 +128,16 @@ def measure(arguments: argparse.Namespace, rows: list[dict]) -> None:
     recognizer = create(settings)
     recognizer.warm_up()
     lengths = [float(part) for part in arguments.seconds.split(",")]
-    samples = speech(arguments.evaldata, max(*lengths, 8.0), "en")
+    samples = speech(arguments.evaldata, max(lengths) + 8.0, "en")
     with torch.inference_mode():
         for seconds in lengths:
             parts = decode_parts(recognizer, samples[: int(seconds * SAMPLE_RATE)])
             for name, part in parts.items():
                 rows.append({"s": seconds, "part": name, **cost(part, arguments.repeats)})
+                show(rows[-1])
+            for name, part in batches(recognizer, samples, seconds).items():
+                share, repeats = int(name.split()[1]), max(1, arguments.repeats // 3)
+                rows.append({"s": seconds, "part": name, **cost(part, repeats, share)})
                 show(rows[-1])
         for name, part in listen_parts(recognizer, samples).items():
             rows.append({"s": "", "part": name, **cost(part, arguments.repeats)})
@@ -132,7 +145,7 @@ def measure(arguments: argparse.Namespace, rows: list[dict]) -> None:
 
 
 def show(row: dict) -> None:
-    print("{s:>4} {part:<20} {cpu_ms:8.2f} {wall_ms:8.2f} {faults:7.0f}".format(**row), flush=True)
+    print("{s:>4} {part:<20} {cpu_ms:8.2f} {wall_ms:8.2f}".format(**row), flush=True)
 
 
 def main() -> None:
