@@ -74,22 +74,23 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def keys_values(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """audio (batch, frames, width) -> keys (batch, heads, width / heads, frames) and values
-        (batch, heads, frames, width / heads), laid out as every later product reads them."""
+        """audio (batch, frames, width) -> keys (batch, heads, width / heads, frames), scaled, and
+        values (batch, heads, frames, width / heads), laid out as every later product reads them."""
         batch, frames, width = audio.shape
         split = self.kv(audio).view(batch, frames, 2, self.heads, width // self.heads)
         key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-        return key.transpose(-1, -2).contiguous(), value.contiguous()
+        # Scaled once here and not in each pass. The factor is a power of two and changes no bit.
+        scaled = key.transpose(-1, -2) / math.sqrt(width // self.heads)
+        return scaled.contiguous(), value.contiguous()
 
     def forward(
-        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, observed: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Also the unnormalised scores of the ``observed`` heads, (batch, observed, n, frames)."""
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Also the unnormalised scores, (batch, heads, n, frames)."""
         batch, n, width = x.shape
         query = self.query(x).view(batch, n, self.heads, width // self.heads).transpose(1, 2)
         mixed, scores = attention(query, key, value, mask)
-        joined = self.out(mixed.transpose(1, 2).flatten(2))
-        return joined, scores[:, list(observed)] if observed else None
+        return self.out(mixed.transpose(1, 2).flatten(2)), scores
 
 
 class EncoderLayer(nn.Module):
@@ -152,18 +153,30 @@ class DecoderLayer(nn.Module):
         self.mlp_in = nn.Linear(width, 4 * width)
         self.mlp_out = nn.Linear(4 * width, width)
 
+    def attend(self, x: Tensor, text: Tensor, rows: Tensor, at: Tensor, mask: Tensor) -> Tensor:
+        """Self-attention of x (batch, n, width) after ``text`` (batch, capacity, 2, heads, width /
+        heads), into which the keys and values of x are written at the places ``at`` (batch, n).
+        mask (batch, 1, n, seen): so many places of the text are looked at."""
+        batch, n, width = x.shape
+        heads = self.attention.heads
+        qkv = self.attention.qkv(self.attention_norm(x)).view(batch, n, 3, heads, width // heads)
+        text[rows, at] = qkv[:, :, 1:]
+        keys, values = text[:, : mask.shape[-1]].unbind(2)
+        query = qkv[:, :, 0].transpose(1, 2) / math.sqrt(width // heads)
+        mixed, _ = attention(query, keys.permute(0, 2, 3, 1), values.transpose(1, 2), mask)
+        return self.attention.join(mixed)
+
 
 @define
 class Cache:
     """What the decoder has seen of each row. The tensors are written in place; ``lengths`` says how
     much of them counts, so a caller takes tokens back by lowering it.
 
-    keys, values: (layers, batch, heads, capacity, width / heads). cross_keys and cross_values: one
-    a layer, as ``CrossAttention.keys_values`` returns them. cross_mask (batch, 1, 1, frames), 0 or
-    minus infinity, or None if every row has as many frames."""
+    text (layers, batch, capacity, 2, heads, width / heads): keys and values. cross_keys and
+    cross_values: one a layer, as ``CrossAttention.keys_values`` returns them. cross_mask (batch, 1,
+    1, frames), 0 or minus infinity, or None if every row has as many frames."""
 
-    keys: Tensor
-    values: Tensor
+    text: Tensor
     cross_keys: tuple[Tensor, ...]
     cross_values: tuple[Tensor, ...]
     cross_mask: Tensor | None
@@ -172,8 +185,7 @@ class Cache:
     def select(self, rows: Tensor) -> "Cache":
         """The cache of some of the rows (batch indices), for when the others have finished."""
         return Cache(
-            self.keys[:, rows],
-            self.values[:, rows],
+            self.text[:, rows],
             tuple(key[rows] for key in self.cross_keys),
             tuple(value[rows] for value in self.cross_values),
             None if self.cross_mask is None else self.cross_mask[rows],
@@ -205,11 +217,9 @@ class Decoder(nn.Module):
         dims = self.dims
         batch, frames = audio.shape[:2]
         cross = [layer.cross.keys_values(audio) for layer in self._layers()]
-        shape = (dims.text_layers, batch, dims.text_heads, min(capacity, dims.text_context))
-        empty = audio.new_zeros((*shape, dims.text_width // dims.text_heads))
+        shape = (dims.text_layers, batch, min(capacity, dims.text_context), 2, dims.text_heads)
         return Cache(
-            empty,
-            torch.zeros_like(empty),
+            audio.new_zeros((*shape, dims.text_width // dims.text_heads)),
             tuple(key for key, _ in cross),
             tuple(value for _, value in cross),
             None if lengths is None else additive(length_mask(lengths, frames)),
@@ -225,36 +235,29 @@ class Decoder(nn.Module):
         Writes the tokens' keys and values into the cache and leaves ``lengths`` to the caller, who
         knows how many of the n tokens of a row are real and wanted."""
         batch, n = tokens.shape
-        capacity = cache.keys.shape[3]
         at = cache.lengths[:, None] + torch.arange(n, device=tokens.device)
         # Rows padded on the right may run over the end; what is written there counts for nothing.
-        at = at.clamp_(max=capacity - 1)
+        at = at.clamp_(max=cache.text.shape[2] - 1)
         seen = int(at.max()) + 1
         mask = additive(torch.arange(seen, device=tokens.device) <= at[:, None, :, None])
         x = self.embedding(tokens) + F.embedding(at, self.positions)
         rows = torch.arange(batch, device=tokens.device)[:, None]
         scores = []
         for number, layer in enumerate(self._layers()):
-            query, key, value = layer.attention.project(layer.attention_norm(x))
-            keys, values = cache.keys[number], cache.values[number]
-            keys.transpose(1, 2)[rows, at] = key.transpose(1, 2)
-            values.transpose(1, 2)[rows, at] = value.transpose(1, 2)
-            past_keys = keys[:, :, :seen].transpose(-1, -2)
-            mixed, _ = attention(query, past_keys, values[:, :, :seen], mask)
-            x = x + layer.attention.join(mixed)
-            observed = tuple(head for at_layer, head in observe if at_layer == number)
+            x = x + layer.attend(x, cache.text[number], rows, at, mask)
             crossed, layer_scores = layer.cross(
                 layer.cross_norm(x),
                 cache.cross_keys[number],
                 cache.cross_values[number],
                 cache.cross_mask,
-                observed,
             )
-            if layer_scores is not None:
-                scores.append(layer_scores)
+            scores.append(layer_scores)
             x = x + crossed
             x = x + layer.mlp_out(F.gelu(layer.mlp_in(layer.mlp_norm(x))))
-        return self.norm(x), torch.cat(scores, dim=1) if scores else None
+        if not observe:
+            return self.norm(x), None
+        layers, heads = zip(*observe, strict=True)
+        return self.norm(x), torch.stack(scores, 1)[:, layers, heads]
 
     def _layers(self) -> Iterator[DecoderLayer]:
         for layer in self.layers:
@@ -289,10 +292,10 @@ def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Attention that shows its scores: query (batch, heads, n, d), key (batch, heads, d, frames),
-    value (batch, heads, frames, d), mask additive -> (batch, heads, n, d) and the unmasked scores
-    (batch, heads, n, frames). For the few queries of a decoder pass it is also quicker than the
-    fused kernel, which is made for many."""
-    scores = (query / math.sqrt(query.shape[-1])) @ key
+    one of the two scaled already, value (batch, heads, frames, d), mask additive -> (batch, heads,
+    n, d) and the unmasked scores (batch, heads, n, frames). For the few queries of a decoder pass
+    it is also quicker than the fused kernel, which is made for many."""
+    scores = query @ key
     masked = scores if mask is None else scores + mask
     return masked.softmax(-1) @ value, scores
 

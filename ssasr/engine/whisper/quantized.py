@@ -1,53 +1,95 @@
-"""Linear layers in 8-bit integers, for the CPU.
+"""Linear layers for the CPU with smaller weights: 8-bit integers, or half precision.
 
-Weights are scaled per output, inputs per row, both symmetrically, and the product is exact integer
-arithmetic; a row's result therefore does not depend on the rest of the batch, which dynamic
-quantisation with one scale for the whole input cannot promise.
+*8 bits* where many rows go through a layer (the encoder, the keys and values of the
+cross-attention) or the layer is huge (the vocabulary). Weights are scaled per output, inputs per
+row, and the product is exact integer arithmetic; a row's result therefore does not depend on the
+rest of the batch, which dynamic quantisation with one scale for the whole input cannot promise.
+
+*Half precision* in the decoder, where a pass is a few rows: time goes into reading the weights and
+into starting operations, and this is one operation with weights of half the size, which most
+checkpoints are published in. Products are float32, summed in the same order however many rows there
+are; so a draft and a batch change nothing, where rounding to 8 bits would blow up last bits.
 """
 
 import torch
 from torch import Tensor, nn
 
+from ssasr.engine.whisper.model import DecoderLayer
+
 _LARGEST = 127.0
+_LARGEST_HALF = 65_504.0
 
 
 class Int8Linear(nn.Module):
-    """Replaces a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs)."""
+    """Replaces a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs).
 
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    With q the row's integers from 0 to 255, x = scale q + offset; so the product with the weights
+    is scale (q . W) + offset (sum of W), and the second term costs less than centring q would. The
+    offset is the one that keeps the row's mean: with its least value for an offset, a row of small
+    values and a huge one, as there are after GELU, would be shifted as a whole.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
+        self._inputs = linear.in_features
         scale = weight.abs().amax(dim=1).clamp_(min=1e-8) / _LARGEST
-        self.register_buffer("weight", (weight / scale[:, None]).round_().to(torch.int8))
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
+        integers = (weight / scale[:, None]).round_().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
+        self._scale = scale
+        self._zero = torch.zeros(len(scale), dtype=torch.int32)
+        self._sum = integers.sum(dim=1).float() * scale
+        bias = linear.bias
+        self._bias = torch.zeros_like(scale) if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
-        # As few passes over the rows as will do: they cost as much as the product itself.
-        rows = x.reshape(-1, x.shape[-1])
-        # The greater of two reductions: a vector norm is one pass, but a much slower one.
-        above, below = rows.amax(dim=1, keepdim=True), rows.amin(dim=1, keepdim=True).neg_()
-        largest = torch.maximum(above, below).clamp_min_(1e-6)
-        product = torch._int_mm(
-            (rows * (_LARGEST / largest)).round_().to(torch.int8), self.weight.t()
-        ).float()
-        product.mul_(largest.div_(_LARGEST))
-        if self.bias is None:
-            result = product.mul_(self.scale)
-        else:
-            result = torch.addcmul(self.bias, product, self.scale)
+        rows = x.reshape(-1, self._inputs)
+        # As few passes over the rows as will do: they cost as much as the product itself. This one
+        # appends each row's scale and least value to its integers, four bytes each.
+        packed = torch.ops.quantized.embedding_bag_byte_prepack.default(rows)
+        integers = packed[:, : self._inputs].contiguous()
+        scale = packed[:, self._inputs : -4].view(torch.float32)
+        mean = integers.sum(dim=1, keepdim=True, dtype=torch.int32) / self._inputs
+        offset = rows.mean(dim=1, keepdim=True).addcmul_(scale, mean, value=-1)
+        product = torch.ops.onednn.qlinear_pointwise.default(
+            integers, 1.0, 0, self._weight, self._scale, self._zero,
+            None, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        result = torch.addcmul(self._bias, product, scale).addcmul_(offset, self._sum)
         return result.view(*x.shape[:-1], -1)
 
 
-def quantize(module: nn.Module) -> None:
-    """Replace every linear layer below ``module``. An embedding that shares its weight with a
-    linear layer keeps its own, in float."""
+class HalfLinear(nn.Module):
+    """Replaces a ``nn.Linear``, float32 (..., inputs) -> float32 (..., outputs), with weights in
+    half precision, laid out for FBGEMM's product."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, linear.bias.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
+        return result
+
+
+def quantize(module: nn.Module, *, few_rows: bool = False) -> None:
+    """Replace each linear layer below ``module`` by what this processor is faster with. An
+    embedding that shares its weight with a linear layer keeps its own, in float.
+
+    ``few_rows``: the layers see a token or a few of each excerpt, as those of a decoder do."""
     for name, child in module.named_children():
-        if isinstance(child, nn.Linear):
+        if not isinstance(child, nn.Linear):
+            quantize(child, few_rows=few_rows or isinstance(child, DecoderLayer))
+        elif few_rows and name != "kv":  # the keys and values of the audio have many rows
+            if "fbgemm" in torch.backends.quantized.supported_engines:
+                setattr(module, name, HalfLinear(child))
+        elif has_int8():
             setattr(module, name, Int8Linear(child))
-        else:
-            quantize(child)
+
+
+def has_int8() -> bool:
+    """Whether there are instructions that add up products of 8-bit integers in 32 bits. Without
+    them the product overflows (x86) or is slower than in float."""
+    supported: bool = torch.cpu._is_vnni_supported()
+    return supported
