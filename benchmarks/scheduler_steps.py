@@ -1,7 +1,7 @@
 """What an engine spends around its model: scheduler, hand-over to the model thread, delivery.
 
     python benchmarks/scheduler_steps.py [--streams 1,10,100,1000] [--steps 100] [--age 600]
-        [--json FILE]
+        [--kinds waits,cpu,task] [--json FILE]
 
 Each step every stream gets one chunk of 100 ms and gives back one update. Three figures:
 
@@ -223,9 +223,9 @@ async def idle_times(recognizer, pupils, steps):
     return recognizer.idle[:steps]
 
 
-def measure(count, steps, age, device_s):
+def measure(count, steps, age, device_s, kinds):
     figures = {"streams": count, "age_s": age, "steps": steps}
-    for kind in ("waits", "cpu", "task"):
+    for kind in kinds:
         costs = sorted(trio.run(run, count, steps, age, kind, device_s))
         median = statistics.median(costs)
         figures[f"{kind}_ms_p50"] = round(median * 1e3, 3)
@@ -241,6 +241,7 @@ def main():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--age", type=float, default=600)
     parser.add_argument("--device-ms", type=float, default=60)
+    parser.add_argument("--kinds", default="waits,cpu,task")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     configure_logging(json=False, level="warning")
@@ -249,7 +250,8 @@ def main():
     counts = [int(count) for count in given.streams.split(",")]
     ages = dict.fromkeys((0, given.age))
     device_s = given.device_ms / 1e3
-    measured = [measure(count, given.steps, age, device_s) for count in counts for age in ages]
+    kinds = given.kinds.split(",")
+    measured = [measure(n, given.steps, age, device_s, kinds) for n in counts for age in ages]
     command = " ".join(["python", *sys.argv])
     result = {"label": "engine overhead", "command": command, **about, "engine_steps": measured}
     text = json.dumps(result, indent=1)
