@@ -6,15 +6,15 @@ a session in the same process) open streams on it and exchange the messages of
 ``protocol.recognition``.
 
 Between two steps the device has nothing to do, so only what the next step needs is done there:
-streams go on from what was found, the next batch is cut and handed over. Answers are told after
-that, by a task of their own, while the device computes; it lets others run every few milliseconds,
-and the step loop goes no more than two batches ahead of it, so that an engine whose links are
-slower than its device takes larger steps instead of more memory.
+streams go on from what was found, the next batch is cut and handed over. Answers are told once the
+model thread has begun with that, by a task of their own, while the device computes; it lets others
+run every few milliseconds, and the step loop goes no more than two batches ahead of it, so that an
+engine whose links are slower than its device takes larger steps instead of more memory.
 """
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import perf_counter
 from typing import Protocol
 
@@ -95,6 +95,9 @@ class EngineHost:
         self._scheduler = Scheduler(recognizer.chunk, limit, max_batch=limit)
         self._links: dict[Stream, Lane[FromEngine]] = {}
         self._wake = trio.Event()
+        self._done, self._batches = trio.open_memory_channel[Batch](1)
+        self._untold: Batch | None = None
+        """The last step, until the next one has begun."""
         self._spent: list[State] = []
         """To be released with the next step."""
         self._steps = 0
@@ -120,10 +123,9 @@ class EngineHost:
             await self._model.call(self.recognizer.warm_up)
             self.ready.set()
             log.info("Ready to serve!", model=self.recognizer.name, engine=self.name)
-            done, batches = trio.open_memory_channel[Batch](1)
-            nursery.start_soon(self._tell_forever, batches)
+            nursery.start_soon(self._tell_forever)
             task_status.started()
-            await self._step_forever(self._model, done)
+            await self._step_forever(self._model, trio.lowlevel.current_trio_token())
 
     @contextmanager
     def reserve(self) -> Iterator[Place]:
@@ -188,23 +190,36 @@ class EngineHost:
         if self._scheduler.feed(stream, message, trio.current_time()):
             self._wake.set()
 
-    async def _step_forever(self, model: ModelCaller, done: trio.MemorySendChannel[Batch]) -> None:
+    async def _step_forever(self, model: ModelCaller, token: trio.lowlevel.TrioToken) -> None:
         while True:
             takes = self._scheduler.next_batch()
             if not takes:
-                self._wake = trio.Event()
-                await self._wake.wait()
+                await self._have_told()
+                if not self._scheduler.has_work:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
                 continue
             started = trio.current_time()
             spent, self._spent = self._spent, []
-            outcomes = await model.call(self._step, takes, works_of(takes), spent)
+            outcomes = await model.call(self._step, takes, works_of(takes), spent, token)
             now = trio.current_time()
             self._spent += self._scheduler.complete(takes, outcomes, now)
             self._note_step(takes, started, now)
-            try:
-                done.send_nowait((takes, outcomes))
-            except trio.WouldBlock:
-                await done.send((takes, outcomes))
+            await self._have_told()
+            self._untold = takes, outcomes
+
+    def _let_tell(self) -> None:
+        """The model has begun; the step before may be told, unless others wait to be."""
+        if self._untold is not None:
+            with suppress(trio.WouldBlock):
+                self._done.send_nowait(self._untold)
+                self._untold = None
+
+    async def _have_told(self) -> None:
+        """The same, if need be later."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            await self._done.send(untold)
 
     def _note_step(self, takes: Sequence[Take], started: float, now: float) -> None:
         self._steps += 1
@@ -214,9 +229,14 @@ class EngineHost:
         self._meter.step(len(takes), audio, now - started)
 
     def _step(
-        self, takes: Sequence[Take], works: list[Work], spent: Sequence[State]
+        self,
+        takes: Sequence[Take],
+        works: list[Work],
+        spent: Sequence[State],
+        token: trio.lowlevel.TrioToken,
     ) -> Sequence[Outcome]:
         """In the model thread: free, make and change states as the takes need, then step."""
+        token.run_sync_soon(self._let_tell)
         recognizer = self.recognizer
         for state in spent:
             recognizer.release(state)
@@ -229,8 +249,8 @@ class EngineHost:
                 recognizer.configure(works[number].state, take.options)
         return recognizer.step(works)
 
-    async def _tell_forever(self, batches: trio.MemoryReceiveChannel[Batch]) -> None:
-        async for takes, outcomes in batches:
+    async def _tell_forever(self) -> None:
+        async for takes, outcomes in self._batches:
             began = perf_counter()
             for take, outcome in zip(takes, outcomes, strict=True):
                 if take.stream in self._links:  # or it left meanwhile

@@ -110,6 +110,11 @@ class Scheduler:
         stream.receive(message)
         if not stream.in_batch and stream.ready:
             self._note(stream, now)
+        return self.has_work
+
+    @property
+    def has_work(self) -> bool:
+        """``next_batch`` would not be empty."""
         return bool(self._ready)
 
     def next_batch(self) -> list[Take]:
