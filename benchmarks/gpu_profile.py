@@ -5,9 +5,9 @@ import time
 import torch
 from attrs import frozen
 from random_fastconformer import Audio, make_recognizer
+from recognizer_steps import NoDevice
 from torch.profiler import ProfilerActivity, profile
 
-from ssasr.engine.fastconformer.program import Answer, Inputs
 from ssasr.engine.fastconformer.slots import Layout
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
@@ -21,7 +21,10 @@ class Profile:
 
     rows: int
     host_us: float
-    """Processor time of the host's bookkeeping, a row: the same step without the device."""
+    """Processor time of the host's bookkeeping, a row, every third with a token: the same step
+    without the device (``recognizer_steps``)."""
+    host_quiet_us: float
+    """The same without tokens."""
     step_ms: float
     kernel_ms: float
     kernels: int
@@ -57,7 +60,8 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     bandwidth = copy_bandwidth(device) / 1e9
     return Profile(
         rows,
-        round(host_microseconds(recognizer, audio, states), 1),
+        round(host_microseconds(recognizer, audio, states, saying=True), 1),
+        round(host_microseconds(recognizer, audio, states, saying=False), 1),
         round(step_ms, 3),
         round(kernel_ms, 3),
         kernels,
@@ -68,37 +72,10 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     )
 
 
-class _NoDevice:
-    """A runner that answers at once, with a token in every third row."""
-
-    def __init__(self, runner, layout: Layout, rows: int) -> None:
-        self.largest, self._runner = runner.largest, runner
-        room = layout.chunk_frames * layout.config.max_symbols_per_step
-        self._answer = Answer(
-            (torch.arange(rows) % 3 == 0).int(),
-            torch.ones(rows, room, dtype=torch.int32),
-            torch.zeros(rows, room, dtype=torch.int32),
-            torch.ones(rows, room),
-            torch.zeros(rows, layout.chunk // 512 + 1),
-        )
-
-    def inputs(self, rows: int) -> Inputs:
-        return self._runner.inputs(rows)
-
-    def run(self, inputs: Inputs) -> Answer:
-        return Answer(*(column[: len(inputs.table)] for column in astuple(self._answer)))
-
-
-def astuple(answer: Answer) -> tuple[torch.Tensor, ...]:
-    """The columns."""
-    columns = (answer.emitted, answer.tokens, answer.places, answer.confidences)
-    return (*columns, answer.speech)
-
-
-def host_microseconds(recognizer, audio: Audio, states: list) -> float:
+def host_microseconds(recognizer, audio: Audio, states: list, *, saying: bool) -> float:
     """The median of twenty steps, divided by their rows."""
     runner, taken = recognizer._runner, []
-    recognizer._runner = _NoDevice(runner, recognizer._layout, len(states))
+    recognizer._runner = NoDevice(runner, recognizer._layout, len(states), saying)
     for number in range(20):
         works = [Work(s, audio.chunk(i, number)) for i, s in enumerate(states)]
         begin = time.process_time()

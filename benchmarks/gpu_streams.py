@@ -74,6 +74,7 @@ class _Live:
     step: int = 0
     steps_left: int = 0
     tokens: int = 0
+    samples: int = 0
 
 
 @define
@@ -136,11 +137,13 @@ def _work(live: _Live, audio: Audio, chunk: int) -> Work:
     live.step += 1
     live.steps_left -= 1
     samples = audio.chunk(live.number, live.step)
+    live.samples += len(samples)
     if live.steps_left > 0:
         return Work(live.state, samples)
     # A segment ends anywhere in a chunk.
-    samples = samples[: 1 + live.number * 997 % chunk]
-    return Work(live.state, samples, live.state.progress.samples + len(samples))
+    left_out = chunk - (1 + live.number * 997 % chunk)
+    live.samples -= left_out
+    return Work(live.state, samples[: chunk - left_out], live.samples)
 
 
 def _record(log: _Log, live: _Live, work: Work, late: float, *, counted: bool) -> None:

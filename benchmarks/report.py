@@ -120,7 +120,8 @@ def table(found, mark):
 
 def engine_steps(found):
     """One file holds a row for each number of streams and age."""
-    keys = ("streams", "age_s", "step_ms_p50", "step_ms_p95", "us_per_stream")
+    keys = ("streams", "age_s", "waits_ms_p50", "waits_ms_p95", "cpu_ms_p50", "task_ms_p50",
+            "task_us_per_stream")  # fmt: skip
     each = [(name, row) for name, result in found for row in result.get("engine_steps", ())]
     return ["## Engine, around its model\n", *rows(each, keys), ""] if each else []
 

@@ -1,13 +1,24 @@
 """What an engine spends around its model: scheduler, hand-over to the model thread, delivery.
 
     python benchmarks/scheduler_steps.py [--streams 1,10,100,1000] [--steps 100] [--age 600]
-        [--json FILE]
+        [--kinds waits,cpu,task] [--json FILE]
 
-Each step every stream gets one chunk of 100 ms and gives back one update, which a task of its own
-takes, as a link's would. Time is CPU time of the event loop's thread, from the first chunk fed to
-the last update taken, and of the model thread outside the recogniser; the recogniser's own is left
-out. The scripted recogniser hears silence. ``--age``: seconds of audio that the old streams have
-had, in segments of ten seconds.
+Each step every stream gets one chunk of 100 ms and gives back one update. Three figures:
+
+``waits``: for how long the model has nothing to do between two steps although every stream has a
+chunk for it: wall time from the return of one ``Recognizer.step`` to the call of the next. A step
+takes as long as a device would (``--device-ms``, asleep), and the next chunks come meanwhile.
+
+``cpu``: all processor time of a step outside the recogniser, wherever it falls: of the event
+loop's thread from the first chunk fed to the last update taken, and of the model thread. Updates
+are taken at once, as an engine's links take them; what a link makes of them is left out.
+
+``task``: the same, but every update wakes a task of its own, as was so in engines once. Figures
+without a name in older results are this one.
+
+The scripted recogniser hears silence in the last two. ``--age``: seconds of audio that the old
+streams have had, as fast as it is taken: segments of ten seconds and at last an open one, longer
+than what a stream keeps. The recogniser does not listen while they grow old.
 """
 
 import argparse
@@ -25,24 +36,60 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from ssasr.bench.report import machine
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
+from ssasr.engine.recognizer import Heard, Outcome
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
 from ssasr.observability import Metrics, configure_logging
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, StreamOptions
+from ssasr.running import calm_collector
 
 SILENCE = bytes(2 * CHUNK)
 SEGMENT = 10 * SAMPLE_RATE
 SILENT_SEGMENT = bytes(2 * SEGMENT)
+OPEN_SECONDS = 35
 
 
 class Timed(ScriptedRecognizer):
     """Knows what its own steps cost."""
 
     spent = 0.0
+    aging = False
 
     def step(self, batch):
         started = time.thread_time()
-        outcomes = super().step(batch)
+        outcomes = [pass_over(work) for work in batch] if self.aging else super().step(batch)
         self.spent += time.thread_time() - started
+        return outcomes
+
+
+def pass_over(work):
+    """Hear nothing."""
+    work.state.position += len(work.audio)
+    position = work.state.position if work.final_at is None else work.final_at
+    return Outcome((Heard(position, (0.1, 0.1, 0.1), (), position),))
+
+
+class Device(Timed):
+    """Once ``began`` is set, its steps are a wait, and it notes how long it had nothing to do."""
+
+    began = None
+    token = None
+
+    def __init__(self, streams, seconds):
+        super().__init__(streams)
+        self.seconds = seconds
+        self.returned = None
+        self.idle = []
+
+    def step(self, batch):
+        if self.began is None:
+            return super().step(batch)
+        if self.returned is not None:
+            self.idle.append(time.perf_counter() - self.returned)
+        self.token.run_sync_soon(self.began)
+        until = time.perf_counter() + self.seconds
+        outcomes = [pass_over(work) for work in batch]
+        time.sleep(max(0.0, until - time.perf_counter()))
+        self.returned = time.perf_counter()
         return outcomes
 
 
@@ -51,92 +98,141 @@ class Measured(EngineHost):
 
     in_thread = 0.0
 
-    def _step(self, takes, stale):
+    def _step(self, *job):
         started = time.thread_time()
-        outcomes = super()._step(takes, stale)
+        outcomes = super()._step(*job)
         self.in_thread += time.thread_time() - started
         return outcomes
 
 
 class Pupil:
-    """One stream, and the task that takes its answers."""
+    """One stream, and whoever takes its answers."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, arrived):
         self.stream = stream
+        self.arrived = arrived
         self.sent = 0
         self.segment = 0
-        self.answers = 0
         self.finals = 0
+        self.heard = 0
 
-    async def take(self, arrived):
+    async def listen(self):
         while True:
-            answer = await self.stream.receive()
-            self.answers += 1
-            self.finals += isinstance(answer, Final)
-            arrived()
+            self.hear(await self.stream.receive())
+
+    def hear(self, answer):
+        if isinstance(answer, Final):
+            self.finals += 1
+        else:
+            self.heard = answer.position
+        self.arrived()
+        return True
 
     def speak(self, pcm):
         self.stream.offer(Audio(self.sent, pcm))
         self.sent += len(pcm) // 2
 
 
-async def grow_old(pupils, seconds):
-    for _ in range(int(seconds * SAMPLE_RATE / SEGMENT)):
+class Arrivals:
+    """Counts a step's updates."""
+
+    def __init__(self):
+        self.left, self.all_here = 0, trio.Event()
+
+    def __call__(self):
+        self.left -= 1
+        if self.left == 0:
+            self.all_here.set()
+
+    def expect(self, count):
+        self.left, self.all_here = count, trio.Event()
+
+
+async def grow_old(recognizer, pupils, seconds):
+    recognizer.aging = True
+    for _ in range(int((seconds - OPEN_SECONDS) * SAMPLE_RATE / SEGMENT)):
         for pupil in pupils:
             pupil.speak(SILENT_SEGMENT)
             pupil.stream.offer(Finalize(pupil.segment, pupil.sent))
             pupil.segment += 1
-        while any(pupil.finals < pupil.segment for pupil in pupils):  # noqa: ASYNC110  # not timed
-            await trio.sleep(0.01)
+        await until(lambda: all(pupil.finals == pupil.segment for pupil in pupils))
+    for _ in range(int(min(seconds, OPEN_SECONDS) * SAMPLE_RATE / CHUNK)):
+        for pupil in pupils:
+            pupil.speak(SILENCE)
+        await until(lambda: all(pupil.heard == pupil.sent for pupil in pupils))
+    recognizer.aging = False
 
 
-async def run(count, steps, age):
-    recognizer = Timed(count)
+async def until(true):
+    while not true():  # noqa: ASYNC110  # not timed
+        await trio.sleep(0.01)
+
+
+async def run(count, steps, age, kind, device_s):
+    """Seconds of each step."""
+    recognizer = Device(count, device_s) if kind == "waits" else Timed(count)
     host = Measured(recognizer, ModelThread(), Metrics(), max_streams=count)
-    async with trio.open_nursery() as nursery:
+    arrivals = Arrivals()
+    async with trio.open_nursery() as nursery, AsyncExitStack() as streams:
         await nursery.start(host.run)
-        async with AsyncExitStack() as streams:
-            opening = Open("session", StreamOptions())
-            pupils = [
-                Pupil(await streams.enter_async_context(host.open_stream(opening)))
-                for _ in range(count)
-            ]
-            left, done = 0, trio.Event()
-
-            def arrived():
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    done.set()
-
-            for pupil in pupils:
-                nursery.start_soon(pupil.take, arrived)
-            await grow_old(pupils, age)
-            costs = []
-            for _ in range(steps):
-                left, done = count, trio.Event()
-                thread, model = host.in_thread, recognizer.spent
-                started = time.thread_time()
-                for pupil in pupils:
-                    pupil.speak(SILENCE)
-                await done.wait()
-                loop = time.thread_time() - started
-                costs.append(loop + (host.in_thread - thread) - (recognizer.spent - model))
-            nursery.cancel_scope.cancel()
+        opening = Open("session", StreamOptions())
+        pupils = []
+        for _ in range(count):
+            stream = await streams.enter_async_context(host.open_stream(opening))
+            pupil = Pupil(stream, arrivals)
+            pupils.append(pupil)
+            nursery.start_soon(pupil.listen)
+            if kind != "task":
+                stream.cut(pupil.hear)
+        await grow_old(recognizer, pupils, age)
+        if kind == "waits":
+            costs = await idle_times(recognizer, pupils, steps)
+        else:
+            costs = await step_costs(host, arrivals, pupils, steps)
+        nursery.cancel_scope.cancel()
     return costs
 
 
-def measure(count, steps, age):
-    costs = sorted(trio.run(run, count, steps, age))
-    median = statistics.median(costs)
-    return {
-        "streams": count,
-        "age_s": age,
-        "steps": steps,
-        "step_ms_p50": round(median * 1e3, 3),
-        "step_ms_p95": round(costs[int(len(costs) * 0.95)] * 1e3, 3),
-        "us_per_stream": round(median * 1e6 / count, 1),
-    }
+async def step_costs(host, arrivals, pupils, steps):
+    costs, recognizer = [], host.recognizer
+    for _ in range(steps):
+        arrivals.expect(len(pupils))
+        thread, model = host.in_thread, recognizer.spent
+        started = time.thread_time()
+        for pupil in pupils:
+            pupil.speak(SILENCE)
+        await arrivals.all_here.wait()
+        loop = time.thread_time() - started
+        costs.append(loop + (host.in_thread - thread) - (recognizer.spent - model))
+    return costs
+
+
+async def idle_times(recognizer, pupils, steps):
+    enough = trio.Event()
+
+    def began():
+        for pupil in pupils:
+            pupil.speak(SILENCE)
+        if len(recognizer.idle) == steps:
+            enough.set()
+
+    recognizer.token = trio.lowlevel.current_trio_token()
+    recognizer.began = began
+    began()
+    await enough.wait()
+    return recognizer.idle[:steps]
+
+
+def measure(count, steps, age, device_s, kinds):
+    figures = {"streams": count, "age_s": age, "steps": steps}
+    for kind in kinds:
+        costs = sorted(trio.run(run, count, steps, age, kind, device_s))
+        median = statistics.median(costs)
+        figures[f"{kind}_ms_p50"] = round(median * 1e3, 3)
+        figures[f"{kind}_ms_p95"] = round(costs[int(len(costs) * 0.95)] * 1e3, 3)
+        figures[f"{kind}_us_per_stream"] = round(median * 1e6 / count, 1)
+    print(figures, file=sys.stderr, flush=True)
+    return figures
 
 
 def main():
@@ -144,12 +240,18 @@ def main():
     parser.add_argument("--streams", default="1,10,100,1000")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--age", type=float, default=600)
+    parser.add_argument("--device-ms", type=float, default=60)
+    parser.add_argument("--kinds", default="waits,cpu,task")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     configure_logging(json=False, level="warning")
+    calm_collector()
     about = machine()
     counts = [int(count) for count in given.streams.split(",")]
-    measured = [measure(count, given.steps, age) for count in counts for age in (0, given.age)]
+    ages = dict.fromkeys((0, given.age))
+    device_s = given.device_ms / 1e3
+    kinds = given.kinds.split(",")
+    measured = [measure(n, given.steps, age, device_s, kinds) for n in counts for age in ages]
     command = " ".join(["python", *sys.argv])
     result = {"label": "engine overhead", "command": command, **about, "engine_steps": measured}
     text = json.dumps(result, indent=1)

@@ -15,6 +15,7 @@ from ssasr.observability import Metrics
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.running import calm_collector
 from ssasr.tracing import child_span
 
 
@@ -90,5 +91,6 @@ async def serve(config: ServeConfig) -> None:
     whatever ends a model thread."""
     metrics = Metrics()
     hosts = build_hosts(config, metrics)
+    calm_collector()
     services = tuple(host.run for host in hosts.values())
     await serve_front(config.front, LocalEngines(hosts), metrics, services)

@@ -13,7 +13,7 @@ from ssasr.engine.server import EngineServer
 from ssasr.http import HttpApp, engine_routes
 from ssasr.observability import Metrics, get_logger
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.running import watch_signals
+from ssasr.running import calm_collector, watch_signals
 from ssasr.serving import recognizer_factory
 from ssasr.tracing import Destination, tracing
 
@@ -68,6 +68,7 @@ async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metric
     """Load the weights while the port already answers, then serve. Raises WeightsError."""
     started = time.monotonic()
     recognizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
+    calm_collector()
     log.info("loaded", model=recognizer.name, seconds=round(time.monotonic() - started, 2))
     server.host = EngineHost(
         recognizer,

@@ -19,7 +19,8 @@ ALLOWED = {
     "ssasr.voicing": {"attrs", "ssasr.protocol"},
     "ssasr.formatting": set(),
     "ssasr.engine.streams": {"attrs", "numpy", "ssasr.errors", "ssasr.protocol", "ssasr.engine"},
-    "ssasr.engine.scheduler": {"attrs", "ssasr.protocol", "ssasr.engine.streams"},
+    "ssasr.engine.scheduler": {"attrs", "ssasr.protocol", "ssasr.engine.recognizer",
+                               "ssasr.engine.streams"},
     "ssasr.engine.recognizer": {"attrs", "numpy", "ssasr.protocol"},
     "ssasr.engine.scripted": {"attrs", "numpy", "ssasr.engine.recognizer", "ssasr.protocol"},
 }  # fmt: skip

@@ -4,10 +4,18 @@
 model thread's exception if it dies, so that the process never stays up deaf. Links (a WebSocket, or
 a session in the same process) open streams on it and exchange the messages of
 ``protocol.recognition``.
+
+Between two steps the device has nothing to do, so only what the next step needs is done there:
+streams go on from what was found, the next batch is cut and handed over. Answers are told once the
+model thread has begun with that, by a task of their own, while the device computes; it lets others
+run every few milliseconds, and the step loop goes no more than two batches ahead of it, so that an
+engine whose links are slower than its device takes larger steps instead of more memory.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from time import perf_counter
+from typing import Protocol
 
 import trio
 from attrs import define, frozen
@@ -17,8 +25,9 @@ from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
-from ssasr.engine.streams import Stream, Take
+from ssasr.engine.streams import Stream, Take, answers, audio_of
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
+from ssasr.lane import Lane
 from ssasr.observability import EngineReadings, Metrics, get_logger
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -32,10 +41,18 @@ from ssasr.protocol.recognition import (
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""
 
+TELLING_SECONDS = 0.0005
+"""For which answers are told before other tasks have their turn."""
+
 LOAD_MEMORY = 10.0
 """Seconds over which the load ratio is an average (its time constant)."""
 
 log = get_logger(__name__)
+
+Batch = tuple[Sequence[Take], Sequence[Outcome]]
+"""A step that is done."""
+Shortcut = Callable[[FromEngine], bool]
+"""Deals with an answer at once, without waiting, or says False and has then done nothing."""
 
 
 @frozen
@@ -76,9 +93,13 @@ class EngineHost:
         self._model = model
         limit = max_streams or recognizer.max_streams
         self._scheduler = Scheduler(recognizer.chunk, limit, max_batch=limit)
-        self._links: dict[Stream, trio.MemorySendChannel[FromEngine]] = {}
+        self._links: dict[Stream, Lane[FromEngine]] = {}
         self._wake = trio.Event()
-        self._stale: list[State] = []
+        self._done, self._batches = trio.open_memory_channel[Batch](1)
+        self._untold: Batch | None = None
+        """The last step, until the next one has begun."""
+        self._spent: list[State] = []
+        """To be released with the next step."""
         self._steps = 0
         self._last_step_seconds = 0.0
         self._busy = Load(LOAD_MEMORY)
@@ -102,8 +123,9 @@ class EngineHost:
             await self._model.call(self.recognizer.warm_up)
             self.ready.set()
             log.info("Ready to serve!", model=self.recognizer.name, engine=self.name)
+            nursery.start_soon(self._tell_forever)
             task_status.started()
-            await self._step_forever(self._model)
+            await self._step_forever(self._model, trio.lowlevel.current_trio_token())
 
     @contextmanager
     def reserve(self) -> Iterator[Place]:
@@ -133,15 +155,13 @@ class EngineHost:
         assert not place.taken, "a place is for one stream"
         place.taken = True
         stream = self._scheduler.admit_reserved(opening)
-        send, receive = trio.open_memory_channel[FromEngine](MAX_UNREAD)
-        self._links[stream] = send
+        lane = self._links[stream] = Lane[FromEngine](MAX_UNREAD)
         if self.draining.is_set():
             self._deliver(stream, Draining())  # it was on its way in when the others were told
         try:
-            async with receive:
-                yield LocalStream(self, stream, receive)
+            yield LocalStream(self, stream, lane)
         finally:
-            self._forget(stream)
+            self.forget(stream)
 
     def drain(self) -> None:
         """Take no more streams and ask those there are to move."""
@@ -170,82 +190,126 @@ class EngineHost:
         if self._scheduler.feed(stream, message, trio.current_time()):
             self._wake.set()
 
-    async def _step_forever(self, model: ModelCaller) -> None:
+    async def _step_forever(self, model: ModelCaller, token: trio.lowlevel.TrioToken) -> None:
         while True:
             takes = self._scheduler.next_batch()
             if not takes:
-                self._wake = trio.Event()
-                await self._wake.wait()
+                await self._have_told()
+                if not self._scheduler.has_work:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
                 continue
             started = trio.current_time()
-            stale, self._stale = self._stale, []
-            outcomes = await model.call(self._step, takes, stale)
+            spent, self._spent = self._spent, []
+            outcomes = await model.call(self._step, takes, works_of(takes), spent, token)
             now = trio.current_time()
-            self._deliver_all(takes, outcomes)
-            self._scheduler.complete(takes, now)
-            self._steps += 1
-            self._last_step_seconds = now - started
-            self._busy.worked(now - started, now)
-            self.recognizer.worked(now - started, now)
-            audio = sum(len(take.audio) for take in takes) / SAMPLE_RATE
-            self._meter.step(len(takes), audio, now - started)
+            self._spent += self._scheduler.complete(takes, outcomes, now)
+            self._note_step(takes, started, now)
+            await self._have_told()
+            self._untold = takes, outcomes
 
-    def _step(self, takes: Sequence[Take], stale: Sequence[State]) -> list[Outcome]:
+    def _let_tell(self) -> None:
+        """The model has begun; the step before may be told, unless others wait to be."""
+        if self._untold is not None:
+            with suppress(trio.WouldBlock):
+                self._done.send_nowait(self._untold)
+                self._untold = None
+
+    async def _have_told(self) -> None:
+        """The same, if need be later."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            await self._done.send(untold)
+
+    def _note_step(self, takes: Sequence[Take], started: float, now: float) -> None:
+        self._steps += 1
+        self._last_step_seconds = now - started
+        self._busy.worked(now - started, now)
+        self.recognizer.worked(now - started, now)
+        audio = sum([take.samples for take in takes]) / SAMPLE_RATE
+        self._meter.step(len(takes), audio, now - started)
+
+    def _step(
+        self,
+        takes: Sequence[Take],
+        works: list[Work],
+        spent: Sequence[State],
+        token: trio.lowlevel.TrioToken,
+    ) -> Sequence[Outcome]:
         """In the model thread: free, make and change states as the takes need, then step."""
+        token.run_sync_soon(self._let_tell)
         recognizer = self.recognizer
-        for state in stale:
+        for state in spent:
             recognizer.release(state)
-        batch = []
-        for take in takes:
-            stream = take.stream
+        for number, take in enumerate(takes):
             if take.fresh:
-                stream.state = recognizer.new_state(
+                state = recognizer.new_state(
                     take.options, take.start, take.committed, take.committed_at
                 )
+                take.stream.state = state
+                works[number] = Work(state, works[number].audio, take.final_at)
             elif take.changed:
-                recognizer.configure(stream.state, take.options)
-            batch.append(Work(stream.state, take.audio, take.final_at))
-        return recognizer.step(batch)
+                recognizer.configure(works[number].state, take.options)
+        return recognizer.step(works)
 
-    def _deliver_all(self, takes: Sequence[Take], outcomes: Sequence[Outcome]) -> None:
-        for take, outcome in zip(takes, outcomes, strict=True):
-            stream = take.stream
-            state = stream.state
-            if not self._scheduler.is_current(stream):
-                self._stale.append(state)  # it left while its batch was running
-                continue
-            for message in stream.deliver(take, outcome):
-                self._deliver(stream, message)
-            if stream.state is None or not self._scheduler.is_current(stream):
-                self._stale.append(state)
+    async def _tell_forever(self) -> None:
+        async for takes, outcomes in self._batches:
+            began = perf_counter()
+            for take, outcome in zip(takes, outcomes, strict=True):
+                if take.stream in self._links:  # or it left meanwhile
+                    for message in answers(take, outcome):
+                        self._deliver(take.stream, message)
+                if perf_counter() - began > TELLING_SECONDS:
+                    await trio.lowlevel.checkpoint()
+                    began = perf_counter()
 
     def _deliver(self, stream: Stream, message: FromEngine) -> None:
+        lane = self._links.get(stream)
+        if lane is None:
+            return  # the link has just gone
         try:
-            self._links[stream].send_nowait(message)
+            lane.put_nowait(message)
         except trio.WouldBlock:
             log.warning("stream reads no results, dropped", session=stream.session_id)
-            self._forget(stream)
-        except (KeyError, trio.BrokenResourceError):
-            pass  # the link has just gone; its own task releases the stream
+            self.forget(stream)
 
-    def _forget(self, stream: Stream) -> None:
-        link = self._links.pop(stream, None)
-        if link is None:
+    def forget(self, stream: Stream) -> None:
+        """Let a stream go; whoever receives from it hears that it has ended. May be repeated."""
+        lane = self._links.pop(stream, None)
+        if lane is None:
             return
-        link.close()
+        lane.close()
         in_batch = self._scheduler.is_in_batch(stream)
         self._scheduler.release(stream)
         if stream.state is not None and not in_batch:
-            self._stale.append(stream.state)
+            self._spent.append(stream.state)
 
 
-@frozen(eq=False)
+def works_of(takes: Sequence[Take]) -> list[Work]:
+    """What the recogniser is given; a fresh take's state is still to be made. In the event loop's
+    thread: the model thread would share the interpreter with the telling of answers from here
+    on, and the device waits for this."""
+    return [
+        Work(take.stream.state, audio, take.final_at)
+        for take, audio in zip(takes, audio_of(takes), strict=True)
+    ]
+
+
+class AnswerTaker(Protocol):
+    """Whoever can be told an answer at once, in whatever task has it."""
+
+    def ready(self) -> bool: ...
+    def take(self, answer: FromEngine) -> None: ...
+
+
+@define(eq=False)
 class LocalStream:
     """A stream whose session lives in the same process."""
 
     host: EngineHost
     stream: Stream
-    results: trio.MemoryReceiveChannel[FromEngine]
+    _answers: Lane[FromEngine]
+    _fault: Exception | None = None
 
     @property
     def opened(self) -> Opened:
@@ -262,12 +326,33 @@ class LocalStream:
             return False
         return True
 
-    def tell(self, taker: object) -> None:
-        """Answers come a batch at a time, all streams' together, and the next step must not wait
-        until every session has dealt with its own."""
+    def cut(self, shortcut: Shortcut) -> None:
+        """What ``receive`` waits for goes to ``shortcut`` first. What that raises ends this stream
+        alone, and ``receive`` raises it: the task that tells answers belongs to all."""
+
+        def contained(answer: FromEngine) -> bool:
+            try:
+                return shortcut(answer)
+            except Exception as fault:
+                self._fault = fault
+                self.host.forget(self.stream)
+                return True
+
+        self._answers.cut(contained)
+
+    def tell(self, taker: AnswerTaker) -> None:
+        def take(answer: FromEngine) -> bool:
+            if not taker.ready():
+                return False
+            taker.take(answer)
+            return True
+
+        self.cut(take)
 
     async def receive(self) -> FromEngine:
         try:
-            return await self.results.receive()
+            return await self._answers.get()
         except trio.EndOfChannel:
+            if self._fault is not None:
+                raise self._fault from None
             raise EngineLost("the engine has ended the stream") from None

@@ -15,8 +15,11 @@ is dropped, because the generation in the ``StreamId`` has moved on.
 Pure: no I/O and no clock, ``now`` is an argument.
 """
 
+from collections.abc import Sequence
+
 from attrs import define, field, frozen
 
+from ssasr.engine.recognizer import Outcome, State
 from ssasr.engine.streams import Stream, StreamId, Take
 from ssasr.protocol.recognition import Open, ToEngine
 
@@ -36,22 +39,16 @@ class SchedulerStatistics:
 
 
 @define(eq=False)
-class _Entry:
-    stream: Stream
-    ready_since: float | None = None
-    in_batch: bool = False
-
-
-@define(eq=False)
 class Scheduler:
     """``max_batch`` bounds one step, ``max_streams`` the streams admitted."""
 
     chunk: int
     max_streams: int
     max_batch: int
-    _entries: dict[int, _Entry] = field(factory=dict)
-    _ready: dict[int, _Entry] = field(factory=dict)
-    """Slots with work that are not in the running batch."""
+    _streams: dict[int, Stream] = field(factory=dict)
+    """By slot."""
+    _ready: dict[int, Stream] = field(factory=dict)
+    """Those with work that are not in the running batch."""
     _free: list[int] = field(factory=list)
     _next_slot: int = 0
     _generation: int = 0
@@ -61,7 +58,7 @@ class Scheduler:
     @property
     def in_use(self) -> int:
         """Places taken, by streams or by promise."""
-        return len(self._entries) + self._reserved
+        return len(self._streams) + self._reserved
 
     def reserve(self) -> bool:
         """Hold a place for ``admit_reserved``, or for ``give_back``; False when there is no
@@ -90,86 +87,100 @@ class Scheduler:
             self._next_slot += 1
         self._generation += 1
         stream = Stream(StreamId(slot, self._generation), opening, self.chunk)
-        self._entries[slot] = _Entry(stream)
+        self._streams[slot] = stream
         return stream
 
     def release(self, stream: Stream) -> None:
         """Forget the stream. Its state, if any, is the caller's to free."""
         slot = stream.id.slot
-        entry = self._entries.get(slot)
-        if entry is None or entry.stream is not stream:
+        if self._streams.get(slot) is not stream:
             return
-        del self._entries[slot]
+        del self._streams[slot]
         self._ready.pop(slot, None)
         self._free.append(slot)
 
     def is_current(self, stream: Stream) -> bool:
-        entry = self._entries.get(stream.id.slot)
-        return entry is not None and entry.stream is stream
+        return self._streams.get(stream.id.slot) is stream
 
     def is_in_batch(self, stream: Stream) -> bool:
-        return self.is_current(stream) and self._entries[stream.id.slot].in_batch
+        return stream.in_batch and self.is_current(stream)
 
     def feed(self, stream: Stream, message: ToEngine, now: float) -> bool:
         """Hand a message to its stream; True if there is now work for the model."""
-        entry = self._entries[stream.id.slot]
         stream.receive(message)
-        self._note(entry, now)
+        if not stream.in_batch and stream.ready:
+            self._note(stream, now)
+        return self.has_work
+
+    @property
+    def has_work(self) -> bool:
+        """``next_batch`` would not be empty."""
         return bool(self._ready)
 
     def next_batch(self) -> list[Take]:
         """What the model does next; empty when nothing is ready."""
-        ready = list(self._ready.values())
-        if len(ready) > self.max_batch:
-            ready.sort(key=_urgency)
-            del ready[self.max_batch :]
+        chosen = list(self._ready.values())
+        if len(chosen) > self.max_batch:
+            chosen.sort(key=_urgency)
+            del chosen[self.max_batch :]
+            for stream in chosen:
+                del self._ready[stream.id.slot]
+        else:
+            self._ready = {}
         takes = []
-        for entry in ready:
-            del self._ready[entry.stream.id.slot]
-            entry.in_batch = True
-            entry.ready_since = None
-            takes.append(entry.stream.take())
+        for stream in chosen:
+            stream.in_batch = True
+            stream.ready_since = None
+            takes.append(stream.take())
         return takes
 
-    def complete(self, takes: list[Take], now: float) -> None:
-        """The batch is done and its outcomes are delivered to the streams."""
-        for take in takes:
-            if self.is_current(take.stream):
-                entry = self._entries[take.stream.id.slot]
-                entry.in_batch = False
-                self._note(entry, now)
+    def complete(
+        self, takes: Sequence[Take], outcomes: Sequence[Outcome], now: float
+    ) -> list[State]:
+        """The batch is done, and its streams go on from there. Gives the states that nobody needs
+        any more: of segments that have ended, and of streams that left while the batch ran."""
+        spent: list[State] = []
+        for take, outcome in zip(takes, outcomes, strict=True):
+            stream = take.stream
+            if not self.is_current(stream):
+                spent.append(stream.state)
+                continue
+            stream.in_batch = False
+            if take.final_at is not None or outcome.unfinished or stream.unfinished:
+                spent += stream.settle(take, outcome)
+            if stream.ready:
+                self._note(stream, now)
+        return spent
 
     def statistics(self, now: float) -> SchedulerStatistics:
-        since = [e.ready_since for e in self._ready.values() if e.ready_since is not None]
+        since = [s.ready_since for s in self._ready.values() if s.ready_since is not None]
         return SchedulerStatistics(
-            streams=len(self._entries),
+            streams=len(self._streams),
             reserved=self._reserved,
             max_streams=self.max_streams,
             ready=len(self._ready),
-            backlog=sum(e.stream.backlog for e in self._entries.values()),
+            backlog=sum(stream.backlog for stream in self._streams.values()),
             oldest_wait=now - min(since) if since else 0.0,
             refused=self._refused,
         )
 
     def check_integrity(self) -> None:
         """Assert what must hold between any two calls."""
-        for slot, entry in self._entries.items():
-            assert entry.stream.id.slot == slot, "a slot holds the stream that names it"
-            waiting = slot in self._ready
-            assert not (waiting and entry.in_batch), "no stream is twice in a batch"
-            assert entry.in_batch or waiting == entry.stream.ready, (
-                "a ready stream is not forgotten"
-            )
-        assert not set(self._free) & set(self._entries), "a free slot is free"
+        for slot, stream in self._streams.items():
+            assert stream.id.slot == slot, "a slot holds the stream that names it"
+            waiting = self._ready.get(slot) is stream
+            assert not (waiting and stream.in_batch), "no stream is twice in a batch"
+            assert stream.in_batch or waiting == stream.ready, "a ready stream is not forgotten"
+        assert set(self._ready) <= set(self._streams), "nobody waits who has left"
+        assert not set(self._free) & set(self._streams), "a free slot is free"
         assert self._reserved >= 0, "a place is given back once"
         assert self.in_use <= self.max_streams, "admission is bounded"
 
-    def _note(self, entry: _Entry, now: float) -> None:
-        if not entry.in_batch and entry.stream.ready:
-            if entry.ready_since is None:
-                entry.ready_since = now
-            self._ready[entry.stream.id.slot] = entry
+    def _note(self, stream: Stream, now: float) -> None:
+        if stream.ready_since is None:
+            stream.ready_since = now
+        self._ready[stream.id.slot] = stream
 
 
-def _urgency(entry: _Entry) -> tuple[bool, float]:
-    return (not entry.stream.urgent, entry.ready_since or 0.0)
+def _urgency(stream: Stream) -> tuple[bool, float]:
+    return not stream.urgent, stream.ready_since or 0.0

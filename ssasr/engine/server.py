@@ -202,6 +202,7 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
 async def _exchange(stream: LocalStream, link: Link) -> None:
     """Both directions at once; the first to end ends the other. Raises what ended it."""
     async with trio.open_nursery() as nursery:
+        stream.cut(link.offer)
         nursery.start_soon(_answer, stream, link)
         nursery.start_soon(link.watch)
         link.taker = _Feeder(stream, nursery)
@@ -234,5 +235,6 @@ async def _raise(fault: Exception) -> None:
 
 
 async def _answer(stream: LocalStream, link: Link) -> None:
+    """The long way of answers, for those that the socket does not take at once."""
     while True:
         await link.send(await stream.receive())

@@ -5,11 +5,15 @@ outcome of that work comes back as messages for the session.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
-from attrs import frozen
+from attrs import define, frozen
+from numpy.typing import NDArray
 
 from ssasr.engine.recognizer import Outcome, State
+from ssasr.engine.tape import Tape
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -35,6 +39,8 @@ MAX_CHUNKS = 64
 """Chunks of one stream in one step, so that one stream far behind does not hold up the others."""
 
 _SCALE = np.float32(1 / 32_768)
+_BLOCK = 32
+"""Streams whose audio is converted at a time: little enough to stay in the processor's cache."""
 
 
 class LinkFault(SsasrError):
@@ -49,15 +55,18 @@ class StreamId:
     generation: int
 
 
-@frozen
+@define(eq=False)
 class Take:
-    """One stream's share of a batch, cut out of its buffer. ``fresh``: the segment has no state
-    yet, make one at ``start``. ``changed``: ``options`` are news to its state."""
+    """One stream's share of a batch, cut out of its buffer; nobody changes it, but ``frozen`` would
+    make it three times as dear to make. ``fresh``: the segment has no state yet, make one at
+    ``start``. ``changed``: ``options`` are news to its state."""
 
     stream: "Stream"
     segment: int
     start: int
-    audio: np.ndarray[tuple[int], np.dtype[np.float32]]
+    pcm: list[bytes]
+    """Pieces of little-endian signed 16-bit; ``audio_of`` makes audio of a whole batch at once."""
+    samples: int
     final_at: int | None
     options: StreamOptions
     committed: tuple[Word, ...]
@@ -66,8 +75,52 @@ class Take:
     changed: bool
 
 
+def audio_of(takes: Sequence[Take]) -> list[NDArray[np.float32]]:
+    """The audio of each, float32 in [-1, 1): views of one array."""
+    sizes = [take.samples for take in takes]
+    audio, end = np.empty(sum(sizes), np.float32), 0
+    for first in range(0, len(takes), _BLOCK):
+        pcm = b"".join([part for take in takes[first : first + _BLOCK] for part in take.pcm])
+        begin, end = end, end + len(pcm) // 2
+        audio[begin:end] = np.frombuffer(pcm, dtype="<i2")
+        audio[begin:end] *= _SCALE
+    if sizes.count(sizes[0]) == len(sizes) and sizes[0]:
+        return list(audio.reshape(len(sizes), -1))
+    ends = accumulate(sizes)
+    return [audio[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def answers(take: Take, outcome: Outcome) -> list[Update | Final]:
+    """What the model found, as messages for the session."""
+    final = take.final_at is not None and not outcome.unfinished
+    heard = outcome.heard[:-1] if final else outcome.heard
+    messages: list[Update | Final] = [
+        Update(
+            take.segment, h.position, h.speech, h.words, h.decoded,
+            h.end_of_turn_confidence, h.language, h.language_confidence,
+        )
+        for h in heard
+    ]  # fmt: skip
+    if final:
+        assert take.final_at is not None, "see above"
+        last = outcome.heard[-1]
+        messages.append(
+            Final(
+                take.segment, take.final_at, last.words,
+                last.end_of_turn_confidence, last.language, last.language_confidence,
+            )
+        )  # fmt: skip
+    return messages
+
+
 class Stream:
     """Not thread-safe and need not be; the model thread sees only ``Take`` and ``state``."""
+
+    __slots__ = (
+        "_applied", "_changes", "_chunk", "_finals", "_tape", "committed", "committed_at", "id",
+        "in_batch", "options", "position", "ready_since", "received", "segment", "segment_start",
+        "session_id", "state", "unfinished",
+    )  # fmt: skip
 
     def __init__(self, stream_id: StreamId, opening: Open, chunk: int) -> None:
         self.id = stream_id
@@ -89,23 +142,28 @@ class Stream:
         self._applied: StreamOptions | None = None
         """What the state was last told."""
         self.unfinished = False
+        self.in_batch = False
+        self.ready_since: float | None = None
+        """Since when there is something to do for the model and it is not being done. This and
+        ``in_batch`` are the scheduler's notes."""
         self._chunk = chunk
-        self._kept = bytearray()
-        self._kept_from = opening.start
+        self._tape = Tape(opening.start)
         self._finals: deque[int] = deque()
 
     def receive(self, message: ToEngine) -> None:
         """Take in one message of the session. Raises LinkFault if it breaks the rules."""
         match message:
-            case Audio(start, pcm):
-                if start != self.received or len(pcm) % 2:
-                    raise LinkFault(f"audio at sample {start}, expected {self.received}")
-                self._kept += pcm
-                self.received += len(pcm) // 2
+            case Audio():
+                pcm = message.pcm
+                if message.start != self.received or len(pcm) % 2:
+                    raise LinkFault(f"audio at sample {message.start}, expected {self.received}")
+                if pcm:
+                    self._tape.append(pcm)
+                    self.received = self._tape.end
                 if self.received - self.position > MAX_BACKLOG:
                     raise LinkFault("more audio in flight than the link allows")
             case Finalize(segment, at):
-                earliest = max(self.segment_start, self._kept_from)
+                earliest = max(self.segment_start, self._tape.kept_from)
                 if segment != self.segment or self._finals or not earliest <= at <= self.received:
                     raise LinkFault(f"cannot finalize segment {segment} at sample {at}")
                 self._finals.append(at)
@@ -120,7 +178,7 @@ class Stream:
     @property
     def ready(self) -> bool:
         """There is something to do for the model."""
-        return bool(self._finals) or self.unfinished or self.backlog >= self._chunk
+        return self.received - self.position >= self._chunk or bool(self._finals) or self.unfinished
 
     @property
     def urgent(self) -> bool:
@@ -130,51 +188,56 @@ class Stream:
     def take(self) -> Take:
         """Cut the next work out of the buffer. Whole chunks on the segment's grid, and the rest of
         the segment if it is being finalized and everything fits."""
+        if self._finals or self._changes:
+            return self._take_with_care()
+        chunk, first = self._chunk, self.position
+        samples = self.received - first
+        if not chunk <= samples < 2 * chunk:  # nearly always it is one chunk
+            samples = min(samples // chunk, MAX_CHUNKS) * chunk
+        else:
+            samples = chunk
+        return self._cut(first + samples, None, self.options)
+
+    def _take_with_care(self) -> Take:
+        """``take`` where the segment ends or new options come."""
+        first = self.position
         final_at = self._finals[0] if self._finals else None
         end = self.received if final_at is None else final_at
-        chunks = min(max(0, end - self.position) // self._chunk, MAX_CHUNKS)
-        first = self.position + self._chunk if chunks else max(final_at or 0, self.position)
-        options, until = self._options_at(first)
+        chunks = min(max(0, end - first) // self._chunk, MAX_CHUNKS)
+        soonest = first + self._chunk if chunks else max(final_at or 0, first)
+        options, until = self._options_at(soonest)
         if chunks and until is not None:
-            chunks = min(chunks, (until - self.position) // self._chunk)
-        upto = self.position + chunks * self._chunk
+            chunks = min(chunks, (until - first) // self._chunk)
+        upto = first + chunks * self._chunk
         whole = until is None or final_at is None or final_at <= until
         if final_at is not None and final_at - upto < self._chunk and whole:
-            upto = max(final_at, self.position)
+            upto = max(final_at, first)
         else:
             final_at = None
-        audio = self._audio(self.position, upto)
+        return self._cut(upto, final_at, options)
+
+    def _cut(self, upto: int, final_at: int | None, options: StreamOptions) -> Take:
+        """Move on to ``upto``."""
+        first, tape = self.position, self._tape
+        pcm = tape.cut(first, upto)
         changed, self._applied = self._applied is not options, options
         self.position = upto
-        self._trim()
+        if self._changes or upto - tape.kept_from > KEPT_BEHIND:
+            self._trim()
         return Take(
-            self, self.segment, self.segment_start, audio, final_at,
+            self, self.segment, self.segment_start, pcm, upto - first, final_at,
             options, self.committed, self.committed_at, self.state is None, changed,
         )  # fmt: skip
 
-    def deliver(self, take: Take, result: Outcome) -> list[Update | Final]:
-        """Turn what the model found into messages; begin the next segment after a final."""
-        self.unfinished = result.unfinished
-        final = take.final_at is not None and not result.unfinished
-        heard = result.heard[:-1] if final else result.heard
-        messages: list[Update | Final] = [
-            Update(
-                take.segment, h.position, h.speech, h.words, h.decoded,
-                h.end_of_turn_confidence, h.language, h.language_confidence,
-            )
-            for h in heard
-        ]  # fmt: skip
-        if final:
-            last = result.heard[-1]
-            at = self._finals.popleft()
-            messages.append(
-                Final(
-                    take.segment, at, last.words,
-                    last.end_of_turn_confidence, last.language, last.language_confidence,
-                )
-            )  # fmt: skip
-            self._begin_segment(at)
-        return messages
+    def settle(self, take: Take, outcome: Outcome) -> Sequence[State]:
+        """Go on from what the model found, where that is not simply the next chunk: there is more
+        to do, or the segment has ended. Gives the states that are not needed any more."""
+        self.unfinished = outcome.unfinished
+        if take.final_at is None or outcome.unfinished:
+            return ()
+        state = self.state
+        self._begin_segment(self._finals.popleft())
+        return (state,)
 
     def _options_at(self, end: int) -> tuple[StreamOptions, int | None]:
         """What holds for a step that ends at ``end``, and where the last such step ends."""
@@ -192,19 +255,8 @@ class Stream:
         self.state = None
         self._trim()
 
-    def _audio(self, start: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """float32 (end - start,) in [-1, 1)."""
-        first = start - self._kept_from
-        assert first >= 0, "the audio asked for has been let go"
-        pcm = np.frombuffer(self._kept, dtype="<i2", count=end - start, offset=2 * first)
-        audio: np.ndarray[tuple[int], np.dtype[np.float32]] = pcm * _SCALE
-        return audio
-
     def _trim(self) -> None:
         keep_from = max(self.segment_start, self.position - KEPT_BEHIND)
         while self._changes and self._changes[0][0] <= keep_from:
             self.options = self._changes.pop(0)[1]
-        # In big bites, since each one moves what is left.
-        if keep_from - self._kept_from > SAMPLE_RATE:
-            del self._kept[: 2 * (keep_from - self._kept_from)]
-            self._kept_from = keep_from
+        self._tape.let_go(keep_from)

@@ -1,10 +1,12 @@
 """The engine host: sharing, leaving, dying."""
 
+import queue
+
 import numpy as np
 import pytest
 import trio
 
-from ssasr.engine.host import EngineHost
+from ssasr.engine.host import MAX_UNREAD, EngineHost
 from ssasr.engine.model_thread import InlineModel, ModelThread, ModelThreadGone
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.streams import LinkFault
@@ -199,3 +201,96 @@ async def test_model_thread_tells_whoever_waits():
                 await thread.call(len, "too late")
     assert died.group_contains(ValueError, match="broken")
     assert len(told) == 2
+
+
+async def test_a_shortcut_is_told_what_receive_waits_for(nursery, autojump_clock):
+    host = await start_host(nursery)
+    async with host.open_stream(OPENING) as stream:
+        quick, slow, busy = [], [], False
+
+        def take(answer):
+            if not busy:
+                quick.append(answer)
+            return not busy
+
+        async def receive():
+            while True:
+                slow.append(await stream.receive())
+
+        stream.cut(take)
+        async with trio.open_nursery() as receiving:
+            receiving.start_soon(receive)
+            for chunk in range(8):
+                busy = chunk in (3, 4)
+                await stream.send(Audio(1_600 * chunk, SPEECH[:1_600].tobytes()))
+                await trio.testing.wait_all_tasks_blocked()
+            receiving.cancel_scope.cancel()
+    assert [answer.position // 1_600 for answer in quick] == [1, 2, 3, 6, 7, 8]
+    assert [answer.position // 1_600 for answer in slow] == [4, 5]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_shortcut_that_fails_ends_its_own_stream_alone(nursery, autojump_clock):
+    host = await start_host(nursery)
+
+    def fail(answer):
+        raise ValueError("broken session")
+
+    async with host.open_stream(OPENING) as other:
+        async with host.open_stream(OPENING) as stream:
+            stream.cut(fail)
+            nursery.start_soon(stream.send, Audio(0, SPEECH.tobytes()))
+            with pytest.raises(ValueError, match="broken session"):
+                await stream.receive()
+            with pytest.raises(EngineLost):
+                await stream.send(Audio(len(SPEECH), b"\0\0"))
+        await other.send(Audio(0, SPEECH.tobytes()))
+        assert (await other.receive()).position > 0
+    assert host.statistics().scheduler.streams == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_stream_that_reads_nothing_is_dropped(nursery, autojump_clock):
+    host = await start_host(nursery)
+    async with host.open_stream(OPENING) as stream:
+        with pytest.raises(EngineLost):
+            for chunk in range(2 * MAX_UNREAD):
+                await stream.send(Audio(1_600 * chunk, bytes(3_200)))
+                await trio.testing.wait_all_tasks_blocked()
+        assert host.statistics().scheduler.streams == 0
+        with pytest.raises(EngineLost):
+            for _ in range(MAX_UNREAD + 1):
+                await stream.receive()
+    assert await words_of(host, SPEECH)
+    nursery.cancel_scope.cancel()
+
+
+class DeviceRecognizer(ScriptedRecognizer):
+    """Its steps take until they are let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.let_go = queue.Queue(), queue.Queue()
+
+    def step(self, batch):
+        self.began.put(len(batch))
+        self.let_go.get(timeout=30)
+        return super().step(batch)
+
+
+async def test_answers_are_told_while_the_next_step_runs():
+    recognizer = DeviceRecognizer()
+    host = EngineHost(recognizer, ModelThread(), Metrics())
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            async with host.open_stream(OPENING) as stream:
+                await stream.send(Audio(0, SPEECH[:1_600].tobytes()))
+                await trio.to_thread.run_sync(recognizer.began.get)
+                await stream.send(Audio(1_600, SPEECH[:1_600].tobytes()))
+                recognizer.let_go.put(None)
+                await trio.to_thread.run_sync(recognizer.began.get)
+                assert (await stream.receive()).position == 1_600, "the second step still runs"
+                recognizer.let_go.put(None)
+                assert (await stream.receive()).position == 3_200
+            nursery.cancel_scope.cancel()

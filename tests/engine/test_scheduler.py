@@ -7,6 +7,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from ssasr.engine.recognizer import Heard, Outcome
 from ssasr.engine.scheduler import Scheduler
+from ssasr.engine.streams import answers, audio_of
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions
 
 CHUNK = 100
@@ -20,15 +21,21 @@ def audio(stream, samples):
 def run_batch(scheduler, now):
     """One step of a recogniser that hears nothing; the messages by stream."""
     takes = scheduler.next_batch()
-    messages = []
+    return takes, finish(scheduler, takes, now)
+
+
+def finish(scheduler, takes, now):
+    messages, outcomes = [], []
     for take in takes:
         position = take.start if take.final_at is None else take.final_at
-        heard = Heard(position, (), (), position)
-        if scheduler.is_current(take.stream):
-            take.stream.state = object()
-            messages += [(take.stream, m) for m in take.stream.deliver(take, Outcome((heard,)))]
-    scheduler.complete(takes, now)
-    return takes, messages
+        outcomes.append(Outcome((Heard(position, (), (), position),)))
+        take.stream.state = take
+        messages += [(take.stream, message) for message in answers(take, outcomes[-1])]
+    left = [take for take in takes if not scheduler.is_current(take.stream)]
+    ended = [take for take in takes if take not in left and take.final_at is not None]
+    spent = scheduler.complete(takes, outcomes, now)
+    assert {id(take) for take in spent} == {id(take) for take in left + ended}
+    return messages
 
 
 def test_finals_go_first_then_the_oldest_audio():
@@ -47,7 +54,7 @@ def test_a_stream_that_is_behind_gets_several_chunks_in_one_step():
     stream = scheduler.admit(OPENING)
     scheduler.feed(stream, audio(stream, 5 * CHUNK + 30), now=0.0)
     (take,) = scheduler.next_batch()
-    assert len(take.audio) == 5 * CHUNK
+    assert take.samples == 5 * CHUNK
 
 
 def test_finalize_ahead_of_and_behind_the_position():
@@ -58,11 +65,11 @@ def test_finalize_ahead_of_and_behind_the_position():
     assert stream.position == 200
     scheduler.feed(stream, Finalize(0, 130), now=0.0)
     (take,), messages = run_batch(scheduler, 0.0)
-    assert (take.final_at, len(take.audio)) == (130, 0)
+    assert (take.final_at, take.samples) == (130, 0)
     assert [type(message) for _, message in messages] == [Final]
     assert (stream.segment, stream.position) == (1, 130)
     (take,) = scheduler.next_batch()
-    assert (take.start, len(take.audio), take.fresh) == (130, 100, True)
+    assert (take.start, take.samples, take.fresh) == (130, 100, True)
 
 
 def test_a_full_engine_admits_nobody_and_a_slot_comes_back_with_a_new_name():
@@ -119,13 +126,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def finish_batch(self):
-        for take in self.running:
-            if self.scheduler.is_current(take.stream):
-                position = take.stream.position
-                heard = Heard(position, (), (), position)
-                take.stream.state = object()
-                take.stream.deliver(take, Outcome((heard,)))
-        self.scheduler.complete(self.running, self.now)
+        finish(self.scheduler, self.running, self.now)
         self.running = []
 
     @rule()
@@ -159,9 +160,8 @@ def test_kept_audio_is_bounded_and_exact():
         piece = everything[start : start + 16_000]
         scheduler.feed(stream, Audio(start, piece.tobytes()), 0.0)
         while takes := scheduler.next_batch():
-            got += [take.audio for take in takes]
-            stream.state = object()
-            scheduler.complete(takes, 0.0)
+            got += audio_of(takes)
+            finish(scheduler, takes, 0.0)
     heard = np.concatenate(got)
     assert np.array_equal(np.round(heard * 32_768).astype("<i2"), everything)
-    assert len(stream._kept) <= 2 * 32 * 16_000
+    assert stream._tape.samples <= 32 * 16_000

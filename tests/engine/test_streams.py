@@ -13,15 +13,15 @@ CHUNK = 100
 def step(stream, used):
     """One step; notes the options of every chunk it held, by segment and end."""
     take = stream.take()
-    position = stream.position
-    ends = list(range(position - len(take.audio) + CHUNK, position + 1, CHUNK))
-    if take.final_at is not None and (not ends or ends[-1] != position) and len(take.audio):
+    position, samples = stream.position, take.samples
+    ends = list(range(position - samples + CHUNK, position + 1, CHUNK))
+    if take.final_at is not None and (not ends or ends[-1] != position) and samples:
         ends.append(position)
     for end in ends:
         used[take.segment, end] = take.options
     stream.state = object()
     at = position if take.final_at is None else take.final_at
-    stream.deliver(take, Outcome((Heard(at, (), (), at),)))
+    stream.settle(take, Outcome((Heard(at, (), (), at),)))
 
 
 @settings(max_examples=100, deadline=None)

@@ -103,9 +103,9 @@ class Wire:
         self.left.peer, self.right.peer = self.right, self.left
 
     def note_message(self):
-        if self.said == self.messages and self.fate is not None:
+        self.said += 1  # first: the fate may say something itself
+        if self.said - 1 == self.messages and self.fate is not None:
             self.fate(self)
-        self.said += 1
 
     def cut(self, reason):
         self.reason = self.reason or reason

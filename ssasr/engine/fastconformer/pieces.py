@@ -10,8 +10,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from attrs import define, evolve, field, frozen
+from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
 from ssasr.engine.fastconformer.config import FRAME, ModelConfig
@@ -22,7 +25,7 @@ _WORD_START = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _TAG = re.compile(r"<([a-z]{2,3})(?:-[A-Za-z]{2,4})?>")
 _OPEN_TAG = re.compile(r"<[a-zA-Z-]{0,7}$")
-_SENTENCE_ENDS = ".?!。？！؟।…"
+_SENTENCE_ENDS = tuple(".?!。？！؟।…")
 _CLOSING = "\"')]»”’」』"
 
 
@@ -74,8 +77,7 @@ def _piece(text: str, *, special: bool) -> Piece:
     return Piece(text.replace(_WORD_START, " "))
 
 
-@frozen
-class Token:
+class Token(NamedTuple):
     """A token that was emitted at encoder frame ``place`` of the segment."""
 
     token: int
@@ -112,9 +114,9 @@ class Transcript:
     _draft: _Draft | None = None
     _told: int = 0
     """Of the words that are done, how many have been given as final."""
-    _shown: tuple[Word, ...] | None = None
-    """The answer to ``words()`` since the last token: most steps bring none."""
-    _complete: bool = False
+    _final: tuple[Word, ...] | None = None
+    """Those, after the committed ones and without what these replace."""
+    complete: bool = False
     """Whether the text ends with a sentence-final mark."""
 
     def extend(self, tokens: Sequence[Token]) -> None:
@@ -123,54 +125,53 @@ class Transcript:
             self._tokens.append(token)
             self._add(token)
         if tokens:
-            self._shown, self._complete = None, self._ends_sentence()
+            self.complete = self._ends_sentence()
 
     def go_back(self, frames: int, end: int) -> None:
         """The segment ends at stream sample ``end``, before what has been heard. What was emitted
         at encoder frame ``frames`` or later is taken back, but words that were told as final and
         lie before the end stay as they were told."""
         told = [word for word in self.words() if word.final and word.end <= end]
-        self.committed, self._told = tuple(told), 0
+        self.committed, self._told, self._final = tuple(told), 0, None
         kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]
         self._tokens, self._done, self._draft = [], [], None
-        self._shown, self._complete = None, False
+        self.complete = False
         self.language, self.language_confidence = None, 0.0
         self.extend(kept)
 
     def words(self, *, end: int | None = None) -> tuple[Word, ...]:
         """The committed words, then the segment's own that lie behind them. With ``end``, the
         segment is over: all are final and none reaches beyond that stream sample."""
-        if end is None and self._shown is not None:
-            return self._shown
-        told = self._told if end is not None else len(self._done)
-        self._told = told
         since = self.committed[-1].end if self.committed else self.start
-        before = (*self.committed, *(word for word in self._done[:told] if word.start >= since))
-        rest = self._done[told:]
+        if self._final is None:
+            self._final = self.committed
+        if end is None and self._told < len(self._done):
+            news = self._done[self._told :]
+            self._final += tuple([word for word in news if word.start >= since])
+            self._told = len(self._done)
+        rest = self._done[self._told :]
         if self._draft is not None and (word := self._word(self._draft)) is not None:
             rest.append(word)
         rest = [word for word in rest if word.start >= since]
-        if end is not None:
-            return (*before, *_fit(rest, before[-1].end if before else self.start, end))
-        self._shown = (*before, *rest)
-        return self._shown
+        if end is None:
+            return (*self._final, *rest)
+        begin = self._final[-1].end if self._final else self.start
+        return (*self._final, *_fit(rest, begin, end))
+
+    @property
+    def last_place(self) -> int:
+        """Encoder frame of the last token, -1 before the first."""
+        return self._tokens[-1].place if self._tokens else -1
 
     def end_of_turn_confidence(self, frames: int) -> float:
-        """How sure it is that the speaker has finished, ``frames`` encoder frames into the segment.
-
-        A sentence-final mark counts for most of it, blank frames since the last token for the
-        rest. The constants are a guess: no recording has been measured with these weights yet."""
-        if not self._tokens:
-            return 0.0
-        blanks = max(0, frames - 1 - self._tokens[-1].place)
-        quiet = blanks / (blanks + 4.0)
-        return 0.5 + 0.5 * quiet if self._complete else 0.5 * quiet
+        """See below."""
+        return float(end_of_turn_confidence(frames, self.last_place, self.complete))
 
     def _ends_sentence(self) -> bool:
         draft = self._draft.text() if self._draft else ""
-        visible = _TAG.sub("", draft).rstrip(_CLOSING)
+        visible = (_TAG.sub("", draft) if "<" in draft else draft).rstrip(_CLOSING)
         last = visible or (self._done[-1].text.rstrip(_CLOSING) if self._done else "")
-        return last.endswith(tuple(_SENTENCE_ENDS))
+        return last.endswith(_SENTENCE_ENDS)
 
     def _add(self, token: Token) -> None:
         piece = self.pieces.table[token.token]
@@ -183,20 +184,25 @@ class Transcript:
         content = draft.content + (piece.byte or piece.text.encode())
         confidences = (*draft.confidences, token.confidence)
         self._draft = _Draft(content, draft.first, token.place, confidences)
-        tags = _TAG.findall(self._draft.text())
-        if len(tags) > len(_TAG.findall(draft.text())):
-            self.language, self.language_confidence = tags[-1], token.confidence
+        if b"<" in content:
+            tags = _TAG.findall(self._draft.text())
+            if len(tags) > len(_TAG.findall(draft.text())):
+                self.language, self.language_confidence = tags[-1], token.confidence
 
     def _close_draft(self, next_place: int) -> None:
         """The next word begins at frame ``next_place``; the one before ends there at the latest."""
         if self._draft is None or (word := self._word(self._draft)) is None:
             return
+        # Not ``evolve``, which takes twice as long as all the rest of this.
         begins = max(self.start + next_place * FRAME, word.start + 1)
-        self._done.append(evolve(word, end=min(word.end, begins), final=True))
+        end = min(word.end, begins)
+        self._done.append(Word(word.text, word.start, end, word.confidence, final=True))
 
     def _word(self, draft: _Draft) -> Word | None:
-        text = _TAG.sub("", draft.text())
-        text = _OPEN_TAG.sub("", text).strip()
+        text = draft.text()
+        if "<" in text:
+            text = _OPEN_TAG.sub("", _TAG.sub("", text))
+        text = text.strip()
         if not text:
             return None
         # Words emitted at one frame still begin one after the other.
@@ -205,6 +211,21 @@ class Transcript:
             begins = max(begins, self._done[-1].start + 1)
         confidence = sum(draft.confidences) / len(draft.confidences)
         return Word(text, begins, self.start + (draft.last + 1) * FRAME, confidence)
+
+
+def end_of_turn_confidence(
+    frames: ArrayLike, last_place: ArrayLike, complete: ArrayLike
+) -> NDArray[np.float64]:
+    """How sure it is that the speaker has finished, ``frames`` encoder frames into the segment; the
+    last token was at ``last_place``, -1 for none, and ``complete`` says whether a sentence ends
+    with it. Of one segment or of many.
+
+    A sentence-final mark counts for most of it, blank frames since the last token for the
+    rest. The constants are a guess: no recording has been measured with these weights yet."""
+    blanks = np.maximum(0, np.subtract(frames, 1) - np.asarray(last_place))
+    confidence = np.where(complete, 0.5, 0.0) + 0.5 * (blanks / (blanks + 4.0))
+    found: NDArray[np.float64] = np.where(np.less(last_place, 0), 0.0, confidence)
+    return found
 
 
 def _fit(words: Sequence[Word], begin: int, end: int) -> list[Word]:

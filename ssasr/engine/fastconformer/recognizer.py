@@ -3,20 +3,26 @@
 One step of a batch is one run of the program for all streams that have a chunk, whatever their
 age, and further runs only for the streams that have more to do (a backlog, the cut-short chunks at
 the end of a segment). A segment gets its slot with its state and loses it with its last words.
+Streams that step on the grid are dealt with together, in the ``Ledger``'s arrays; the others by a
+``_Job`` each, whose rows ride along in the same runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssasr.catalogue import resolve
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
 from ssasr.engine.fastconformer.graphs import GraphRunner
+from ssasr.engine.fastconformer.ledger import Ledger, Speech, spoken
 from ssasr.engine.fastconformer.pieces import Pieces, Token, Transcript
 from ssasr.engine.fastconformer.program import (
     Answer,
@@ -27,7 +33,7 @@ from ssasr.engine.fastconformer.program import (
     SpeechDetector,
 )
 from ssasr.engine.fastconformer.slots import Layout, Slots
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, straight, undoable
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
 from ssasr.engine.vad import SileroVad, VadState
@@ -57,9 +63,7 @@ class Segment:
     slot: int | None
     """None once the segment has ended or was released."""
     start: int
-    prompt: int
     transcript: Transcript
-    progress: Progress = field(factory=Progress)
 
 
 @frozen
@@ -80,21 +84,47 @@ class Statistics:
 
 @define(eq=False)
 class _Job:
-    """One ``Work`` on its way through a step."""
+    """A ``Work`` that is more than the next chunk, on its way through a step."""
 
+    number: int
+    """In the batch."""
     segment: Segment
     final_at: int | None
+    progress: Progress
     row: Row | None = None
     """The next row to run."""
     walk: Walk | None = None
     """Where the rows after that come from."""
     speech: list[float] = field(factory=list)
+    said: bool = False
+    """It brought tokens."""
 
     def move_on(self) -> None:
         """After ``row`` has been run."""
         self.row = None
         if self.walk is not None and self.walk.rows_left:
             self.row = self.walk.next_row()
+
+
+@frozen
+class _Rows:
+    """Rows for one run, or for several if they are too many; whole chunks first."""
+
+    table: NDArray[np.int64]
+    audio: Sequence[NDArray[np.float32]]
+    segments: Sequence[Segment]
+
+
+@frozen
+class _Found:
+    """What running them found, but for the tokens, which their transcripts have."""
+
+    speech: list[Speech]
+    said: list[int]
+    """Numbers of the rows that brought tokens."""
+
+
+_NO_ROWS = _Rows(np.empty((0, len(Column)), np.int64), (), ())
 
 
 class FastConformerRecognizer:
@@ -114,6 +144,7 @@ class FastConformerRecognizer:
         self.languages = processing.languages() or ("en",)
         self._runner, self._layout, self._pieces = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
+        self._ledger = Ledger(self._grid, layout.slots)
         self._free = list(range(layout.slots - 1, -1, -1))
         self._runs = self._rows = self._rewound = self._cut = 0
 
@@ -131,12 +162,13 @@ class FastConformerRecognizer:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
             raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")
-        transcript = Transcript(self._pieces, start, committed)
-        return Segment(self._free.pop(), start, self._prompt(options), transcript)
+        slot, transcript = self._free.pop(), Transcript(self._pieces, start, committed)
+        self._ledger.open(slot, transcript, self._prompt(options))
+        return Segment(slot, start, transcript)
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """The language from the next chunk on; nothing else concerns this recogniser."""
-        _segment(state).prompt = self._prompt(options)
+        self._ledger.set_prompt(_slot(_segment(state)), self._prompt(options))
 
     def release(self, state: State) -> None:
         """Give the slot back; for a stream that goes without ``final_at``. May be repeated."""
@@ -153,11 +185,30 @@ class FastConformerRecognizer:
 
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """See the interface."""
-        jobs = [self._job(work) for work in batch]
-        while due := [job for job in jobs if job.row is not None]:
-            for part in _parts(due, self._runner.largest):
-                self._run(part)
-        return [self._outcome(job) for job in jobs]
+        segments = cast(list[Segment], [work.state for work in batch])
+        numbers = [segment.slot for segment in segments]
+        assert None not in numbers, "a segment that has ended is not stepped again"
+        slots = np.array(numbers, np.int64)
+        straight = self._ledger.straight(slots, batch)
+        on_grid = np.flatnonzero(straight)
+        jobs = [self._job(n, batch[n]) for n in np.flatnonzero(~straight).tolist()]
+        if len(on_grid) < len(batch):
+            slots, chosen = slots[on_grid], on_grid.tolist()
+            segments = [segments[number] for number in chosen]
+            audio = [batch[number].audio for number in chosen]
+        else:
+            audio = [work.audio for work in batch]
+        found = self._run(_Rows(self._ledger.advance(slots), audio, segments), jobs)
+        for row in found.said:
+            self._note(segments[row])
+        heard = self._ledger.heard(slots, found.speech)
+        while any(job.row is not None for job in jobs):
+            self._run(_NO_ROWS, jobs)
+        if not jobs:
+            return list(map(Outcome, zip(heard, strict=True)))
+        outcomes = {job.number: self._outcome(job) for job in jobs}
+        outcomes.update(zip(on_grid.tolist(), map(Outcome, zip(heard, strict=True)), strict=True))
+        return [outcomes[number] for number in range(len(batch))]
 
     def worked(self, seconds: float, now: float) -> None:
         """Nothing: a step does what it must."""
@@ -168,76 +219,118 @@ class FastConformerRecognizer:
         prompt = self._processing.prompt(options.language or "auto")
         return self._layout.config.default_prompt_id if prompt is None else prompt
 
-    def _job(self, work: Work) -> _Job:
+    def _job(self, number: int, work: Work) -> _Job:
         segment = _segment(work.state)
-        assert segment.slot is not None, "a segment that has ended is not stepped again"
-        if work.final_at is None and (row := straight(self._grid, segment.progress, work.audio)):
-            return _Job(segment, None, row)
+        progress = self._ledger.progress(_slot(segment))
+        job = _Job(number, segment, work.final_at, progress)
         end = None if work.final_at is None else work.final_at - segment.start
-        if end is not None and end < segment.progress.samples:
+        if end is not None and end < progress.samples:
             self._rewound += 1
-            if not undoable(self._grid, segment.progress, end, self._layout.rewind):
+            if not undoable(self._grid, progress, end, self._layout.rewind):
                 self._cut += 1
                 segment.transcript.go_back(self._grid.frames_at_end(end), segment.start + end)
-                return _Job(segment, work.final_at)
-        before = segment.progress.chunks
-        walk = Walk.begin(self._grid, segment.progress, work.audio, end)
-        if end is not None and segment.progress.chunks < before:
-            frames = segment.progress.chunks * self._layout.chunk_frames
+                return job
+        before = progress.chunks
+        job.walk = Walk.begin(self._grid, progress, work.audio, end)
+        if end is not None and progress.chunks < before:
+            frames = progress.chunks * self._layout.chunk_frames
             segment.transcript.go_back(frames, segment.start + end)
-        job = _Job(segment, work.final_at, walk=walk)
         job.move_on()
         return job
 
-    def _run(self, jobs: Sequence[_Job]) -> None:
-        inputs = self._runner.inputs(len(jobs))
-        rows = [job.row for job in jobs if job.row is not None]
-        table = inputs.table.numpy()
-        table[:, Column.SLOT] = [job.segment.slot for job in jobs]
-        table[:, Column.PROMPT] = [job.segment.prompt for job in jobs]
-        fill(table, inputs.audio.numpy(), rows)
-        self._take(jobs, rows, self._runner.run(inputs))
-        self._runs += 1
-        self._rows += len(rows)
-        for job in jobs:
+    def _run(self, straight: _Rows, jobs: Sequence[_Job]) -> _Found:
+        """These rows and the next of each job; gives what was found for the former."""
+        due = [job for job in jobs if job.row is not None]
+        rows = self._with_jobs(straight, due) if due else straight
+        speech: list[Speech] = []
+        said: list[int] = []
+        for begin in range(0, len(rows.segments), self._runner.largest):
+            end = min(begin + self._runner.largest, len(rows.segments))
+            inputs = self._runner.inputs(end - begin)
+            table = rows.table[begin:end]
+            inputs.table.numpy()[:] = table
+            lay(inputs.audio.numpy(), rows.audio[begin:end])
+            answer = self._runner.run(inputs)
+            speech += spoken(answer.speech.numpy(), table[:, Column.VAD_COUNT])
+            said += [begin + row for row in self._extend(rows.segments[begin:end], table, answer)]
+            self._runs += 1
+        self._rows += len(rows.segments)
+        count = len(straight.segments)
+        for job, heard in zip(due, speech[count:], strict=True):
+            job.speech += heard
             job.move_on()
+        for row in said:
+            if row >= count:
+                due[row - count].said = True
+        return _Found(speech[:count], [row for row in said if row < count])
 
-    def _take(self, jobs: Sequence[_Job], rows: Sequence[Row], answer: Answer) -> None:
-        # To plain lists once for the batch: touching tensors row by row would cost more than the
-        # device's step.
-        emitted = answer.emitted
-        valid = torch.arange(answer.tokens.shape[1]) < emitted[:, None]
-        found = zip(
-            answer.tokens[valid].tolist(),
-            answer.places[valid].tolist(),
-            answer.confidences[valid].tolist(),
-            strict=True,
+    def _with_jobs(self, straight: _Rows, due: Sequence[_Job]) -> _Rows:
+        rows = [job.row for job in due if job.row is not None]
+        slots = [_slot(job.segment) for job in due]
+        table = np.empty((len(rows), len(Column)), np.int64)
+        table[:, Column.SLOT] = slots
+        table[:, Column.PROMPT] = [self._ledger.prompt(slot) for slot in slots]
+        fill(table, rows)
+        return _Rows(
+            np.concatenate([straight.table, table]),
+            [*straight.audio, *(row.audio for row in rows)],
+            [*straight.segments, *(job.segment for job in due)],
         )
-        every_row = zip(jobs, rows, emitted.tolist(), answer.speech.tolist(), strict=True)
-        for job, row, count, speech in every_row:
-            job.speech += speech[: row.vad_count]
-            if count:
-                first = row.chunk * self._layout.chunk_frames
-                tokens = [Token(t, first + p, c) for t, p, c in islice(found, count)]
-                job.segment.transcript.extend(tokens)
+
+    def _extend(
+        self, segments: Sequence[Segment], table: NDArray[np.int64], answer: Answer
+    ) -> list[int]:
+        """Give the transcripts their tokens; says which rows had any."""
+        emitted = answer.emitted.numpy()
+        rows = np.flatnonzero(emitted)
+        counts = emitted[rows]
+        valid = np.arange(answer.tokens.shape[1]) < counts[:, None]
+        first = table[rows, Column.CHUNK] * self._layout.chunk_frames
+        found = map(
+            Token,
+            answer.tokens.numpy()[rows][valid].tolist(),
+            (answer.places.numpy()[rows] + first[:, None])[valid].tolist(),
+            answer.confidences.numpy()[rows][valid].tolist(),
+        )
+        numbers: list[int] = rows.tolist()
+        for row, count in zip(numbers, counts.tolist(), strict=True):
+            segments[row].transcript.extend(list(islice(found, count)))
+        return numbers
+
+    def _note(self, segment: Segment) -> None:
+        """The segment has new tokens."""
+        transcript = segment.transcript
+        self._ledger.note(_slot(segment), transcript, self._language(transcript))
 
     def _outcome(self, job: _Job) -> Outcome:
-        segment, transcript = job.segment, job.segment.transcript
-        frames = segment.progress.chunks * self._layout.chunk_frames
-        heard = Heard(
-            position=segment.start + segment.progress.samples,
-            speech=tuple(job.speech),
-            words=transcript.words(end=job.final_at),
-            decoded=segment.start + self._decoded(segment.progress),
-            end_of_turn_confidence=transcript.end_of_turn_confidence(frames),
-        )
-        if transcript.language in self.languages:
-            confidence = transcript.language_confidence
-            heard = evolve(heard, language=transcript.language, language_confidence=confidence)
-        if job.final_at is not None:
-            heard = evolve(heard, position=job.final_at, decoded=job.final_at)
+        segment, transcript, progress = job.segment, job.segment.transcript, job.progress
+        frames = progress.chunks * self._layout.chunk_frames
+        language = self._language(transcript)
+        if job.final_at is None:
+            slot = _slot(segment)
+            self._ledger.set_progress(slot, progress)
+            if job.said:
+                self._note(segment)
+            words, position = self._ledger.words(slot), segment.start + progress.samples
+            decoded = segment.start + self._decoded(progress)
+        else:
+            words, position = transcript.words(end=job.final_at), job.final_at
+            decoded = job.final_at
             self.release(segment)
+        heard = Heard(
+            position,
+            tuple(job.speech),
+            words,
+            decoded,
+            transcript.end_of_turn_confidence(frames),
+            language,
+            transcript.language_confidence if language else 0.0,
+        )
         return Outcome((heard,))
+
+    def _language(self, transcript: Transcript) -> str | None:
+        language = transcript.language
+        return language if language in self.languages else None
 
     def _decoded(self, progress: Progress) -> int:
         """Samples that the words so far have been made from."""
@@ -249,9 +342,9 @@ def _segment(state: State) -> Segment:
     return state
 
 
-def _parts(jobs: Sequence[_Job], largest: int) -> Iterator[Sequence[_Job]]:
-    for begin in range(0, len(jobs), largest):
-        yield jobs[begin : begin + largest]
+def _slot(segment: Segment) -> int:
+    assert segment.slot is not None, "a segment that has ended is not stepped again"
+    return segment.slot
 
 
 class SileroDetector:

@@ -31,10 +31,15 @@ class Grid:
         """Samples of a chunk."""
         return self.chunk_frames * FRAME
 
+    @property
+    def unseen(self) -> int:
+        """Samples at the end of a chunk that it does not need."""
+        return FRAME - REACH
+
     def needed(self, chunk: int) -> int:
         """Samples that chunk number ``chunk`` (from 0) needs: up to the end of the window of its
         last frame's last mel frame."""
-        return (chunk + 1) * self.chunk - FRAME + REACH
+        return (chunk + 1) * self.chunk - self.unseen
 
     def complete(self, samples: int) -> int:
         """Chunks that so many samples allow."""
@@ -66,19 +71,6 @@ class Row(NamedTuple):
     end: int
     vad_first: int
     vad_count: int
-
-
-def straight(grid: Grid, progress: Progress, audio: NDArray[np.float32]) -> Row | None:
-    """The one row of a step on the grid, which is what nearly all steps are; None if it takes a
-    ``Walk``. Says what the walk would say, in a tenth of the time."""
-    heard = progress.samples + len(audio)
-    if len(audio) != grid.chunk or heard != (progress.chunks + 1) * grid.chunk:
-        return None
-    vad_count = heard // VAD_FRAME - progress.vad_frames
-    row = Row(progress.samples, audio, progress.chunks, ENDLESS, progress.vad_frames, vad_count)
-    progress.samples, progress.chunks = heard, progress.chunks + 1
-    progress.vad_frames += vad_count
-    return row
 
 
 @define
@@ -150,12 +142,19 @@ def undoable(grid: Grid, progress: Progress, end: int, rewind: int) -> bool:
     return progress.chunks - grid.complete(end) <= rewind
 
 
-def fill(table: NDArray[np.int64], audio: NDArray[np.float32], rows: Sequence[Row]) -> None:
-    """Write rows into ``program.Inputs``, all columns but the slot and the prompt."""
+def fill(table: NDArray[np.int64], rows: Sequence[Row]) -> None:
+    """Write rows into a part of ``program.Inputs.table``, all columns but the slot and the
+    prompt."""
     table[:, 1:5] = [(row.position, len(row.audio), row.chunk, row.end) for row in rows]
     table[:, 6:8] = [(row.vad_first, row.vad_count) for row in rows]
-    if all(len(row.audio) == audio.shape[1] for row in rows):
-        np.concatenate([row.audio for row in rows], out=audio.reshape(-1))
-        return
-    for place, row in enumerate(rows):
-        audio[place, : len(row.audio)] = row.audio
+
+
+def lay(audio: NDArray[np.float32], pieces: Sequence[NDArray[np.float32]]) -> None:
+    """Write one piece into the beginning of each row of ``audio``. Whole ones come first, and are
+    written at once."""
+    width = audio.shape[1]
+    whole = next((n for n, piece in enumerate(pieces) if len(piece) != width), len(pieces))
+    if whole:
+        np.concatenate(pieces[:whole], out=audio[:whole].reshape(-1))
+    for place in range(whole, len(pieces)):
+        audio[place, : len(pieces[place])] = pieces[place]

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssasr.engine.fastconformer.encoder import encoder_frames
-from ssasr.engine.fastconformer.program import ENDLESS
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, straight, undoable
+from ssasr.engine.fastconformer.ledger import Ledger, spoken
+from ssasr.engine.fastconformer.pieces import Transcript
+from ssasr.engine.fastconformer.program import ENDLESS, Column
+from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, fill, undoable
+from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import VAD_FRAME
 
 chunk_frames = st.sampled_from([1, 2, 4, 7, 14])
@@ -63,20 +66,45 @@ def test_every_sample_and_every_chunk_once(frames, pieces, rest):
 
 @given(chunk_frames, st.integers(1, 20), st.data())
 def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
+    """And the ledger, which takes such steps for all streams at once, says the same."""
     grid, progress = Grid(frames), Progress()
+    ledger, slots = Ledger(grid, 5), np.array([3])
+    ledger.open(3, Transcript(None, 0), 0)
     for step in range(steps):
-        quick = Progress(progress.samples, progress.chunks, progress.vad_frames)
-        audio = np.arange(progress.samples, progress.samples + grid.chunk, dtype=np.float32)
-        row = straight(grid, quick, audio)
-        rows = feed(grid, progress, grid.chunk)
-        assert quick == progress
-        assert [row._replace(audio=0)] == [each._replace(audio=0) for each in rows]
-        assert [(len(row.audio), row.chunk, row.end) for row in rows] == [
-            (grid.chunk, step, ENDLESS)
-        ]
+        work = Work(None, np.zeros(grid.chunk, np.float32))
+        assert ledger.straight(slots, [work]).tolist() == [True]
+        table = ledger.advance(slots)
+        (row,) = feed(grid, progress, grid.chunk)
+        assert ledger.progress(3) == progress
+        expected = np.zeros((1, len(Column)), np.int64)
+        expected[0, Column.SLOT] = 3
+        fill(expected, [row])
+        assert table.tolist() == expected.tolist()
+        assert (len(row.audio), row.chunk, row.end) == (grid.chunk, step, ENDLESS)
     end = data.draw(st.integers(0, progress.samples + grid.chunk))
     rest = max(0, end - progress.samples)
     assert len(feed(grid, progress, rest, end)) <= 2
+
+
+@given(chunk_frames, st.integers(0, 3), st.sampled_from([0, 1, 200]), st.sampled_from([1, 2, 0.5]))
+def test_what_is_not_the_next_chunk_takes_a_walk(frames, chunks, more, share):
+    grid, progress = Grid(frames), Progress()
+    before, size = chunks * grid.chunk + more, int(share * grid.chunk)
+    ledger, slots = Ledger(grid, 1), np.array([0])
+    ledger.open(0, Transcript(None, 0), 0)
+    feed(grid, progress, before)
+    ledger.set_progress(0, progress)
+    work = Work(None, np.zeros(size, np.float32))
+    (straight,) = ledger.straight(slots, [work]).tolist()
+    assert straight == (share == 1 and more == 0)
+    assert not ledger.straight(slots, [Work(None, work.audio, 0)]).any()
+
+
+@given(st.lists(st.integers(0, 4), max_size=9))
+def test_spoken_gives_each_row_its_own(counts):
+    speech = np.arange(4 * len(counts), dtype=np.float32).reshape(len(counts), 4)
+    found = spoken(speech, np.array(counts, np.int64))
+    assert found == [tuple(row[:n]) for row, n in zip(speech.tolist(), counts, strict=True)]
 
 
 @given(chunk_frames, st.integers(0, 200_000), st.integers(0, 200_000))

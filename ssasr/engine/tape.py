@@ -1,0 +1,74 @@
+"""The audio that a stream keeps: what the model has not seen, and what it may have to go back to.
+
+It stays in the pieces it came in: nothing is copied when it arrives, and what is cut out is copied
+once, where the pieces of a whole batch are put together (``streams.audio_of``). Pure.
+"""
+
+from bisect import bisect_right
+
+from ssasr.protocol.recognition import SAMPLE_RATE
+
+SHORT = 1_600
+"""Samples. A piece that is shorter takes in the next one, so that a stream which comes in crumbs is
+not kept as crumbs."""
+_BITE = SAMPLE_RATE
+"""Samples that are let go at once: each time moves what is left."""
+
+
+class Tape:
+    """Little-endian signed 16-bit mono samples from position ``kept_from`` to ``end``."""
+
+    __slots__ = ("_pieces", "_starts", "end", "kept_from")
+
+    def __init__(self, start: int) -> None:
+        self.kept_from = self.end = start
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        """Position of the first sample of each piece."""
+
+    def append(self, pcm: bytes) -> None:
+        """Whole samples, at least one."""
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) < 2 * SHORT:
+            pieces[-1] += pcm
+        else:
+            pieces.append(pcm)
+            self._starts.append(self.end)
+        self.end += len(pcm) // 2
+
+    def cut(self, first: int, upto: int) -> list[bytes]:
+        """The samples from ``first`` up to ``upto``, in pieces; they stay on the tape."""
+        assert self.kept_from <= first <= upto <= self.end, "the audio asked for is not kept"
+        if first == upto:
+            return []
+        pieces, starts = self._pieces, self._starts
+        number = len(starts) - 1
+        start = starts[number]
+        if start > first:
+            number = bisect_right(starts, first) - 1
+            start = starts[number]
+        piece = pieces[number]
+        if start == first and len(piece) == 2 * (upto - first):
+            return [piece]
+        found = []
+        while True:
+            part = piece[2 * max(first - start, 0) : 2 * (upto - start)]
+            found.append(part)
+            start += len(piece) // 2
+            if start >= upto:
+                return found
+            number += 1
+            piece = pieces[number]
+
+    def let_go(self, before: int) -> None:
+        """What lies before that position is not needed any more."""
+        if before - self.kept_from <= _BITE:
+            return
+        whole = bisect_right(self._starts, before) - 1
+        del self._pieces[:whole], self._starts[:whole]
+        self.kept_from = self._starts[0]
+
+    @property
+    def samples(self) -> int:
+        """Samples kept."""
+        return self.end - self.kept_from
