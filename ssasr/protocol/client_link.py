@@ -144,6 +144,8 @@ class ClientLink:
     def __init__(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
         self._state = State.OPENING
+        self._allowed = TRANSITIONS[State.OPENING]
+        self._deaf = False
         self._turn_order = 0
         self._turn_said = False
         self._speech_started = False
@@ -166,7 +168,7 @@ class ClientLink:
 
     def receive(self, frame: str | bytes) -> list[Event]:
         """What one frame from the client means. ``ClientFault`` with 1009, 3006 or 3007."""
-        if self._state in DEAF:
+        if self._deaf:
             return []
         if _exceeds_limit(frame):
             raise ClientFault(
@@ -241,10 +243,12 @@ class ClientLink:
         self._speech_started = True
 
     def _advance(self, kind: type) -> None:
-        after = TRANSITIONS[self._state].get(kind)
+        after = self._allowed.get(kind)
         if after is None:
             raise LocalProtocolError(f"{kind.__name__} in state {self._state.name}")
-        self._state = after
+        if after is not self._state:
+            self._state, self._allowed = after, TRANSITIONS[after]
+            self._deaf = after in DEAF
 
 
 def _exceeds_limit(frame: str | bytes) -> bool:
