@@ -26,7 +26,7 @@ from attrs import frozen
 
 from ssasr.protocol import messages
 from ssasr.protocol.close_codes import CloseCode, EndCause
-from ssasr.protocol.codec import decode, encode
+from ssasr.protocol.codec import TurnWriter, decode, encode
 from ssasr.protocol.faults import ClientFault, LocalProtocolError
 from ssasr.protocol.messages import (
     Begin,
@@ -149,6 +149,7 @@ class ClientLink:
         self._turn_order = 0
         self._turn_said = False
         self._speech_started = False
+        self._turns = TurnWriter()
         self._short_run = 0  # bytes in consecutive short messages
 
     @property
@@ -220,9 +221,11 @@ class ClientLink:
         """The text frame for ``message``; ``LocalProtocolError`` if it may not be sent now."""
         if isinstance(message, Turn):
             self._check_turn(message)
-        elif isinstance(message, SpeechStarted):
-            self._check_speech_started()
-        frame = encode(message)
+            frame = self._turns.write(message)
+        else:
+            if isinstance(message, SpeechStarted):
+                self._check_speech_started()
+            frame = encode(message)
         self._advance(type(message))
         return frame
 
