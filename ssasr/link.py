@@ -148,8 +148,12 @@ class Link:
         """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
         then raise PeerSilent."""
         liveness = Liveness(PATIENCE[self.machine.role], trio.current_time())
+        heard = 0
         while True:
-            await self._rest(liveness.rest(owing=self._is_owed()))
+            rest = liveness.rest(owing=self._is_owed())
+            busy = self.machine.role is Role.GATEWAY and self._messages > heard
+            heard = self._messages
+            await self._rest(LOOK_SECONDS if busy else rest)
             verdict = liveness.look(
                 trio.current_time(),
                 self.connection.received,

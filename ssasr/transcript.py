@@ -76,9 +76,13 @@ class Transcript:
         words = self._open or self._finals
         return words[-1].text if words else ""
 
+    def is_known(self, words: Sequence[Word]) -> bool:
+        """Whether these were heard last; most steps bring no new words."""
+        return words is self._heard or words == self._heard
+
     def hear(self, words: Sequence[Word]) -> None:
         """The segment's words so far. Final words come first."""
-        if words is self._heard or words == self._heard:  # most steps bring no new words
+        if self.is_known(words):
             return
         self._heard = words
         final = self._taken

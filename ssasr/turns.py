@@ -170,6 +170,8 @@ class TurnPolicy:
             return self._finalize(self._forces[0])
         segment.position, segment.decoded = update.position, update.decoded
         segment.voicing.hear(update.position, update.speech, self._settings.vad_threshold)
+        if self._speaks_on(update):
+            return []
         self._transcript.hear(update.words)
         segment.words = self._transcript.any_words
         self._look_back()
@@ -189,6 +191,16 @@ class TurnPolicy:
         self._segment = _Segment(segment.number + 1, start, Voicing(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
         return decisions + self._act_on_force()
+
+    def _speaks_on(self, update: Update) -> bool:
+        """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
+        nobody has heard new words. The short way past all that is asked otherwise."""
+        segment = self._segment
+        if not segment.voicing.speaking or not self._transcript.is_known(update.words):
+            return False
+        self._silence_start = None
+        of_length = segment.position - segment.start < LONGEST_SEGMENT
+        return of_length and not self._forces and self._settings.family is Family.U
 
     # -- decisions ---------------------------------------------------------------------------------
 
