@@ -11,7 +11,8 @@ second, 1.6 s of silence, a final. ``up``: from a client's send to the engine's 
 audio; ``down``: from the engine's send of new words to the client's receipt of their Turn.
 ``--source``: the gateway of another checkout with the same engine link, to compare two in one
 sitting. The gateway has a core to itself, and the loop and nginx have the others. ``rig_late``: how
-late the loop itself sends; latencies are only as good as that.
+late the loop itself sends, ``stolen_cores``: what the host of a virtual machine took meanwhile;
+latencies are only as good as those.
 """
 
 import argparse
@@ -300,6 +301,11 @@ def spread(values):
     return {name: round(values[int(len(values) * share)] * 1e3, 2) for name, share in of.items()}
 
 
+def stolen():
+    """CPU seconds that the host of a virtual machine has given to others, of all cores."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def keep_apart():
     """Leave the first core to the gateway; the core."""
     first, *others = sorted(os.sched_getaffinity(0))
@@ -319,7 +325,9 @@ def measure(given, rig, gateway, port):
     for noted in (rig.up, rig.down, rig.late):
         noted.clear()
     before, started, mine = usage(gateway.process.pid), time.monotonic(), time.process_time()
+    theirs = stolen()
     sent = rig.speak(given.seconds)
+    theirs = stolen() - theirs
     rig_share = (time.process_time() - mine) / (time.monotonic() - started)
     rig.until(lambda: not any(rig.spoken.values()), 5)
     after = usage(gateway.process.pid)
@@ -336,6 +344,7 @@ def measure(given, rig, gateway, port):
         "down_ms": spread(rig.down),
         "rig_late_ms": spread(rig.late),
         "rig_cores": round(rig_share, 3),
+        "stolen_cores": round(theirs / given.seconds, 3),
         "rss_per_session_kib": round((after.rss - empty.rss) / len(rig.clients) / 1024),
     }
 
