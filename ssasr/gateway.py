@@ -37,7 +37,7 @@ from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
-from ssasr.running import plain_nursery
+from ssasr.running import plain_nursery, together
 from ssasr.session import Session, SessionTerms
 from ssasr.tracing import OFF, Span, Tracer, current, working_under
 from ssasr.usage import UsageRecord
@@ -277,7 +277,7 @@ async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
     alive = trio.current_time()
     while True:
         alive = max(alive, session.last_message)
-        await trio.sleep_until(alive + PING_INTERVAL)
+        await trio.sleep_until(together(alive + PING_INTERVAL))
         if session.held_back:
             alive = trio.current_time()
         elif session.last_message <= alive:
