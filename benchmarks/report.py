@@ -43,7 +43,7 @@ SECTIONS = (
     ("Gateway under load", "up_ms", (
         "encoding", "streams", "gateway_us_per_message", "gateway_cores", "sessions_per_core",
         "turn_messages_per_second", "up_ms.p50", "up_ms.p99", "down_ms.p50", "down_ms.p99",
-        "rig_cores", "rss_per_session_kib", "calibration_us",
+        "rig_late_ms.p99", "rig_cores", "stolen_cores", "rss_per_session_kib", "calibration_us",
     )),
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
@@ -101,6 +101,7 @@ def rows_of(found, mark):
 
 
 TABLES = (
+    ("What a wake-up costs, whatever the program", "wake_cost"),
     ("Whisper: quality and cost of one stream", "whisper_quality"),
     ("Whisper: concurrent streams", "whisper_streams"),
     ("Whisper: a long stream", "whisper_long"),

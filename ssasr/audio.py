@@ -1,4 +1,4 @@
-"""The client's audio as 16 kHz mono int16, whatever it sends and however it cuts it.
+"""The client's audio as 16 kHz mono PCM, whatever it sends and however it cuts it.
 
 Every decoder gives the same samples for the same bytes in any cut (``opus``, one packet a message,
 is the exception that its framing makes). Decoders hold state and belong to one session.
@@ -19,12 +19,12 @@ Samples = NDArray[np.int16]
 
 
 class Decoder(Protocol):
-    """Bytes of one session's audio in, samples at 16 kHz out."""
+    """Bytes of one session's audio in, little-endian signed 16-bit PCM at 16 kHz out."""
 
-    def decode(self, data: bytes) -> Samples:
-        """int16 (n,), n may be 0: a resampler keeps what it has not finished."""
+    def decode(self, data: bytes) -> bytes:
+        """Whole samples, perhaps none: a resampler keeps what it has not finished."""
 
-    def flush(self) -> Samples:
+    def flush(self) -> bytes:
         """What was kept, at the end of the audio; nothing may be decoded afterwards."""
 
 
@@ -34,6 +34,8 @@ def make_decoder(parameters: SessionParameters) -> Decoder:
     if parameters.compressed:
         return _compressed(parameters.encoding)
     mulaw = parameters.encoding == "pcm_mulaw"
+    if not mulaw and parameters.sample_rate == SAMPLE_RATE:
+        return AsItIs()
     return PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(parameters.sample_rate))
 
 
@@ -50,6 +52,32 @@ def _compressed(encoding: str) -> Decoder:
 # -- bytes to samples ------------------------------------------------------------------------------
 
 
+class WholeSamples:
+    """An odd byte waits for the next message, and is dropped at the end."""
+
+    def __init__(self) -> None:
+        self._odd = b""
+
+    def whole(self, data: bytes) -> bytes:
+        """The bytes of the 16-bit samples that are complete."""
+        if not self._odd and len(data) % 2 == 0:
+            return data
+        data = self._odd + data
+        size = len(data) & ~1
+        self._odd = data[size:]
+        return data[:size]
+
+
+class AsItIs(WholeSamples):
+    """For PCM at 16 kHz there is nothing to do."""
+
+    def decode(self, data: bytes) -> bytes:
+        return self.whole(data)
+
+    def flush(self) -> bytes:
+        return b""
+
+
 class SampleFormat(Protocol):
     """How one encoding writes samples."""
 
@@ -57,18 +85,11 @@ class SampleFormat(Protocol):
         """The samples that are complete."""
 
 
-class Linear16:
-    """Little-endian signed 16 bit; an odd byte waits for the next message, and is dropped at the
-    end."""
-
-    def __init__(self) -> None:
-        self._odd = b""
+class Linear16(WholeSamples):
+    """Little-endian signed 16 bit."""
 
     def samples(self, data: bytes) -> Samples:
-        data = self._odd + data
-        whole = len(data) & ~1
-        self._odd = data[whole:]
-        return np.frombuffer(data[:whole], dtype="<i2").astype(np.int16, copy=False)
+        return np.frombuffer(self.whole(data), dtype="<i2").astype(np.int16, copy=False)
 
 
 class MuLaw:
@@ -116,8 +137,12 @@ class PcmDecoder:
         self._samples = samples
         self._resampler = resampler
 
-    def decode(self, data: bytes) -> Samples:
-        return self._resampler.resample(self._samples.samples(data))
+    def decode(self, data: bytes) -> bytes:
+        return pcm(self._resampler.resample(self._samples.samples(data)))
 
-    def flush(self) -> Samples:
-        return self._resampler.resample(np.zeros(0, dtype=np.int16), last=True)
+    def flush(self) -> bytes:
+        return pcm(self._resampler.resample(np.zeros(0, dtype=np.int16), last=True))
+
+
+def pcm(samples: Samples) -> bytes:
+    return samples.astype("<i2", copy=False).tobytes()

@@ -13,7 +13,7 @@ from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
 from ssasr.adts import AdtsError, AdtsReader
-from ssasr.audio import Resampler, Samples, rounded
+from ssasr.audio import Resampler, Samples, pcm, rounded
 from ssasr.ogg import OggError, OggReader
 from ssasr.protocol.close_codes import CloseCode, EndCause
 from ssasr.protocol.faults import ClientFault, invalid_value
@@ -93,20 +93,20 @@ class PacketDecoder:
         self._rate: int | None = None
         self._resampler = Resampler(SAMPLE_RATE)
 
-    def decode(self, data: bytes) -> Samples:
-        """int16 (n,) at 16 kHz. ClientFault 3006 for bad data, 3007 for far too much at once."""
+    def decode(self, data: bytes) -> bytes:
+        """As ``audio.Decoder``. ClientFault 3006 for bad data, 3007 for far too much at once."""
         try:
-            return self._joined(self._split(data))
+            return pcm(self._joined(self._split(data)))
         except (av.FFmpegError, OggError, AdtsError) as error:
             raise invalid_value("audio", "not decodable in the encoding asked for") from error
 
-    def flush(self) -> Samples:
+    def flush(self) -> bytes:
         """What the codec and the resampler still hold; a packet cut short is dropped."""
         try:
             rest = [self._resampled(frame) for frame in self._codec.decode(None)]
         except av.FFmpegError:
             rest = []
-        return np.concatenate([*rest, self._resampler.resample(_nothing(), last=True)])
+        return pcm(np.concatenate([*rest, self._resampler.resample(_nothing(), last=True)]))
 
     def _joined(self, packets: Iterable[bytes]) -> Samples:
         out = [_nothing()]

@@ -1,11 +1,12 @@
 """A WebSocket of trio-websocket's whose plain data frames take a shorter way.
 
 The library reads from and writes to an ``ExpressStream``, which knows where frames begin. A plain
-message (``frames``) goes straight to ``sink`` in the task that read it, if the sink takes it; all
-else goes on to the library, which keeps what it keeps, answers pings and closes. A message is never
-told before one that came earlier: while any that the library was given has not been taken out of
-it, all go that way. Sent messages are made into frames here and never wait while the socket takes
-them; what it does not take at once is kept in order, the library's own frames included.
+message (``frames``) goes straight to ``sink`` in the task that read it (for sockets that of the
+``doorbell``, else the library's own), if the sink takes it; all else goes on to the library, which
+keeps what it keeps, answers pings and closes. A message is never told before one that came earlier:
+while any that the library was given has not been taken out of it, all go that way. Sent messages
+are made into frames here and never wait while the socket takes them; what it does not take at once
+is kept in order, the library's own frames included.
 """
 
 import os
@@ -15,6 +16,7 @@ from contextlib import suppress
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
 
+from ssasr.doorbell import Doorbell, the_doorbell
 from ssasr.frames import NO_MASK, FrameCutter, encode_message, encode_ping
 
 READ_SIZE = 16 * 1024
@@ -47,39 +49,75 @@ class ExpressStream(trio.abc.Stream):
         self._unsent = bytearray()
         self._sending = trio.StrictFIFOLock()
         self._torn = False
+        self._bell = None if self._socket is None else the_doorbell()
+        self._watched: int | None = None
+        """The socket's number, while the bell watches it."""
+        self._rung = trio.Event()
+        self._fault: Exception | None = None
+        """What the bell came upon."""
         if head:
-            self.received = len(head)
-            self._sort(head)
+            self._take(head)
 
     # -- in ----------------------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """For the library: what is not for the sink."""
-        while not self._told:
-            data = await self._read()
-            if not data:
-                return data
-            self.received += len(data)
-            self._sort(bytes(data))
+        if not self._told and not await self._wait_told():
+            return b""
         size = max_bytes or len(self._told)
         data = self._told[:size]
         del self._told[:size]
         await trio.lowlevel.checkpoint()
         return data
 
-    async def _read(self) -> bytes | bytearray:
-        if self._socket is None:
-            return await self._stream.receive_some(READ_SIZE)
-        while True:
-            if self._socket.fileno() < 0:
-                raise trio.ClosedResourceError
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return os.read(self._socket.fileno(), READ_SIZE)
-            except BlockingIOError:
-                pass  # somebody else's news
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+    async def _wait_told(self) -> bool:
+        """Until there is something for the library. False: the connection has ended."""
+        if self._bell is not None:
+            await self._wait_rung(self._bell)
+        else:
+            while not self._told and (data := await self._stream.receive_some(READ_SIZE)):
+                self._take(bytes(data))
+        return bool(self._told)
+
+    async def _wait_rung(self, bell: Doorbell) -> None:
+        """Have the bell read, until it has come upon something that is not the sink's."""
+        assert self._socket is not None, "the bell is for sockets"
+        fileno = self._socket.fileno()
+        if fileno < 0:
+            raise trio.ClosedResourceError
+        self._rung, self._watched, self._fault = trio.Event(), fileno, None
+        bell.watch(fileno, self._ring)
+        try:
+            await self._rung.wait()
+        finally:
+            self._leave_bell()
+        if self._fault is not None:
+            raise self._fault
+
+    def _ring(self) -> None:
+        assert self._watched is not None, "rung while it is watched"
+        try:
+            data = os.read(self._watched, READ_SIZE)
+            if data:
+                self._take(data)
+        except BlockingIOError:
+            return  # somebody else's news
+        except OSError as error:
+            data, self._fault = b"", trio.BrokenResourceError(str(error))
+        except Exception as bug:  # which is for the connection's own task to raise
+            data, self._fault = b"", bug
+        if self._told or not data:
+            self._leave_bell()
+
+    def _leave_bell(self) -> None:
+        if self._watched is not None and self._bell is not None:
+            self._bell.forget(self._watched)
+            self._watched = None
+        self._rung.set()
+
+    def _take(self, data: bytes) -> None:
+        self.received += len(data)
+        self._sort(data)
 
     def _sort(self, data: bytes) -> None:
         if self._handshake is not None:
@@ -164,10 +202,17 @@ class ExpressStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        self._close_bell()
         await self._stream.aclose()
+
+    def _close_bell(self) -> None:
+        if self._watched is not None:
+            self._fault = trio.ClosedResourceError()
+            self._leave_bell()
 
     def abort(self) -> None:
         """Break the connection at once; whoever waits on it is freed."""
+        self._close_bell()
         stream = self._stream
         if isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream

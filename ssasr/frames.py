@@ -9,6 +9,7 @@ Pure: bytes in, pieces out. RFC 6455, section 5.2.
 """
 
 import struct
+import sys
 
 import numpy as np
 from attrs import define, frozen
@@ -30,7 +31,7 @@ def apply_mask(data: bytes, key: bytes) -> bytes:
     size = len(data)
     if size % 4:
         data += bytes(-size % 4)
-    masked = np.frombuffer(data, np.uint32) ^ np.frombuffer(key, np.uint32)
+    masked = np.frombuffer(data, np.uint32) ^ np.uint32(int.from_bytes(key, sys.byteorder))
     return masked.tobytes()[:size]
 
 

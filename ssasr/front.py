@@ -13,6 +13,7 @@ from attrs import field, frozen
 from ssasr import __version__
 from ssasr.access import Access, parse_keys
 from ssasr.demo_page import page_routes
+from ssasr.garbage import collect_when_due
 from ssasr.gateway import Gateway, GatewayLimits
 from ssasr.http import Handler, HttpApp, Request, Response, gateway_routes
 from ssasr.licence import Licence
@@ -171,7 +172,8 @@ async def serve_front(
     app = HttpApp(pages | routes | {"/v1/status": status_route(gateway, siblings)})
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
-        await _serve(config, gateway, app, tls, (*keeping, *services))
+        collecting = partial(collect_when_due, gateway.session_count)
+        await _serve(config, gateway, app, tls, (*keeping, *services, collecting))
 
 
 async def _serve(

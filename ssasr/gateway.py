@@ -25,6 +25,7 @@ from trio_websocket import (
 from ssasr.access import HOUSE, Access, Grant
 from ssasr.audio import make_decoder
 from ssasr.express import ExpressSocket, ExpressStream
+from ssasr.garbage import SessionCount
 from ssasr.licence import Licence
 from ssasr.listener import FrontDoor
 from ssasr.observability import Metrics, get_logger
@@ -36,7 +37,7 @@ from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
-from ssasr.running import plain_nursery
+from ssasr.running import plain_nursery, together
 from ssasr.session import Session, SessionTerms
 from ssasr.tracing import OFF, Span, Tracer, current, working_under
 from ssasr.usage import UsageRecord
@@ -99,6 +100,7 @@ class Gateway:
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
+    _count_ended: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.metrics.sessions_limit.set_function(self.session_limit)
@@ -113,6 +115,9 @@ class Gateway:
         draining = self.draining.is_set()
         limit = 0 if draining else self.session_limit()
         return GatewayStatistics(len(self._sessions), limit, draining)
+
+    def session_count(self) -> SessionCount:
+        return SessionCount(len(self._sessions), self._count_ended)
 
     def is_ready(self) -> bool:
         return self.engines.is_ready() and not self.draining.is_set()
@@ -239,6 +244,7 @@ class Gateway:
             await refuse(websocket, ClientFault(END_CAUSES[cause], cause=cause))
         finally:
             self._sessions.discard(session)
+            self._count_ended += 1
             self._ended.set()
             self._ended = trio.Event()
             self.metrics.sessions.dec()
@@ -271,7 +277,7 @@ async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
     alive = trio.current_time()
     while True:
         alive = max(alive, session.last_message)
-        await trio.sleep_until(alive + PING_INTERVAL)
+        await trio.sleep_until(together(alive + PING_INTERVAL))
         if session.held_back:
             alive = trio.current_time()
         elif session.last_message <= alive:

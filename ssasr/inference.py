@@ -9,10 +9,8 @@ control messages alone, except for turns that ``watch`` ends because a client ha
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import trio
 from attrs import frozen
-from numpy.typing import NDArray
 
 from ssasr.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.lane import Lane
@@ -42,11 +40,11 @@ STALL_GRACE = 1.2
 client may send one-second messages, so anything less would cut into live speech."""
 
 
-@frozen(eq=False)
+@frozen
 class Samples:
-    """16 kHz int16 mono."""
+    """PCM as the engine takes it (``recognition.Audio``)."""
 
-    samples: NDArray[np.int16]
+    pcm: bytes
 
 
 @frozen
@@ -137,8 +135,7 @@ class Inference:
                 case Samples():
                     while self.samples - self._acknowledged > WINDOW:
                         await self._wait_progress()
-                    audio = self._next_audio(item)
-                    await self._stream.send(audio)
+                    await self._stream.send(Audio(self.samples, item.pcm))
                     self._fed(item)
                 case Settings(parameters):
                     await self._reconfigure(parameters)
@@ -150,16 +147,13 @@ class Inference:
         """The short way of audio."""
         if not isinstance(item, Samples) or self.samples - self._acknowledged > WINDOW:
             return False
-        if not self._stream.offer(self._next_audio(item)):
+        if not self._stream.offer(Audio(self.samples, item.pcm)):
             return False
         self._fed(item)
         return True
 
-    def _next_audio(self, item: Samples) -> Audio:
-        return Audio(self.samples, item.samples.astype("<i2", copy=False).tobytes())
-
     def _fed(self, item: Samples) -> None:
-        self.samples += len(item.samples)
+        self.samples += len(item.pcm) // 2
         self._last_audio = trio.current_time()
         self._spoke.set()
 

@@ -19,6 +19,7 @@ from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Patience, Verdict
+from ssasr.running import together
 
 QUEUE = 1_024
 """Messages a WebSocket may hold unread. The sender of audio stays a few seconds ahead at most, and
@@ -148,8 +149,12 @@ class Link:
         """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
         then raise PeerSilent."""
         liveness = Liveness(PATIENCE[self.machine.role], trio.current_time())
+        heard = 0
         while True:
-            await self._rest(liveness.rest(owing=self._is_owed()))
+            rest = liveness.rest(owing=self._is_owed())
+            busy = self.machine.role is Role.GATEWAY and self._messages > heard
+            heard = self._messages
+            await self._rest(LOOK_SECONDS if busy else rest)
             verdict = liveness.look(
                 trio.current_time(),
                 self.connection.received,
@@ -168,7 +173,7 @@ class Link:
             await trio.sleep(seconds)
             return
         self._rested = trio.Event()
-        with trio.move_on_after(seconds) as rest:
+        with trio.move_on_at(together(trio.current_time() + seconds)) as rest:
             await self._rested.wait()
         self._rested = None
         if not rest.cancelled_caught:

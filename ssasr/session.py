@@ -252,22 +252,22 @@ class Session:
                 break
             match packet:
                 case AudioReceived(data):
-                    if len(samples := decoder.decode(data)):
-                        await self._heard.put(Samples(samples))
+                    if pcm := decoder.decode(data):
+                        await self._heard.put(Samples(pcm))
                 case ConfigurationUpdated(parameters):
                     await self._heard.put(Settings(parameters))
                 case EndpointForced():
                     await self._heard.put(Endpoint())
-        if len(samples := decoder.flush()):
-            await self._heard.put(Samples(samples))
+        if pcm := decoder.flush():
+            await self._heard.put(Samples(pcm))
         self._heard.close()
 
     def _resample_now(self, packet: Packet) -> bool:
         """The short way of audio."""
         if not isinstance(packet, AudioReceived) or not self._heard.clear:
             return False
-        if len(samples := self.terms.decoder.decode(packet.data)):
-            self._heard.put_nowait(Samples(samples))
+        if pcm := self.terms.decoder.decode(packet.data):
+            self._heard.put_nowait(Samples(pcm))
         return True
 
     async def _infer(self) -> None:

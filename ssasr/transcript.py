@@ -31,6 +31,10 @@ class _Kept:
     confidence: float
     final: bool
 
+    def shown(self, formatted: bool, finality: bool) -> TurnWord:
+        text = self.text if formatted else self.plain
+        return TurnWord(text, self.start, self.end, self.confidence, self.final and finality)
+
 
 class Transcript:
     """Words of one turn, and the times and the turn number that go on across turns."""
@@ -43,7 +47,11 @@ class Transcript:
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
-        self._shown: tuple[tuple[str, bool], ...] = ()
+        self._shown: tuple[int, list[str]] = (0, [])  # how many finals, and the open words
+        self._told: list[TurnWord] = []  # the finals, as
+        self._told_as = (False, False)  # formatted, with finality
+        self.final_text = ""
+        """Of the final words that ``words`` gave last."""
         self._floor = (0, 0)  # start and end of the last word of the last turn
         self._last_end: int | None = None
         self._first_start = 0
@@ -65,21 +73,23 @@ class Transcript:
     @property
     def last_text(self) -> str:
         """The last word in the model's own form; "" without words."""
-        words = self._finals + self._open
+        words = self._open or self._finals
         return words[-1].text if words else ""
+
+    def is_known(self, words: Sequence[Word]) -> bool:
+        """Whether these were heard last; most steps bring no new words."""
+        return words is self._heard or words == self._heard
 
     def hear(self, words: Sequence[Word]) -> None:
         """The segment's words so far. Final words come first."""
-        if words == self._heard:  # most steps bring no new words
+        if self.is_known(words):
             return
         self._heard = words
-        final = 0
-        for word in words:
-            if not word.final:
-                break
+        final = self._taken
+        while final < len(words) and words[final].final:
             final += 1
         self._finals.extend(self._kept(words[self._taken : final], final=True))
-        self._taken = max(self._taken, final)
+        self._taken = final
         self._open = list(self._kept(words[self._taken :], final=False))
         if words:
             self._first_start = words[0].start
@@ -109,22 +119,21 @@ class Transcript:
 
     def take_change(self) -> bool:
         """Whether the words look different from when this was last asked."""
-        shown = tuple((word.text, word.final) for word in self._finals + self._open)
+        # Final words stay as they are, so their number stands for them.
+        shown = (len(self._finals), [word.text for word in self._open])
         changed, self._shown = shown != self._shown, shown
         return changed
 
     def words(self, *, formatted: bool, finality: bool) -> tuple[TurnWord, ...]:
-        """The turn so far. ``finality``: False shows every word as one that may change."""
-        return tuple(
-            TurnWord(
-                word.text if formatted else word.plain,
-                word.start,
-                word.end,
-                word.confidence,
-                word.final and finality,
-            )
-            for word in self._finals + self._open
-        )
+        """The turn so far. ``finality``: False shows every word as one that may change. Words that
+        are final are the same objects each time."""
+        if self._told_as != (formatted, finality):
+            self._told_as, self._told, self.final_text = (formatted, finality), [], ""
+        told = self._told
+        if len(told) < len(self._finals):
+            told += [word.shown(formatted, finality) for word in self._finals[len(told) :]]
+            self.final_text = " ".join([word.text for word in told])
+        return (*told, *[word.shown(formatted, finality) for word in self._open])
 
     def new_utterance(self, *, formatted: bool) -> str:
         """The text since the last utterance, which this one becomes; "" if there is none."""
@@ -144,5 +153,6 @@ class Transcript:
         self.turn_order += turn_ended
         self._heard, self._taken, self._uttered = (), 0, 0
         self._forms = {}
-        self._finals, self._open, self._shown = [], [], ()
+        self._finals, self._open, self._shown = [], [], (0, [])
+        self._told, self.final_text = [], ""
         self._last_end, self._first_start = None, 0

@@ -87,6 +87,10 @@ class _Segment:
     """P: SpeechStarted has been said."""
     words: bool = False
     ending: Finalize | None = None
+    heard_until: int | None = None
+    """Where the last speech ended; by the words if the voice detector never fired."""
+    silence: int = 0
+    """Samples since then, 0 while there is speech."""
     confidence: float | None = None
     """Where silence was decided to end the turn. The final's own is that of an engine which may
     have listened further by now, how far depends on the moment."""
@@ -163,8 +167,11 @@ class TurnPolicy:
             return self._finalize(self._forces[0])
         segment.position, segment.decoded = update.position, update.decoded
         segment.voicing.hear(update.position, update.speech, self._settings.vad_threshold)
+        if self._speaks_on(update):
+            return []
         self._transcript.hear(update.words)
         segment.words = self._transcript.any_words
+        self._look_back()
         family_u = self._settings.family is Family.U
         decisions = self._hear_u(update) if family_u else self._hear_p(update)
         decisions += self._acknowledge_silence()
@@ -181,6 +188,16 @@ class TurnPolicy:
         self._segment = _Segment(segment.number + 1, start, Voicing(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
         return decisions + self._act_on_force()
+
+    def _speaks_on(self, update: Update) -> bool:
+        """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
+        nobody has heard new words. The short way past all that is asked otherwise."""
+        segment = self._segment
+        if not segment.voicing.speaking or not self._transcript.is_known(update.words):
+            return False
+        self._silence_start = None
+        of_length = segment.position - segment.start < LONGEST_SEGMENT
+        return of_length and not self._forces and self._settings.family is Family.U
 
     # -- decisions ---------------------------------------------------------------------------------
 
@@ -235,43 +252,39 @@ class TurnPolicy:
         onset = segment.voicing.onset
         return onset is not None and segment.position - onset >= settings.interruption_delay
 
-    def _heard_until(self) -> int | None:
-        """Where the last speech ended; by the words if the voice detector never fired."""
-        voiced, spoken = self._segment.voicing.speech_end, self._transcript.last_end
-        if voiced is not None or spoken is None:
-            return voiced
-        return max(spoken, self._segment.start)
-
-    def _silence(self) -> int:
-        """Samples since the last speech, 0 while there is speech."""
-        heard = self._heard_until()
-        if heard is None or self._segment.voicing.speaking:
-            return 0
-        return max(self._segment.position - heard, 0)
+    def _look_back(self) -> None:
+        segment = self._segment
+        heard, spoken = segment.voicing.speech_end, self._transcript.last_end
+        if heard is None and spoken is not None:
+            heard = max(spoken, segment.start)
+        segment.heard_until = heard
+        quiet = heard is not None and not segment.voicing.speaking
+        segment.silence = max(segment.position - heard, 0) if quiet and heard is not None else 0
 
     def _is_decoded(self) -> bool:
         """Whether the words and the confidence cover the last speech."""
-        heard = self._heard_until()
+        heard = self._segment.heard_until
         return heard is not None and self._segment.decoded >= heard
 
     def _is_new_pause(self) -> bool:
         """Whether a pause has been reached, and decoded, that was not there when last asked."""
-        heard = self._heard_until()
-        if self._silence() < self._settings.min_turn_silence or not self._is_decoded():
+        segment = self._segment
+        if segment.silence < self._settings.min_turn_silence or not self._is_decoded():
             return False
-        new, self._segment.paused_after = heard != self._segment.paused_after, heard
+        new = segment.heard_until != segment.paused_after
+        segment.paused_after = segment.heard_until
         return new
 
     def _silence_end(self, update: Update) -> list[Decision]:
         """The finalize that the silence at this position calls for, if any."""
-        silence = self._silence()
+        silence = self._segment.silence
         ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)
         if ends or self._ends_by_length(silence):
             self._segment.confidence = update.end_of_turn_confidence
             return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
         if self._segment.words:
             return []
-        heard = self._heard_until()
+        heard = self._segment.heard_until
         quiet = update.position - (self._segment.start if heard is None else heard)
         if self._segment.voicing.speaking or quiet < LONG_NON_SPEECH:
             return []
@@ -317,12 +330,13 @@ class TurnPolicy:
         settings = self._settings
         p = settings.family is Family.P
         formatted = settings.always_formatted
-        words = self._transcript.words(formatted=formatted, finality=not p)
+        transcript = self._transcript
+        words = transcript.words(formatted=formatted, finality=not p)
         return Turn(
-            turn_order=self._transcript.turn_order,
+            turn_order=transcript.turn_order,
             turn_is_formatted=formatted and not p,
             end_of_turn=False,
-            transcript=" ".join(word.text for word in words if p or word.word_is_final),
+            transcript=" ".join([word.text for word in words]) if p else transcript.final_text,
             utterance=utterance,
             end_of_turn_confidence=0.0 if p else probability(update.end_of_turn_confidence),
             words=words,
@@ -360,7 +374,8 @@ class TurnPolicy:
             self._silence_start = None
             return []
         if self._silence_start is None:
-            self._silence_start = self._silence_said = self._heard_until() or self._segment.start
+            begin = self._segment.heard_until or self._segment.start
+            self._silence_start = self._silence_said = begin
         wanted = self._settings.acknowledge_silence
         if not wanted or position - self._silence_said < SILENCE_REPORT:
             return []

@@ -36,8 +36,27 @@ class Voicing:
         """The frames completed up to ``position``. Frames that were heard before are dropped: an
         engine that took over, or one that decoded late, may say them again."""
         new = (position - self._start) // VAD_FRAME - self._frames
-        for frame in speech[max(len(speech) - new, 0) :] if new > 0 else ():
-            self._hear_frame(frame, max(threshold, LOWEST_THRESHOLD))
+        frames = speech[max(len(speech) - new, 0) :] if new > 0 else ()
+        threshold = max(threshold, LOWEST_THRESHOLD)
+        if frames and not self._hear_no_change(frames, threshold):
+            for frame in frames:
+                self._hear_frame(frame, threshold)
+
+    def _hear_no_change(self, frames: Sequence[float], threshold: float) -> bool:
+        """All at once, where speech or silence goes on, as nearly always; if not, nothing was
+        done."""
+        if self.speaking:
+            floor = max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
+            if not self.onset_confirmed or min(frames) < floor:
+                return False
+            self.speech += len(frames) * VAD_FRAME
+            self.loudest = max(self.loudest, *frames)
+        elif max(frames) >= threshold:
+            return False
+        self._frames += len(frames)
+        if self.speaking:
+            self.speech_end = self._start + self._frames * VAD_FRAME
+        return True
 
     def _hear_frame(self, frame: float, threshold: float) -> None:
         begin = self._start + self._frames * VAD_FRAME

@@ -13,7 +13,7 @@ from ssasr.protocol.parameters import parse_parameters
 
 def decoded(query, pieces):
     decoder = make_decoder(parse_parameters(query))
-    return np.concatenate([*map(decoder.decode, pieces), decoder.flush()])
+    return np.frombuffer(b"".join([*map(decoder.decode, pieces), decoder.flush()]), "<i2")
 
 
 def cut(data, cuts):

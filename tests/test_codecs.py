@@ -47,7 +47,7 @@ def encoded(codec, container, layout="mono", rate=RATE):
 
 def decoded(encoding, pieces):
     decoder = make_decoder(parse_parameters(f"encoding={encoding}"))
-    return np.concatenate([*map(decoder.decode, pieces), decoder.flush()])
+    return np.frombuffer(b"".join([*map(decoder.decode, pieces), decoder.flush()]), "<i2")
 
 
 def pieces_of(data, size):

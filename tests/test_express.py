@@ -144,3 +144,20 @@ async def test_a_close_has_its_code_and_nothing_is_sent_after_it():
         assert not client.clear
         with pytest.raises(ConnectionClosed):
             await client.send_message("late")
+
+
+async def test_a_bug_of_whoever_takes_messages_is_raised_in_the_connections_own_task():
+    """And not in the task that reads for all."""
+    with pytest.RaisesGroup(pytest.RaisesExc(KeyError, match="bug"), flatten_subgroups=True):
+        async with express_pair() as (client, server):
+
+            def sink(message):
+                raise KeyError("bug")
+
+            server.listen(sink)
+            await client.send_message("news")
+            with trio.fail_after(30):
+                await trio.sleep_forever()
+    async with express_pair() as (client, server):
+        await client.send_message("all is well with others")
+        assert await server.get_message() == "all is well with others"

@@ -83,8 +83,13 @@ def actions(draw, model):
 CHANGES = [{"max_turn_silence": 300}, {"format_turns": "true"}, {"min_turn_silence": 1_000}]
 
 
-def said(query, script, chunk, done, **options):
-    policy = TurnPolicy(turn_settings(parse_parameters(query)), chunk=chunk)
+class LongWay(TurnPolicy):
+    def _speaks_on(self, update):
+        return False
+
+
+def said(query, script, chunk, done, policy=TurnPolicy, **options):
+    policy = policy(turn_settings(parse_parameters(query)), chunk=chunk)
     return SimulatedSession(policy, script, chunk, **options).run(done)
 
 
@@ -107,6 +112,16 @@ def test_neither_delay_nor_a_lost_engine_changes_what_is_said(data, query, scrip
 
     assert said(query, script, chunk, done, late=late) == expected
     assert said(query, script, chunk, done, late=late, crash=crash, ahead=ahead) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), queries(), scripts(), chunks)
+def test_the_short_way_of_speech_that_goes_on_says_what_the_long_way_says(
+    data, query, script, chunk
+):
+    done = data.draw(actions(parse_parameters(query).speech_model))
+    expected = said(query, script, chunk, done, policy=LongWay)
+    assert said(query, script, chunk, done) == expected
 
 
 @settings(max_examples=80, deadline=None)

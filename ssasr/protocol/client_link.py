@@ -26,7 +26,7 @@ from attrs import frozen
 
 from ssasr.protocol import messages
 from ssasr.protocol.close_codes import CloseCode, EndCause
-from ssasr.protocol.codec import decode, encode
+from ssasr.protocol.codec import TurnWriter, decode, encode
 from ssasr.protocol.faults import ClientFault, LocalProtocolError
 from ssasr.protocol.messages import (
     Begin,
@@ -144,9 +144,12 @@ class ClientLink:
     def __init__(self, parameters: SessionParameters) -> None:
         self._parameters = parameters
         self._state = State.OPENING
+        self._allowed = TRANSITIONS[State.OPENING]
+        self._deaf = False
         self._turn_order = 0
         self._turn_said = False
         self._speech_started = False
+        self._turns = TurnWriter()
         self._short_run = 0  # bytes in consecutive short messages
 
     @property
@@ -166,7 +169,7 @@ class ClientLink:
 
     def receive(self, frame: str | bytes) -> list[Event]:
         """What one frame from the client means. ``ClientFault`` with 1009, 3006 or 3007."""
-        if self._state in DEAF:
+        if self._deaf:
             return []
         if _exceeds_limit(frame):
             raise ClientFault(
@@ -218,9 +221,11 @@ class ClientLink:
         """The text frame for ``message``; ``LocalProtocolError`` if it may not be sent now."""
         if isinstance(message, Turn):
             self._check_turn(message)
-        elif isinstance(message, SpeechStarted):
-            self._check_speech_started()
-        frame = encode(message)
+            frame = self._turns.write(message)
+        else:
+            if isinstance(message, SpeechStarted):
+                self._check_speech_started()
+            frame = encode(message)
         self._advance(type(message))
         return frame
 
@@ -241,10 +246,12 @@ class ClientLink:
         self._speech_started = True
 
     def _advance(self, kind: type) -> None:
-        after = TRANSITIONS[self._state].get(kind)
+        after = self._allowed.get(kind)
         if after is None:
             raise LocalProtocolError(f"{kind.__name__} in state {self._state.name}")
-        self._state = after
+        if after is not self._state:
+            self._state, self._allowed = after, TRANSITIONS[after]
+            self._deaf = after in DEAF
 
 
 def _exceeds_limit(frame: str | bytes) -> bool:

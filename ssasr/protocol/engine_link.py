@@ -3,8 +3,8 @@ I/O.
 
 Theory of operation. A link carries one stream for its whole life; there is no multiplexing, so that
 a load balancer can place streams one by one and a lost connection loses one stream. What flows is
-defined in ``protocol.recognition``; how it is written, in ``protocol.engine_wire``. This file says
-who may say what when.
+defined in ``protocol.recognition``; how it is written, in ``protocol.engine_wire`` and
+``engine_news``. This file says who may say what when.
 
 Both ends run the same machine, told which end they are. It advances on what it says (``send``
 returns the frame) and on what it hears (``receive`` takes the frame), and keeps only what both ends
@@ -17,7 +17,7 @@ know which end we are, so the two cannot be held to different rules.
 Life of a link:
 
     gateway                                             engine
-       │  HTTP upgrade, X-Model-Version, ssasr.engine.v1   │  a slot is reserved, or 503
+       │  HTTP upgrade, X-Model-Version, ssasr.engine.v2   │  a slot is reserved, or 503
        │ ────────────────────────────────────────────────▶ │
        │  Open(options, segment, start, committed)         │
        │ ────────────────────────────────────────────────▶ │
@@ -55,7 +55,8 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from ssasr.protocol.engine_wire import Message, WordReader, WordWriter, decode, encode
+from ssasr.protocol.engine_news import NewsReader, NewsWriter
+from ssasr.protocol.engine_wire import Message, decode, decode_audio, encode, encode_audio
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
     Audio,
@@ -68,7 +69,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 
-VERSION = 1
+VERSION = 2
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
 PATH = "/v1/stream"
 REFUSAL_HEADER = "X-Ssasr-Refusal"
@@ -147,13 +148,14 @@ class EngineLink:
     def __init__(self, role: Role) -> None:
         self._role = role
         self._state = State.CONNECTED
+        self._allowed = TRANSITIONS[State.CONNECTED]
         self._segment = 0
         self._segment_start = 0
         self._sent = 0
         self._acknowledged = 0
         self._finalize: Finalize | None = None
-        self._writer = WordWriter()
-        self._reader = WordReader()
+        self._writer = NewsWriter()
+        self._reader = NewsReader()
 
     @property
     def role(self) -> Role:
@@ -186,11 +188,13 @@ class EngineLink:
             self._advance(message)
         except _Breach as breach:
             raise LocalProtocolError(str(breach)) from None
-        return encode(message, self._writer)
+        if isinstance(message, Update | Final):
+            return self._writer.write(message)
+        return encode_audio(message) if isinstance(message, Audio) else encode(message)
 
     def receive(self, frame: str | bytes) -> Message:
         """What a frame of the peer says. Raises PeerFault."""
-        message = decode(frame, self._reader)
+        message = self._decode(frame)
         if SPOKEN_BY[type(message)] is self._role:
             raise PeerFault(f"{type(message).__name__} is not the peer's to say")
         try:
@@ -199,8 +203,13 @@ class EngineLink:
             raise PeerFault(str(breach)) from None
         return message
 
+    def _decode(self, frame: str | bytes) -> Message:
+        if isinstance(frame, str):
+            return decode(frame)
+        return decode_audio(frame) if self._role is Role.ENGINE else self._reader.read(frame)
+
     def _advance(self, message: Message) -> None:
-        after = TRANSITIONS[self._state].get(type(message))
+        after = self._allowed.get(type(message))
         if after is None:
             raise _Breach(f"{type(message).__name__} in state {self._state.name}")
         match message:
@@ -215,7 +224,8 @@ class EngineLink:
             case Open():
                 self._segment = message.segment
                 self._segment_start = self._sent = self._acknowledged = message.start
-        self._state = after
+        if after is not self._state:
+            self._state, self._allowed = after, TRANSITIONS[after]
 
     def _take_audio(self, audio: Audio) -> None:
         if audio.start != self._sent:

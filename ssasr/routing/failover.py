@@ -430,15 +430,18 @@ class ResilientStream:
         """The short way of an answer to a session that is ready."""
         self.hear(carrier, answer)
         if not isinstance(answer, Draining):
-            self._answers.put_nowait((carrier, answer))
+            self._tell(carrier, answer)
 
     def _take_now(self, item: _Answer) -> bool:
         if not self.ready():
             return False
-        news = self._sort(*item)
+        self._tell(*item)
+        return True
+
+    def _tell(self, carrier: _Carrier, answer: Update | Final) -> None:
+        news = self._sort(carrier, answer)
         if news is not None and self._taker is not None:
             self._taker.take(news)
-        return True
 
     # -- changes -----------------------------------------------------------------------------------
 

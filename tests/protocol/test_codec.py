@@ -12,10 +12,10 @@ from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, CloseCode, EndCa
 from ssasr.protocol.codec import (
     CLIENT_TYPES,
     SERVER_TYPES,
+    TurnWriter,
     decode,
     decode_server,
     encode,
-    unstructure,
 )
 from ssasr.protocol.faults import ClientFault, inactivity
 from ssasr.protocol.messages import Begin, Error, Turn, TurnWord, UpdateConfiguration
@@ -61,9 +61,30 @@ def test_client_messages_round_trip(message):
     assert decode(encode(message)) == message
 
 
-@given(instances(Turn))
-def test_the_fast_way_of_a_turn_equals_the_generic_one(turn):
-    assert json.loads(encode(turn)) == unstructure(turn)
+@given(st.lists(instances(Turn), max_size=4), st.data())
+def test_the_fast_way_of_a_turn_equals_the_generic_one(turns, data):
+    writer, words = TurnWriter(), ()
+    for turn in turns:
+        kept = words[: data.draw(st.integers(0, len(words)))]
+        words = kept + turn.words
+        grown = attrs.evolve(turn, words=words)
+        assert writer.write(grown) == encode(grown)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"end_of_turn_confidence": float("nan")},
+        {"language_confidence": float("inf")},
+        {"words": (TurnWord("a", 0, 1, float("nan"), False),)},
+    ],
+    ids=str,
+)
+def test_neither_way_of_a_turn_writes_what_json_cannot_hold(fields):
+    turn = attrs.evolve(Turn(0, False, False, "", "", 0.0, ()), **fields)
+    for write in (encode, TurnWriter().write):
+        with pytest.raises(ValueError, match="not JSON"):
+            write(turn)
 
 
 def has_null(value):

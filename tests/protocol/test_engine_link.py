@@ -1,7 +1,5 @@
 """Both ends of the engine link, joined by nothing but frames."""
 
-import json
-import math
 import struct
 from contextlib import suppress
 
@@ -140,6 +138,8 @@ def test_nobody_speaks_for_the_other():
     with pytest.raises(LocalProtocolError):
         pair.gateway.send(Draining())
     with pytest.raises(PeerFault, match="not the peer's"):
+        pair.gateway.receive(pair.gateway.send(Finalize(0, 0)))
+    with pytest.raises(PeerFault):
         pair.gateway.receive(pair.gateway.send(Audio(0, b"")))
 
 
@@ -213,24 +213,6 @@ def test_words_arrive_whole_however_little_is_sent(stretches, data):
         assert pair.answer(final) == final
 
 
-def test_final_words_are_sent_once():
-    pair = Pair()
-    pair.ask(Audio(0, bytes(2_000)))
-    first = pair.engine.send(update(0, 500, (HELLO,)))
-    again = pair.engine.send(update(0, 600, (HELLO, Word("you", 700, 900, 0.5))))
-    assert '"Hello"' in first
-    assert '"Hello"' not in again
-
-
-@quick
-@given(st.lists(probabilities, max_size=30))
-def test_speech_is_within_half_a_step(speech):
-    pair = Pair()
-    heard = pair.answer(Update(0, 0, tuple(speech), (), 0)).speech
-    assert len(heard) == len(speech)
-    assert all(abs(a - b) <= 0.5 / 255 + 1e-9 for a, b in zip(heard, speech, strict=True))
-
-
 @quick
 @given(positions, st.binary(max_size=50).map(lambda pcm: pcm[: len(pcm) // 2 * 2]))
 def test_audio_is_its_position_and_its_samples(start, pcm):
@@ -241,6 +223,7 @@ def test_audio_is_its_position_and_its_samples(start, pcm):
 
 
 HOSTILE = [
+    '{"t":"u","k":0,"p":0,"s":"00"}',
     b"", b"1234567", struct.pack("<q", -1), struct.pack("<q", 0) + b"x",
     "", "[]", "null", "{}", "NaN", "{", '{"t":1}', '{"t":"x"}', '{"t":["u"]}', "[" * 100_000,
     '{"t":"z","k":0}', '{"t":"z","k":true,"a":0}', '{"t":"z","k":0,"a":-1}',
@@ -258,63 +241,9 @@ def test_an_engine_takes_nothing_that_is_malformed(frame):
         Pair().engine.receive(frame)
 
 
-GOOD = '{"t":"u","k":0,"p":0,"s":"00","d":0,"f":0,"w":[["a",0,1,0.5,1]],"c":0.5,"l":"en","m":1}'
-CORRUPTIONS = [
-    ('"k":0', '"k":"0"'), ('"k":0,', ""), ('"p":0', '"p":-1'), ('"p":0', '"p":9'),
-    ('"s":"00"', '"s":"0"'), ('"s":"00"', '"s":"0 0"'), ('"s":"00"', '"s":0'), ('"s":"00",', ""),
-    ('"d":0', '"d":1'), ('"d":0', '"d":null'), ('"f":0', '"f":1'), ('"f":0', '"f":-1'),
-    ('"w":[', '"w":[1,'), ('["a",0', '["a",true'), ('["a",0', '[1,0'), ("0.5,1]", '"x",1]'),
-    ("0.5,1]", "0.5,2]"), ("0.5,1]", "0.5]"), ('"a",0,1', '"a",1,0'), ('"c":0.5', '"c":true'),
-    ('"c":0.5', '"c":NaN'), ('"c":0.5', '"c":"1"'), ('"l":"en"', '"l":1'), ('"m":1', '"m":[]'),
-]  # fmt: skip
-
-
-def test_a_good_update_is_read():
-    assert Pair().gateway.receive(GOOD).language_confidence == 1.0
-
-
-def test_keys_of_a_newer_engine_are_ignored():
-    assert Pair().gateway.receive(GOOD.replace('"k":0', '"k":0,"new":{"a":[1]}')).language == "en"
-
-
-@pytest.mark.parametrize(("good", "bad"), CORRUPTIONS)
-def test_a_gateway_takes_nothing_that_is_malformed(good, bad):
-    assert good in GOOD
-    with pytest.raises(PeerFault):
-        Pair().gateway.receive(GOOD.replace(good, bad, 1))
-
-
 @quick
 @given(st.text() | st.binary(), st.booleans())
 def test_anything_at_all_is_a_message_or_a_fault(frame, at_the_gateway):
     pair = Pair()
     with suppress(PeerFault):
         (pair.gateway if at_the_gateway else pair.engine).receive(frame)
-
-
-def plain(message):
-    """An update as a description, without cleverness: what the first one on a link must say."""
-    fields = {
-        "t": "u",
-        "k": message.segment,
-        "p": message.position,
-        "s": "".join(f"{math.floor(each * 255 + 0.5):02x}" for each in message.speech),
-        "d": message.decoded,
-        "w": [[w.text, w.start, w.end, w.confidence, int(w.final)] for w in message.words],
-        "c": message.end_of_turn_confidence,
-        "l": message.language,
-        "m": message.language_confidence,
-    }
-    defaults = {"d": message.position, "w": [], "c": 0.0, "l": None, "m": 0.0}
-    return {key: value for key, value in fields.items() if value != defaults.get(key, "never")}
-
-
-@quick
-@given(st.lists(words(), max_size=5), st.lists(probabilities, max_size=5), probabilities,
-       st.none() | texts)  # fmt: skip
-def test_the_fast_writer_says_what_the_plain_description_says(said, speech, confidence, language):
-    finals_first = sorted(said, key=lambda word: not word.final)
-    message = Update(0, 0, tuple(speech), tuple(finals_first), 0, confidence, language, confidence)
-    pair = Pair()
-    frame = pair.engine.send(message)
-    assert json.loads(frame) == plain(message)

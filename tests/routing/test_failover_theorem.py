@@ -67,7 +67,7 @@ class Talk:
                 else:
                     parameters = parameters.updated(UpdateConfiguration(**event))
                     yield Settings(parameters)
-            yield Samples(packet)
+            yield Samples(packet.astype("<i2").tobytes())
 
 
 async def converse(engines, talk, metrics):
@@ -81,7 +81,7 @@ async def converse(engines, talk, metrics):
         for item in talk.items():
             await heard.put(item)
             if isinstance(item, Samples) and talk.pace:
-                await trio.sleep(talk.pace * len(item.samples) / 16_000)
+                await trio.sleep(talk.pace * len(item.pcm) / 32_000)
         heard.close()
 
     async def listen():

@@ -1,0 +1,60 @@
+"""One task that waits for many sockets.
+
+A task that waits for its own socket costs a registration, a wake-up and its way through the
+scheduler for every message, which for a small message is more than the work itself. Whoever owns a
+socket can have a function called instead as soon as there is something to read, in the one task
+that waits for all of them, as often as there is, until it says otherwise.
+"""
+
+import select
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+ROUND = 64
+"""Sockets seen to before the other tasks have their turn."""
+
+
+class Doorbell:
+    """``ring`` functions must not raise, nor leave their socket both unread and watched."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._rings: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fileno: int, ring: Callable[[], None]) -> None:
+        """Until ``forget``, which must come before the socket is closed."""
+        self._rings[fileno] = ring
+        self._epoll.register(fileno, select.EPOLLIN)
+
+    def forget(self, fileno: int) -> None:
+        if self._rings.pop(fileno, None) is not None:
+            with suppress(OSError):  # closed behind our back, and unregistered by that
+                self._epoll.unregister(fileno)
+
+    async def run(self) -> None:
+        with self._epoll:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                for fileno, _ in self._epoll.poll(0, ROUND):
+                    ring = self._rings.get(fileno)  # one that rang before may have put it off
+                    if ring is not None:
+                        ring()
+
+
+_doorbell: trio.lowlevel.RunVar[Doorbell] = trio.lowlevel.RunVar("ssasr_doorbell")
+
+
+def the_doorbell() -> Doorbell | None:
+    """That of this trio run; None where there is no epoll."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return _doorbell.get()
+    except LookupError:
+        bell = Doorbell()
+        _doorbell.set(bell)
+        trio.lowlevel.spawn_system_task(bell.run)
+        return bell

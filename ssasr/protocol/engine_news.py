@@ -1,0 +1,175 @@
+"""What an engine answers with, step by step, as binary frames and strictly back.
+
+Updates come ten times a second and more for every session, and most say nothing new but how far the
+engine has listened and whether there was speech. So a frame holds those, and the rest only where it
+differs from the last frame about the same segment; the reader hands out the very objects it had, so
+that whoever comes next sees by identity that nothing has changed. What a frame means is a function
+of those before it in its segment, never of time. Little-endian:
+
+    head        what follows: 1 words, 2 judgement; 4: it is a final          u8
+                segment                                                       u32
+                position, of a final its end                                  u64
+                how far the decoded audio ends before it                      u32
+                number of speech probabilities                                u16
+    speech      each in steps of 1/255, finer than any threshold              u8
+    judgement   end of turn, confidence of the language                       f64, f64
+                bytes of the language, -1: none                               i16
+                language, UTF-8
+    words       how many leading words stay as they were, how many follow     u32, u32
+                of each start u64, length u32, confidence f64, final u8, bytes of the text u32,
+                and the text, UTF-8
+
+Before the first frame of a segment there are no words and the judgement is that of nothing.
+Everything out of range, short or long is a ``PeerFault``.
+"""
+
+import struct
+from math import isfinite
+
+from attrs import define
+
+from ssasr.protocol.faults import LocalProtocolError, PeerFault
+from ssasr.protocol.recognition import Final, Update, Word
+
+Words = tuple[Word, ...]
+Judgement = tuple[float, str | None, float]
+"""End-of-turn confidence, language, its confidence."""
+
+WORDS, JUDGEMENT, FINAL = 1, 2, 4
+NOTHING: Judgement = (0.0, None, 0.0)
+
+_HEAD = struct.Struct("<BIQIH")
+_JUDGEMENT = struct.Struct("<ddh")
+_WORDS = struct.Struct("<II")
+_WORD = struct.Struct("<QIdBI")
+_SPEECH = tuple(step / 255 for step in range(256))
+
+
+@define
+class NewsWriter:
+    """The engine's end of one link."""
+
+    _segment: int = -1
+    _words: Words = ()
+    _judgement: Judgement = NOTHING
+
+    def write(self, news: Update | Final) -> bytes:
+        """One frame. LocalProtocolError for what has no place on the wire: a bug of ours."""
+        try:
+            return self._write(news)
+        except (ValueError, struct.error) as error:
+            raise LocalProtocolError(f"{type(news).__name__} cannot be written: {error}") from None
+
+    def _write(self, news: Update | Final) -> bytes:
+        same = news.segment == self._segment
+        words, judgement = (self._words, self._judgement) if same else ((), NOTHING)
+        what, body = 0, b""
+        new = (news.end_of_turn_confidence, news.language, news.language_confidence)
+        if new != judgement:
+            what |= JUDGEMENT
+            body = _judgement_bytes(new)
+        if news.words != words:  # by identity, mostly: an engine keeps its words
+            what |= WORDS
+            body += _words_bytes(words, news.words)
+        if isinstance(news, Update):
+            speech = bytes([int(each * 255 + 0.5) for each in news.speech])
+            behind = news.position - news.decoded
+            head = _HEAD.pack(what, news.segment, news.position, behind, len(speech))
+        else:
+            speech = b""
+            head = _HEAD.pack(what | FINAL, news.segment, news.at, 0, 0)
+        self._segment, self._words, self._judgement = news.segment, news.words, new
+        return head + speech + body
+
+
+def _finite(value: float) -> float:
+    if not isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return value
+
+
+def _judgement_bytes(judgement: Judgement) -> bytes:
+    confidence, language, language_confidence = judgement
+    text = b"" if language is None else language.encode()
+    size = -1 if language is None else len(text)
+    return _JUDGEMENT.pack(_finite(confidence), _finite(language_confidence), size) + text
+
+
+def _words_bytes(known: Words, words: Words) -> bytes:
+    kept = 0
+    for mine, theirs in zip(known, words, strict=False):
+        if mine is not theirs and mine != theirs:
+            break
+        kept += 1
+    parts = [_WORDS.pack(kept, len(words) - kept)]
+    for word in words[kept:]:
+        text = word.text.encode()
+        length = word.end - word.start
+        parts.append(
+            _WORD.pack(word.start, length, _finite(word.confidence), word.final, len(text))
+        )
+        parts.append(text)
+    return b"".join(parts)
+
+
+@define
+class NewsReader:
+    """The inverse of ``NewsWriter``."""
+
+    _segment: int = -1
+    _words: Words = ()
+    _judgement: Judgement = NOTHING
+
+    def read(self, frame: bytes) -> Update | Final:
+        """Raises PeerFault, and has then read nothing."""
+        try:
+            return self._read(frame)
+        except (UnicodeDecodeError, struct.error) as error:
+            raise PeerFault(f"not an engine's news: {error}") from None
+
+    def _read(self, frame: bytes) -> Update | Final:
+        what, segment, position, behind, count = _HEAD.unpack_from(frame)
+        at = _HEAD.size + count
+        speech = tuple(map(_SPEECH.__getitem__, frame[_HEAD.size : at]))
+        same = segment == self._segment
+        words, judgement = (self._words, self._judgement) if same else ((), NOTHING)
+        if what & JUDGEMENT:
+            judgement, at = _read_judgement(frame, at)
+        if what & WORDS:
+            words, at = _read_words(frame, at, words)
+        if at != len(frame) or what > (WORDS | JUDGEMENT | FINAL) or behind > position:
+            raise PeerFault("news that say more or less than their head does")
+        if what & FINAL and (count or behind):
+            raise PeerFault("a final with the speech or the delay of an update")
+        self._segment, self._words, self._judgement = segment, words, judgement
+        if what & FINAL:
+            return Final(segment, position, words, *judgement)
+        return Update(segment, position, speech, words, position - behind, *judgement)
+
+
+def _read_judgement(frame: bytes, at: int) -> tuple[Judgement, int]:
+    confidence, language_confidence, size = _JUDGEMENT.unpack_from(frame, at)
+    if not (isfinite(confidence) and isfinite(language_confidence) and size >= -1):
+        raise PeerFault("a judgement in numbers")
+    at += _JUDGEMENT.size
+    if size < 0:
+        return (confidence, None, language_confidence), at
+    return (confidence, frame[at : at + size].decode(), language_confidence), at + size
+
+
+def _read_words(frame: bytes, at: int, known: Words) -> tuple[Words, int]:
+    """``known``: the words so far."""
+    kept, count = _WORDS.unpack_from(frame, at)
+    if kept > len(known):
+        raise PeerFault(f"the news build on {kept} words, {len(known)} are known")
+    at += _WORDS.size
+    words = []
+    for _ in range(count):
+        start, length, confidence, final, size = _WORD.unpack_from(frame, at)
+        if not isfinite(confidence) or final > 1:
+            raise PeerFault("a word's confidence is a number, and it is final or not")
+        at += _WORD.size
+        text = frame[at : at + size].decode()
+        at += size
+        words.append(Word(text, start, start + length, confidence, final == 1))
+    return known[:kept] + tuple(words), at
