@@ -13,7 +13,7 @@ from attrs import define, frozen
 from numpy.typing import NDArray
 
 from ssasr.engine.recognizer import Outcome, State
-from ssasr.engine.tape import Tape
+from ssasr.engine.tape import BITE, Tape
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -222,7 +222,7 @@ class Stream:
         pcm = tape.cut(first, upto)
         changed, self._applied = self._applied is not options, options
         self.position = upto
-        if self._changes or upto - tape.kept_from > KEPT_BEHIND:
+        if self._changes or upto - tape.kept_from > KEPT_BEHIND + BITE:
             self._trim()
         return Take(
             self, self.segment, self.segment_start, pcm, upto - first, final_at,

@@ -11,7 +11,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE
 SHORT = 1_600
 """Samples. A piece that is shorter takes in the next one, so that a stream which comes in crumbs is
 not kept as crumbs."""
-_BITE = SAMPLE_RATE
+BITE = SAMPLE_RATE
 """Samples that are let go at once: each time moves what is left."""
 
 
@@ -62,7 +62,7 @@ class Tape:
 
     def let_go(self, before: int) -> None:
         """What lies before that position is not needed any more."""
-        if before - self.kept_from <= _BITE:
+        if before - self.kept_from <= BITE:
             return
         whole = bisect_right(self._starts, before) - 1
         del self._pieces[:whole], self._starts[:whole]
