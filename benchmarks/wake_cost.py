@@ -4,7 +4,7 @@ bytes, writes 200 and does nothing else, on a core of its own.
     python benchmarks/wake_cost.py [--seconds 3] [--json FILE] [--label TEXT]
 
 The gateway does this twice for an audio message, for the client's audio and for the engine's
-answer, so twice the figure at twice the rate is the least that any gateway can cost there.
+answer: twice the figure at twice the rate is what is left of a message without any work.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Garbage collection of a process with many sessions.
 
 Left alone, Python looks through everything alive whenever a quarter more has gathered. With some
-hundred sessions that takes 0.2 s, in which nobody is served, every ten seconds, and it finds
+hundred sessions that takes 0.2 s, in which nobody is served, every few seconds, and it finds
 nothing: what a session has made is in use until it ends. So the whole is looked through when enough
 sessions have ended, and now and then. What is young is mostly audio that is kept for a while:
 it is looked through when there is far more of it than that.
