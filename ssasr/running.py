@@ -1,6 +1,5 @@
 """What every process needs to start and stop: trio, signals, TLS."""
 
-import gc
 import math
 import signal
 import ssl
@@ -50,16 +49,6 @@ async def plain_nursery() -> AsyncIterator[trio.Nursery]:
             yield nursery
     except BaseExceptionGroup as group:
         raise first_leaf(group) from group
-
-
-def calm_collector() -> None:
-    """For a process with an engine, once its model is loaded. Every step makes some objects for
-    every stream and drops them soon after; with Python's own thresholds that is a collection for
-    every hundred streams, and now and then one that goes through everything there is, the modules
-    of torch included, while every stream waits (measured at 1,000 streams: 100 ms)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 async def watch_signals(

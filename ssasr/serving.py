@@ -11,11 +11,11 @@ from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
 from ssasr.errors import EngineUnavailable
 from ssasr.front import FrontConfig, serve_front
+from ssasr.garbage import calm_collector
 from ssasr.observability import Metrics
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.running import calm_collector
 from ssasr.tracing import child_span
 
 

@@ -10,10 +10,11 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Recognizer, RecognizerSettings
 from ssasr.engine.server import EngineServer
+from ssasr.garbage import calm_collector
 from ssasr.http import HttpApp, engine_routes
 from ssasr.observability import Metrics, get_logger
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.running import calm_collector, watch_signals
+from ssasr.running import watch_signals
 from ssasr.serving import recognizer_factory
 from ssasr.tracing import Destination, tracing
 

@@ -6,6 +6,7 @@ are done, a bounded number, so that no step keeps the other streams waiting long
 walk on; what did not fit is ``unfinished`` and comes with the next step.
 """
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from ssasr.engine.vad import SileroVad, VadState, stack, unstack
 from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
+from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
 from ssasr.engine.whisper.pace import Pace
 from ssasr.engine.whisper.quantized import quantize
@@ -29,9 +31,9 @@ from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import StreamOptions, Word
 
-DECODES_PER_STEP = 2
-"""Bounds how long a step takes: tiny.en needs 60 to 100 ms for one decode on one core. With more of
-them, a loaded engine spends its steps on words in the making, and hears of ended turns too late."""
+DECODES_PER_WORKER = 4
+"""Bounds how long a step takes: tiny.en needs 60 to 120 ms for one decode on one core. With more of
+them, a loaded engine hears too late of turns that have ended."""
 NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
 """Whisper's own rule: with more of the one and less of the other on average there was no speech."""
@@ -42,9 +44,11 @@ before a turn ends early at the default threshold (0.4): to cut a speaker off co
 wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
 SENTENCE_ENDS = ".?!。？！…"
 SMALL = 512
-"""Width of the models (tiny, base) to which a second thread costs more than it gives: it waits for
-the first at every small product. Four streams of tiny.en on two cores: turns end 0.6 and 0.8 s
-after the silence asked for with one thread, 2.0 s with two (median of a run each)."""
+"""Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
+streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
+thread, 2.0 s with two (median of a run each). Their threads decode side by side instead."""
+MOST_WORKERS = 4
+"""Threads that a small model takes by itself; nobody has measured more."""
 
 
 @define(eq=False)
@@ -78,12 +82,15 @@ class WhisperRecognizer:
         device: torch.device,
         max_streams: int,
         heads_delay: int = 0,
+        workers: int = 1,
     ) -> None:
-        """``heads_delay``: frames by which the alignment finds words too late."""
+        """``heads_delay``: frames by which the alignment finds words too late. ``workers``: threads
+        that decode side by side."""
         self.name = name
         self.max_streams = max_streams
         self.languages = vocabulary.languages
         self.decoding = decoding
+        self._crew = Crew(decoding, workers)
         self.vocabulary = vocabulary
         self._vad = vad
         self._smart_turn = smart_turn
@@ -124,7 +131,7 @@ class WhisperRecognizer:
             stream.final_at, stream.answers = work.final_at, []
         self._listen(batch, streams)
         self._walk(streams)
-        room = DECODES_PER_STEP
+        room = DECODES_PER_WORKER * self._crew.workers
         while room and (now := _most_urgent(streams, room)):
             self._decode(now)
             self._walk(now)
@@ -168,7 +175,7 @@ class WhisperRecognizer:
             Request(segment.samples(due), self._language(segment), segment.draft(due))
             for segment, due in jobs
         ]
-        hypotheses = self.decoding(requests)
+        hypotheses = self._crew(requests)
         for (segment, due), request, hypothesis in zip(jobs, requests, hypotheses, strict=True):
             if request.language is None:
                 segment.detected(hypothesis.language, hypothesis.language_confidence)
@@ -254,8 +261,10 @@ def create(settings: RecognizerSettings) -> Recognizer:
     device = _device(settings.device)
     files = catalogue.resolve(settings.model, pull=False)
     model = checkpoint.load(read_weights(files))
-    if settings.threads or model.dims.audio_width <= SMALL:
-        torch.set_num_threads(settings.threads or 1)
+    small = device.type == "cpu" and model.dims.audio_width <= SMALL
+    workers = (settings.threads or min(cores(), MOST_WORKERS)) if small else 1
+    if settings.threads or small:
+        torch.set_num_threads(1 if small else settings.threads or 1)
     tokenizer = WhisperTokenizer.load(files.directory)
     config = read_settings(files.directory, model.dims, tokenizer)
     vocabulary = Vocabulary.build(
@@ -269,9 +278,15 @@ def create(settings: RecognizerSettings) -> Recognizer:
     mel = LogMel(model.dims.mels).to(device)
     decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
     streams = settings.max_streams or 8
+    delay = config.heads_delay
     return WhisperRecognizer(
-        files.name, decoding, vocabulary, vad, smart_turn, device, streams, config.heads_delay
+        files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers
     )
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device(name: str) -> torch.device:
