@@ -92,7 +92,8 @@ GATEWAY = (
 ENGINE = (
     Option("--device", "auto, cpu or cuda:N", "auto", metavar="D"),
     Option("--threads",
-           "CPU threads of one model; default: the cores, four at most if it is small", None, options.count, "N"),
+           "CPU threads of one model; default: the cores, four at most if it is small",
+           None, options.count, "N"),
     Option("--max-streams", "streams per engine; default: what the model is good for", None,
            options.count, "N"),
     Option("--chunk-ms", "step of a FastConformer model: 80, 160, 320, 560 or 1120, longer is "
