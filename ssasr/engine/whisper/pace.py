@@ -11,11 +11,11 @@ from attrs import define, field
 from ssasr.engine.load import Load
 
 MOST = 8
-TOO_MUCH = 0.9
+TOO_MUCH = 0.8
 """Load at which the grid is widened. Below it the wait for other streams' decodes is short."""
-LITTLE = 0.4
+LITTLE = 0.35
 """Load at which it is narrowed again; less than half of ``TOO_MUCH``, since that may double it."""
-MEMORY = 3.0
+MEMORY = 4.0
 """Seconds over which the load is averaged; what an engine has to catch up with after it took over
 the streams of another is done sooner."""
 PATIENCE = 4.0
