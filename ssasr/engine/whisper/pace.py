@@ -18,7 +18,7 @@ LITTLE = 0.35
 MEMORY = 4.0
 """Seconds over which the load is averaged; what an engine has to catch up with after it took over
 the streams of another is done sooner."""
-PATIENCE = 4.0
+PATIENCE = 2.0
 """Seconds after a change before the next one: it has to show its effect."""
 
 

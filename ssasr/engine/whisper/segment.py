@@ -12,8 +12,9 @@ language is not known after ``SURE_AFTER`` of speech. And the end of the segment
 speech before it is in a decode that is there already. Silence is never decoded.
 
 *What may be left out.* Decodes that only show words in the making. An engine with too much to do
-makes ``STEP`` a multiple of itself for all streams (``pace``), and a segment that is taken over
-needs none before the words that the client has been given as final.
+makes ``STEP`` a multiple of itself for all streams (``pace``), and waits for a whole pause instead
+of ``SETTLE``; and a segment that is taken over shows none before the words that the client has been
+given as final.
 
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
 made needless. Nothing forces committed words upon the decoder; it starts from scratch, and words
@@ -184,7 +185,7 @@ class Segment:
                 self.due = self._due_at_end(final_at)
                 return answers if self.due else [*answers, self._last_answer(final_at)]
             if self._answered < self.position:
-                self.due = self._due_here(pace * STEP)
+                self.due = self._due_here(pace)
                 self.to_judge = self.due is None and self._pause_reached()
                 if self.due or self.to_judge:
                     return answers
@@ -247,19 +248,19 @@ class Segment:
 
     # -- deciding ------------------------------------------------------------------------------
 
-    def _due_here(self, step: int) -> Due | None:
+    def _due_here(self, pace: int) -> Due | None:
         """The decode without which this position has no answer."""
         hearing = self.hearing
         if hearing.speech_end is None or hearing.spoken < LEAST_SPEECH:
             return None
-        if hearing.silence >= SETTLE:
+        if hearing.silence >= (SETTLE if pace == 1 else max(SETTLE, self.options.pause)):
             end = hearing.speech_end + RINGING
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
         if self._language_unknown() and hearing.spoken >= SURE_AFTER and not self._asked_language:
             return Due(Kind.LANGUAGE, self.origin, self.position)
         if self.position - self.origin >= CROWDED:
             return Due(Kind.CROWDED, self.origin, self.position)
-        if self._partial_due(step):
+        if self._partial_due(pace * STEP):
             return Due(Kind.PARTIAL, self.origin, self.position)
         return None
 
