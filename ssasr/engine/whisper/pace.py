@@ -11,14 +11,15 @@ from attrs import define, field
 from ssasr.engine.load import Load
 
 MOST = 8
-TOO_MUCH = 0.8
+TOO_MUCH = 0.9
 """Load at which the grid is widened. Below it the wait for other streams' decodes is short."""
-LITTLE = 0.35
+LITTLE = 0.4
 """Load at which it is narrowed again; less than half of ``TOO_MUCH``, since that may double it."""
-MEMORY = 4.0
-"""Seconds over which the load is averaged; what an engine has to catch up with after it took over
-the streams of another is done sooner."""
-PATIENCE = 2.0
+MEMORY = 8.0
+"""Seconds over which the load is averaged. What an engine has to catch up with after it took over
+the streams of another is done sooner, and must not be taken for too much: the other engine would
+have understood the same audio at the usual pace."""
+PATIENCE = 4.0
 """Seconds after a change before the next one: it has to show its effect."""
 
 
