@@ -4,16 +4,14 @@ One thread, because the device context, the inference mode and the library handl
 and because a crash then has one owner: what a job raises leaves ``run()``, and with it the process.
 The scheduler stays in the trio thread, so nothing here needs a lock.
 
-Jobs come through a queue that the thread waits on by itself: it has its next job at once, however
-much the event loop has to do at that moment. Both threads share the interpreter, and every
-operation of a tensor library lets go of it: with the default switch interval of 5 ms each of them
-may wait so long for a busy event loop to give it back (measured: 20 small operations and 1 ms of
-Python take 1.7 ms alone, 111 ms beside a busy loop, 11 ms with the interval below).
+Both threads share the interpreter, and every operation of a tensor library lets go of it: with the
+default switch interval of 5 ms each of them may wait so long for a busy event loop to give it back
+(measured: 20 small operations and 1 ms of Python take 1.7 ms alone, 111 ms beside a busy loop,
+11 ms with the interval below).
 """
 
 import sys
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import outcome
@@ -21,7 +19,6 @@ import trio
 from attrs import define, field
 
 from ssasr.errors import SsasrError
-from ssasr.running import plain_nursery
 
 SWITCH_SECONDS = 0.0002
 """For which a thread that wants the interpreter lets another one have it; of the process, from the
@@ -70,33 +67,21 @@ class ModelThread:
 
     def __init__(self, name: str = "model") -> None:
         self._name = name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._send, self._receive = trio.open_memory_channel[_Job](1)
         self._waiting: set[_Job] = set()
         self._gone = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
-            async with plain_nursery() as nursery:
-                nursery.start_soon(self._end_when_cancelled)
-                task_status.started()
-                with trio.CancelScope(shield=True):  # it leaves after its job
-                    await trio.to_thread.run_sync(
-                        self._main,
-                        trio.lowlevel.current_trio_token(),
-                        limiter=trio.CapacityLimiter(1),
-                        thread_name=self._name,
-                    )
+            task_status.started()
+            await trio.to_thread.run_sync(
+                self._main, limiter=trio.CapacityLimiter(1), thread_name=self._name
+            )
         finally:
             self._gone = True
             for job in self._waiting:
                 job.resolve(outcome.Error(ModelThreadGone(f"the {self._name} thread has ended")))
-
-    async def _end_when_cancelled(self) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            self._jobs.put(None)
 
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run ``fn(*args)`` in the thread. Cancelling the caller does not stop the job."""
@@ -104,17 +89,18 @@ class ModelThread:
         if self._gone:
             raise ModelThreadGone(f"the {self._name} thread has ended")
         self._waiting.add(job)
-        self._jobs.put(job)
         try:
+            await self._send.send(job)
             await job.done.wait()
         finally:
             self._waiting.discard(job)
         assert job.result is not None, "a done job has a result"
         return job.result.unwrap()  # type: ignore[no-any-return]
 
-    def _main(self, token: trio.lowlevel.TrioToken) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _main(self) -> None:
+        while True:
+            job = trio.from_thread.run(self._receive.receive)
             result = outcome.capture(job.fn)
             if isinstance(result, outcome.Error):
                 raise result.error
-            token.run_sync_soon(job.resolve, result)
+            trio.from_thread.run_sync(job.resolve, result)
