@@ -97,6 +97,8 @@ class WhisperRecognizer:
         self._device = device
         self._delay = heads_delay * FRAME
         self._pace = Pace()
+        self._caught_up = True
+        """Whether the last step left nothing to do and came soon after the one before."""
 
     def warm_up(self) -> None:
         """Two seconds of a tone through both networks; the first pass allocates and plans."""
@@ -136,10 +138,13 @@ class WhisperRecognizer:
             self._decode(now)
             self._walk(now)
             room -= len(now)
+        newest = max((len(work.audio) for work in batch), default=0)
+        left = any(one.segment.due is not None for one in streams)
+        self._caught_up = newest <= 2 * CHUNK and not left
         return [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
 
     def worked(self, seconds: float, now: float) -> None:
-        self._pace.worked(seconds, now)
+        self._pace.worked(seconds, now, caught_up=self._caught_up)
 
     def _walk(self, streams: Sequence[_Stream]) -> None:
         """On through the audio that there is, until a decode is needed first."""

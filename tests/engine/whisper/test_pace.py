@@ -2,32 +2,34 @@
 
 from itertools import pairwise
 
-from ssasr.engine.whisper.pace import MOST, PATIENCE, Pace
+from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace
 
 STEP = 0.1
 
 
-def _run(pace, load, seconds, now=0.0):
+def _run(pace, load, seconds, now=0.0, *, caught_up=True):
     """Steps that leave the rest of each tenth of a second free: (the factors, the time after)."""
     factors = []
     for _ in range(round(seconds / STEP)):
         now += STEP
-        pace.worked(load * STEP, now)
+        pace.worked(load * STEP, now, caught_up=caught_up)
         factors.append(pace.factor)
     return factors, now
 
 
-def test_a_burst_is_no_overload():
-    pace = Pace()
-    _, now = _run(pace, 0.5, 30)
-    burst, now = _run(pace, 1.0, 3, now)
-    after, now = _run(pace, 0.5, 30, now)
-    assert set(burst + after) == {1}
-
-
-def test_who_has_too_much_to_do_shows_fewer_words_in_the_making_until_there_is_time_again():
+def test_neither_a_burst_nor_a_full_load_is_too_much():
     pace = Pace()
     factors, now = _run(pace, 1.0, 60)
+    for _ in range(5):
+        burst, now = _run(pace, 1.0, TOO_LONG - 1, now, caught_up=False)
+        after, now = _run(pace, 1.0, STEP, now)
+        factors += burst + after
+    assert set(factors) == {1}
+
+
+def test_who_never_catches_up_shows_fewer_words_in_the_making_until_there_is_time_again():
+    pace = Pace()
+    factors, now = _run(pace, 1.0, 60, caught_up=False)
     assert factors[-1] == MOST
     assert factors == sorted(factors)
     changes = [n for n in range(1, len(factors)) if factors[n] != factors[n - 1]]
