@@ -14,7 +14,7 @@ from attrs import define, field
 from ssasr.engine.load import Load
 
 MOST = 8
-TOO_LONG = 6.0
+TOO_LONG = 10.0
 """Seconds without a moment in which there was nothing left to do."""
 LITTLE = 0.4
 """Load at which the grid is narrowed again; less than half, since that may double it."""
