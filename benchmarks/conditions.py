@@ -1,7 +1,9 @@
-"""What every result says of itself: the command, the commit, the machine."""
+"""What every result says of itself, the command, the commit, the machine, and where it goes."""
 
+import json
 import shlex
 import sys
+from pathlib import Path
 
 from ssasr.bench.report import machine
 
@@ -17,3 +19,12 @@ def conditions() -> dict:
             kept.append(word)
     name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2]
     return {"command": shlex.join(["python", name, *kept]), **machine()}
+
+
+def publish(result: dict, path: Path | None) -> None:
+    """Print the result, and write it to ``path`` if there is one."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")

@@ -13,7 +13,6 @@ session was lost.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,8 @@ from random import Random
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conditions import publish
 
 from ssasr.bench.faults import parse_schedule
 from ssasr.bench.recordings import MESSAGE_SECONDS, read_recordings
@@ -82,11 +83,7 @@ def main():
         **report.as_dict(),
     }
     result["pauses"].pop("per_fault")
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(text + "\n")
+    publish(result, given.json)
     if report.harmless:
         return 0
     for name, log in logs.items():

@@ -35,6 +35,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conditions import publish
+
 from benchmarks.gateway_speed import calibrate
 from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
 from ssasr.bench.processes import usage
@@ -405,10 +407,7 @@ def main():
     calibration = [round(before * 1e6), round(calibrate() * 1e6)]
     command = " ".join(["python", *sys.argv])
     result = {"label": given.label, "command": command, **about, **found}
-    text = json.dumps(result | {"calibration_us": calibration}, indent=1)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    publish(result | {"calibration_us": calibration}, given.json)
     return 0
 
 

@@ -10,7 +10,6 @@ three a second, in sentences of 4 s, 100 ms a message, which gives about three p
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +20,8 @@ import numpy as np
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conditions import publish
 
 from ssasr.bench.measure import collect, spread
 from ssasr.bench.player import Target, play_all
@@ -171,11 +172,7 @@ def main():
     about = machine()
     command = " ".join(["python", *sys.argv])
     result = {"label": given.label, "command": command, **about, **trio.run(run, given)}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(text + "\n")
+    publish(result, given.json)
     return 0
 
 

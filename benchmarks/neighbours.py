@@ -8,7 +8,6 @@ The same streams run twice, without the neighbour and with it.
 """
 
 import argparse
-import json
 import socket
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conditions import publish
 
 from ssasr.bench.frames import handshake
 from ssasr.bench.measure import collect, spread
@@ -160,10 +161,7 @@ def main():
     given = parser.parse_args()
     before = machine()
     result = {"command": " ".join(["python", *sys.argv]), **before, **trio.run(run, given)}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    publish(result, given.json)
 
 
 if __name__ == "__main__":

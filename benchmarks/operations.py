@@ -30,6 +30,8 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conditions import publish
+
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
 from ssasr.bench.recordings import bundled_recordings, make_tape
@@ -341,11 +343,7 @@ def main():
     command = " ".join(["python", *sys.argv])
     measure = {"start": start, "memory": memory, "size": size, "images": images}[given.what]
     done = measure(given)
-    text = json.dumps({"command": command, **machine(), **done}, indent=1)
-    print(text)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(text + "\n")
+    publish({"command": command, **machine(), **done}, given.json)
     return 0
 
 

@@ -9,7 +9,6 @@ seconds, outside of the time taken. Processor time of one thread, a stream and s
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conditions import publish
 from random_fastconformer import Audio, make_recognizer, model_config, random_model
 
 from ssasr.bench.report import machine
@@ -105,10 +105,7 @@ def main():
     measured = [measure(model, n, given.chunk_ms, given.steps) for n in given.streams]
     command = " ".join(["python", *sys.argv])
     result = {"label": "recogniser overhead", "command": command, **about, "recognizer": measured}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    publish(result, given.json)
     return 0
 
 

@@ -22,7 +22,6 @@ than what a stream keeps. The recogniser does not listen while they grow old.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -32,6 +31,8 @@ from pathlib import Path
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conditions import publish
 
 from ssasr.bench.report import machine
 from ssasr.engine.host import EngineHost
@@ -254,10 +255,7 @@ def main():
     measured = [measure(n, given.steps, age, device_s, kinds) for n in counts for age in ages]
     command = " ".join(["python", *sys.argv])
     result = {"label": "engine overhead", "command": command, **about, "engine_steps": measured}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    publish(result, given.json)
     return 0
 
 

@@ -8,7 +8,6 @@ answer: twice the figure at twice the rate is what is left of a message without 
 """
 
 import argparse
-import json
 import os
 import select
 import socket
@@ -18,6 +17,8 @@ from multiprocessing import Pipe, Process
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conditions import publish
 
 from ssasr.bench.report import machine
 
@@ -78,12 +79,7 @@ def main():
     mine.send(False)
     process.join()
     command = " ".join(["python", *sys.argv])
-    text = json.dumps(
-        {"label": given.label, "command": command, **about, "wake_cost": rates}, indent=1
-    )
-    print(text)
-    if given.json:
-        given.json.write_text(text + "\n")
+    publish({"label": given.label, "command": command, **about, "wake_cost": rates}, given.json)
     return 0
 
 

@@ -84,7 +84,8 @@ class Hearing:
 
     def forget(self, before: int) -> None:
         """Drop the audio before that sample, and the frames that end before it."""
-        before = max(before, self._kept_from)
+        if before <= self._kept_from:
+            return
         self._audio = self._audio[before - self._kept_from :].copy()
         self._kept_from = before
         frames = (before - self._speech_from) // VAD_FRAME

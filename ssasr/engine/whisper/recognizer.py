@@ -138,10 +138,10 @@ class WhisperRecognizer:
             self._decode(now)
             self._walk(now)
             room -= len(now)
+        outcomes = [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
         newest = max((len(work.audio) for work in batch), default=0)
-        left = any(one.segment.due is not None for one in streams)
-        self._caught_up = newest <= 2 * CHUNK and not left
-        return [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
+        self._caught_up = newest <= 2 * CHUNK and not any(one.unfinished for one in outcomes)
+        return outcomes
 
     def worked(self, seconds: float, now: float) -> None:
         self._pace.worked(seconds, now, caught_up=self._caught_up)
@@ -268,8 +268,10 @@ def create(settings: RecognizerSettings) -> Recognizer:
     model = checkpoint.load(read_weights(files))
     small = device.type == "cpu" and model.dims.audio_width <= SMALL
     workers = (settings.threads or min(cores(), MOST_WORKERS)) if small else 1
-    if settings.threads or small:
-        torch.set_num_threads(1 if small else settings.threads or 1)
+    if small:
+        torch.set_num_threads(1)
+    elif settings.threads:
+        torch.set_num_threads(settings.threads)
     tokenizer = WhisperTokenizer.load(files.directory)
     config = read_settings(files.directory, model.dims, tokenizer)
     vocabulary = Vocabulary.build(

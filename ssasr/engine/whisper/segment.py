@@ -132,7 +132,6 @@ class Segment:
     """Position at which the last of those became final that the segment begins with."""
     detects: bool = False
     hearing: Hearing = field(init=False)
-    origin: int = field(init=False)
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
     decoded: int = field(init=False)
@@ -165,13 +164,18 @@ class Segment:
 
     def __attrs_post_init__(self) -> None:
         self.hearing = Hearing(self.start)
-        self.origin = self.decoded = self._answered = self.start
+        self.decoded = self._answered = self.start
         self._committed_at = [self.start] * len(self.committed)
         self._origins = [(self.start, self.start)]
 
     @property
     def position(self) -> int:
         return self.hearing.position
+
+    @property
+    def origin(self) -> int:
+        """Where decodes begin now."""
+        return self._origins[-1][1]
 
     # -- walking -------------------------------------------------------------------------------
 
@@ -183,7 +187,9 @@ class Segment:
         while True:
             if final_at is not None and final_at <= self.position:
                 self.due = self._due_at_end(final_at)
-                return answers if self.due else [*answers, self._last_answer(final_at)]
+                if self.due is None:
+                    answers.append(self._heard(final_at, self._final_words(final_at), final_at))
+                return answers
             if self._answered < self.position:
                 self.due = self._due_here(pace)
                 self.to_judge = self.due is None and self._pause_reached()
@@ -204,10 +210,14 @@ class Segment:
             self.end_of_turn = 0.0
 
     def _answer(self) -> Heard:
-        self._answered = position = self.position
+        self._answered = self.position
+        decoded = self.position if self._covered() else self.decoded
+        return self._heard(self.position, self.words(), decoded)
+
+    def _heard(self, position: int, words: tuple[Word, ...], decoded: int) -> Heard:
         speech, self._speech = self._speech, ()
         return Heard(
-            position, speech, self.words(), position if self._covered() else self.decoded,
+            position, speech, words, decoded,
             self.end_of_turn, self.language, self.language_confidence,
         )  # fmt: skip
 
@@ -416,7 +426,6 @@ class Segment:
         """Decodes begin here from now on. ``again``: nothing was said since they last moved."""
         since = self._origins.pop()[0] if again else self.position
         self._origins.append((since, origin))
-        self.origin = origin
         del self._origins[: self._place(self.position - BACK)]
         self.hearing.forget(self._origins[0][1])
 
@@ -424,13 +433,6 @@ class Segment:
 
     def words(self) -> tuple[Word, ...]:
         return (*self.committed, *(spoken.word for spoken in self.pending))
-
-    def _last_answer(self, at: int) -> Heard:
-        speech, self._speech = self._speech, ()
-        return Heard(
-            at, speech, self._final_words(at), at,
-            self.end_of_turn, self.language, self.language_confidence,
-        )  # fmt: skip
 
     def _final_words(self, at: int) -> tuple[Word, ...]:
         """Every word up to ``at``, final: those that the client may have as such, and what the

@@ -57,10 +57,11 @@ def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
     return [word.text for word in segment.committed]
 
 
-def _listening(seconds):
-    """A segment in which somebody speaks all the time, with nothing decoded."""
+def _heard(*runs):
+    """A segment that has heard (seconds, probability), with nothing decoded."""
     segment = _segment()
-    _receive(segment, seconds, SPEECH)
+    for seconds, probability in runs:
+        _receive(segment, seconds, probability)
     segment.hearing.walk(segment.hearing.received)
     return segment
 
@@ -127,7 +128,7 @@ def test_an_answer_waits_for_the_decode_that_it_tells_of():
 
 
 def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
-    segment = _listening(3)
+    segment = _heard((3, SPEECH))
     said = ("one", 0.1, 0.4), ("two", 0.5, 0.8), ("three", 0.9, 1.2)
     assert _decoded(segment, 1.5, *said[:2]) == []
     # "one" and "two" agreed twice and lie far enough back; "three" was said once.
@@ -139,13 +140,13 @@ def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
 
 
 def test_casing_and_punctuation_are_no_disagreement_but_a_word_is():
-    segment = _listening(3)
+    segment = _heard((3, SPEECH))
     _decoded(segment, 2.0, ("so", 0.1, 0.3), ("long", 0.3, 0.5))
     assert _decoded(segment, 2.5, ("So,", 0.1, 0.3), ("wrong", 0.3, 0.5)) == ["So,"]
 
 
 def test_a_hypothesis_that_was_cut_makes_nothing_final():
-    segment = _listening(3)
+    segment = _heard((3, SPEECH))
     for at in (1.5, 2.0, 2.5):
         assert _decoded(segment, at, ("so", 0.1, 0.3), reliable=False) == []
 
@@ -386,10 +387,7 @@ def test_words_without_audio_are_dropped_in_runs_only():
 
 
 def test_borders_move_out_of_silence_and_words_stay_in_order():
-    segment = _segment()
-    for probability in (SPEECH, SILENCE, SPEECH):
-        _receive(segment, 1, probability)
-    segment.hearing.walk(segment.hearing.received)
+    segment = _heard((1, SPEECH), (1, SILENCE), (1, SPEECH))
     _decoded(segment, 3.0, ("before", 0.5, 1.9), ("after", 1.95, 2.6))
     before, later = segment.words()
     assert before.end <= 1.2 * SAMPLE_RATE
@@ -398,10 +396,7 @@ def test_borders_move_out_of_silence_and_words_stay_in_order():
 
 
 def test_a_word_that_was_given_a_pause_keeps_the_side_where_most_of_it_was_said():
-    segment = _segment()
-    for probability in (SPEECH, SILENCE, SPEECH):
-        _receive(segment, 1, probability)
-    segment.hearing.walk(segment.hearing.received)
+    segment = _heard((1, SPEECH), (1, SILENCE), (1, SPEECH))
     _decoded(segment, 3.0, ("early", 0.1, 0.9), ("late", 0.9, 2.6))
     early, late = segment.words()
     assert early.end == int(0.9 * SAMPLE_RATE)
