@@ -50,6 +50,8 @@ def main() -> None:
         for at in range(0, len(audio), chunk):
             begun = time.process_time()
             outcome = recognizer.step([Work(state, audio[at : at + chunk])])[0]
+            while outcome.unfinished:
+                outcome = recognizer.step([Work(state, audio[:0])])[0]
             costs.append(time.process_time() - begun)
         words, before = len(outcome.heard[-1].words), words
         decoding = [cost for cost in costs if cost > 0.03]

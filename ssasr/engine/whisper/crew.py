@@ -1,44 +1,50 @@
-"""Decodes side by side.
+"""Who does the work: beside the model thread, or in it.
 
 Models as small as tiny and base have products too small for the threads inside of torch: these wait
-for each other more than they work. What several streams need decoded at the same moment is
-independent, though, so each worker takes its part of the batch, with one thread of torch's own.
+for each other more than they work. What several streams need at the same moment is independent,
+though. So there are workers with one thread of torch's own each, and each does one piece of work at
+a time, while the model thread goes on listening. A large model, or a device, is better off with
+batches, one after the other: it has no workers, and its work is done where it is asked for.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 import torch
 
-from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
-
-LEAST_PART = 2
-"""Requests that are worth a worker: two together cost less than one and one."""
+T = TypeVar("T")
 
 
 class Crew:
-    """``workers`` threads, the caller's among them. Like ``Decoding``, holds nothing between
-    calls."""
+    """``workers`` threads; with none, work is done at once in the caller's."""
 
-    def __init__(self, decoding: Decoding, workers: int = 1) -> None:
-        self._decoding = decoding
+    def __init__(self, workers: int = 0) -> None:
         self.workers = workers
-        self._others = ThreadPoolExecutor(workers - 1, "decode") if workers > 1 else None
+        self._threads = ThreadPoolExecutor(workers, "decode") if workers else None
+        self._running: set[Future[Any]] = set()
 
-    def __call__(self, requests: Sequence[Request]) -> list[Hypothesis]:
-        """One hypothesis a request, in order; what it is does not depend on the workers."""
-        count = max(1, min(self.workers, len(requests) // LEAST_PART))
-        if self._others is None or count == 1:
-            return self._decoding(requests)
-        borders = [number * len(requests) // count for number in range(count + 1)]
-        parts = [requests[borders[n] : borders[n + 1]] for n in range(count)]
-        begun = [self._others.submit(self._decode, part) for part in parts[1:]]
-        hypotheses = self._decode(parts[0])
-        for part in begun:
-            hypotheses += part.result()
-        return hypotheses
+    @property
+    def free(self) -> int:
+        """Workers with nothing to do."""
+        self._running = {one for one in self._running if not one.done()}
+        return self.workers - len(self._running)
 
-    @torch.inference_mode()
-    def _decode(self, requests: Sequence[Request]) -> list[Hypothesis]:
-        """The mode is the thread's own."""
-        return self._decoding(requests)
+    def begin(self, work: Callable[[], T]) -> "Future[T]":
+        """What it gives, or raises, is the future's."""
+
+        def inferred() -> T:
+            with torch.inference_mode():  # a mode of the thread's own
+                return work()
+
+        if self._threads is None:
+            done: Future[T] = Future()
+            done.set_result(inferred())
+            return done
+        future = self._threads.submit(inferred)
+        self._running.add(future)
+        return future
+
+    def wait(self, seconds: float) -> None:
+        """Until some work is done that was not when ``free`` was asked for; but no longer."""
+        wait(self._running, seconds, FIRST_COMPLETED)

@@ -1,19 +1,27 @@
-"""How often words in the making are decoded, so that an engine with too much to do keeps up.
+"""How often words in the making are decoded, so that an engine with much to do keeps up.
 
-Such decodes lie on a grid of the audio. When the model has not caught up with its streams for some
-seconds, the grid is made twice as wide for all of them alike, up to ``MOST`` times; when it has had
-much rest, half as wide again. What ends a turn is decoded at any pace.
+Such decodes lie on a grid of the audio, which is made wider for all streams alike, up to ``MOST``
+times: by the number of streams on which somebody speaks, at once and as far as the arithmetic says;
+and when the model has not caught up with its streams for some seconds all the same. What ends a
+turn is decoded at any pace.
 
 Neither a delay nor a full load is too much by itself. An engine that has taken over the streams of
 another catches up with them in a few seconds, and must not widen the grid for that: the other one
 would have understood the same audio at the usual pace.
 """
 
+from math import ceil, inf
+
 from attrs import define, field
 
 from ssasr.engine.load import Load
 
 MOST = 8
+FIXED = 0.45
+"""Share of what a stream costs that does not depend on the grid: the speech detector, the decode at
+a pause and what judges the end of the turn (tiny.en, ``benchmarks/WHISPER.md``)."""
+TALKING = 0.8
+"""Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
 TOO_LONG = 10.0
 """Seconds without a moment in which there was nothing left to do."""
 LITTLE = 0.4
@@ -26,12 +34,26 @@ PATIENCE = 4.0
 
 @define
 class Pace:
-    """``factor``: the grid is that many times as wide as it should be."""
+    """``capacity``: streams that can be spoken on at once while the grid is as it should be."""
 
-    factor: int = 1
+    capacity: float = inf
+    _needed: int = 1
+    """How wide the streams that there are make it."""
+    _forced: int = 1
+    """How wide it had to be made, since they were too many all the same."""
     _load: Load = field(factory=lambda: Load(MEMORY))
     _caught_up: float | None = None
     _changed: float = 0.0
+
+    @property
+    def factor(self) -> int:
+        """The grid is that many times as wide as it should be."""
+        return max(self._needed, self._forced)
+
+    def spoken_on(self, streams: int) -> None:
+        """Somebody speaks on that many streams."""
+        share = self.capacity / streams - FIXED if streams else inf
+        self._needed = min(max(1, ceil((1 - FIXED) / share)), MOST) if share > 0 else MOST
 
     def worked(self, seconds: float, now: float, *, caught_up: bool) -> None:
         """The model has worked for so long until ``now``; was there nothing left to do?"""
@@ -41,6 +63,11 @@ class Pace:
         if now - self._changed < PATIENCE:
             return
         if now - self._caught_up > TOO_LONG and self.factor < MOST:
-            self.factor, self._changed = 2 * self.factor, now
-        elif self._load.ratio(now) < LITTLE and self.factor > 1:
-            self.factor, self._changed = self.factor // 2, now
+            self._forced, self._changed = min(2 * self.factor, MOST), now
+        elif self._load.ratio(now) < LITTLE and self._forced > 1:
+            self._forced, self._changed = self._forced // 2, now
+
+
+def most_streams(capacity: float) -> int:
+    """Streams that an engine keeps up with at its widest grid."""
+    return max(1, int(capacity / TALKING / (FIXED + (1 - FIXED) / MOST)))

@@ -1,17 +1,23 @@
 """Whisper as a streaming recogniser: one step for any subset of the streams.
 
 A step first listens: the speech detector runs over all the streams' new audio in one batch. Then
-each stream is walked through its audio until something has to be decoded. The most urgent decodes
-are done, a bounded number, so that no step keeps the other streams waiting long, and their streams
-walk on; what did not fit is ``unfinished`` and comes with the next step.
+each stream is walked through its audio until something has to be found out, by a decode or about
+the end of a turn. The most urgent of that is begun (``crew``), as much at once as there are workers
+for it; the streams that it is about walk on when it is done, in this step or in a later one, and
+are ``unfinished`` until then. So no stream waits for what another one needs.
 """
 
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from math import inf
+from weakref import WeakSet
 
 import numpy as np
 import torch
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from ssasr import catalogue
 from ssasr.engine.features import LogMel
@@ -24,16 +30,20 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
-from ssasr.engine.whisper.pace import Pace
+from ssasr.engine.whisper.pace import Pace, most_streams
 from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
-from ssasr.protocol.recognition import StreamOptions, Word
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
-DECODES_PER_WORKER = 4
-"""Bounds how long a step takes: tiny.en needs 60 to 120 ms for one decode on one core. With more of
-them, a loaded engine hears too late of turns that have ended."""
+AT_ONCE = 4
+"""Streams that are dealt with in one batch where there are no workers, so that a step does not take
+long: a loaded engine would hear too late of turns that have ended."""
+PATIENCE = 0.04
+"""Seconds that a step waits for workers; then it is time to listen to what has arrived."""
+QUIET = 2.0
+"""Seconds after which a stream without audio is none that somebody speaks on."""
 NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
 """Whisper's own rule: with more of the one and less of the other on average there was no speech."""
@@ -43,12 +53,32 @@ OPEN_SENTENCE = 0.4
 before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
 wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
 SENTENCE_ENDS = ".?!。？！…"
+SPEAKER = 0.19
+"""Seconds that encoding 8 s may take so that one worker keeps up with one stream on which somebody
+speaks. tiny.en needs 0.09 on a core that keeps up with two (``benchmarks/WHISPER.md``)."""
 SMALL = 512
 """Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
 thread, 2.0 s with two (median of a run each). Their threads decode side by side instead."""
 MOST_WORKERS = 4
 """Threads that a small model takes by itself; nobody has measured more."""
+
+
+@frozen
+class _Judging:
+    """Whether speakers sound as if they had finished; ``place``: of the stream among them."""
+
+    found: Future[list[float]]
+    place: int
+
+
+@frozen
+class _Decoding:
+    """What is said, with the words that make it up; ``place`` as above."""
+
+    found: Future[list[tuple[Hypothesis, list[Spoken]]]]
+    place: int
+    request: Request
 
 
 @define(eq=False)
@@ -59,12 +89,29 @@ class _Stream:
     vad: VadState
     final_at: int | None = None
     answers: list[Heard] = field(factory=list)
+    job: "_Judging | _Decoding | None" = None
+    """What is being found out about the segment."""
+    stepped_at: float = 0.0
+
+    def spoken_on(self, now: float) -> bool:
+        """Whether somebody speaks, and the client goes on sending it."""
+        return self.segment.hearing.speech_end is not None and now - self.stepped_at < QUIET
 
     @property
-    def waited_for(self) -> bool:
-        """Whether somebody waits for the last words of a turn, or will as soon as this stream has
-        been walked through."""
-        return self.final_at is not None or self.segment.hearing.silence_ahead >= SETTLE
+    def waits(self) -> bool:
+        """Whether it cannot be walked through any further yet."""
+        return self.segment.due is not None or self.segment.to_judge
+
+    @property
+    def urgency(self) -> tuple[bool, int, int]:
+        """The smaller, the more urgent: first those where somebody waits for the last words of a
+        turn, or will as soon as they have been walked through; then by what is due; then whoever
+        has waited longest for new words."""
+        segment, due = self.segment, self.segment.due
+        turn_ends = self.final_at is not None or segment.hearing.silence_ahead >= SETTLE
+        if due is None:
+            return not turn_ends, 0, 0
+        return not turn_ends, due.kind, segment.decoded - due.end
 
 
 class WhisperRecognizer:
@@ -82,21 +129,24 @@ class WhisperRecognizer:
         device: torch.device,
         max_streams: int,
         heads_delay: int = 0,
-        workers: int = 1,
+        workers: int = 0,
+        capacity: float = inf,
     ) -> None:
         """``heads_delay``: frames by which the alignment finds words too late. ``workers``: threads
-        that decode side by side."""
+        that decode side by side, beside the caller's. ``capacity``: see ``Pace``."""
         self.name = name
         self.max_streams = max_streams
         self.languages = vocabulary.languages
         self.decoding = decoding
-        self._crew = Crew(decoding, workers)
+        self._crew = Crew(workers)
         self.vocabulary = vocabulary
         self._vad = vad
         self._smart_turn = smart_turn
         self._device = device
         self._delay = heads_delay * FRAME
-        self._pace = Pace()
+        self._pace = Pace(capacity)
+        self._streams = WeakSet[_Stream]()
+        self._now = 0.0
         self._caught_up = True
         """Whether the last step left nothing to do and came soon after the one before."""
 
@@ -118,41 +168,82 @@ class WhisperRecognizer:
     ) -> State:
         detects = self.vocabulary.multilingual
         segment = Segment(options, start, list(committed), committed_at, detects=detects)
-        return _Stream(segment, self._vad.initial_state(1, self._device))
+        stream = _Stream(segment, self._vad.initial_state(1, self._device))
+        self._streams.add(stream)
+        return stream
 
     def configure(self, state: State, options: StreamOptions) -> None:
         _stream(state).segment.options = options
 
     def release(self, state: State) -> None:
-        """Nothing to do: a state is ordinary memory."""
+        self._streams.discard(_stream(state))
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         streams = [_stream(work.state) for work in batch]
         for work, stream in zip(batch, streams, strict=True):
             stream.final_at, stream.answers = work.final_at, []
+            stream.stepped_at = self._now
         self._listen(batch, streams)
-        self._walk(streams)
-        room = DECODES_PER_WORKER * self._crew.workers
-        while room and (now := _most_urgent(streams, room)):
-            self._decode(now)
-            self._walk(now)
-            room -= len(now)
-        outcomes = [Outcome(tuple(one.answers), one.segment.due is not None) for one in streams]
+        self._go_on(streams)
+        self._crew.wait(PATIENCE)
+        self._go_on(streams)
+        outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
         newest = max((len(work.audio) for work in batch), default=0)
         self._caught_up = newest <= 2 * CHUNK and not any(one.unfinished for one in outcomes)
         return outcomes
 
     def worked(self, seconds: float, now: float) -> None:
+        self._now = now
+        self._pace.spoken_on(sum(one.spoken_on(now) for one in self._streams))
         self._pace.worked(seconds, now, caught_up=self._caught_up)
 
-    def _walk(self, streams: Sequence[_Stream]) -> None:
-        """On through the audio that there is, until a decode is needed first."""
-        while streams:
-            for stream in streams:
+    def _go_on(self, streams: Sequence[_Stream]) -> None:
+        """Tell the segments what was found out, walk on through the audio that there is, and begin
+        what is most urgent of that which is needed next."""
+        for stream in streams:
+            if stream.job is not None and stream.job.found.done():
+                self._tell(stream.segment, stream.job)
+                stream.job = None
+            if stream.job is None:
                 stream.answers += stream.segment.walk(stream.final_at, self._pace.factor)
-            streams = [stream for stream in streams if stream.segment.to_judge]
-            self._judge([stream.segment for stream in streams])
+        waiting = [stream for stream in streams if stream.job is None and stream.waits]
+        waiting.sort(key=lambda stream: stream.urgency)
+        if self._crew.workers:
+            for stream in waiting[: self._crew.free]:
+                self._begin([stream])
+        elif waiting:
+            self._begin(waiting[:AT_ONCE])
+
+    def _begin(self, streams: Sequence[_Stream]) -> None:
+        """Find out what these streams wait for, in batches."""
+        judged = [stream for stream in streams if stream.segment.to_judge]
+        if judged:
+            sounds = [stream.segment.hearing.recent(WINDOW) for stream in judged]
+            judging = self._crew.begin(lambda: self._smart_turn.probability(sounds).tolist())
+            for place, stream in enumerate(judged):
+                stream.job = _Judging(judging, place)
+        due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
+        if due:
+            requests = [self._request(stream.segment, what) for stream, what in due]
+            decoding = self._crew.begin(partial(self._decode, requests, [what for _, what in due]))
+            for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
+                stream.job = _Decoding(decoding, place, request)
+
+    def _tell(self, segment: Segment, job: _Judging | _Decoding) -> None:
+        """What was found."""
+        if isinstance(job, _Judging):
+            # How they sound, and whether the text ends a sentence.
+            sound, words = job.found.result()[job.place], segment.words()
+            ended = bool(words) and words[-1].text[-1] in SENTENCE_ENDS
+            segment.judge(sound if ended else OPEN_SENTENCE * sound)
+            return
+        hypothesis, spoken = job.found.result()[job.place]
+        if job.request.language is None:
+            segment.detected(hypothesis.language, hypothesis.language_confidence)
+        elif job.request.language != segment.language:
+            segment.forced(job.request.language)
+        segment.apply(spoken, reliable=hypothesis.complete)
 
     def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
         """Speech probabilities of the new audio; streams with as many frames share a batch."""
@@ -173,21 +264,17 @@ class WhisperRecognizer:
             for number, row in zip(numbers, probabilities.tolist(), strict=True):
                 streams[number].segment.hearing.receive(batch[number].audio, row)
 
-    def _decode(self, streams: Sequence[_Stream]) -> None:
-        """What is due in these streams, in one batch."""
-        jobs = [(one.segment, one.segment.due) for one in streams if one.segment.due is not None]
-        requests = [
-            Request(segment.samples(due), self._language(segment), segment.draft(due))
-            for segment, due in jobs
+    def _request(self, segment: Segment, due: Due) -> Request:
+        return Request(segment.samples(due), self._language(segment), segment.draft(due))
+
+    def _decode(
+        self, requests: Sequence[Request], dues: Sequence[Due]
+    ) -> list[tuple[Hypothesis, list[Spoken]]]:
+        """In a worker, perhaps: it must not touch what belongs to a stream."""
+        return [
+            (found, [] if _nothing_said(found) else self._words(found, due))
+            for found, due in zip(self.decoding(requests), dues, strict=True)
         ]
-        hypotheses = self._crew(requests)
-        for (segment, due), request, hypothesis in zip(jobs, requests, hypotheses, strict=True):
-            if request.language is None:
-                segment.detected(hypothesis.language, hypothesis.language_confidence)
-            elif request.language != segment.language:
-                segment.forced(request.language)
-            words = [] if _nothing_said(hypothesis) else self._words(hypothesis, due)
-            segment.apply(words, reliable=hypothesis.complete)
 
     def _language(self, segment: Segment) -> str | None:
         """The language to decode in; None: to be detected."""
@@ -224,29 +311,6 @@ class WhisperRecognizer:
         )
         return evolve(spoken, word=evolve(spoken.word, start=start, end=end))
 
-    def _judge(self, segments: Sequence[Segment]) -> None:
-        """How sure it is that these speakers, who pause, have finished: how they sound, and whether
-        the text ends a sentence."""
-        if not segments:
-            return
-        sounds = self._smart_turn.probability(
-            [segment.hearing.recent(WINDOW) for segment in segments]
-        )
-        for segment, sound in zip(segments, sounds.tolist(), strict=True):
-            words = segment.words()
-            ended = bool(words) and words[-1].text[-1] in SENTENCE_ENDS
-            segment.judge(sound if ended else OPEN_SENTENCE * sound)
-
-
-def _most_urgent(streams: Sequence[_Stream], room: int) -> list[_Stream]:
-    """The ends of turns first, then whoever has waited longest for new words; no more than fit."""
-    waiting = [
-        (not stream.waited_for, due.kind, stream.segment.decoded - due.end, number)
-        for number, stream in enumerate(streams)
-        if (due := stream.segment.due) is not None
-    ]
-    return [streams[number] for *_, number in sorted(waiting)[:room]]
-
 
 def _nothing_said(hypothesis: Hypothesis) -> bool:
     return (
@@ -267,7 +331,7 @@ def create(settings: RecognizerSettings) -> Recognizer:
     files = catalogue.resolve(settings.model, pull=False)
     model = checkpoint.load(read_weights(files))
     small = device.type == "cpu" and model.dims.audio_width <= SMALL
-    workers = (settings.threads or min(cores(), MOST_WORKERS)) if small else 1
+    workers = (settings.threads or min(cores(), MOST_WORKERS)) if small else 0
     if small:
         torch.set_num_threads(1)
     elif settings.threads:
@@ -284,11 +348,26 @@ def create(settings: RecognizerSettings) -> Recognizer:
     smart_turn = SmartTurn.load(turn_files.weights, device)
     mel = LogMel(model.dims.mels).to(device)
     decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
-    streams = settings.max_streams or 8
+    capacity = measured_capacity(decoding, workers)
+    streams = settings.max_streams or most_streams(capacity)
     delay = config.heads_delay
     return WhisperRecognizer(
-        files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers
+        files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers, capacity
     )
+
+
+def measured_capacity(decoding: Decoding, workers: int) -> float:
+    """Streams that can be spoken on at once, from what this machine needs to encode 8 s. Processor
+    time where a thread does all of it, since other programs start when this one does."""
+    clock = time.thread_time if workers else time.perf_counter
+    excerpt = [Request(np.zeros(8 * SAMPLE_RATE, np.float32), None)]
+    costs = []
+    with torch.inference_mode():
+        for _ in range(4):
+            begun = clock()
+            decoding.encode(excerpt)
+            costs.append(clock() - begun)
+    return max(workers, 1) * SPEAKER / min(costs)
 
 
 def cores() -> int:

@@ -11,10 +11,9 @@ the last words are there before anybody asks. When an excerpt has grown to ``CRO
 language is not known after ``SURE_AFTER`` of speech. And the end of the segment, unless all the
 speech before it is in a decode that is there already. Silence is never decoded.
 
-*What may be left out.* Decodes that only show words in the making. An engine with too much to do
-makes ``STEP`` a multiple of itself for all streams (``pace``), and waits for a whole pause instead
-of ``SETTLE``; and a segment that is taken over shows none before the words that the client has been
-given as final.
+*What may be left out.* Decodes that only show words in the making. An engine with much to do makes
+``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over shows
+none before the words that the client has been given as final.
 
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
 made needless. Nothing forces committed words upon the decoder; it starts from scratch, and words
@@ -263,7 +262,7 @@ class Segment:
         hearing = self.hearing
         if hearing.speech_end is None or hearing.spoken < LEAST_SPEECH:
             return None
-        if hearing.silence >= (SETTLE if pace == 1 else max(SETTLE, self.options.pause)):
+        if hearing.silence >= SETTLE:
             end = hearing.speech_end + RINGING
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
         if self._language_unknown() and hearing.spoken >= SURE_AFTER and not self._asked_language:

@@ -1,13 +1,10 @@
 """A draft never changes the result, a batch never does, loops are cut."""
 
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Request, repeated_tail
 from tests.engine.whisper import tiny
 
@@ -80,23 +77,3 @@ def test_length_is_bounded_by_the_audio(plain):
 )
 def test_repetitions_that_nobody_says(tokens, copies):
     assert repeated_tail(tokens) == copies
-
-
-def test_what_is_decoded_does_not_depend_on_the_workers(plain):
-    requests = [Request(tiny.speech(0.5 + 0.2 * number, number), "en") for number in range(7)]
-    alone = [one.tokens for one in plain(requests)]
-    assert any(alone)
-    for workers in (1, 2, 3):
-        crew = Crew(plain, workers)
-        for count in (1, 2, 5, 7):
-            assert [one.tokens for one in crew(requests[:count])] == alone[:count]
-
-
-def test_a_worker_that_fails_is_heard_of(plain):
-    def broken(requests):
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("out of memory")
-        return plain(requests)
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        Crew(broken, 2)([Request(tiny.speech(0.5, 1), "en")] * 4)

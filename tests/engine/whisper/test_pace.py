@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace
+from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace, most_streams
 
 STEP = 0.1
 
@@ -39,3 +39,29 @@ def test_who_never_catches_up_shows_fewer_words_in_the_making_until_there_is_tim
     relieved, _ = _run(pace, 0.1, 60, now)
     assert relieved == sorted(relieved, reverse=True)
     assert relieved[-1] == 1
+
+
+def test_the_grid_is_as_wide_as_the_streams_that_are_spoken_on_need_at_once():
+    pace = Pace(capacity=4.0)
+    factors = []
+    for streams in [*range(12), 0]:
+        pace.spoken_on(streams)
+        factors.append(pace.factor)
+    assert factors[:5] == [1] * 5, "as many as there is room for"
+    assert factors[:-1] == sorted(factors[:-1])
+    assert factors[6] > 1
+    assert factors[11] == MOST
+    assert factors[-1] == 1, "nobody speaks any more"
+
+
+def test_a_grid_that_streams_need_is_not_narrowed_for_a_light_load():
+    pace = Pace(capacity=4.0)
+    pace.spoken_on(6)
+    needed = pace.factor
+    factors, _ = _run(pace, 0.1, 60)
+    assert set(factors) == {needed}
+
+
+def test_more_streams_are_admitted_than_can_be_spoken_on_at_the_usual_pace():
+    assert most_streams(0.01) == 1
+    assert 4 < most_streams(4.0) <= 4 * MOST

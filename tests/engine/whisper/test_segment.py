@@ -91,14 +91,6 @@ def test_a_slower_pace_leaves_out_words_in_the_making_only():
     assert [one.kind for one in _hear(segment, 1, SILENCE, pace=4)] == [Kind.SETTLED]
 
 
-def test_a_slower_pace_waits_for_a_whole_pause():
-    segment = _segment()
-    _hear(segment, 1, SPEECH)
-    assert _hear(segment, 0.3, SILENCE, pace=2) == []
-    assert [one.kind for one in _hear(segment, 0.2, SILENCE, pace=2)] == [Kind.SETTLED]
-    assert segment.end_of_turn == 0.5, "judged in the same pause"
-
-
 def test_a_click_is_not_a_word():
     segment = _segment()
     segment.hearing.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
