@@ -217,6 +217,9 @@ def bench(endpoint, streams, given):
     command = [sys.executable, "-m", "ssasr", "bench", "--endpoint", endpoint, "--json",
                "--streams", streams, "--seconds", given.seconds,
                "--bound", given.bound]  # fmt: skip
+    for option in ("audio", "transcripts"):
+        if (value := getattr(given, option)) is not None:
+            command += [f"--{option}", value]
     done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=False)
     (run,) = json.loads(done.stdout)["runs"]
     finalization = run["latencies"]["finalization"]
@@ -334,6 +337,8 @@ def main():
     parser.add_argument("--streams", type=int, nargs="+", default=[2, 4, 6])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--bound", type=float, default=1.5, help="seconds, p95")
+    parser.add_argument("--audio", help="size: a folder of recordings; as for ssasr bench")
+    parser.add_argument("--transcripts", help="size: their manifest")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a name: nothing else is measured")
     parser.add_argument("--torch-index", help="images: where PyTorch's CPU wheels are")
