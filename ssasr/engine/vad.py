@@ -11,9 +11,13 @@ tensors are those of the package's own TorchScript model.
 
 Only the LSTM needs to know the frame before. So k frames of n streams go through everything else
 as one batch of n × k, and only two small products a frame run one after the other.
+
+The convolutions have four columns or fewer to go over: each is one product with the columns beside
+each other. For the few frames of a step that takes a third of what ``Conv1d`` does, which sets more
+up than it multiplies (``benchmarks/vad.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,8 +36,10 @@ _HOP = 128
 _PAD = 64
 _BINS = _WINDOW // 2 + 1
 _HIDDEN = 128
+_TAPS = 3
+"""Columns that each output of a convolution is made from."""
 _ONNX_NAMES = {
-    "model.stft.forward_basis_buffer": "stft_conv.weight",
+    "model.stft.forward_basis_buffer": "stft.weight",
     **{
         f"model.encoder.{i}.reparam_conv.{part}": f"conv{i + 1}.{part}"
         for i in range(4)
@@ -43,8 +49,15 @@ _ONNX_NAMES = {
         f"model.decoder.rnn.{part}": f"lstm_cell.{part}"
         for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     },
-    "model.decoder.decoder.2.weight": "final_conv.weight",
-    "model.decoder.decoder.2.bias": "final_conv.bias",
+    "model.decoder.decoder.2.weight": "final.weight",
+    "model.decoder.decoder.2.bias": "final.bias",
+}
+
+
+_SAFETENSORS_NAMES = {
+    "stft_conv.weight": "stft.weight",
+    "final_conv.weight": "final.weight",
+    "final_conv.bias": "final.bias",
 }
 
 
@@ -90,13 +103,13 @@ class SileroVad(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stft_conv = nn.Conv1d(1, 2 * _BINS, _WINDOW, stride=_HOP, bias=False)
-        self.conv1 = nn.Conv1d(_BINS, 128, 3, padding=1)
-        self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
-        self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
+        self.stft = nn.Linear(_WINDOW, 2 * _BINS, bias=False)
+        self.conv1 = nn.Linear(_TAPS * _BINS, 128)
+        self.conv2 = nn.Linear(_TAPS * 128, 64)
+        self.conv3 = nn.Linear(_TAPS * 64, 64)
+        self.conv4 = nn.Linear(_TAPS * 64, 128)
         self.lstm_cell = nn.LSTMCell(128, _HIDDEN)
-        self.final_conv = nn.Conv1d(_HIDDEN, 1, 1)
+        self.final = nn.Linear(_HIDDEN, 1)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> "SileroVad":
@@ -107,9 +120,9 @@ class SileroVad(nn.Module):
             # Its other constants are shapes and the like.
             tensors = read_onnx(path).tensors
             named = {name: t for name, t in tensors.items() if name.startswith("model.")}
-            load_strict(model, named, _ONNX_NAMES)
+            load_strict(model, _as_products(named), _ONNX_NAMES)
         else:
-            load_strict(model, read_safetensors(path), {})
+            load_strict(model, _as_products(read_safetensors(path)), _SAFETENSORS_NAMES)
         return model.to(device).eval().requires_grad_(False)
 
     def initial_state(self, n: int, device: torch.device | str = "cpu") -> VadState:
@@ -136,17 +149,21 @@ class SileroVad(nn.Module):
             h, c = self._cell(gate, h, c)
             outputs.append(h)
         hidden = torch.stack(outputs, dim=1).relu()
-        logit = F.linear(hidden, self.final_conv.weight[:, :, 0], self.final_conv.bias)
+        logit: Tensor = self.final(hidden)
         context = frames[:, -1, -CONTEXT:].clone()
         return logit[..., 0].sigmoid(), VadState(h, c, context)
 
     def _columns(self, audio: Tensor) -> Tensor:
         """(m, 64 + 512) samples -> (m, 128): all that is done to a frame on its own."""
-        spectrum = self.stft_conv(F.pad(audio[:, None], (0, _PAD), mode="reflect"))
-        x = (spectrum[:, :_BINS].square() + spectrum[:, _BINS:].square()).sqrt()
-        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
-            x = layer(x).relu()
-        column: Tensor = x[:, :, 0]
+        padded = F.pad(audio[:, None], (0, _PAD), mode="reflect")[:, 0]
+        spectrum = self.stft(padded.unfold(1, _WINDOW, _HOP))
+        x = (spectrum[..., :_BINS].square() + spectrum[..., _BINS:].square()).sqrt()
+        for layer, stride in (
+            (self.conv1, 1), (self.conv2, 2), (self.conv3, 2), (self.conv4, 1)
+        ):  # fmt: skip
+            beside = F.pad(x, (0, 0, 1, 1)).unfold(1, _TAPS, stride).transpose(2, 3)
+            x = layer(beside.flatten(2)).relu()
+        column: Tensor = x[:, 0]
         return column
 
     def _cell(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,3 +172,11 @@ class SileroVad(nn.Module):
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
+
+
+def _as_products(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of convolutions (outputs, inputs, taps) as (outputs, taps × inputs)."""
+    return {
+        name: tensor.transpose(1, 2).flatten(1) if tensor.ndim == 3 else tensor
+        for name, tensor in tensors.items()
+    }
