@@ -94,7 +94,7 @@ ENGINE = (
     Option("--threads",
            "CPU threads of one model; default: the cores, four at most if it is small",
            None, options.count, "N"),
-    Option("--max-streams", "streams per engine; default: what the model is good for", None,
+    Option("--max-streams", "streams per engine; default: what it should keep up with", None,
            options.count, "N"),
     Option("--chunk-ms", "step of a FastConformer model: 80, 160, 320, 560 or 1120, longer is "
            "cheaper and more accurate; others have their own", None, options.count, "MS"),

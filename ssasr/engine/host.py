@@ -122,7 +122,9 @@ class EngineHost:
             await nursery.start(self._model.run)
             await self._model.call(self.recognizer.warm_up)
             self.ready.set()
-            log.info("Ready to serve!", model=self.recognizer.name, engine=self.name)
+            places = self._scheduler.max_streams
+            model = self.recognizer.name
+            log.info("Ready to serve!", model=model, engine=self.name, max_streams=places)
             nursery.start_soon(self._tell_forever)
             task_status.started()
             await self._step_forever(self._model, trio.lowlevel.current_trio_token())
