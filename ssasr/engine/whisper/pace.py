@@ -20,8 +20,9 @@ MOST = 8
 FIXED = 0.45
 """Share of what a stream costs that does not depend on the grid: the speech detector, the decode at
 a pause and what judges the end of the turn (tiny.en, ``benchmarks/WHISPER.md``)."""
-TALKING = 0.8
-"""Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
+TALKING = 0.65
+"""Share of the streams on which somebody speaks at the same moment, if all of them are in use: less
+than of a recording, more than of a dialogue."""
 TOO_LONG = 10.0
 """Seconds without a moment in which there was nothing left to do."""
 LITTLE = 0.4
