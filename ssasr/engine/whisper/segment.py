@@ -7,9 +7,10 @@ No torch, no clock.
 before it is done: so a segment that another engine takes over, or that is heard in large pieces
 because the engine is behind, is understood in the same way. These positions are: every ``STEP``
 while somebody speaks, to show words in the making. When speech has stopped for ``SETTLE``, so that
-the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. When the
-language is not known after ``SURE_AFTER`` of speech. And the end of the segment, unless all the
-speech before it is in a decode that is there already. Silence is never decoded.
+the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. While the
+language is not known, after ``SURE_AFTER`` of speech and then every ``ASK_AGAIN``. And the end of
+the segment, unless all the speech before it is in a decode that is there already. Silence is never
+decoded.
 
 *What may be left out.* Decodes that only show words in the making. An engine with much to do makes
 ``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over shows
@@ -23,7 +24,8 @@ repeat itself (design, section 4).
 *When a word is final.* When the last ``AGREEMENT`` hypotheses began with the same words up to it
 and it ends at least ``MARGIN`` before the end of the speech in the newest: what the decoder says of
 the last second is still a guess about a sentence that goes on. Later hypotheses may put it
-otherwise; ``splice`` finds where they go on.
+otherwise; ``splice`` finds where they go on. And not before the language is known, unless a rest or
+a cut comes first: two hypotheses can agree on a word of a language that nobody speaks.
 
 *What is forgotten.* Audio before a silence between words, once an excerpt that has settled is
 longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``. After a rest
@@ -79,10 +81,14 @@ CONTEXT = SAMPLE_RATE
 BACK = 10 * SAMPLE_RATE
 """How far behind the session may end the segment and find what was due before."""
 SURE_LANGUAGE = 0.8
-"""Share among all languages at which a language is settled for the rest of the segment: changing
-one's mind later costs every word that is not final, and asking costs a pass of the decoder."""
+"""Share among all languages at which a language is settled for the rest of the segment."""
 SURE_AFTER = SAMPLE_RATE
-"""Speech that must have been heard for that."""
+"""Speech that must have been heard for that: of half a second, base takes half the languages for
+another, of one second, three in ten, but hardly any that has so large a share."""
+ASK_AGAIN = SAMPLE_RATE // 2
+"""More speech after which a language that is not settled is asked for again."""
+SURE_ANYHOW = 6 * SAMPLE_RATE
+"""Speech after which the likeliest language is settled whatever its share."""
 LEAST_WORD = 320
 """One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
 
@@ -156,6 +162,8 @@ class Segment:
     _speech: tuple[float, ...] = ()
     """Probabilities for the next answer."""
     _asked_language: bool = False
+    _ask_at: int = SURE_AFTER
+    """Speech since the last rest after which the language is asked for next."""
     _judged: int | None = None
     """The end of speech for which the end of turn was judged."""
     _ending: _Mark | None = None
@@ -252,6 +260,7 @@ class Segment:
                 return
             self._commit(len(self.pending))
             self._history.clear()
+            self._ask_at = SURE_AFTER
             hearing.rest()
         self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
@@ -265,7 +274,7 @@ class Segment:
         if hearing.silence >= SETTLE:
             end = hearing.speech_end + RINGING
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
-        if self._language_unknown() and hearing.spoken >= SURE_AFTER and not self._asked_language:
+        if self._language_unknown() and hearing.spoken >= self._ask_at:
             return Due(Kind.LANGUAGE, self.origin, self.position)
         if self.position - self.origin >= CROWDED:
             return Due(Kind.CROWDED, self.origin, self.position)
@@ -321,9 +330,11 @@ class Segment:
         if self.due.kind is Kind.PARTIAL and self._asked_language:
             return
         self.language, self.language_confidence = language, confidence
-        if self.due.kind is not Kind.PARTIAL and self.hearing.spoken >= SURE_AFTER:
+        spoken = self.hearing.spoken
+        if self.due.kind is not Kind.PARTIAL and spoken >= SURE_AFTER:
             self._asked_language = True
-            self.language_settled = confidence >= SURE_LANGUAGE
+            self._ask_at = spoken + ASK_AGAIN
+            self.language_settled = confidence >= SURE_LANGUAGE or spoken >= SURE_ANYHOW
 
     def forced(self, language: str) -> None:
         """Take a language that was asked for."""
@@ -342,7 +353,7 @@ class Segment:
         self._history = [*self._history[-(AGREEMENT - 1) :], [word.key for word in self.pending]]
         self.pending = self._in_speech(after(hypothesis, self.committed, due.begin), self.committed)
         self.decoded = due.end
-        if reliable:
+        if reliable and not self._language_unknown():
             self._commit(self._agreed(due.end))
         if mark.stands:
             self._trim(mark)

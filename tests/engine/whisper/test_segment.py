@@ -208,23 +208,76 @@ def test_words_that_the_client_has_stay_and_need_no_partials_again():
     assert [word.text for word in answers[-1].words] == ["so", "far", "on"]
 
 
-def test_a_language_that_is_not_known_is_asked_for_after_a_second_of_speech():
-    segment = _segment(detects=True)
+def _asking(segment, answer, said=lambda due: []):
+    """Decodes that find the language ``answer(due)``; what was asked for so far, (kind, end)."""
     asked = []
 
     def decode(due):
         if not segment.language_settled:
-            segment.detected("de", 0.6 if not asked else 0.9)
+            segment.detected(*answer(due))
             if due.kind is not Kind.PARTIAL:
                 asked.append((due.kind, due.end))
-        return []
+        return said(due)
 
-    _hear(segment, 3, SPEECH, decode=decode)
-    assert asked == [(Kind.LANGUAGE, -(-policy.SURE_AFTER // CHUNK) * CHUNK)]
-    assert not segment.language_settled
-    _hear(segment, 0.5, SILENCE, decode=decode)
+    return asked, decode
+
+
+def test_a_language_that_is_not_known_is_asked_for_until_it_is():
+    segment = _segment(detects=True)
+    asked, decode = _asking(
+        segment, lambda due: ("de", 0.9) if due.end > 2 * SAMPLE_RATE else ("nl", 0.6)
+    )
+    _hear(segment, 4, SPEECH, decode=decode)
+    assert {kind for kind, _ in asked} == {Kind.LANGUAGE}
+    first, *others = [end for _, end in asked]
+    assert first == -(-policy.SURE_AFTER // CHUNK) * CHUNK
+    assert all(0 <= step - policy.ASK_AGAIN < CHUNK for step in np.diff([first, *others]))
+    assert 2 * SAMPLE_RATE < others[-1] < 3 * SAMPLE_RATE
     assert segment.language_settled
     assert segment.language == "de"
+
+
+def test_a_pause_settles_a_language_too():
+    segment = _segment(detects=True)
+    asked, decode = _asking(segment, lambda due: ("de", 0.9 if due.kind is Kind.SETTLED else 0.5))
+    _hear(segment, 1.1, SPEECH, decode=decode)
+    assert not segment.language_settled
+    _hear(segment, 0.5, SILENCE, decode=decode)
+    assert [kind for kind, _ in asked] == [Kind.LANGUAGE, Kind.SETTLED]
+    assert segment.language_settled
+
+
+def test_in_the_end_the_likeliest_language_is_taken():
+    segment = _segment(detects=True)
+    asked, decode = _asking(segment, lambda due: ("sv", 0.3))
+    _hear(segment, 9, SPEECH, decode=decode)
+    assert segment.language_settled
+    assert 0 <= asked[-1][1] - policy.SURE_ANYHOW < policy.ASK_AGAIN + CHUNK
+
+
+def test_no_word_is_final_before_the_language_is_known():
+    """Two hypotheses can agree on a word in the spelling of another language."""
+    segment = _segment(detects=True)
+    hypothesis = _say(("seguida", 0.2, 0.6))
+    _, decode = _asking(segment, lambda due: ("pt", 0.4), lambda due: hypothesis)
+    _hear(segment, 4, SPEECH, decode=decode)
+    assert [(word.text, word.final) for word in segment.words()] == [("seguida", False)]
+    _, decode = _asking(segment, lambda due: ("es", 0.9), lambda due: hypothesis)
+    _hear(segment, 1, SPEECH, decode=decode)
+    assert [(word.text, word.final) for word in segment.words()] == [("seguida", True)]
+
+
+def test_a_rest_does_not_wait_for_the_language():
+    segment = _segment(detects=True)
+    said = _say(("sì", 0.2, 0.6))
+    _, decode = _asking(segment, lambda due: ("it", 0.4), lambda due: said)
+    _hear(segment, 0.8, SPEECH, decode=decode)
+    _hear(segment, 2, SILENCE, decode=decode)
+    assert [(word.text, word.final) for word in segment.words()] == [("sì", True)]
+    assert not segment.language_settled
+    asked, decode = _asking(segment, lambda due: ("it", 0.9))
+    _hear(segment, 2, SPEECH, decode=decode)
+    assert [kind for kind, _ in asked] == [Kind.LANGUAGE]
 
 
 def test_words_in_the_making_settle_no_language():
@@ -349,17 +402,23 @@ def _guess(due):
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
     st.floats(0, 1),
+    st.none() | st.floats(0, 12),
 )
-def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part):
+def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part, known_after):
+    """``known_after``: seconds after which excerpts show their language; None: it is told."""
     probabilities = [
         SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)
     ]
     audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
 
     def heard(**more):
-        segment = _segment(**more)
+        segment = _segment(detects=known_after is not None, **more)
         segment.hearing.receive(audio, probabilities)
-        return _walk(segment, _guess, final_at=len(audio))[1]
+        _, decode = _asking(
+            segment, lambda due: ("de", 0.9 if due.end > known_after * SAMPLE_RATE else 0.5), _guess
+        )
+        decode = _guess if known_after is None else decode
+        return _walk(segment, decode, final_at=len(audio))[1]
 
     answers = heard()
     told = answers[: 1 + int(part * (len(answers) - 2))]
