@@ -86,6 +86,14 @@ SECTIONS = (
     ("Whisper: tokens of the reference implementation", "identical", (
         "model", "clips", "identical", "features_differ_by",
     )),
+    ("Whisper: turns of several languages in one session", "language_turns", (
+        "language_turns.clips", "language_turns.without_a_turn", "language_turns.language_right",
+        "language_turns.words", "language_turns.errors", "language_turns.offline_errors",
+    )),
+    ("Whisper: digital silence", "silence", (
+        "model", "minutes", "silence.words", "silence.highest_speech_probability",
+        "silence.cpu_per_s",
+    )),
 )  # fmt: skip
 """Title; the key by which a result is known to be of this kind, and, behind a slash, the one whose
 entries are rows of their own; columns."""
@@ -103,6 +111,7 @@ def rows_of(found, mark):
 TABLES = (
     ("What a wake-up costs, whatever the program", "wake_cost"),
     ("Whisper: quality and cost of one stream", "whisper_quality"),
+    ("Whisper: confidence and how many of the words are right", "reliability"),
     ("Whisper: concurrent streams", "whisper_streams"),
     ("Whisper: a long stream", "whisper_long"),
     ("Beside others, the same clips in one run", "peers"),

@@ -15,10 +15,13 @@ process of its own, one after the other for every clip, so a slow minute is ever
 ``moonshine``: the streaming API of moonshine-voice with its bundled tiny-en, defaults (transcribes
 twice a second; a word is final when its line is complete). ``faster-whisper``: no stream, the whole
 clip at once with ssasr's own weights, int8, greedy: the floor of cost. Its word error rate and cost
-are comparable, it has no lag.
+are comparable, it has no lag. ``whisperlivekit``: its own pipeline (``AudioProcessor`` on PCM) with
+faster-whisper and ssasr's own weights, policy LocalAgreement, language told, all else as it comes.
+It has a clock of its own, so it gets its clips in real time, 96 ms at a time.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -29,7 +32,8 @@ from pathlib import Path
 CHUNK = 1_536
 RATE = 16_000
 TAIL = RATE
-WORKERS = ("ssasr", "moonshine", "faster-whisper")
+WORKERS = ("ssasr", "moonshine", "faster-whisper", "whisperlivekit")
+WEIGHTS_OF_OURS = ("faster-whisper", "whisperlivekit")
 
 
 def plain(text: str) -> list[str]:
@@ -91,8 +95,13 @@ def ssasr_worker(threads: int) -> None:
         def step(chunk, last):
             nonlocal position
             position += len(chunk)
-            work = Work(state, chunk, position if last else None)
-            words = recognizer.step([work])[0].heard[-1].words
+            final_at = position if last else None
+            outcome = recognizer.step([Work(state, chunk, final_at)])[0]
+            heard = list(outcome.heard)
+            while outcome.unfinished:
+                outcome = recognizer.step([Work(state, chunk[:0], final_at)])[0]
+                heard += outcome.heard
+            words = heard[-1].words
             final = " ".join(word.text for word in words if word.final)
             return final, " ".join(word.text for word in words if not word.final)
 
@@ -139,13 +148,51 @@ def faster_whisper_worker(threads: int, model: str) -> None:
     serve(process)
 
 
+def whisperlivekit_worker(threads: int, model: str) -> None:
+    import torch
+    from whisperlivekit import AudioProcessor, TranscriptionEngine
+
+    torch.set_num_threads(threads)
+    engine = TranscriptionEngine(
+        model_path=model, backend="faster-whisper", backend_policy="localagreement", lan="en",
+        pcm_input=True,
+    )  # fmt: skip
+
+    async def listen(samples) -> list:
+        import numpy as np
+
+        audio = np.concatenate([samples, np.zeros(TAIL, np.float32)])
+        pcm = (np.clip(audio, -1, 1) * 32_767).astype("<i2")
+        processor, told = AudioProcessor(transcription_engine=engine, language="en"), []
+        results = await processor.create_tasks()
+        begun = time.perf_counter()
+
+        async def read() -> None:
+            async for news in results:
+                final = " ".join(line.text for line in news.lines if line.text)
+                if not told or told[-1][1:] != [final, news.buffer_transcription]:
+                    told.append([time.perf_counter() - begun, final, news.buffer_transcription])
+
+        reader = asyncio.create_task(read())
+        for at in range(0, len(pcm), CHUNK):
+            due = (at + CHUNK) / RATE - (time.perf_counter() - begun)
+            await asyncio.sleep(max(0.0, due))
+            await processor.process_audio(pcm[at : at + CHUNK].tobytes())
+        await processor.process_audio(b"")
+        await reader
+        await processor.cleanup()
+        return told
+
+    serve(lambda samples: asyncio.run(listen(samples)))
+
+
 # -- the comparison --------------------------------------------------------------------------------
 
 
 def spawn(name: str, given: argparse.Namespace) -> subprocess.Popen:
     python = sys.executable if name == "ssasr" else str(given.peers / "bin" / "python")
     command = [python, __file__, "--worker", name, "--threads", str(given.threads)]
-    if name == "faster-whisper":
+    if name in WEIGHTS_OF_OURS:
         from ssasr import catalogue
 
         command += ["--model", str(catalogue.resolve("tiny.en", pull=False).directory)]
@@ -196,6 +243,8 @@ def main() -> None:
         return moonshine_worker()
     if given.worker == "faster-whisper":
         return faster_whisper_worker(given.threads, given.model)
+    if given.worker == "whisperlivekit":
+        return whisperlivekit_worker(given.threads, given.model)
     return compare(given)
 
 

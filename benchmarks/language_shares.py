@@ -1,0 +1,124 @@
+"""How far Whisper's language detection can be trusted after how much speech.
+
+    python benchmarks/language_shares.py [--evaldata ../shared/evaldata] [--model multilingual]
+        [--half dev|held|all] [--english 40] [--json FILE]
+
+Each clip is heard as a segment hears it: an excerpt from just before the first speech to the moment
+at which so much speech has been heard, decoded without a language. For each amount: how often the
+likeliest language is right, and the same of those whose share is at least a threshold. Then what
+``segment`` makes of it: asked again and again until a share reaches the threshold, and at last
+taken as it is. English would outnumber the others; ``--english`` clips of it at most.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from conditions import conditions, publish
+from whisper_quality import held_out, load_audio
+
+from ssasr import catalogue
+from ssasr.engine.recognizer import RecognizerSettings
+from ssasr.engine.vad import SileroVad
+from ssasr.engine.whisper.decoding import Request
+from ssasr.engine.whisper.hearing import Hearing
+from ssasr.engine.whisper.recognizer import create
+from ssasr.engine.whisper.segment import ASK_AGAIN, CHUNK, LEAD, SURE_AFTER, SURE_ANYHOW
+from ssasr.protocol.recognition import SAMPLE_RATE
+
+EARLY = SURE_AFTER // 2
+AMOUNTS = (EARLY, *range(SURE_AFTER, SURE_ANYHOW + 1, ASK_AGAIN))
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LONGEST = 28.0
+
+
+def excerpts(vad: SileroVad, samples: np.ndarray) -> dict[int, np.ndarray]:
+    """Amount of speech heard -> what a segment would decode then."""
+    device = torch.device("cpu")
+    frames = samples[: len(samples) // 512 * 512].reshape(1, -1, 512)
+    with torch.inference_mode():
+        speech, _ = vad.listen(torch.from_numpy(frames), vad.initial_state(1, device))
+    hearing = Hearing(0)
+    hearing.receive(samples, speech[0].tolist())
+    found: dict[int, np.ndarray] = {}
+    begin = None
+    for position in range(CHUNK, len(samples) + 1, CHUNK):
+        hearing.walk(position)
+        if begin is None and hearing.spoken:
+            begin = max(0, position - CHUNK - LEAD)
+        for amount in AMOUNTS:
+            if hearing.spoken >= amount:
+                found.setdefault(amount, samples[begin:position])
+    return found
+
+
+def chosen(given: argparse.Namespace, languages: tuple[str, ...]) -> list[dict]:
+    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    clips = [clip for clip in map(json.loads, lines) if clip["reference"]]
+    clips = [c for c in clips if c["language"] in languages and c["duration"] <= LONGEST]
+    if given.half != "all":
+        clips = [clip for clip in clips if held_out(clip) == (given.half == "held")]
+    english = [clip for clip in clips if clip["language"] == "en"][: given.english]
+    return [clip for clip in clips if clip["language"] != "en"] + english
+
+
+def by_amount(heard: list[dict]) -> list[dict]:
+    rows = []
+    for amount in AMOUNTS:
+        guesses = [clip["guesses"][amount] for clip in heard if amount in clip["guesses"]]
+        if not guesses:
+            continue
+        row = {"speech_s": amount / SAMPLE_RATE, "clips": len(guesses)}
+        for threshold in (0.0, *THRESHOLDS):
+            sure = [right for right, share in guesses if share >= threshold]
+            row[f"at_least_{threshold}"] = f"{sum(sure)} of {len(sure)}"
+        rows.append(row)
+    return rows
+
+
+def settled(heard: list[dict], threshold: float) -> dict:
+    """What comes of asking until the threshold is reached."""
+    wrong, when = 0, []
+    for clip in heard:
+        asked = [(at, *guess) for at, guess in clip["guesses"].items() if at >= SURE_AFTER]
+        if asked:
+            at, right, _ = next((one for one in asked if one[2] >= threshold), asked[-1])
+            wrong += not right
+            when.append(at / SAMPLE_RATE)
+    return {"threshold": threshold, "clips": len(when), "wrong": wrong,
+            "speech_s_mean": round(float(np.mean(when)), 2),
+            "at_once": sum(at == SURE_AFTER / SAMPLE_RATE for at in when)}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
+    parser.add_argument("--model", default="multilingual")
+    parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
+    parser.add_argument("--english", type=int, default=40)
+    parser.add_argument("--json", type=Path, default=None)
+    given = parser.parse_args()
+    recognizer = create(RecognizerSettings(given.model, device="cpu", threads=1))
+    vad = SileroVad.load(catalogue.resolve("silero-vad", pull=False).weights, torch.device("cpu"))
+    heard = []
+    for clip in chosen(given, recognizer.languages):
+        guesses = {}
+        for amount, samples in excerpts(vad, load_audio(given.evaldata / clip["file"])).items():
+            with torch.inference_mode():
+                found = recognizer.decoding([Request(samples, None)])[0]
+            guesses[amount] = (found.language == clip["language"], found.language_confidence)
+        heard.append({"language": clip["language"], "guesses": guesses})
+    result = {}
+    for name, part in (
+        ("english", [clip for clip in heard if clip["language"] == "en"]),
+        ("others", [clip for clip in heard if clip["language"] != "en"]),
+    ):
+        policies = [settled(part, threshold) for threshold in THRESHOLDS]
+        result[name] = {"by_speech": by_amount(part), "settled": policies}
+    publish({**conditions(), "model": given.model, "language_shares": result}, given.json)
+
+
+if __name__ == "__main__":
+    main()
