@@ -12,18 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from attrs import define, frozen
+from attrs import frozen
 from numpy.typing import NDArray
 
 from ssasr.protocol.recognition import StreamOptions, Word
 
 if TYPE_CHECKING:
     from attrs import frozen as value
-else:
-    value = define(unsafe_hash=True)
-"""A frozen class to whoever reads or checks the code. At run time nothing keeps its objects from
-being changed, which makes them three times as cheap to make; every step makes some for every
-stream."""
+else:  # which type checkers do not take for the same
+    from ssasr.protocol.recognition import value
 
 State = object
 """Opaque to everything but the recogniser that made it."""

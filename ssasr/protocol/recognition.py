@@ -12,7 +12,17 @@ already stepped past ``at``, it goes back to it. Whatever it said of segment k b
 ``Finalize`` is stale, and the session drops it.
 """
 
-from attrs import frozen
+from typing import TYPE_CHECKING
+
+from attrs import define, frozen
+
+if TYPE_CHECKING:
+    from attrs import frozen as value
+else:
+    value = define(unsafe_hash=True)
+"""A frozen class to whoever reads or checks the code. At run time nothing keeps its objects from
+being changed, which makes them three times as cheap to make; every step makes some for every
+stream, every message to or from an engine one at either end."""
 
 SAMPLE_RATE = 16_000
 VAD_FRAME = 512
@@ -65,7 +75,7 @@ class Open:
     committed_at: int = 0
 
 
-@frozen
+@value
 class Audio:
     """Little-endian signed 16-bit mono PCM at 16 kHz; ``start`` is the position of its first
     sample and always continues where the last message ended."""
@@ -106,7 +116,7 @@ class Opened:
     engine: str = ""
 
 
-@frozen
+@value
 class Update:
     """One step's news. Every sample of the segment before ``position`` has been listened to."""
 
@@ -124,7 +134,7 @@ class Update:
     language_confidence: float = 0.0
 
 
-@frozen
+@value
 class Final:
     """The answer to ``Finalize``: the segment's words, all final; the next segment starts at
     ``at``."""
