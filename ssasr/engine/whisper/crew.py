@@ -30,6 +30,11 @@ class Crew:
         self._running = {one for one in self._running if not one.done()}
         return self.workers - len(self._running)
 
+    @property
+    def busy(self) -> float:
+        """Share of the workers that have something to do; 1 where the caller does all of it."""
+        return 1 - self.free / self.workers if self.workers else 1.0
+
     def begin(self, work: Callable[[], T]) -> "Future[T]":
         """What it gives, or raises, is the future's."""
 

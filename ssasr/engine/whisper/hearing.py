@@ -100,6 +100,11 @@ class Hearing:
         return self.position - (self.start if self.speech_end is None else self.speech_end)
 
     @property
+    def behind(self) -> int:
+        """Samples received and not walked through."""
+        return self.received - self.position
+
+    @property
     def silence_ahead(self) -> int:
         """Samples of silence at the end of what was received and not walked through."""
         count = 0

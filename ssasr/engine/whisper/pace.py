@@ -24,7 +24,7 @@ TALKING = 0.65
 """Share of the streams on which somebody speaks at the same moment, if all of them are in use: less
 than of a recording, more than of a dialogue."""
 TOO_LONG = 10.0
-"""Seconds without a moment in which there was nothing left to do."""
+"""Seconds without a moment in which no stream was far behind."""
 LITTLE = 0.4
 """Load at which the grid is narrowed again; less than half, since that may double it."""
 MEMORY = 4.0
@@ -57,7 +57,7 @@ class Pace:
         self._needed = min(max(1, ceil((1 - FIXED) / share)), MOST) if share > 0 else MOST
 
     def worked(self, seconds: float, now: float, *, caught_up: bool) -> None:
-        """The model has worked for so long until ``now``; was there nothing left to do?"""
+        """The model has worked for so long until ``now``; was no stream far behind then?"""
         self._load.worked(seconds, now)
         if caught_up or self._caught_up is None:
             self._caught_up = now

@@ -42,6 +42,8 @@ AT_ONCE = 4
 long: a loaded engine would hear too late of turns that have ended."""
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
+BEHIND = SAMPLE_RATE
+"""Samples that a stream's words may be behind its audio and the engine keeps up all the same."""
 QUIET = 2.0
 """Seconds after which a stream without audio is none that somebody speaks on."""
 NO_SPEECH = 0.6
@@ -95,7 +97,8 @@ class _Stream:
 
     def spoken_on(self, now: float) -> bool:
         """Whether somebody speaks, and the client goes on sending it."""
-        return self.segment.hearing.speech_end is not None and now - self.stepped_at < QUIET
+        speaks = self.segment.hearing.speech_end is not None and self.final_at is None
+        return speaks and now - self.stepped_at < QUIET
 
     @property
     def waits(self) -> bool:
@@ -148,7 +151,7 @@ class WhisperRecognizer:
         self._streams = WeakSet[_Stream]()
         self._now = 0.0
         self._caught_up = True
-        """Whether the last step left nothing to do and came soon after the one before."""
+        """Whether the last step left no stream far behind."""
 
     def warm_up(self) -> None:
         """Two seconds of a tone through both networks; the first pass allocates and plans."""
@@ -189,14 +192,13 @@ class WhisperRecognizer:
         self._crew.wait(PATIENCE)
         self._go_on(streams)
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
-        newest = max((len(work.audio) for work in batch), default=0)
-        self._caught_up = newest <= 2 * CHUNK and not any(one.unfinished for one in outcomes)
+        self._caught_up = all(one.segment.hearing.behind < BEHIND for one in streams)
         return outcomes
 
     def worked(self, seconds: float, now: float) -> None:
         self._now = now
         self._pace.spoken_on(sum(one.spoken_on(now) for one in self._streams))
-        self._pace.worked(seconds, now, caught_up=self._caught_up)
+        self._pace.worked(seconds * self._crew.busy, now, caught_up=self._caught_up)
 
     def _go_on(self, streams: Sequence[_Stream]) -> None:
         """Tell the segments what was found out, walk on through the audio that there is, and begin

@@ -15,6 +15,7 @@ def test_without_workers_work_is_done_when_it_is_begun():
     found = crew.begin(lambda: (threading.get_ident(), torch.is_inference_mode_enabled()))
     assert found.done()
     assert found.result() == (threading.get_ident(), True)
+    assert crew.busy == 1
     crew.wait(PATIENCE)
 
 
@@ -36,7 +37,7 @@ def test_the_caller_waits_for_the_first_of_them_only():
             crew.wait(PATIENCE)
         assert quick.result()
         assert not slow.done()
-        assert crew.free == 1
+        assert (crew.free, crew.busy) == (1, 0.5)
         crew.wait(0.01)  # no longer than that
     finally:
         let_go.set()
