@@ -164,7 +164,7 @@ class Decoding:
 
     def __call__(self, requests: Sequence[Request], padding: int = PADDING) -> list[Hypothesis]:
         """One hypothesis a request, in order."""
-        audio, lengths = self.encode(requests, padding)
+        audio, lengths = self._encode(requests, padding)
         rows = [self._row(request) for request in requests]
         longest = max(len(row.draft) + row.limit for row in rows)
         cache = self._model.decoder.start(audio, lengths, longest + 8)
@@ -185,9 +185,7 @@ class Decoding:
         frames = min(-(-len(request.samples) // FRAME), self._model.dims.audio_context)
         return _Row(list(request.draft[:limit]), frames, limit)
 
-    def encode(
-        self, requests: Sequence[Request], padding: int = PADDING
-    ) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, requests: Sequence[Request], padding: int) -> tuple[Tensor, Tensor | None]:
         """Excerpts of the same padded length share a batch; what comes back is padded to the
         longest: (batch, frames, width) and lengths, None if all are the same."""
         groups: dict[int, list[int]] = {}

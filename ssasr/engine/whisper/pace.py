@@ -20,10 +20,9 @@ MOST = 8
 FIXED = 0.45
 """Share of what a stream costs that does not depend on the grid: the speech detector, the decode at
 a pause and what judges the end of the turn (tiny.en, ``benchmarks/WHISPER.md``)."""
-TALKING = 0.65
-"""Share of the streams on which somebody speaks at the same moment, if all of them are in use: less
-than of a recording, more than of a dialogue."""
-TOO_LONG = 10.0
+TALKING = 0.8
+"""Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
+TOO_LONG = 20.0
 """Seconds without a moment in which no stream was far behind."""
 LITTLE = 0.4
 """Load at which the grid is narrowed again; less than half, since that may double it."""
@@ -31,6 +30,8 @@ MEMORY = 4.0
 """Seconds over which the load is averaged."""
 PATIENCE = 4.0
 """Seconds after a change before the next one: it has to show its effect."""
+
+_NEEDED = TALKING * (FIXED + (1 - FIXED) / MOST)
 
 
 @define
@@ -71,4 +72,9 @@ class Pace:
 
 def most_streams(capacity: float) -> int:
     """Streams that an engine keeps up with at its widest grid."""
-    return max(1, int(capacity / TALKING / (FIXED + (1 - FIXED) / MOST)))
+    return max(1, int(capacity / _NEEDED))
+
+
+def least_capacity(streams: int) -> float:
+    """What an engine must have to keep up with that many: the inverse."""
+    return streams * _NEEDED

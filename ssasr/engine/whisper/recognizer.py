@@ -8,7 +8,6 @@ are ``unfinished`` until then. So no stream waits for what another one needs.
 """
 
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -30,7 +29,8 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
-from ssasr.engine.whisper.pace import Pace, most_streams
+from ssasr.engine.whisper.model import Dims
+from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
 from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
@@ -55,9 +55,12 @@ OPEN_SENTENCE = 0.4
 before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
 wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
 SENTENCE_ENDS = ".?!。？！…"
-SPEAKER = 0.19
-"""Seconds that encoding 8 s may take so that one worker keeps up with one stream on which somebody
-speaks. tiny.en needs 0.09 on a core that keeps up with two (``benchmarks/WHISPER.md``)."""
+SPEAKERS = 2.1 * 4 * 384**2
+"""Streams on which somebody speaks that a core keeps up with, times layers and width² of the
+encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/WHISPER.md``). Who has found that
+a machine keeps up with more says so with ``max_streams``."""
+STREAMS = 8
+"""Streams on a device that nobody has measured."""
 SMALL = 512
 """Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
@@ -350,26 +353,21 @@ def create(settings: RecognizerSettings) -> Recognizer:
     smart_turn = SmartTurn.load(turn_files.weights, device)
     mel = LogMel(model.dims.mels).to(device)
     decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
-    capacity = measured_capacity(decoding, workers)
-    streams = settings.max_streams or most_streams(capacity)
+    capacity, streams = inf, settings.max_streams or STREAMS
+    if device.type == "cpu":
+        usual = usual_capacity(model.dims, workers or torch.get_num_threads())
+        streams = settings.max_streams or most_streams(usual)
+        capacity = max(usual, least_capacity(streams))
     delay = config.heads_delay
     return WhisperRecognizer(
         files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers, capacity
     )
 
 
-def measured_capacity(decoding: Decoding, workers: int) -> float:
-    """Streams that can be spoken on at once, from what this machine needs to encode 8 s. Processor
-    time where a thread does all of it, since other programs start when this one does."""
-    clock = time.thread_time if workers else time.perf_counter
-    excerpt = [Request(np.zeros(8 * SAMPLE_RATE, np.float32), None)]
-    costs = []
-    with torch.inference_mode():
-        for _ in range(4):
-            begun = clock()
-            decoding.encode(excerpt)
-            costs.append(clock() - begun)
-    return max(workers, 1) * SPEAKER / min(costs)
+def usual_capacity(dims: Dims, threads: int) -> float:
+    """Streams that can be spoken on at once on that many cores. Not measured when the engine
+    starts: the pace would depend on what else ran at that moment, and with the pace the words."""
+    return threads * SPEAKERS / (dims.audio_layers * dims.audio_width**2)
 
 
 def cores() -> int:

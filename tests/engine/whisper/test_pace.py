@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace, most_streams
+from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace, least_capacity, most_streams
 
 STEP = 0.1
 
@@ -65,3 +65,5 @@ def test_a_grid_that_streams_need_is_not_narrowed_for_a_light_load():
 def test_more_streams_are_admitted_than_can_be_spoken_on_at_the_usual_pace():
     assert most_streams(0.01) == 1
     assert 4 < most_streams(4.0) <= 4 * MOST
+    for streams in range(1, 30):
+        assert most_streams(least_capacity(streams) * 1.001) == streams
