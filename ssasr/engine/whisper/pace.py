@@ -24,6 +24,9 @@ TALKING = 0.8
 """Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
 TOO_LONG = 20.0
 """Seconds without a moment in which no stream was far behind."""
+REST = 0.1
+"""Seconds between two steps that show that there was nothing left to do: the next one takes what
+there is at once."""
 LITTLE = 0.4
 """Load at which the grid is narrowed again; less than half, since that may double it."""
 MEMORY = 4.0
@@ -44,7 +47,8 @@ class Pace:
     _forced: int = 1
     """How wide it had to be made, since they were too many all the same."""
     _load: Load = field(factory=lambda: Load(MEMORY))
-    _caught_up: float | None = None
+    _worked: float = -inf
+    _caught_up: float = -inf
     _changed: float = 0.0
 
     @property
@@ -57,11 +61,14 @@ class Pace:
         share = self.capacity / streams - FIXED if streams else inf
         self._needed = min(max(1, ceil((1 - FIXED) / share)), MOST) if share > 0 else MOST
 
-    def worked(self, seconds: float, now: float, *, caught_up: bool) -> None:
-        """The model has worked for so long until ``now``; was no stream far behind then?"""
-        self._load.worked(seconds, now)
-        if caught_up or self._caught_up is None:
+    def worked(self, seconds: float, now: float, *, busy: float, caught_up: bool) -> None:
+        """A step took so long until ``now``. ``busy``: share of the workers that had something to
+        do. ``caught_up``: no stream is far behind."""
+        self._load.worked(busy * seconds, now)
+        rested = now - seconds - self._worked > REST
+        if rested or caught_up:
             self._caught_up = now
+        self._worked = now
         if now - self._changed < PATIENCE:
             return
         if now - self._caught_up > TOO_LONG and self.factor < MOST:

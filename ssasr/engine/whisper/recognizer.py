@@ -201,7 +201,7 @@ class WhisperRecognizer:
     def worked(self, seconds: float, now: float) -> None:
         self._now = now
         self._pace.spoken_on(sum(one.spoken_on(now) for one in self._streams))
-        self._pace.worked(seconds * self._crew.busy, now, caught_up=self._caught_up)
+        self._pace.worked(seconds, now, busy=self._crew.busy, caught_up=self._caught_up)
 
     def _go_on(self, streams: Sequence[_Stream]) -> None:
         """Tell the segments what was found out, walk on through the audio that there is, and begin

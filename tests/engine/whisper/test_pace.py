@@ -8,11 +8,11 @@ STEP = 0.1
 
 
 def _run(pace, load, seconds, now=0.0, *, caught_up=True):
-    """Steps that leave the rest of each tenth of a second free: (the factors, the time after)."""
+    """Steps one after the other, the workers busy for that share: (the factors, the time after)."""
     factors = []
     for _ in range(round(seconds / STEP)):
         now += STEP
-        pace.worked(load * STEP, now, caught_up=caught_up)
+        pace.worked(STEP, now, busy=load, caught_up=caught_up)
         factors.append(pace.factor)
     return factors, now
 
@@ -24,6 +24,13 @@ def test_neither_a_burst_nor_a_full_load_is_too_much():
         burst, now = _run(pace, 1.0, TOO_LONG - 1, now, caught_up=False)
         after, now = _run(pace, 1.0, STEP, now)
         factors += burst + after
+    assert set(factors) == {1}
+
+
+def test_streams_that_come_after_a_long_rest_are_no_overload():
+    pace = Pace()
+    _, now = _run(pace, 1.0, 1)
+    factors, _ = _run(pace, 1.0, TOO_LONG - 1, now + 10 * TOO_LONG, caught_up=False)
     assert set(factors) == {1}
 
 
