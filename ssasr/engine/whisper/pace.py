@@ -23,7 +23,7 @@ a pause and what judges the end of the turn (tiny.en, ``benchmarks/WHISPER.md``)
 TALKING = 0.8
 """Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
 TOO_LONG = 20.0
-"""Seconds without a moment in which no stream was far behind."""
+"""Seconds without a moment in which every stream kept up."""
 REST = 0.1
 """Seconds between two steps that show that there was nothing left to do: the next one takes what
 there is at once."""
@@ -48,7 +48,7 @@ class Pace:
     """How wide it had to be made, since they were too many all the same."""
     _load: Load = field(factory=lambda: Load(MEMORY))
     _worked: float = -inf
-    _caught_up: float = -inf
+    _kept_up: float = -inf
     _changed: float = 0.0
 
     @property
@@ -61,17 +61,17 @@ class Pace:
         share = self.capacity / streams - FIXED if streams else inf
         self._needed = min(max(1, ceil((1 - FIXED) / share)), MOST) if share > 0 else MOST
 
-    def worked(self, seconds: float, now: float, *, busy: float, caught_up: bool) -> None:
+    def worked(self, seconds: float, now: float, *, busy: float, keeps_up: bool) -> None:
         """A step took so long until ``now``. ``busy``: share of the workers that had something to
-        do. ``caught_up``: no stream is far behind."""
+        do. ``keeps_up``: no stream falls behind."""
         self._load.worked(busy * seconds, now)
         rested = now - seconds - self._worked > REST
-        if rested or caught_up:
-            self._caught_up = now
+        if rested or keeps_up:
+            self._kept_up = now
         self._worked = now
         if now - self._changed < PATIENCE:
             return
-        if now - self._caught_up > TOO_LONG and self.factor < MOST:
+        if now - self._kept_up > TOO_LONG and self.factor < MOST:
             self._forced, self._changed = min(2 * self.factor, MOST), now
         elif self._load.ratio(now) < LITTLE and self._forced > 1:
             self._forced, self._changed = self._forced // 2, now

@@ -96,7 +96,17 @@ class _Stream:
     answers: list[Heard] = field(factory=list)
     job: "_Judging | _Decoding | None" = None
     """What is being found out about the segment."""
+    begun_at: float | None = None
+    """When the first step with it began, where there is a clock."""
     stepped_at: float = 0.0
+
+    def late(self, now: float) -> bool:
+        """Whether it is behind and comes on more slowly than its audio would be heard. One whose
+        client sends a file faster than that is behind too, and one that was taken over."""
+        hearing = self.segment.hearing
+        walked = (hearing.position - hearing.start) / SAMPLE_RATE
+        slow = self.begun_at is not None and walked < now - self.begun_at
+        return slow and hearing.behind >= BEHIND
 
     def spoken_on(self, now: float) -> bool:
         """Whether somebody speaks, and the client goes on sending it."""
@@ -153,8 +163,7 @@ class WhisperRecognizer:
         self._pace = Pace(capacity)
         self._streams = WeakSet[_Stream]()
         self._now = 0.0
-        self._caught_up = True
-        """Whether the last step left no stream far behind."""
+        self._stepped: list[_Stream] = []
 
     def warm_up(self) -> None:
         """Two seconds of a tone through both networks; the first pass allocates and plans."""
@@ -195,13 +204,17 @@ class WhisperRecognizer:
         self._crew.wait(PATIENCE)
         self._go_on(streams)
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
-        self._caught_up = all(one.segment.hearing.behind < BEHIND for one in streams)
+        self._stepped = streams
         return outcomes
 
     def worked(self, seconds: float, now: float) -> None:
         self._now = now
+        for stream in self._stepped:
+            if stream.begun_at is None:
+                stream.begun_at = now - seconds
+        keeps_up = not any(stream.late(now) for stream in self._stepped)
         self._pace.spoken_on(sum(one.spoken_on(now) for one in self._streams))
-        self._pace.worked(seconds, now, busy=self._crew.busy, caught_up=self._caught_up)
+        self._pace.worked(seconds, now, busy=self._crew.busy, keeps_up=keeps_up)
 
     def _go_on(self, streams: Sequence[_Stream]) -> None:
         """Tell the segments what was found out, walk on through the audio that there is, and begin

@@ -7,12 +7,12 @@ from ssasr.engine.whisper.pace import MOST, PATIENCE, TOO_LONG, Pace, least_capa
 STEP = 0.1
 
 
-def _run(pace, load, seconds, now=0.0, *, caught_up=True):
+def _run(pace, load, seconds, now=0.0, *, keeps_up=True):
     """Steps one after the other, the workers busy for that share: (the factors, the time after)."""
     factors = []
     for _ in range(round(seconds / STEP)):
         now += STEP
-        pace.worked(STEP, now, busy=load, caught_up=caught_up)
+        pace.worked(STEP, now, busy=load, keeps_up=keeps_up)
         factors.append(pace.factor)
     return factors, now
 
@@ -21,7 +21,7 @@ def test_neither_a_burst_nor_a_full_load_is_too_much():
     pace = Pace()
     factors, now = _run(pace, 1.0, 60)
     for _ in range(5):
-        burst, now = _run(pace, 1.0, TOO_LONG - 1, now, caught_up=False)
+        burst, now = _run(pace, 1.0, TOO_LONG - 1, now, keeps_up=False)
         after, now = _run(pace, 1.0, STEP, now)
         factors += burst + after
     assert set(factors) == {1}
@@ -30,13 +30,13 @@ def test_neither_a_burst_nor_a_full_load_is_too_much():
 def test_streams_that_come_after_a_long_rest_are_no_overload():
     pace = Pace()
     _, now = _run(pace, 1.0, 1)
-    factors, _ = _run(pace, 1.0, TOO_LONG - 1, now + 10 * TOO_LONG, caught_up=False)
+    factors, _ = _run(pace, 1.0, TOO_LONG - 1, now + 10 * TOO_LONG, keeps_up=False)
     assert set(factors) == {1}
 
 
 def test_who_never_catches_up_shows_fewer_words_in_the_making_until_there_is_time_again():
     pace = Pace()
-    factors, now = _run(pace, 1.0, 60, caught_up=False)
+    factors, now = _run(pace, 1.0, 60, keeps_up=False)
     assert factors[-1] == MOST
     assert factors == sorted(factors)
     changes = [n for n in range(1, len(factors)) if factors[n] != factors[n - 1]]
