@@ -11,13 +11,12 @@ taken as it is. English would outnumber the others; ``--english`` clips of it at
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from conditions import conditions, publish
-from whisper_quality import held_out, load_audio
+from whisper_quality import clips_of, load_audio
 
 from ssasr import catalogue
 from ssasr.engine.recognizer import RecognizerSettings
@@ -55,11 +54,8 @@ def excerpts(vad: SileroVad, samples: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def chosen(given: argparse.Namespace, languages: tuple[str, ...]) -> list[dict]:
-    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
-    clips = [clip for clip in map(json.loads, lines) if clip["reference"]]
+    clips = [clip for clip in clips_of(given.evaldata, given.half) if clip["reference"]]
     clips = [c for c in clips if c["language"] in languages and c["duration"] <= LONGEST]
-    if given.half != "all":
-        clips = [clip for clip in clips if held_out(clip) == (given.half == "held")]
     english = [clip for clip in clips if clip["language"] == "en"][: given.english]
     return [clip for clip in clips if clip["language"] != "en"] + english
 

@@ -12,7 +12,6 @@ them those of the whole clip decoded at once in its language.
 """
 
 import argparse
-import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import trio
 from conditions import conditions, publish
 from operations import serving
-from whisper_quality import held_out, load_audio, load_scorer, offline
+from whisper_quality import clips_of, load_audio, load_scorer, offline
 
 from ssasr.client import open_session
 from ssasr.engine.recognizer import RecognizerSettings
@@ -44,11 +43,8 @@ PARAMETERS = {
 
 def mixed(given: argparse.Namespace) -> list[dict]:
     """The clips in their order."""
-    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
-    clips = [clip for clip in map(json.loads, lines) if clip["reference"]]
+    clips = [clip for clip in clips_of(given.evaldata, given.half) if clip["reference"]]
     clips = [clip for clip in clips if SHORTEST <= clip["duration"] <= LONGEST]
-    if given.half != "all":
-        clips = [clip for clip in clips if held_out(clip) == (given.half == "held")]
     chance = random.Random(given.seed)
     chance.shuffle(clips)
     left: dict[str, list[dict]] = {}

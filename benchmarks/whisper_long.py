@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from conditions import conditions
+from stepping import hear
 from whisper_streams import material
 
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -49,11 +50,9 @@ def main() -> None:
         costs = []
         for at in range(0, len(audio), chunk):
             begun = time.process_time()
-            outcome = recognizer.step([Work(state, audio[at : at + chunk])])[0]
-            while outcome.unfinished:
-                outcome = recognizer.step([Work(state, audio[:0])])[0]
+            heard = hear(recognizer, Work(state, audio[at : at + chunk]))
             costs.append(time.process_time() - begun)
-        words, before = len(outcome.heard[-1].words), words
+        words, before = len(heard[-1].words), words
         decoding = [cost for cost in costs if cost > 0.03]
         rows.append({
             "until_minute": (period + 1) * PERIOD // 60, "words": words - before,

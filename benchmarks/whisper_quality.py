@@ -27,6 +27,7 @@ import soxr
 import torch
 from attrs import define, field
 from conditions import conditions
+from stepping import hear
 
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.decoding import Request
@@ -95,14 +96,9 @@ def stream(
     for at in range(0, whole + 1, chunk):
         ended = at == whole
         arrived = (len(audio) if ended else at + chunk) / SAMPLE_RATE
-        final_at = len(audio) if ended else None
-        work = Work(state, audio[at : at + chunk], final_at)
+        work = Work(state, audio[at : at + chunk], len(audio) if ended else None)
         begun, cpu = measure(), time.process_time()
-        outcome = recognizer.step([work])[0]
-        heard = list(outcome.heard)
-        while outcome.unfinished:
-            outcome = recognizer.step([Work(state, audio[:0], final_at)])[0]
-            heard += outcome.heard
+        heard = hear(recognizer, work)
         run.cpu += time.process_time() - cpu
         clock = max(clock, arrived) + measure() - begun
         words = heard[-1].words
@@ -223,17 +219,20 @@ def held_out(clip: dict) -> bool:
     return zlib.crc32(str(clip.get("split_group") or clip["id"]).encode()) % 2 == 1
 
 
+def clips_of(evaldata: Path, half: str) -> list[dict]:
+    """Those of the manifest with a reference, be it empty, in one half of the speakers or all."""
+    lines = (evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    clips = [clip for clip in map(json.loads, lines) if clip["reference"] is not None]
+    return [clip for clip in clips if half == "all" or held_out(clip) == (half == "held")]
+
+
 def chosen(arguments: argparse.Namespace, english: bool) -> list[dict]:
-    lines = (arguments.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
-    clips = [json.loads(line) for line in lines]
-    clips = [clip for clip in clips if clip["reference"] is not None]
+    clips = clips_of(arguments.evaldata, arguments.half)
     if english:
         clips = [clip for clip in clips if clip["language"] in ("en", "none")]
     if arguments.categories:
         wanted = arguments.categories.split(",")
         clips = [clip for clip in clips if clip["category"] in wanted]
-    if arguments.half != "all":
-        clips = [clip for clip in clips if held_out(clip) == (arguments.half == "held")]
     random.Random(3).shuffle(clips)
     first, parts = map(int, arguments.part.split("/"))
     return clips[: arguments.clips][first::parts]

@@ -82,6 +82,8 @@ def paced(samples, step) -> list:
 
 
 def ssasr_worker(threads: int) -> None:
+    from stepping import hear
+
     from ssasr.engine.recognizer import RecognizerSettings, Work
     from ssasr.engine.whisper.recognizer import create
     from ssasr.protocol.recognition import StreamOptions
@@ -96,12 +98,7 @@ def ssasr_worker(threads: int) -> None:
             nonlocal position
             position += len(chunk)
             final_at = position if last else None
-            outcome = recognizer.step([Work(state, chunk, final_at)])[0]
-            heard = list(outcome.heard)
-            while outcome.unfinished:
-                outcome = recognizer.step([Work(state, chunk[:0], final_at)])[0]
-                heard += outcome.heard
-            words = heard[-1].words
+            words = hear(recognizer, Work(state, chunk, final_at))[-1].words
             final = " ".join(word.text for word in words if word.final)
             return final, " ".join(word.text for word in words if not word.final)
 
