@@ -181,8 +181,8 @@ class WhisperRecognizer:
         committed: tuple[Word, ...] = (),
         committed_at: int = 0,
     ) -> State:
-        detects = self.vocabulary.multilingual
-        segment = Segment(options, start, list(committed), committed_at, detects=detects)
+        many = self.vocabulary.multilingual
+        segment = Segment(options, start, list(committed), committed_at, multilingual=many)
         stream = _Stream(segment, self._vad.initial_state(1, self._device))
         self._streams.add(stream)
         return stream

@@ -42,10 +42,18 @@ def _hear(segment, seconds, probability, **more):
     return _walk(segment, **more)[0]
 
 
-def _say(*words):
-    """(text, start, end) in seconds -> a hypothesis."""
+def _say(*words, unsure=()):
+    """(text, start, end) in seconds -> a hypothesis, not sure of some of its texts."""
     return [
-        Spoken(Word(text, int(begin * SAMPLE_RATE), int(end * SAMPLE_RATE), 0.9), (number,))
+        Spoken(
+            Word(
+                text,
+                int(begin * SAMPLE_RATE),
+                int(end * SAMPLE_RATE),
+                0.4 if text in unsure else 0.9,
+            ),
+            (number,),
+        )
         for number, (text, begin, end) in enumerate(words)
     ]
 
@@ -223,7 +231,7 @@ def _asking(segment, answer, said=lambda due: []):
 
 
 def test_a_language_that_is_not_known_is_asked_for_until_it_is():
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
     asked, decode = _asking(
         segment, lambda due: ("de", 0.9) if due.end > 2 * SAMPLE_RATE else ("nl", 0.6)
     )
@@ -238,7 +246,7 @@ def test_a_language_that_is_not_known_is_asked_for_until_it_is():
 
 
 def test_a_pause_settles_a_language_too():
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
     asked, decode = _asking(segment, lambda due: ("de", 0.9 if due.kind is Kind.SETTLED else 0.5))
     _hear(segment, 1.1, SPEECH, decode=decode)
     assert not segment.language_settled
@@ -248,7 +256,7 @@ def test_a_pause_settles_a_language_too():
 
 
 def test_in_the_end_the_likeliest_language_is_taken():
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
     asked, decode = _asking(segment, lambda due: ("sv", 0.3))
     _hear(segment, 9, SPEECH, decode=decode)
     assert segment.language_settled
@@ -257,7 +265,7 @@ def test_in_the_end_the_likeliest_language_is_taken():
 
 def test_no_word_is_final_before_the_language_is_known():
     """Two hypotheses can agree on a word in the spelling of another language."""
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
     hypothesis = _say(("seguida", 0.2, 0.6))
     _, decode = _asking(segment, lambda due: ("pt", 0.4), lambda due: hypothesis)
     _hear(segment, 4, SPEECH, decode=decode)
@@ -267,8 +275,24 @@ def test_no_word_is_final_before_the_language_is_known():
     assert [(word.text, word.final) for word in segment.words()] == [("seguida", True)]
 
 
+def test_a_multilingual_model_that_is_not_sure_of_a_word_says_it_three_times():
+    said = [("ja", 0.1, 0.4), ("doch", 0.5, 0.8), ("nein", 0.9, 1.2)]
+    for multilingual in (True, False):
+        segment = _segment(multilingual=multilingual)
+        segment.options = StreamOptions(language="de")
+        _receive(segment, 4, SPEECH)
+        segment.hearing.walk(segment.hearing.received)
+        committed = []
+        for at in (2.5, 3.0, 3.5):
+            segment.due = Due(Kind.PARTIAL, 0, int(at * SAMPLE_RATE))
+            segment.apply(_say(*said, unsure=["doch"]), reliable=True)
+            committed.append([word.text for word in segment.committed])
+        everything = ["ja", "doch", "nein"]
+        assert committed == [[], ["ja"] if multilingual else everything, everything]
+
+
 def test_a_rest_does_not_wait_for_the_language():
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
     said = _say(("sì", 0.2, 0.6))
     _, decode = _asking(segment, lambda due: ("it", 0.4), lambda due: said)
     _hear(segment, 0.8, SPEECH, decode=decode)
@@ -282,7 +306,7 @@ def test_a_rest_does_not_wait_for_the_language():
 
 def test_words_in_the_making_settle_no_language():
     """A slower pace would settle another one."""
-    segment = _segment(detects=True)
+    segment = _segment(multilingual=True)
 
     def decode(due):
         if due.kind is Kind.PARTIAL:
@@ -395,7 +419,7 @@ def _guess(due):
         unsure = due.end - at < SAMPLE_RATE
         text = f"{'maybe' if unsure and (due.end // CHUNK) % 3 else 'word'}-{number}"
         said.append((text, at / SAMPLE_RATE, min(at + 5_000, due.end) / SAMPLE_RATE))
-    return _say(*said)
+    return _say(*said, unsure=[f"word-{number}" for number in range(0, 100, 3)])
 
 
 @settings(max_examples=100)
@@ -412,7 +436,7 @@ def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part, known
     audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
 
     def heard(**more):
-        segment = _segment(detects=known_after is not None, **more)
+        segment = _segment(multilingual=known_after is not None, **more)
         segment.hearing.receive(audio, probabilities)
         _, decode = _asking(
             segment, lambda due: ("de", 0.9 if due.end > known_after * SAMPLE_RATE else 0.5), _guess
