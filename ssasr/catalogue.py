@@ -30,6 +30,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from ssasr.durable import sync_directory, write_atomically
 from ssasr.errors import WeightsError
 from ssasr.sources import (
     HubSource,
@@ -207,7 +208,7 @@ def _pull_locked(
     recorded = _with_record(entry, directory)
     if recorded is None:
         recorded = _record(entry, cache, trust_on_first_use=trust_on_first_use)
-        _write_atomically(directory / PINNED, _record_text(recorded))
+        write_atomically(directory / PINNED, _record_text(recorded))
     wrong = {file.name for file, _ in _problems(recorded, directory)}  # another may have pulled
     missing = [file for file in recorded.files if file.name in wrong]
     staging = cache / "partial" / entry.folder
@@ -264,7 +265,7 @@ def _accept(file: WeightFile, staging: Path, directory: Path, source: Source) ->
     target = directory / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
     staged.replace(target)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 # -- models that nobody has pinned yet -----------------------------------------------------------
@@ -419,24 +420,6 @@ def _pull_lock(cache: Path, entry: Entry) -> Iterator[None]:
     with (locks / entry.folder).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # given up by the system if the process dies
         yield
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(error: OSError, cache: Path, entry: Entry) -> WeightsError:

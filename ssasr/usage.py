@@ -19,6 +19,7 @@ import attrs
 import trio
 from attrs import define, field, frozen
 
+from ssasr.durable import sync_directory
 from ssasr.errors import StartRefused
 from ssasr.observability import get_logger
 
@@ -154,7 +155,7 @@ def append_lines(directory: Path, lines: Iterable[bytes], segment_bytes: int) ->
     finally:
         os.close(handle)
     if fresh:
-        _sync_directory(directory)
+        sync_directory(directory)
 
 
 def cut_torn_line(segment: Path) -> None:
@@ -172,11 +173,3 @@ def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

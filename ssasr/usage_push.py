@@ -7,7 +7,6 @@ so nothing is lost by a crash of either side or by an outage of any length. A ba
 """
 
 import json
-import os
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import h11
 import trio
 from attrs import define, field, frozen
 
+from ssasr.durable import write_atomically
 from ssasr.errors import StartRefused
 from ssasr.observability import get_logger
 from ssasr.usage import UsageLog, segments
@@ -121,12 +121,8 @@ class Cursor:
 
     def save(self, directory: Path) -> None:
         """Atomically."""
-        fresh = directory / "pushed.json.new"
-        with fresh.open("w") as file:
-            json.dump({"segment": self.segment, "offset": self.offset}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(directory / "pushed.json")
+        content = json.dumps({"segment": self.segment, "offset": self.offset})
+        write_atomically(directory / "pushed.json", content)
 
 
 @define(eq=False)
