@@ -152,7 +152,7 @@ def main() -> None:
         audio = np.concatenate([np.zeros(int(lead * SAMPLE_RATE), np.float32), speech])
         audio += noise.normal(0, NOISE, len(audio)).astype(np.float32)
         truth = [(word, start + lead, end + lead) for word, start, end in words][1:]
-        run = stream(recognizer, audio, StreamOptions(language="en"), time.process_time)
+        run = stream(recognizer, audio, StreamOptions(languages=("en",)), time.process_time)
         ours += errors(truth, run.words)[0]
         forced = [
             Timed(word, int(start * SAMPLE_RATE), int(end * SAMPLE_RATE))

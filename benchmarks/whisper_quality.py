@@ -268,8 +268,8 @@ def main() -> None:
     for clip in chosen(arguments, english=recognizer.languages == ("en",)):
         samples = load_audio(arguments.evaldata / clip["file"])
         known = clip["language"] if clip["language"] in recognizer.languages else "en"
-        forced = None if arguments.detect_language else known
-        run = stream(recognizer, samples, StreamOptions(language=forced), measure)
+        forced = () if arguments.detect_language else (known,)
+        run = stream(recognizer, samples, StreamOptions(languages=forced), measure)
         text = offline(recognizer, samples, known)
         add(totals[clip["category"]], clip, run, text, score)
     rows = [report(name, totals[name]) for name in sorted(totals)]

@@ -90,7 +90,7 @@ def main() -> None:
             continue
         truth[clip["id"]] = reference
         if not arguments.times:
-            run = stream(recognizer, samples, StreamOptions(language="en"), time.process_time)
+            run = stream(recognizer, samples, StreamOptions(languages=("en",)), time.process_time)
             more, last = errors(reference, run.words)
             starts += more
             ends += last

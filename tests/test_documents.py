@@ -73,4 +73,4 @@ def test_parameters_in_the_page_are_the_protocols():
     assert 'format_turns: "true"' in source
     query = "sample_rate=44100&encoding=pcm_s16le&speech_model=whisper-rt&format_turns=true"
     parameters = parse_parameters(query + "&language_codes=%5B%22de%22%5D")
-    assert (parameters.forced_language, parameters.ignored) == ("de", ())
+    assert (parameters.languages, parameters.ignored) == (("de",), ())

@@ -246,7 +246,11 @@ class EngineHost:
         for number, take in enumerate(takes):
             if take.fresh:
                 state = recognizer.new_state(
-                    take.options, take.start, take.committed, take.committed_at
+                    take.options,
+                    take.start,
+                    take.committed,
+                    take.committed_at,
+                    take.language_before,
                 )
                 take.stream.state = state
                 works[number] = Work(state, works[number].audio, take.final_at)

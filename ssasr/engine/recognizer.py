@@ -79,7 +79,7 @@ class Recognizer(Protocol):
     max_streams: int
     """Streams that keep up with real time on this device, measured or configured."""
     languages: tuple[str, ...]
-    """ISO 639-1 codes that may be forced; the first is what a stream gets that asks for none."""
+    """ISO 639 codes that the model knows; options may hold others, which count for nothing."""
 
     def warm_up(self) -> None:
         """Do whatever makes the first real step as fast as the later ones."""
@@ -90,10 +90,12 @@ class Recognizer(Protocol):
         start: int,
         committed: tuple[Word, ...] = (),
         committed_at: int = 0,
+        language_before: str | None = None,
     ) -> State:
         """Fresh state of a segment that starts at stream sample ``start``. ``committed`` words are
         final already (a replay): they stay first in every hypothesis. The last of them became so
-        with the answer for position ``committed_at``, and no others before."""
+        with the answer for position ``committed_at``, and no others before. ``language_before``:
+        what was spoken before the segment, where that is known."""
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """Change the options of a running segment."""

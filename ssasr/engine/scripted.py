@@ -84,13 +84,14 @@ class ScriptedRecognizer:
         start: int,
         committed: tuple[Word, ...] = (),
         committed_at: int = 0,
+        language_before: str | None = None,
     ) -> State:
         # Replayed audio gives the committed words again, so they need not be kept apart.
-        return _Segment(start, options, start)
+        return _Segment(start, options.known(self.languages), start)
 
     def configure(self, state: State, options: StreamOptions) -> None:
         assert isinstance(state, _Segment), "a state made by this recogniser"
-        state.options = options
+        state.options = options.known(self.languages)
 
     def release(self, state: State) -> None:
         pass

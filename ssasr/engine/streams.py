@@ -26,6 +26,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Update,
     Word,
+    language_after,
 )
 
 KEPT_BEHIND = 30 * SAMPLE_RATE
@@ -71,6 +72,7 @@ class Take:
     options: StreamOptions
     committed: tuple[Word, ...]
     committed_at: int
+    language_before: str | None
     fresh: bool
     changed: bool
 
@@ -118,8 +120,8 @@ class Stream:
 
     __slots__ = (
         "_applied", "_changes", "_chunk", "_finals", "_tape", "committed", "committed_at", "id",
-        "in_batch", "options", "position", "ready_since", "received", "segment", "segment_start",
-        "session_id", "state", "unfinished",
+        "in_batch", "language_before", "options", "position", "ready_since", "received", "segment",
+        "segment_start", "session_id", "state", "unfinished",
     )  # fmt: skip
 
     def __init__(self, stream_id: StreamId, opening: Open, chunk: int) -> None:
@@ -130,6 +132,7 @@ class Stream:
         self.segment_start = opening.start
         self.committed = opening.committed
         self.committed_at = opening.committed_at
+        self.language_before = opening.language_before
         self.position = opening.start
         """The model has seen everything before this sample."""
         self.received = opening.start
@@ -226,7 +229,8 @@ class Stream:
             self._trim()
         return Take(
             self, self.segment, self.segment_start, pcm, upto - first, final_at,
-            options, self.committed, self.committed_at, self.state is None, changed,
+            options, self.committed, self.committed_at, self.language_before,
+            self.state is None, changed,
         )  # fmt: skip
 
     def settle(self, take: Take, outcome: Outcome) -> Sequence[State]:
@@ -235,7 +239,10 @@ class Stream:
         self.unfinished = outcome.unfinished
         if take.final_at is None or outcome.unfinished:
             return ()
-        state = self.state
+        state, last = self.state, outcome.heard[-1]
+        self.language_before = language_after(
+            self.language_before, last.words, last.language, last.language_confidence
+        )
         self._begin_segment(self._finals.popleft())
         return (state,)
 

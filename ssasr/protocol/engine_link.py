@@ -17,7 +17,7 @@ know which end we are, so the two cannot be held to different rules.
 Life of a link:
 
     gateway                                             engine
-       │  HTTP upgrade, X-Model-Version, ssasr.engine.v2   │  a slot is reserved, or 503
+       │  HTTP upgrade, X-Model-Version, ssasr.engine.v3   │  a slot is reserved, or 503
        │ ────────────────────────────────────────────────▶ │
        │  Open(options, segment, start, committed)         │
        │ ────────────────────────────────────────────────▶ │
@@ -69,7 +69,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 
-VERSION = 2
+VERSION = 3
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
 PATH = "/v1/stream"
 REFUSAL_HEADER = "X-Ssasr-Refusal"

@@ -97,6 +97,7 @@ def _fields(message: Text) -> dict[str, object]:
                 "start": message.start,
                 "committed": [word_fields(word) for word in message.committed],
                 "committed_at": message.committed_at,
+                "language_before": message.language_before,
             }
         case Opened(model, chunk, engine):
             return {"t": "opened", "model": model, "chunk": chunk, "engine": engine}
@@ -106,7 +107,7 @@ def _fields(message: Text) -> dict[str, object]:
 
 def _options(options: StreamOptions) -> dict[str, object]:
     return {
-        "language": options.language,
+        "languages": list(options.languages),
         "pause": options.pause,
         "keyterms": list(options.keyterms),
     }
@@ -154,9 +155,11 @@ def decode(frame: str) -> Text:
 
 
 def _read_open(fields: dict[str, object]) -> Open:
-    committed = fields.get("committed")
+    committed, before = fields.get("committed"), fields.get("language_before")
     if type(committed) is not list:
         raise PeerFault("committed is an array of words")
+    if not (before is None or type(before) is str):
+        raise PeerFault("language_before is a string or null")
     return Open(
         _text(fields, "session"),
         _read_options(fields),
@@ -164,6 +167,7 @@ def _read_open(fields: dict[str, object]) -> Open:
         _count(fields, "start"),
         tuple([read_word(each) for each in committed]),
         _count(fields, "committed_at"),
+        before,
     )
 
 
@@ -171,12 +175,9 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
     options = fields.get("options")
     if type(options) is not dict:
         raise PeerFault("options is an object")
-    language, keyterms = options.get("language"), options.get("keyterms")
-    if not (language is None or type(language) is str):
-        raise PeerFault("language is a string or null")
-    if type(keyterms) is not list or not all(type(term) is str for term in keyterms):
-        raise PeerFault("keyterms is an array of strings")
-    return StreamOptions(language, _count(options, "pause"), tuple(keyterms))
+    return StreamOptions(
+        _texts(options, "languages"), _count(options, "pause"), _texts(options, "keyterms")
+    )
 
 
 def _count(fields: dict[str, object], key: str) -> int:
@@ -184,6 +185,13 @@ def _count(fields: dict[str, object], key: str) -> int:
     if type(value) is not int or value < 0:
         raise PeerFault(f"{key} is a number that is not negative")
     return value
+
+
+def _texts(fields: dict[str, object], key: str) -> tuple[str, ...]:
+    value = fields.get(key)
+    if type(value) is not list or not all(type(each) is str for each in value):
+        raise PeerFault(f"{key} is an array of strings")
+    return tuple(value)
 
 
 def _text(fields: dict[str, object], key: str) -> str:

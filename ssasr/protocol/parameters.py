@@ -53,7 +53,7 @@ class SessionParameters:
     sample_rate: int
     """Of PCM; compressed encodings carry their own."""
     language: str | None
-    """As given, or None; see ``forced_language``."""
+    """As given, or None; see ``languages``."""
     language_codes: tuple[str, ...]
     language_detection: bool
     format_turns: bool
@@ -87,15 +87,12 @@ class SessionParameters:
         return self.encoding in COMPRESSED
 
     @property
-    def forced_language(self) -> str | None:
-        """The one language that the engine is to assume, or None."""
+    def languages(self) -> tuple[str, ...]:
+        """What the engine is to expect; none: whatever its model knows."""
         if self.engine is EngineKind.ENGLISH:
-            return None
-        if self.language_codes:
-            only = self.language_codes[0] if len(self.language_codes) == 1 else None
-        else:
-            only = self.language
-        return None if only == "multi" else only
+            return ()
+        given = self.language_codes or ((self.language,) if self.language else ())
+        return () if given == ("multi",) else given
 
     def updated(self, update: UpdateConfiguration) -> "SessionParameters":
         """With the update's values in place of ours. ``ClientFault`` 3006 for an unusable one."""
@@ -203,7 +200,7 @@ def _languages(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
     matches = [_LANGUAGE.fullmatch(code.lower()) for code in codes]
     if None in matches:
         raise invalid_value(name, "expected ISO 639 language codes")
-    return tuple(match[1] for match in matches if match)
+    return tuple(dict.fromkeys(match[1] for match in matches if match))
 
 
 def _min_turn_silence(values: Query, default: int) -> int:
@@ -300,7 +297,7 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
     """What the engine is told. It judges the end of a turn at the earlier of the two silences."""
     shorter = min(parameters.min_turn_silence, parameters.max_turn_silence)
     return StreamOptions(
-        language=parameters.forced_language,
+        languages=parameters.languages,
         pause=max(_samples(shorter), SHORTEST_PAUSE),
         keyterms=parameters.keyterms,
     )

@@ -3,8 +3,9 @@
 Stream time is an integer count of samples at 16 kHz from the first sample of the session.
 A stream is a chain of *segments*: segment 0 starts at the stream's first sample;
 ``Finalize(k, at)`` ends segment k at sample ``at``, and segment k+1 starts there **with fresh model
-state**. Everything that an engine says of segment k+1 therefore depends on nothing but the options
-and the audio from ``at`` on, which is what makes replay on another engine exact.
+state**. Everything that an engine says of segment k+1 therefore depends on nothing but the options,
+the audio from ``at`` on and the language spoken before it, which is what makes replay on another
+engine exact.
 
 An engine looks at the audio in steps on a fixed grid, ``chunk`` samples apart, counted from the
 start of the segment, and answers in order of position. It may be ahead of the session: when it has
@@ -12,9 +13,10 @@ already stepped past ``at``, it goes back to it. Whatever it said of segment k b
 ``Finalize`` is stale, and the session drops it.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 if TYPE_CHECKING:
     from attrs import frozen as value
@@ -25,6 +27,8 @@ being changed, which makes them three times as cheap to make; every step makes s
 stream, every message to or from an engine one at either end."""
 
 SAMPLE_RATE = 16_000
+SURE_LANGUAGE = 0.8
+"""Confidence from which a language that was detected is taken for the one that is spoken."""
 VAD_FRAME = 512
 """Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
 BOUNDARY_BACK = 2_560
@@ -49,12 +53,23 @@ class Word:
 class StreamOptions:
     """What one stream asks of its engine; immutable, replaced whole by ``Configure``."""
 
-    language: str | None = None
-    """ISO 639-1 code that is forced, or None: the model's own, or detected."""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes of what may be spoken. Of several the model finds out which; without any, among
+    all that it knows. Codes that it does not know count for nothing."""
     pause: int = 6_400
     """Samples of silence after speech at which the engine decodes everything said so far and judges
     whether the speaker has finished, so that both are at hand when the session asks."""
     keyterms: tuple[str, ...] = ()
+
+    @property
+    def language(self) -> str | None:
+        """The one that is spoken, or None: the model's own, or detected."""
+        return self.languages[0] if len(self.languages) == 1 else None
+
+    def known(self, languages: Collection[str]) -> "StreamOptions":
+        """The same for a model that knows those languages."""
+        kept = tuple(code for code in self.languages if code in languages)
+        return self if kept == self.languages else evolve(self, languages=kept)
 
 
 # -- session to engine ---------------------------------------------------------------------------
@@ -65,7 +80,8 @@ class Open:
     """First message of a stream. A replayed stream opens where its open segment began, and
     ``committed`` are that segment's words which the client has already been given as final: the
     engine keeps them as they are and goes on after them. ``committed_at`` is the position of the
-    update that brought the last of them: no other word was final then."""
+    update that brought the last of them: no other word was final then. ``language_before``: see
+    ``language_after``."""
 
     session_id: str
     options: StreamOptions
@@ -73,6 +89,7 @@ class Open:
     start: int = 0
     committed: tuple[Word, ...] = ()
     committed_at: int = 0
+    language_before: str | None = None
 
 
 @value
@@ -145,6 +162,15 @@ class Final:
     end_of_turn_confidence: float = 0.0
     language: str | None = None
     language_confidence: float = 0.0
+
+
+def language_after(
+    before: str | None, words: tuple[Word, ...], language: str | None, confidence: float
+) -> str | None:
+    """The language spoken before a segment, once the one before it has ended with these: the newest
+    that was sure. People mostly go on in it, and an answer of one word does not tell its language
+    by itself."""
+    return language if words and confidence >= SURE_LANGUAGE else before
 
 
 @frozen

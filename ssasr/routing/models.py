@@ -23,10 +23,8 @@ class Offer:
         those, except where another language is asked for by name."""
         if parameters.engine in self.kinds:
             return MODEL_VERSIONS[parameters.engine]
-        english_will_do = parameters.family is Family.P and parameters.forced_language in {
-            None,
-            "en",
-        }
+        asked_for = parameters.languages
+        english_will_do = parameters.family is Family.P and (not asked_for or "en" in asked_for)
         if english_will_do and EngineKind.ENGLISH in self.kinds:
             return MODEL_VERSIONS[EngineKind.ENGLISH]
         offered = ", ".join(kind.value for kind in self.kinds)

@@ -8,7 +8,7 @@ So a stream can be continued by any engine from the start of its open segment: o
 say again what was said since, in the same order, and ignore answers until they are about something
 new.
 
-Three things are kept:
+Four things are kept:
 
 * the **messages** said since the start of the open segment: audio, Configure, and the Finalize that
   is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is let go
@@ -18,6 +18,7 @@ Three things are kept:
 * how far the session has been **told**: segment, position, and how much of it was decoded. Answers
   that do not go beyond that are old. Two engines may answer at the same time, one that leaves and
   one that is taking over: the first to say something new is believed;
+* the language that was spoken before the open segment;
 * the words of the open segment that were told as final (**committed**). A new engine is given them,
   and whatever it makes of that audio, they stay as they were told: later answers show them first.
   The promise to the client holds even where two engines differ in the last bit.
@@ -44,6 +45,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Update,
     Word,
+    language_after,
 )
 
 MAX_KEPT = 300 * SAMPLE_RATE
@@ -82,6 +84,7 @@ class Replay:
         self._start = self._said = self._kept_from = opening.start
         self._committed = opening.committed
         self._committed_at = opening.committed_at
+        self._language_before = opening.language_before
         self._told = (opening.start, -1)  # position, decoded
         self._max_kept = max_kept
         self._kept: deque[tuple[int, ToEngine]] = deque()
@@ -138,7 +141,7 @@ class Replay:
         assert self.replayable, "the start of the segment has been let go"
         return Open(
             self._session_id, self._options, self._segment, self._start,
-            self._committed, self._committed_at,
+            self._committed, self._committed_at, self._language_before,
         )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
@@ -169,6 +172,9 @@ class Replay:
         self._delivered += 1
         answer = self._pinned(answer)
         if isinstance(answer, Final):
+            self._language_before = language_after(
+                self._language_before, answer.words, answer.language, answer.language_confidence
+            )
             self._next_segment(answer.at)
         else:
             self._told = (answer.position, answer.decoded)

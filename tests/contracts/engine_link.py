@@ -59,7 +59,7 @@ async def _two_segments(stream):
     await say(stream, 0, 32_000)
     await stream.send(Finalize(0, CUT))
     first = await until(stream, Final)
-    await stream.send(Configure(StreamOptions("fr")))
+    await stream.send(Configure(StreamOptions(("fr",))))
     await say(stream, 32_000, SAMPLES)
     await stream.send(Finalize(1, SAMPLES))
     return first, await until(stream, Final)
@@ -95,7 +95,7 @@ async def _replays(engines, host):
     middle = opening(segment=1, start=CUT, committed=committed)
     async with engines.open_stream(VERSION, middle) as stream:
         await say(stream, CUT, 32_000)
-        await stream.send(Configure(StreamOptions("fr")))
+        await stream.send(Configure(StreamOptions(("fr",))))
         await say(stream, 32_000, SAMPLES)
         await stream.send(Finalize(1, SAMPLES))
         again = await until(stream, Final)

@@ -34,6 +34,7 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
     _check_final_before_position(recognizer, clips[0])
     _check_committed_words(recognizer, clips[0])
     _check_nothing_heard(recognizer)
+    _check_unknown_languages(recognizer, clips[0])
 
 
 def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[Heard]]:
@@ -186,6 +187,16 @@ def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
             assert heard.words[: len(committed)] == committed, "committed words stay first"
     _check_words(again[-1].words, 0)
     assert all(word.final for word in again[-1].words)
+
+
+def _check_unknown_languages(recognizer: Recognizer, clip: Clip) -> None:
+    """They come from outside, and count for nothing."""
+    plain = _stream_alone(recognizer, clip)
+    state = recognizer.new_state(StreamOptions(languages=("tlh",)), 0)
+    assert stream(recognizer, state, clip) == plain
+    state = recognizer.new_state(StreamOptions(), 0)
+    recognizer.configure(state, StreamOptions(languages=("tlh", "qya")))
+    assert stream(recognizer, state, clip) == plain
 
 
 def _check_nothing_heard(recognizer: Recognizer) -> None:

@@ -1,5 +1,6 @@
 """Every recogniser there is against the contract."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def test_scripted(clips):
 @pytest.mark.slow
 def test_whisper_with_random_weights(clips):
     check_recognizer(tiny.recognizer, clips)
+
+
+@pytest.mark.slow
+def test_multilingual_whisper_with_random_weights(clips):
+    check_recognizer(partial(tiny.recognizer, multilingual=True), clips)
 
 
 @pytest.mark.slow

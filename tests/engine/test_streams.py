@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ssasr.engine.recognizer import Heard, Outcome
 from ssasr.engine.streams import Stream, StreamId
-from ssasr.protocol.recognition import Audio, Configure, Finalize, Open, StreamOptions
+from ssasr.protocol.recognition import Audio, Configure, Finalize, Open, StreamOptions, Word
 
 CHUNK = 100
 
@@ -46,3 +46,20 @@ def test_new_options_hold_from_the_audio_after_them(script, data):
     for (_, end), options in used.items():
         held = [changed for position, changed in changes if position < end]
         assert options == (held[-1] if held else StreamOptions())
+
+
+def test_a_segment_begins_with_the_language_that_was_spoken_before():
+    stream, before = (
+        Stream(StreamId(0, 1), Open("s", StreamOptions(), language_before="en"), CHUNK),
+        [],
+    )
+    said = (Word("ja", 0, 50, 0.9, final=True),)
+    for words, language, confidence in (((), "fr", 0.9), (said, "de", 0.9), (said, "nl", 0.5)):
+        stream.receive(Audio(stream.received, bytes(2 * CHUNK)))
+        stream.receive(Finalize(stream.segment, stream.received))
+        take = stream.take()
+        before.append(take.language_before)
+        last = Heard(take.final_at, (), words, take.final_at, 0.0, language, confidence)
+        stream.settle(take, Outcome((last,)))
+    assert before == ["en", "en", "de"]
+    assert stream.language_before == "de"

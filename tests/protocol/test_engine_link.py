@@ -56,7 +56,9 @@ def update(segment, position, words=()):
 def test_a_stream_from_open_to_the_next_segment():
     pair = Pair()
     assert pair.ask(Audio(0, bytes(3_200))) == Audio(0, bytes(3_200))
-    assert pair.ask(Configure(StreamOptions("en", 800, ("a b",)))).options.keyterms == ("a b",)
+    assert pair.ask(Configure(StreamOptions(("en", "de"), 800, ("a b",)))).options.keyterms == (
+        "a b",
+    )
     assert pair.answer(update(0, 1_600, (HELLO,))).words == (HELLO,)
     assert pair.statistics.unacknowledged == 0
     pair.ask(Audio(1_600, bytes(320)))
@@ -84,7 +86,7 @@ def test_updates_that_crossed_a_finalize_are_legal():
 
 
 def test_a_replayed_stream_opens_in_the_middle():
-    pair = Pair(Open("session", StreamOptions("fr"), 7, 16_000, (HELLO,)))
+    pair = Pair(Open("session", StreamOptions(("fr",)), 7, 16_000, (HELLO,)))
     assert pair.statistics.unacknowledged == 0
     pair.ask(Audio(16_000, bytes(3_200)))
     pair.answer(update(7, 17_600, (HELLO,)))

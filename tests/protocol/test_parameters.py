@@ -152,23 +152,24 @@ def test_old_name_of_min_turn_silence():
 
 
 @pytest.mark.parametrize(
-    ("query", "language"),
+    ("query", "languages"),
     [
-        ("", None),
-        ("language=de", "de"),
-        ("language=en", None),  # the English engine needs no telling
-        ("speech_model=whisper-rt&language=en", "en"),
-        ("speech_model=whisper-rt&language=multi", None),
-        ('speech_model=u3-rt-pro&language_codes=["pt-BR"]', "pt"),
-        ('speech_model=u3-rt-pro&language_codes=["pt","en"]', None),
-        ('speech_model=u3-rt-pro&language_codes=["multi"]', None),
-        ("speech_model=u3-rt-pro&language_code=es", "es"),
-        ('speech_model=u3-rt-pro&language_code=es&language_codes=["fr"]', "fr"),
-        ("speech_model=u3-rt-pro&language_code=es&language_codes=[]", None),
+        ("", ()),
+        ("language=de", ("de",)),
+        ("language=en", ()),  # the English engine needs no telling
+        ("speech_model=whisper-rt&language=en", ("en",)),
+        ("speech_model=whisper-rt&language=multi", ()),
+        ('speech_model=u3-rt-pro&language_codes=["pt-BR"]', ("pt",)),
+        ('speech_model=u3-rt-pro&language_codes=["pt-BR","pt-PT"]', ("pt",)),
+        ('speech_model=u3-rt-pro&language_codes=["pt","en"]', ("pt", "en")),
+        ('speech_model=u3-rt-pro&language_codes=["multi"]', ()),
+        ("speech_model=u3-rt-pro&language_code=es", ("es",)),
+        ('speech_model=u3-rt-pro&language_code=es&language_codes=["fr"]', ("fr",)),
+        ("speech_model=u3-rt-pro&language_code=es&language_codes=[]", ()),
     ],
 )
-def test_forced_language(query, language):
-    assert parse_parameters(query).forced_language == language
+def test_expected_languages(query, languages):
+    assert parse_parameters(query).languages == languages
 
 
 def test_what_has_no_effect_is_named_for_the_log():

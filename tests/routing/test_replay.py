@@ -103,6 +103,21 @@ def test_words_that_nobody_is_shown_are_not_committed():
     assert replay.opening().committed == ()
 
 
+def test_the_next_engine_knows_the_language_that_was_spoken_before():
+    replay, before = Replay(OPENING), []
+    said, silence = (word("ja", 0),), ()
+    for number, (words, language, confidence) in enumerate(
+        [(silence, None, 0.0), (said, "de", 0.9), (said, "nl", 0.5), (silence, "fr", 0.9)]
+    ):
+        replay.say(audio(replay, 100))
+        at = replay.statistics().said
+        replay.say(Finalize(number, at))
+        replay.tell(Final(number, at, words, 0.0, language, confidence))
+        before.append(replay.opening().language_before)
+    assert before == [None, "de", "de", "de"]
+    assert Replay(replay.opening()).opening() == replay.opening()
+
+
 def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
     replay = Replay(OPENING, max_kept=250)
     for _ in range(4):

@@ -158,6 +158,7 @@ class FastConformerRecognizer:
         start: int,
         committed: tuple[Word, ...] = (),
         committed_at: int = 0,
+        language_before: str | None = None,
     ) -> State:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
@@ -216,7 +217,7 @@ class FastConformerRecognizer:
     def _prompt(self, options: StreamOptions) -> int:
         if not self._processing.prompts:
             return 0
-        prompt = self._processing.prompt(options.language or "auto")
+        prompt = self._processing.prompt(options.known(self.languages).language or "auto")
         return self._layout.config.default_prompt_id if prompt is None else prompt
 
     def _job(self, number: int, work: Work) -> _Job:

@@ -65,6 +65,8 @@ SMALL = 512
 """Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
 thread, 2.0 s with two (median of a run each). Their threads decode side by side instead."""
+OTHER_CODES = {"fil": "tl", "jv": "jw", "nb": "no"}
+"""ISO 639 codes of languages that Whisper knows under another one."""
 MOST_WORKERS = 4
 """Threads that a small model takes by itself; nobody has measured more."""
 
@@ -92,6 +94,7 @@ class _Stream:
 
     segment: Segment
     vad: VadState
+    language_before: str | None = None
     final_at: int | None = None
     answers: list[Heard] = field(factory=list)
     job: "_Judging | _Decoding | None" = None
@@ -180,15 +183,18 @@ class WhisperRecognizer:
         start: int,
         committed: tuple[Word, ...] = (),
         committed_at: int = 0,
+        language_before: str | None = None,
     ) -> State:
-        many = self.vocabulary.multilingual
-        segment = Segment(options, start, list(committed), committed_at, multilingual=many)
-        stream = _Stream(segment, self._vad.initial_state(1, self._device))
+        segment = Segment(
+            self._known(options), start, list(committed), committed_at,
+            multilingual=self.vocabulary.multilingual,
+        )  # fmt: skip
+        stream = _Stream(segment, self._vad.initial_state(1, self._device), language_before)
         self._streams.add(stream)
         return stream
 
     def configure(self, state: State, options: StreamOptions) -> None:
-        _stream(state).segment.options = options
+        _stream(state).segment.options = self._known(options)
 
     def release(self, state: State) -> None:
         self._streams.discard(_stream(state))
@@ -243,7 +249,7 @@ class WhisperRecognizer:
                 stream.job = _Judging(judging, place)
         due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
         if due:
-            requests = [self._request(stream.segment, what) for stream, what in due]
+            requests = [self._request(stream, what) for stream, what in due]
             decoding = self._crew.begin(partial(self._decode, requests, [what for _, what in due]))
             for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
                 stream.job = _Decoding(decoding, place, request)
@@ -282,8 +288,12 @@ class WhisperRecognizer:
             for number, row in zip(numbers, probabilities.tolist(), strict=True):
                 streams[number].segment.hearing.receive(batch[number].audio, row)
 
-    def _request(self, segment: Segment, due: Due) -> Request:
-        return Request(segment.samples(due), self._language(segment), segment.draft(due))
+    def _request(self, stream: _Stream, due: Due) -> Request:
+        segment = stream.segment
+        return Request(
+            segment.samples(due), self._language(segment), segment.draft(due),
+            segment.options.languages, stream.language_before,
+        )  # fmt: skip
 
     def _decode(
         self, requests: Sequence[Request], dues: Sequence[Due]
@@ -293,6 +303,10 @@ class WhisperRecognizer:
             (found, [] if _nothing_said(found) else self._words(found, due))
             for found, due in zip(self.decoding(requests), dues, strict=True)
         ]
+
+    def _known(self, options: StreamOptions) -> StreamOptions:
+        named = tuple(OTHER_CODES.get(code, code) for code in options.languages)
+        return evolve(options, languages=named).known(self.languages)
 
     def _language(self, segment: Segment) -> str | None:
         """The language to decode in; None: to be detected."""

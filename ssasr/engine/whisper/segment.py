@@ -50,6 +50,7 @@ from ssasr.engine.whisper.splice import Spoken, after
 from ssasr.protocol.recognition import (
     BOUNDARY_BACK,
     SAMPLE_RATE,
+    SURE_LANGUAGE,
     VAD_FRAME,
     StreamOptions,
     Word,
@@ -87,8 +88,6 @@ CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
 BACK = 10 * SAMPLE_RATE
 """How far behind the session may end the segment and find what was due before."""
-SURE_LANGUAGE = 0.8
-"""Share among all languages at which a language is settled for the rest of the segment."""
 SURE_AFTER = SAMPLE_RATE
 """Speech that must have been heard for that: of half a second, base takes half the languages for
 another, of one second, three in ten, but hardly any that has so large a share."""

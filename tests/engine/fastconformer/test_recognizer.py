@@ -134,22 +134,23 @@ def test_a_forced_language_is_its_prompt(multilingual, make_recognizer):
     recognizer = make_recognizer(multilingual[1], 2)
     assert {"en", "de", "ja", "zh"} <= set(recognizer.languages)
     found = {}
-    for language, prompt in (("de", 9), ("ja", 10), (None, 101)):
-        stream = Stream(recognizer, audio, StreamOptions(language=language)).run()
-        found[language] = stream.tokens
-        assert [stream.tokens] == reference.offline_tokens(multilingual[0], [audio], 1, prompt)
+    for languages, prompt in (("de", 9), ("ja", 10), ("", 101), ("tlh", 101), ("tlh de", 9)):
+        options = StreamOptions(tuple(languages.split()))
+        found[languages] = Stream(recognizer, audio, options).run().tokens
+        expected = reference.offline_tokens(multilingual[0], [audio], 1, prompt)
+        assert [found[languages]] == expected
     assert found["de"] != found["ja"]
 
 
 def test_configure_changes_the_language_from_the_next_chunk_on(multilingual, make_recognizer):
     audio = reference.utterance(11, 40_000)
     recognizer = make_recognizer(multilingual[1], 2)
-    stream = Stream(recognizer, audio, StreamOptions(language="de"))
+    stream = Stream(recognizer, audio, StreamOptions(languages=("de",)))
     stream.take(recognizer.step([stream.work(chunks=5)])[0])
-    recognizer.configure(stream.state, StreamOptions(language="ja"))
+    recognizer.configure(stream.state, StreamOptions(languages=("ja",)))
     stream.run()
-    german = Stream(recognizer, audio, StreamOptions(language="de")).run().tokens
-    japanese = Stream(recognizer, audio, StreamOptions(language="ja")).run().tokens
+    german = Stream(recognizer, audio, StreamOptions(languages=("de",))).run().tokens
+    japanese = Stream(recognizer, audio, StreamOptions(languages=("ja",))).run().tokens
     assert [t for t in stream.tokens if t[1] < 10] == [t for t in german if t[1] < 10]
     assert stream.tokens not in (german, japanese)
 

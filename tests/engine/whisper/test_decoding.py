@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.engine.whisper.decoding import Request, repeated_tail
+from ssasr.engine.whisper.decoding import FAMILIAR, Request, repeated_tail
 from tests.engine.whisper import tiny
 
 pytestmark = pytest.mark.slow
@@ -23,6 +23,11 @@ def _same(one, other):
 @pytest.fixture(scope="module")
 def plain():
     return tiny.decoding(cut_loops=False)
+
+
+@pytest.fixture(scope="module")
+def multilingual():
+    return tiny.decoding(cut_loops=False, multilingual=True)
 
 
 @settings(max_examples=15, deadline=None)
@@ -56,6 +61,28 @@ def test_drafts_of_other_rows_do_not_matter(plain):
     ]
     for one, other in zip(plain(requests), alone, strict=True):
         _same(one, other)
+
+
+def test_a_language_is_found_among_those_that_may_be(multilingual):
+    for language in ("en", "de"):
+        (found,) = multilingual([Request(LOUD[0], None, among=(language,))])
+        assert (found.language, found.language_confidence) == (language, pytest.approx(1.0))
+    several = multilingual(
+        [Request(LOUD[0], None, among=one) for one in ((), ("de",), ("de", "en"))]
+    )
+    assert several[0].language_confidence == pytest.approx(several[2].language_confidence)
+    assert several[1].language == "de"
+
+
+def test_people_mostly_go_on_in_the_language_that_they_spoke(multilingual):
+    def odds(before):
+        (found,) = multilingual([Request(LOUD[0], None, language_before=before)])
+        share = found.language_confidence
+        return share / (1 - share) if found.language == "de" else (1 - share) / share
+
+    assert odds("de") == pytest.approx(FAMILIAR * odds(None), rel=1e-3)
+    assert odds("en") == pytest.approx(odds(None) / FAMILIAR, rel=1e-3)
+    assert odds("fr") == odds(None), "the model does not know it"
 
 
 def test_length_is_bounded_by_the_audio(plain):

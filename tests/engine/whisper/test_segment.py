@@ -279,7 +279,7 @@ def test_a_multilingual_model_that_is_not_sure_of_a_word_says_it_three_times():
     said = [("ja", 0.1, 0.4), ("doch", 0.5, 0.8), ("nein", 0.9, 1.2)]
     for multilingual in (True, False):
         segment = _segment(multilingual=multilingual)
-        segment.options = StreamOptions(language="de")
+        segment.options = StreamOptions(("de",))
         _receive(segment, 4, SPEECH)
         segment.hearing.walk(segment.hearing.received)
         committed = []

@@ -3,6 +3,7 @@ the real recogniser has, at a size at which tests take milliseconds."""
 
 import numpy as np
 import torch
+from attrs import evolve
 
 from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
@@ -60,20 +61,25 @@ class SureTurn:
         return torch.tensor([len(samples) / 160_000 for samples in audio])
 
 
-def decoding(*, cut_loops: bool = True, seed: int = 5) -> Decoding:
+def vocabulary(size: int, *, multilingual: bool) -> Vocabulary:
+    built = Vocabulary.build(tokenizer(), size, (), ())
+    if not multilingual:
+        return built
+    return evolve(built, multilingual=True, languages=tuple(built.tokenizer.languages))
+
+
+def decoding(*, cut_loops: bool = True, seed: int = 5, multilingual: bool = False) -> Decoding:
     whisper = model(seed)
-    vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
-    return Decoding(
-        whisper, LogMel(20), vocabulary, HEADS, torch.device("cpu"), cut_loops=cut_loops
-    )
+    words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
+    return Decoding(whisper, LogMel(20), words, HEADS, torch.device("cpu"), cut_loops=cut_loops)
 
 
-def recognizer() -> WhisperRecognizer:
+def recognizer(*, multilingual: bool = False) -> WhisperRecognizer:
     whisper = model()
-    vocabulary = Vocabulary.build(tokenizer(), whisper.dims.vocabulary, (), ())
+    words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
     cpu = torch.device("cpu")
-    decode = Decoding(whisper, LogMel(20), vocabulary, HEADS, cpu)
-    return WhisperRecognizer("random", decode, vocabulary, LoudnessVad(), SureTurn(), cpu, 4)
+    decode = Decoding(whisper, LogMel(20), words, HEADS, cpu)
+    return WhisperRecognizer("random", decode, words, LoudnessVad(), SureTurn(), cpu, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
