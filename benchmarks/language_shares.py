@@ -1,16 +1,22 @@
 """How far Whisper's language detection can be trusted after how much speech.
 
     python benchmarks/language_shares.py [--evaldata ../shared/evaldata] [--model multilingual]
-        [--half dev|held|all] [--english 40] [--json FILE]
+        [--half dev|held|all] [--english 40] [--prompts LANGUAGE=FOLDER ...] [--json FILE]
 
 Each clip is heard as a segment hears it: an excerpt from just before the first speech to the moment
 at which so much speech has been heard, decoded without a language. For each amount: how often the
 likeliest language is right, and the same of those whose share is at least a threshold. Then what
 ``segment`` makes of it: asked again and again until a share reaches the threshold, and at last
 taken as it is. English would outnumber the others; ``--english`` clips of it at most.
+
+With ``--prompts``, recordings that are in no evaluation folder instead, 30 of each language: how
+many are right when nothing was spoken before, or their own language, or (mean) another of them. In
+the Debian packages ``asterisk-core-sounds-{en,es,fr,it,ru}-wav`` are such.
 """
 
 import argparse
+import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +37,11 @@ EARLY = SURE_AFTER // 2
 AMOUNTS = (EARLY, *range(SURE_AFTER, SURE_ANYHOW + 1, ASK_AGAIN))
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 LONGEST = 28.0
+BEFORE = (EARLY, SURE_AFTER, SURE_AFTER + ASK_AGAIN, 2 * SURE_AFTER)
+"""Amounts of speech at which it is asked what the language before is worth."""
+PROMPTS = 30
+SHORTEST = 24_000
+"""Bytes of a recording that is no single word."""
 
 
 def excerpts(vad: SileroVad, samples: np.ndarray) -> dict[int, np.ndarray]:
@@ -88,16 +99,55 @@ def settled(heard: list[dict], threshold: float) -> dict:
             "at_once": sum(at == SURE_AFTER / SAMPLE_RATE for at in when)}  # fmt: skip
 
 
+def recordings(given: argparse.Namespace) -> list[tuple[str, Path]]:
+    """Drawn from the folders, without those that the evaluation folder has from the same source."""
+    manifest = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    used = {Path(json.loads(line).get("source_path") or "").stem for line in manifest}
+    chance, drawn = random.Random(7), []
+    for entry in given.prompts:
+        language, _, folder = entry.partition("=")
+        paths = [path for path in sorted(Path(folder).glob("*.wav")) if path.stem not in used]
+        paths = [path for path in paths if path.stat().st_size > SHORTEST]
+        drawn += [(language, path) for path in chance.sample(paths, min(PROMPTS, len(paths)))]
+    return drawn
+
+
+def worth_of_before(given: argparse.Namespace, decoding, vad: SileroVad) -> list[dict]:
+    drawn = recordings(given)
+    languages = sorted({language for language, _ in drawn})
+    counts = {at: {"recordings": 0, "alone": 0, "same": 0, "other": 0} for at in BEFORE}
+    for language, path in drawn:
+        for amount, samples in excerpts(vad, load_audio(path)).items():
+            if amount not in BEFORE:
+                continue
+            before = [None, language, *(name for name in languages if name != language)]
+            asked = [Request(samples, None, language_before=name) for name in before]
+            with torch.inference_mode():
+                alone, same, *others = [one.language == language for one in decoding(asked)]
+            row = counts[amount]
+            row["recordings"] += 1
+            row["alone"] += alone
+            row["same"] += same
+            row["other"] += sum(others) / len(others)
+    return [{"speech_s": at / SAMPLE_RATE, **row, "other": round(row["other"], 1)}
+            for at, row in counts.items()]  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--model", default="multilingual")
     parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
     parser.add_argument("--english", type=int, default=40)
+    parser.add_argument("--prompts", nargs="+", metavar="LANGUAGE=FOLDER", default=())
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     recognizer = create(RecognizerSettings(given.model, device="cpu", threads=1))
     vad = SileroVad.load(catalogue.resolve("silero-vad", pull=False).weights, torch.device("cpu"))
+    if given.prompts:
+        rows = worth_of_before(given, recognizer.decoding, vad)
+        publish({**conditions(), "model": given.model, "language_before": rows}, given.json)
+        return
     heard = []
     for clip in chosen(given, recognizer.languages):
         guesses = {}

@@ -1,17 +1,19 @@
 """Whether each turn gets its own language when speakers of several share one session.
 
     python benchmarks/language_turns.py [--evaldata ../shared/evaldata] [--half dev|held|all]
-        [--each 4] [--seed 3] [--json FILE]
+        [--each 4] [--seed 3] [--order mixed|grouped] [--codes] [--json FILE]
 
 Clips of all the languages, at most ``--each`` of one, in a random order in which no two of the same
-language follow each other, with two seconds of silence after each, through the public protocol into
-``ssasr serve --engines multilingual`` as fast as it takes them. The session asks for language
-detection and is told nothing else. A turn belongs to the clip that most of its words lie in; the
+language follow each other, or (grouped) one language after the other, with two seconds of silence
+after each, through the public protocol into ``ssasr serve --engines multilingual`` as fast as it
+takes them. The session asks for language detection and is told nothing else, or (``--codes``) which
+languages there are. A turn belongs to the clip that most of its words lie in; the
 language of a clip is that of its last turn. Errors are those of all the words of its turns, beside
 them those of the whole clip decoded at once in its language.
 """
 
 import argparse
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -57,6 +59,8 @@ def mixed(given: argparse.Namespace) -> list[dict]:
         most = max(len(left[name]) for name in choice)
         name = chance.choice([name for name in choice if len(left[name]) == most])
         order.append(left[name].pop())
+    if given.order == "grouped":
+        order.sort(key=lambda clip: clip["language"])
     return order
 
 
@@ -64,7 +68,7 @@ def last_language(clips: list[dict]) -> str | None:
     return clips[-1]["language"] if clips else None
 
 
-async def turns_of(endpoint: str, audio: np.ndarray) -> list[Turn]:
+async def turns_of(endpoint: str, parameters: dict[str, object], audio: np.ndarray) -> list[Turn]:
     """The ends of turns."""
     found: list[Turn] = []
 
@@ -73,7 +77,7 @@ async def turns_of(endpoint: str, audio: np.ndarray) -> list[Turn]:
             await session.send_audio(to_pcm(audio[at : at + SAMPLE_RATE // 10]))
         await session.send_json(encode(Terminate()))
 
-    async with open_session(endpoint, PARAMETERS) as session, trio.open_nursery() as nursery:
+    async with open_session(endpoint, parameters) as session, trio.open_nursery() as nursery:
         nursery.start_soon(send, session)
         while not isinstance(message := await session.receive(), Termination):
             assert message is not None, "the session ended before its Termination"
@@ -95,16 +99,21 @@ def main() -> None:
     parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
     parser.add_argument("--each", type=int, default=4)
     parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--order", choices=("mixed", "grouped"), default="mixed")
+    parser.add_argument("--codes", action="store_true", help="tell the session which languages")
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     score = load_scorer(given.evaldata)
     clips = mixed(given)
     sounds = [load_audio(given.evaldata / clip["file"]) for clip in clips]
+    parameters = dict(PARAMETERS)
+    if given.codes:
+        parameters["language_codes"] = json.dumps(sorted({clip["language"] for clip in clips}))
     pause = np.zeros(PAUSE, np.float32)
     audio = np.concatenate([part for sound in sounds for part in (sound, pause)])
     ends = (np.cumsum([len(sound) + PAUSE for sound in sounds]) / SAMPLE_RATE).tolist()
     with serving("--engines", "multilingual", "--device", "cpu") as endpoint:
-        turns = [turn for turn in trio.run(turns_of, endpoint, audio) if turn.words]
+        turns = [turn for turn in trio.run(turns_of, endpoint, parameters, audio) if turn.words]
     recognizer = create(RecognizerSettings("multilingual", device="cpu", threads=1))
     owned = [[turn for turn in turns if owner(turn, ends) == place] for place in range(len(clips))]
     rows = [row_of(*each, recognizer, score) for each in zip(clips, sounds, owned, strict=True)]
