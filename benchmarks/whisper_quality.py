@@ -8,7 +8,8 @@ its own.
 The clock advances to the arrival of each chunk, and by the measured time of each step, so lags are
 those of a machine that does nothing else; with ``--clock cpu`` (one thread) by the CPU time that
 the step used, which other work on the machine disturbs less. Offline is the whole
-clip (30 s at most) with Whisper's full context and the same weights. The scorer and normaliser are
+clip (30 s at most) with Whisper's full context and the same weights, told the language; with
+``--detect-language`` also not told it (``offline_detected_wer``). The scorer and normaliser are
 the evaluation folder's (needs num2words and zhconv).
 """
 
@@ -48,6 +49,7 @@ class Totals:
     cpu: float = 0.0
     errors: int = 0
     offline_errors: int = 0
+    offline_detected_errors: int | None = None
     words: int = 0
     said: int = 0
     broken: int = 0
@@ -113,7 +115,8 @@ def stream(
     return run
 
 
-def offline(recognizer: WhisperRecognizer, samples: np.ndarray, language: str) -> str:
+def offline(recognizer: WhisperRecognizer, samples: np.ndarray, language: str | None) -> str:
+    """``language``: None to detect it."""
     with torch.inference_mode():
         request = Request(samples[: 30 * SAMPLE_RATE], language)
         hypothesis = recognizer.decoding([request], padding=30 * SAMPLE_RATE)[0]
@@ -148,7 +151,10 @@ def correct_words(reference: list[str], hypothesis: list[str]) -> list[bool]:
     return [index in right for index in range(len(hypothesis))]
 
 
-def add(totals: Totals, clip: dict, run: Run, offline_text: str, score) -> None:
+def add(
+    totals: Totals, clip: dict, run: Run, offline_text: str, score, detected: str | None = None
+) -> None:
+    """``detected``: what offline decoding that is not told the language makes of the clip."""
     language = "en" if clip["language"] == "none" else clip["language"]
     reference = score.norm(clip["reference"], language)
     joiner = "" if language in score.CJK else " "
@@ -161,6 +167,9 @@ def add(totals: Totals, clip: dict, run: Run, offline_text: str, score) -> None:
     totals.words += len(reference)
     totals.errors += score.dist(reference, hypothesis)
     totals.offline_errors += score.dist(reference, score.norm(offline_text, language))
+    if detected is not None:
+        errors = score.dist(reference, score.norm(detected, language))
+        totals.offline_detected_errors = (totals.offline_detected_errors or 0) + errors
     totals.ttfs.append(run.ttfs)
     for number, word in enumerate(run.words):
         end = word.end / SAMPLE_RATE
@@ -180,6 +189,9 @@ def merge(parts: list[Totals]) -> Totals:
     for part in parts:
         for name in ("clips", "seconds", "cpu", "errors", "offline_errors", "words", "said"):
             setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        if part.offline_detected_errors is not None:
+            before = whole.offline_detected_errors or 0
+            whole.offline_detected_errors = before + part.offline_detected_errors
         whole.broken += part.broken
         for name in ("first", "final", "ttfs", "confidence"):
             getattr(whole, name).extend(getattr(part, name))
@@ -192,6 +204,9 @@ def report(name: str, totals: Totals) -> dict:
         row["wer"] = round(100 * totals.errors / totals.words, 2)
         row["offline_wer"] = round(100 * totals.offline_errors / totals.words, 2)
         row["ratio"] = round(totals.errors / max(1, totals.offline_errors), 3)
+        if (others := totals.offline_detected_errors) is not None:
+            row["offline_detected_wer"] = round(100 * others / totals.words, 2)
+            row["ratio_detected"] = round(totals.errors / max(1, others), 3)
     else:
         row["words_per_minute"] = round(60 * totals.said / totals.seconds, 2)
     row["final_words_broken"] = totals.broken
@@ -271,7 +286,8 @@ def main() -> None:
         forced = () if arguments.detect_language else (known,)
         run = stream(recognizer, samples, StreamOptions(languages=forced), measure)
         text = offline(recognizer, samples, known)
-        add(totals[clip["category"]], clip, run, text, score)
+        detected = offline(recognizer, samples, None) if arguments.detect_language else None
+        add(totals[clip["category"]], clip, run, text, score, detected)
     rows = [report(name, totals[name]) for name in sorted(totals)]
     speech = [part for part in totals.values() if part.words]
     if len(speech) > 1:
