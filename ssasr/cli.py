@@ -6,6 +6,7 @@ stderr says why), 2 for wrong usage.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -276,9 +277,12 @@ def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
 
 
 def session_parameters(values: dict[str, Any]) -> dict[str, object]:
+    codes = [code.strip() for code in (values["language"] or "").split(",")]
+    several = len(codes) > 1
     return {
         "speech_model": values["speech_model"],
-        "language": values["language"],
+        "language": "multi" if several else values["language"],
+        "language_codes": json.dumps(codes) if several else None,
         "format_turns": "true" if values["format_turns"] else None,
     }
 
@@ -306,7 +310,11 @@ CLIENT = (
     Option("--endpoint", "address of the server", "ws://localhost:8080/v3/ws", metavar="URL"),
     Option("--api-key", "key that opens the session", "self-hosted", metavar="KEY"),
     Option("--speech-model", "model to ask for; default: the server's", metavar="M"),
-    Option("--language", "language code, or multi; default: the model's", metavar="L"),
+    Option(
+        "--language",
+        "language code, several with commas between, or multi; default: the model's",
+        metavar="L",
+    ),
     Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
 )
 ENGINES = ("english", "multilingual")

@@ -131,3 +131,16 @@ def test_program_reports_its_stderr():
     program = Program(["serve", "--port", "x"]).start()
     assert program.wait() == 2
     assert "--port" in program.stderr
+
+
+@pytest.mark.parametrize(
+    ("language", "sent"),
+    [
+        (None, {"language": None, "language_codes": None}),
+        ("de", {"language": "de", "language_codes": None}),
+        ("de, en", {"language": "multi", "language_codes": '["de", "en"]'}),
+    ],
+)
+def test_one_language_or_several(language, sent):
+    values = {"speech_model": None, "language": language, "format_turns": True}
+    assert sent.items() <= cli.session_parameters(values).items()
