@@ -18,6 +18,7 @@ from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.whisper.alignment import FRAME, attention_map
 from ssasr.engine.whisper.model import Cache, Heads, Whisper
+from ssasr.protocol.recognition import SURE_LANGUAGE
 
 PADDING = 16_000
 """Least zeros after the excerpt. Without any, the decoder does not see that speech has ended and
@@ -50,6 +51,8 @@ class Request:
     among: tuple[str, ...] = ()
     language_before: str | None = None
     """What was spoken before: ``FAMILIAR`` times likelier than others."""
+    settled: str | None = None
+    """What the language is taken for, unless another has a share of ``SURE_LANGUAGE``."""
 
 
 @frozen
@@ -243,10 +246,9 @@ class Decoding:
         numbers = [vocabulary.tokenizer.languages[name] for name in names]
         odds = torch.tensor([_odds(request, names) for request in requests], device=self._device)
         logits = self._model.decoder.logits(states[:, 0])[:, numbers].float()
-        share, best = (logits + odds.log()).softmax(-1).max(-1)
+        shares = (logits + odds.log()).softmax(-1).tolist()
         return [
-            (names[index], value)
-            for index, value in zip(best.tolist(), share.tolist(), strict=True)
+            _choice(names, row, each.settled) for row, each in zip(shares, requests, strict=True)
         ]
 
     def _advance(self, rows: list[_Row], cache: Cache) -> None:
@@ -387,6 +389,16 @@ def _odds(request: Request, languages: Sequence[str]) -> list[float]:
         else 0.0
         for name in languages
     ]
+
+
+def _choice(
+    languages: Sequence[str], shares: Sequence[float], settled: str | None
+) -> tuple[str, float]:
+    """The language to decode in, and its share."""
+    share, best = max(zip(shares, languages, strict=True))
+    if settled is None or share >= SURE_LANGUAGE:
+        return best, share
+    return settled, shares[languages.index(settled)]
 
 
 def repeated_tail(tokens: Sequence[int]) -> int:

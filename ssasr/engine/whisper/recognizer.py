@@ -29,10 +29,18 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
+from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Segment, without_squeezed
+from ssasr.engine.whisper.segment import (
+    CHUNK,
+    SETTLE,
+    Due,
+    Kind,
+    Segment,
+    without_squeezed,
+)
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
@@ -94,7 +102,6 @@ class _Stream:
 
     segment: Segment
     vad: VadState
-    language_before: str | None = None
     final_at: int | None = None
     answers: list[Heard] = field(factory=list)
     job: "_Judging | _Decoding | None" = None
@@ -187,14 +194,14 @@ class WhisperRecognizer:
     ) -> State:
         segment = Segment(
             self._known(options), start, list(committed), committed_at,
-            multilingual=self.vocabulary.multilingual,
+            multilingual=self.vocabulary.multilingual, language=SpokenLanguage(language_before),
         )  # fmt: skip
-        stream = _Stream(segment, self._vad.initial_state(1, self._device), language_before)
+        stream = _Stream(segment, self._vad.initial_state(1, self._device))
         self._streams.add(stream)
         return stream
 
     def configure(self, state: State, options: StreamOptions) -> None:
-        _stream(state).segment.options = self._known(options)
+        _stream(state).segment.configure(self._known(options))
 
     def release(self, state: State) -> None:
         self._streams.discard(_stream(state))
@@ -249,7 +256,7 @@ class WhisperRecognizer:
                 stream.job = _Judging(judging, place)
         due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
         if due:
-            requests = [self._request(stream, what) for stream, what in due]
+            requests = [self._request(stream.segment, what) for stream, what in due]
             decoding = self._crew.begin(partial(self._decode, requests, [what for _, what in due]))
             for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
                 stream.job = _Decoding(decoding, place, request)
@@ -265,8 +272,8 @@ class WhisperRecognizer:
         hypothesis, spoken = job.found.result()[job.place]
         if job.request.language is None:
             segment.detected(hypothesis.language, hypothesis.language_confidence)
-        elif job.request.language != segment.language:
-            segment.forced(job.request.language)
+        elif job.request.language != segment.language.name:
+            segment.language.forced(job.request.language)
         segment.apply(spoken, reliable=hypothesis.complete)
 
     def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
@@ -288,11 +295,11 @@ class WhisperRecognizer:
             for number, row in zip(numbers, probabilities.tolist(), strict=True):
                 streams[number].segment.hearing.receive(batch[number].audio, row)
 
-    def _request(self, stream: _Stream, due: Due) -> Request:
-        segment = stream.segment
+    def _request(self, segment: Segment, due: Due) -> Request:
         return Request(
-            segment.samples(due), self._language(segment), segment.draft(due),
-            segment.options.languages, stream.language_before,
+            segment.samples(due), self._language(segment, due), segment.draft(due),
+            segment.options.languages, segment.language.before,
+            segment.language.settled,
         )  # fmt: skip
 
     def _decode(
@@ -308,11 +315,12 @@ class WhisperRecognizer:
         named = tuple(OTHER_CODES.get(code, code) for code in options.languages)
         return evolve(options, languages=named).known(self.languages)
 
-    def _language(self, segment: Segment) -> str | None:
+    def _language(self, segment: Segment, due: Due) -> str | None:
         """The language to decode in; None: to be detected."""
         if not self.vocabulary.multilingual:
             return "en"
-        return segment.options.language or (segment.language if segment.language_settled else None)
+        detected = None if due.kind is Kind.LANGUAGE else segment.language.settled
+        return segment.options.language or detected
 
     def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:
         """Words with times in the stream and a confidence: the mean probability of the tokens."""

@@ -7,10 +7,9 @@ No torch, no clock.
 before it is done: so a segment that another engine takes over, or that is heard in large pieces
 because the engine is behind, is understood in the same way. These positions are: every ``STEP``
 while somebody speaks, to show words in the making. When speech has stopped for ``SETTLE``, so that
-the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. While the
-language is not known, after ``SURE_AFTER`` of speech and then every ``ASK_AGAIN``. And the end of
-the segment, unless all the speech before it is in a decode that is there already. Silence is never
-decoded.
+the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. Whenever the
+language is to be asked for (``language``). And the end of the segment, unless all the speech before
+it is in a decode that is there already. Silence is never decoded.
 
 *What may be left out.* Decodes that only show words in the making. An engine with much to do makes
 ``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over shows
@@ -46,11 +45,11 @@ from attrs import define, evolve, field, frozen
 
 from ssasr.engine.recognizer import Heard
 from ssasr.engine.whisper.hearing import Hearing, Samples
+from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.splice import Spoken, after
 from ssasr.protocol.recognition import (
     BOUNDARY_BACK,
     SAMPLE_RATE,
-    SURE_LANGUAGE,
     VAD_FRAME,
     StreamOptions,
     Word,
@@ -88,13 +87,6 @@ CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
 BACK = 10 * SAMPLE_RATE
 """How far behind the session may end the segment and find what was due before."""
-SURE_AFTER = SAMPLE_RATE
-"""Speech that must have been heard for that: of half a second, base takes half the languages for
-another, of one second, three in ten, but hardly any that has so large a share."""
-ASK_AGAIN = SAMPLE_RATE // 2
-"""More speech after which a language that is not settled is asked for again."""
-SURE_ANYHOW = 6 * SAMPLE_RATE
-"""Speech after which the likeliest language is settled whatever its share."""
 LEAST_WORD = 320
 """One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
 
@@ -142,6 +134,7 @@ class Segment:
     taken_over: int = 0
     """Position at which the last of those became final that the segment begins with."""
     multilingual: bool = False
+    language: SpokenLanguage = field(factory=SpokenLanguage)
     hearing: Hearing = field(init=False)
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
@@ -152,10 +145,6 @@ class Segment:
     to_judge: bool = False
     """Whether the end of turn is to be judged before the next answer."""
     end_of_turn: float = 0.0
-    language: str | None = None
-    language_confidence: float = 0.0
-    language_settled: bool = False
-    """Whether the language stays what it is until the segment ends."""
     _history: list[list[str]] = field(factory=list)
     """Keys of the pending words in the hypotheses before the newest."""
     _committed_at: list[int] = field(init=False)
@@ -167,9 +156,6 @@ class Segment:
     """The last position for which an answer was given."""
     _speech: tuple[float, ...] = ()
     """Probabilities for the next answer."""
-    _asked_language: bool = False
-    _ask_at: int = SURE_AFTER
-    """Speech since the last rest after which the language is asked for next."""
     _judged: int | None = None
     """The end of speech for which the end of turn was judged."""
     _ending: _Mark | None = None
@@ -189,6 +175,11 @@ class Segment:
     def origin(self) -> int:
         """Where decodes begin now."""
         return self._origins[-1][1]
+
+    def configure(self, options: StreamOptions) -> None:
+        """From here on."""
+        self.options = options
+        self.language.expect(options.languages)
 
     # -- walking -------------------------------------------------------------------------------
 
@@ -231,7 +222,7 @@ class Segment:
         speech, self._speech = self._speech, ()
         return Heard(
             position, speech, words, decoded,
-            self.end_of_turn, self.language, self.language_confidence,
+            self.end_of_turn, self.language.name, self.language.confidence,
         )  # fmt: skip
 
     def _covered(self) -> bool:
@@ -266,7 +257,7 @@ class Segment:
                 return
             self._commit(len(self.pending))
             self._history.clear()
-            self._ask_at = SURE_AFTER
+            self.language.rest()
             hearing.rest()
         self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
@@ -280,7 +271,7 @@ class Segment:
         if hearing.silence >= SETTLE:
             end = hearing.speech_end + RINGING
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
-        if self._language_unknown() and hearing.spoken >= self._ask_at:
+        if self._detects() and self.language.due(hearing.spoken):
             return Due(Kind.LANGUAGE, self.origin, self.position)
         if self.position - self.origin >= CROWDED:
             return Due(Kind.CROWDED, self.origin, self.position)
@@ -288,8 +279,8 @@ class Segment:
             return Due(Kind.PARTIAL, self.origin, self.position)
         return None
 
-    def _language_unknown(self) -> bool:
-        return self.multilingual and not self.options.language and not self.language_settled
+    def _detects(self) -> bool:
+        return self.multilingual and not self.options.language
 
     def _partial_due(self, step: int) -> bool:
         """A decode at a pause stands for the next on the grid if that is close."""
@@ -339,18 +330,10 @@ class Segment:
     def detected(self, language: str, confidence: float) -> None:
         """Take what a decode that was not told the language found."""
         assert self.due is not None
-        if self.due.kind is Kind.PARTIAL and self._asked_language:
-            return
-        self.language, self.language_confidence = language, confidence
-        spoken = self.hearing.spoken
-        if self.due.kind is not Kind.PARTIAL and spoken >= SURE_AFTER:
-            self._asked_language = True
-            self._ask_at = spoken + ASK_AGAIN
-            self.language_settled = confidence >= SURE_LANGUAGE or spoken >= SURE_ANYHOW
-
-    def forced(self, language: str) -> None:
-        """Take a language that was asked for."""
-        self.language, self.language_confidence, self.language_settled = language, 1.0, False
+        if self.due.kind is Kind.PARTIAL:
+            self.language.guessed(language, confidence)
+        else:
+            self.language.found(language, confidence, self.hearing.spoken)
 
     def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
@@ -365,7 +348,7 @@ class Segment:
         self._history = [*self._history[-AGREEMENT:], [word.key for word in self.pending]]
         self.pending = self._in_speech(after(hypothesis, self.committed, due.begin), self.committed)
         self.decoded = due.end
-        if reliable and not self._language_unknown():
+        if reliable and (self.language.settled or not self._detects()):
             self._commit(self._agreed(due.end))
         if mark.stands:
             self._trim(mark)
