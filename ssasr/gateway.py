@@ -32,12 +32,14 @@ from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.messages import Error
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
+from ssasr.rounds import Visit
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
-from ssasr.running import plain_nursery, together
+from ssasr.running import plain_nursery
 from ssasr.session import Session, SessionTerms
 from ssasr.tracing import OFF, Span, Tracer, current, working_under
 from ssasr.usage import UsageRecord
@@ -51,11 +53,6 @@ REFUSAL_DEADLINE = 2.0
 """Seconds to tell a client why it is refused."""
 FINAL_WORDS_DEADLINE = 8.0
 """Seconds for the sessions that are wound down to say what they have heard."""
-PING_INTERVAL = 20.0
-PONG_DEADLINE = 40.0
-QUICK_PONG = 2.0
-"""Seconds; together the 60 s without any frame after which a client is taken for dead.
-Most pongs come before ``QUICK_PONG`` seconds have passed."""
 
 log = get_logger(__name__)
 
@@ -271,25 +268,22 @@ class Gateway:
 
 
 async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
-    """Ping a client that has sent nothing for a while; one that does not answer is dead. While the
-    session holds the client back its frames, pongs among them, wait in the socket, and prove that
-    it lives."""
-    alive = trio.current_time()
-    while True:
-        alive = max(alive, session.last_message)
-        await trio.sleep_until(together(alive + PING_INTERVAL))
-        if session.held_back:
-            alive = trio.current_time()
-        elif session.last_message <= alive:
-            alive, received = trio.current_time(), websocket.stream.received
+    """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
+    session given up."""
+    pulse = Pulse(trio.current_time())
+
+    def look(second: float) -> float | None:
+        verdict = pulse.look(
+            second, session.last_message, websocket.stream.received, held_back=session.held_back
+        )
+        if verdict is Verdict.SILENT:
+            session.give_up()
+            return None
+        if verdict is Verdict.ASK:
             websocket.ping()
-            for wait in (QUICK_PONG, PONG_DEADLINE - QUICK_PONG):
-                await trio.sleep(wait)
-                if session.held_back or websocket.stream.received != received:
-                    break
-            else:
-                session.give_up()
-                return
+        return pulse.rest(second)
+
+    await Visit(look).pay(PING_INTERVAL)
 
 
 async def refuse(websocket: ExpressSocket, fault: ClientFault) -> None:

@@ -5,13 +5,14 @@ unread, so both ends give it a queue that the link's own flow control keeps from
 (``QUEUE``).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Protocol
 
 import trio
-from attrs import define
+from attrs import define, field
 from trio_websocket import ConnectionClosed
 
 from ssasr.errors import SsasrError
@@ -19,7 +20,7 @@ from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Patience, Verdict
-from ssasr.running import together
+from ssasr.rounds import Visit
 
 QUEUE = 1_024
 """Messages a WebSocket may hold unread. The sender of audio stays a few seconds ahead at most, and
@@ -84,10 +85,15 @@ class Link:
     _silent: Verdict | None = None
     _owing_from: int = 1
     _receiving: bool = False
-    _rested: trio.Event | None = None
-    """Set to end the rest of an idle link's watch."""
+    _liveness: Liveness = field(init=False)
+    _visit: Visit = field(init=False)
+    _seen: int = 0
+    """Messages at the last look."""
+    _resting: bool = False
+    """The next look is far off."""
 
     def __attrs_post_init__(self) -> None:
+        self._visit = Visit(self._look)
         self.websocket.listen(self._hear)
 
     async def send(self, message: Message) -> None:
@@ -133,8 +139,9 @@ class Link:
         return True
 
     def _stir(self) -> None:
-        if self._rested is not None and self.machine.role is Role.GATEWAY:
-            self._rested.set()
+        if self._resting and self.machine.role is Role.GATEWAY:
+            self._resting = False
+            self._visit.hasten()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, but not for long. Never raises."""
@@ -148,36 +155,28 @@ class Link:
     async def watch(self) -> None:
         """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
         then raise PeerSilent."""
-        liveness = Liveness(PATIENCE[self.machine.role], trio.current_time())
-        heard = 0
-        while True:
-            rest = liveness.rest(owing=self._is_owed())
-            busy = self.machine.role is Role.GATEWAY and self._messages > heard
-            heard = self._messages
-            await self._rest(LOOK_SECONDS if busy else rest)
-            verdict = liveness.look(
-                trio.current_time(),
-                self.connection.received,
-                self._messages,
-                owing=self._is_owed(),
-            )
-            if verdict is Verdict.ASK:
-                self.websocket.ping()
-            elif verdict is not Verdict.WELL:
-                self._silent = verdict
-                self.connection.abort()
-                return
+        self._liveness = Liveness(PATIENCE[self.machine.role], math.floor(trio.current_time()))
+        await self._visit.pay(self._rest())
 
-    async def _rest(self, seconds: float) -> None:
-        if seconds <= LOOK_SECONDS:
-            await trio.sleep(seconds)
-            return
-        self._rested = trio.Event()
-        with trio.move_on_at(together(trio.current_time() + seconds)) as rest:
-            await self._rested.wait()
-        self._rested = None
-        if not rest.cancelled_caught:
-            await trio.sleep(LOOK_SECONDS)
+    def _look(self, second: float) -> float | None:
+        verdict = self._liveness.look(
+            second, self.connection.received, self._messages, owing=self._is_owed()
+        )
+        if verdict is Verdict.ASK:
+            self.websocket.ping()
+        elif verdict is not Verdict.WELL:
+            self._silent = verdict
+            self.connection.abort()
+            return None
+        return self._rest()
+
+    def _rest(self) -> float:
+        """Seconds until the next look."""
+        rest = self._liveness.rest(owing=self._is_owed())
+        busy = self.machine.role is Role.GATEWAY and self._messages > self._seen
+        self._seen = self._messages
+        self._resting = rest > LOOK_SECONDS and not busy
+        return rest if self._resting else LOOK_SECONDS
 
     def statistics(self) -> LinkStatistics:
         return self.machine.statistics()

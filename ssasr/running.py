@@ -1,6 +1,5 @@
 """What every process needs to start and stop: trio, signals, TLS."""
 
-import math
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -63,12 +62,6 @@ async def watch_signals(
             break
     # Outside the receiver the default handlers are back.
     await trio.sleep_forever()
-
-
-def together(when: float) -> float:
-    """The next whole second of the clock, for timers that are in no hurry: those of all sessions go
-    off at one moment, and the process wakes up once for all of them."""
-    return math.ceil(when)
 
 
 def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""Whether the peer of a link is alive: a pure judge of what was heard and when.
+"""Whether the peer of a link, or a client, is alive: pure judges of what was heard and when.
 
 A peer is asked with a ping after a while of silence, and is dead when nothing at all came back for
 a while after that. Both whiles are short where it owes an answer to audio, and long where nobody
@@ -22,6 +22,11 @@ SLACK = 0.5
 WORK_SECONDS = 15.0
 """Seconds without an answer to audio that waits for one. A slow engine is not a dead one: leaving
 it would only make the next one slower, so this is far above any step that still keeps up."""
+PING_INTERVAL = 20.0
+PONG_DEADLINE = 40.0
+QUICK_PONG = 2.0
+"""Seconds; together the 60 s without any frame after which a client is taken for dead.
+Most pongs come before ``QUICK_PONG`` seconds have passed."""
 
 
 @frozen
@@ -108,3 +113,38 @@ class Liveness:
 
     def statistics(self) -> LivenessStatistics:
         return LivenessStatistics(self._quiet, self._idle)
+
+
+@define
+class Pulse:
+    """Of a client, who owes nothing and is asked after a while without a message; made when it was
+    last heard. ``look`` when ``rest`` has passed."""
+
+    _alive: float
+    _asked: bool = False
+    _bytes: int = 0
+    """When it was asked."""
+    _in_vain: int = 0
+    """Looks since then that found nothing new."""
+
+    def look(self, now: float, last_message: float, received: int, *, held_back: bool) -> Verdict:
+        """``last_message``: when one was last taken; ``received``: bytes so far; ``held_back``: no
+        more is read, so that its frames, pongs among them, wait in the socket: it lives."""
+        if held_back or (self._asked and received != self._bytes):
+            self._asked = False
+        if held_back:
+            self._alive = now
+        self._alive = max(self._alive, last_message)
+        if self._asked:
+            self._in_vain += 1
+            return Verdict.SILENT if self._in_vain == 2 else Verdict.WELL
+        if now - self._alive < PING_INTERVAL:
+            return Verdict.WELL
+        self._asked, self._bytes, self._in_vain, self._alive = True, received, 0, now
+        return Verdict.ASK
+
+    def rest(self, now: float) -> float:
+        """Seconds until the next look."""
+        if self._asked:
+            return QUICK_PONG if self._in_vain == 0 else PONG_DEADLINE - QUICK_PONG
+        return self._alive + PING_INTERVAL - now

@@ -4,9 +4,11 @@ from ssasr.protocol.liveness import (
     ENGINE,
     GATEWAY,
     LOOK_SECONDS,
+    PING_INTERVAL,
     SLACK,
     WORK_SECONDS,
     Liveness,
+    Pulse,
     Verdict,
 )
 
@@ -105,3 +107,42 @@ def test_a_clock_that_stands_still_counts_nothing():
     liveness = Liveness(GATEWAY, 5.0)
     for _ in range(100):
         assert liveness.look(5.0, 0, 0, owing=True) is Verdict.WELL
+
+
+# -- a client --------------------------------------------------------------------------------------
+
+
+def pulse_looks(seconds, *, spoke=lambda now: 0, received=lambda now: 0, held=lambda now: False):
+    """Every verdict on a client heard at 0 that is not WELL, with its time."""
+    pulse, found, now = Pulse(0.0), [], PING_INTERVAL
+    while now <= seconds:
+        verdict = pulse.look(now, spoke(now), received(now), held_back=held(now))
+        if verdict is not Verdict.WELL:
+            found.append((now, verdict))
+        if verdict is Verdict.SILENT:
+            break
+        now += pulse.rest(now)
+    return found
+
+
+def test_a_client_that_is_silent_is_asked_and_dead_forty_seconds_later():
+    assert pulse_looks(100) == [(20, Verdict.ASK), (60, Verdict.SILENT)]
+
+
+def test_a_client_that_answers_is_asked_every_twenty_seconds():
+    found = pulse_looks(101, received=lambda now: (now + 18) // 20)
+    assert found == [(now, Verdict.ASK) for now in (20, 40, 60, 80, 100)]
+
+
+def test_a_client_that_speaks_is_never_asked_and_then_after_twenty_seconds():
+    assert pulse_looks(1_000, spoke=lambda now: now - 1, received=lambda now: now) == []
+    spoke = {"spoke": lambda now: min(now, 50), "received": lambda now: min(now, 50)}
+    assert pulse_looks(1_000, **spoke) == [(70, Verdict.ASK), (110, Verdict.SILENT)]
+
+
+def test_a_client_that_is_held_back_is_not_given_up():
+    assert pulse_looks(1_000, held=lambda now: True) == []
+    found = pulse_looks(1_000, held=lambda now: 21 <= now < 300)
+    assert found[0] == (20, Verdict.ASK)
+    assert found[-1][1] is Verdict.SILENT
+    assert found[-1][0] >= 300 + 40
