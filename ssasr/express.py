@@ -160,7 +160,7 @@ class ExpressStream(trio.abc.Stream):
     @property
     def clear(self) -> bool:
         """Nothing waits to be sent."""
-        return not self._unsent and not self._sending.locked() and not self._torn
+        return not self._unsent and not self._torn
 
     def offer(self, message: str | bytes) -> bool:
         """Send as much as the socket takes now; False: the rest waits for ``flush``."""

@@ -19,7 +19,8 @@ class Lane(Generic[T]):
 
     def __init__(self, size: int) -> None:
         self._send, self._receive = trio.open_memory_channel[T](size)
-        self._idle = False
+        self.clear = False
+        """Nothing is in the lane, and the taker waits. For others to read."""
         self._shortcut: Callable[[T], bool] | None = None
 
     def cut(self, shortcut: Callable[[T], bool]) -> None:
@@ -27,17 +28,12 @@ class Lane(Generic[T]):
         then done nothing."""
         self._shortcut = shortcut
 
-    @property
-    def clear(self) -> bool:
-        """Nothing is in the lane, and the taker waits."""
-        return self._idle
-
     def put_nowait(self, item: T) -> None:
         """Raises trio.WouldBlock when full. Never so while the lane is clear."""
-        if self._idle:
+        if self.clear:
             if self._shortcut is not None and self._shortcut(item):
                 return
-            self._idle = False
+            self.clear = False
         self._send.send_nowait(item)
 
     async def put(self, item: T) -> None:
@@ -53,11 +49,11 @@ class Lane(Generic[T]):
         try:
             item = self._receive.receive_nowait()
         except trio.WouldBlock:
-            self._idle = True  # nothing of ours runs between here and the wait
+            self.clear = True  # nothing of ours runs between here and the wait
             try:
                 return await self._receive.receive()
             finally:
-                self._idle = False
+                self.clear = False
         await trio.lowlevel.checkpoint()
         return item
 

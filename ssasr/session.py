@@ -150,6 +150,7 @@ class Session:
         """Take no more audio, say all that was heard, then close because of ``cause``."""
         if not self._receiving.cancel_called:
             self.ending = cause
+            self._listening = False
             self._receiving.cancel()
 
     def give_up(self) -> None:
@@ -175,6 +176,7 @@ class Session:
         with self._receiving:
             self._receiving.deadline = trio.current_time() + self.terms.max_duration
             await self._take_in()
+        self._listening = False
         if self._receiving.cancelled_caught and self.ending is EndCause.TERMINATED:
             self.ending = EndCause.EXPIRED
         self._packets.close()
@@ -197,7 +199,7 @@ class Session:
 
     def _take_in_now(self, frame: str | bytes) -> bool:
         """The short way of audio, in the task that reads the socket."""
-        if not self._listening or self._receiving.cancel_called or self._fault is not None:
+        if not self._listening or self._fault is not None:
             return False
         if not isinstance(frame, bytes) or not self._packets.clear:
             return False
