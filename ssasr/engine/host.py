@@ -25,7 +25,7 @@ from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
-from ssasr.engine.streams import Stream, Take, answers, audio_of
+from ssasr.engine.streams import Stream, Take, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.lane import Lane
 from ssasr.observability import EngineReadings, Metrics, get_logger
@@ -295,10 +295,7 @@ def works_of(takes: Sequence[Take]) -> list[Work]:
     """What the recogniser is given; a fresh take's state is still to be made. In the event loop's
     thread: the model thread would share the interpreter with the telling of answers from here
     on, and the device waits for this."""
-    return [
-        Work(take.stream.state, audio, take.final_at)
-        for take, audio in zip(takes, audio_of(takes), strict=True)
-    ]
+    return [Work(take.stream.state, take.audio, take.final_at) for take in takes]
 
 
 class AnswerTaker(Protocol):

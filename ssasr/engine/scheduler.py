@@ -7,6 +7,13 @@ somebody waits for the end of a turn; then the stream whose oldest unseen audio 
 stream that falls behind gets several chunks in one step, so under overload the step interval
 stretches for all evenly and no audio is dropped.
 
+While a step runs, the device has time and nobody waits, so the takes of the next one are prepared
+then, a few dozen streams at a time as their audio comes in; ``next_batch`` has only to collect
+them. What a stream does next depends on the running step only where that ends its segment: such
+a stream waits for ``complete``. If a stream has more to do by then than its take holds (another
+chunk, the end of its segment), the take is made again, in ``next_batch`` and not before: a stream
+that catches up with a minute of audio is not cut anew for each of its messages.
+
 Admission is a count: a stream beyond ``max_streams`` is refused before any work is done for it, so
 running streams never pay for a new one. A place may be reserved before the stream has said what it
 is, and counts as taken from then on. A released slot may be in a batch at that moment; its result
@@ -20,7 +27,7 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from ssasr.engine.recognizer import Outcome, State
-from ssasr.engine.streams import Stream, StreamId, Take
+from ssasr.engine.streams import BLOCK, Sheet, Stream, StreamId, Take, prepare
 from ssasr.protocol.recognition import Open, ToEngine
 
 
@@ -48,7 +55,11 @@ class Scheduler:
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""
     _ready: dict[int, Stream] = field(factory=dict)
-    """Those with work that are not in the running batch."""
+    """Those with work, in the running batch or not."""
+    _unprepared: list[Stream] = field(factory=list)
+    """The newest of those, until there are enough of them."""
+    _sheet: Sheet = field(factory=lambda: Sheet(0))
+    """For the takes of the next batch."""
     _free: list[int] = field(factory=list)
     _next_slot: int = 0
     _generation: int = 0
@@ -108,7 +119,7 @@ class Scheduler:
     def feed(self, stream: Stream, message: ToEngine, now: float) -> bool:
         """Hand a message to its stream; True if there is now work for the model."""
         stream.receive(message)
-        if not stream.in_batch and stream.ready:
+        if stream.ready:
             self._note(stream, now)
         return self.has_work
 
@@ -118,7 +129,8 @@ class Scheduler:
         return bool(self._ready)
 
     def next_batch(self) -> list[Take]:
-        """What the model does next; empty when nothing is ready."""
+        """What the model does next, when it is done with all before; empty when nothing is
+        ready."""
         chosen = list(self._ready.values())
         if len(chosen) > self.max_batch:
             chosen.sort(key=_urgency)
@@ -127,11 +139,15 @@ class Scheduler:
                 del self._ready[stream.id.slot]
         else:
             self._ready = {}
+        self._unprepared.clear()
+        prepare([stream for stream in chosen if stream.next_take is None], self._sheet)
         takes = []
         for stream in chosen:
+            assert not stream.in_batch, "no stream is twice in a batch"
             stream.in_batch = True
             stream.ready_since = None
             takes.append(stream.take())
+        self._sheet = Sheet(len(takes) * self.chunk)
         return takes
 
     def complete(
@@ -142,14 +158,13 @@ class Scheduler:
         spent: list[State] = []
         for take, outcome in zip(takes, outcomes, strict=True):
             stream = take.stream
+            stream.in_batch = False
             if not self.is_current(stream):
                 spent.append(stream.state)
-                continue
-            stream.in_batch = False
-            if take.final_at is not None or outcome.unfinished or stream.unfinished:
+            elif take.final_at is not None or outcome.unfinished or take.more:
                 spent += stream.settle(take, outcome)
-            if stream.ready:
-                self._note(stream, now)
+                if stream.ready:
+                    self._note(stream, now)
         return spent
 
     def statistics(self, now: float) -> SchedulerStatistics:
@@ -169,8 +184,7 @@ class Scheduler:
         for slot, stream in self._streams.items():
             assert stream.id.slot == slot, "a slot holds the stream that names it"
             waiting = self._ready.get(slot) is stream
-            assert not (waiting and stream.in_batch), "no stream is twice in a batch"
-            assert stream.in_batch or waiting == stream.ready, "a ready stream is not forgotten"
+            assert waiting or not stream.ready, "a ready stream is not forgotten"
         assert set(self._ready) <= set(self._streams), "nobody waits who has left"
         assert not set(self._free) & set(self._streams), "a free slot is free"
         assert self._reserved >= 0, "a place is given back once"
@@ -179,6 +193,10 @@ class Scheduler:
     def _note(self, stream: Stream, now: float) -> None:
         if stream.ready_since is None:
             stream.ready_since = now
+            self._unprepared.append(stream)
+            if len(self._unprepared) == BLOCK:
+                prepare(self._unprepared, self._sheet)
+                self._unprepared.clear()
         self._ready[stream.id.slot] = stream
 
 

@@ -6,7 +6,6 @@ outcome of that work comes back as messages for the session.
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 from attrs import define, frozen
@@ -39,9 +38,12 @@ MAX_BACKLOG = 120 * SAMPLE_RATE
 MAX_CHUNKS = 64
 """Chunks of one stream in one step, so that one stream far behind does not hold up the others."""
 
-_SCALE = np.float32(1 / 32_768)
-_BLOCK = 32
+BLOCK = 32
 """Streams whose audio is converted at a time: little enough to stay in the processor's cache."""
+
+Samples = NDArray[np.float32]
+NOTHING: Samples = np.empty(0, np.float32)
+_SCALE = np.float32(1 / 32_768)
 
 
 class LinkFault(SsasrError):
@@ -60,13 +62,14 @@ class StreamId:
 class Take:
     """One stream's share of a batch, cut out of its buffer; nobody changes it, but ``frozen`` would
     make it three times as dear to make. ``fresh``: the segment has no state yet, make one at
-    ``start``. ``changed``: ``options`` are news to its state."""
+    ``start``. ``changed``: ``options`` are news to its state. ``more``: there was more to do for
+    the stream than fits into a step."""
 
     stream: "Stream"
     segment: int
     start: int
-    pcm: list[bytes]
-    """Pieces of little-endian signed 16-bit; ``audio_of`` makes audio of a whole batch at once."""
+    upto: int
+    """The model has seen everything before this sample then."""
     samples: int
     final_at: int | None
     options: StreamOptions
@@ -75,21 +78,40 @@ class Take:
     language_before: str | None
     fresh: bool
     changed: bool
+    more: bool
+    audio: Samples = NOTHING
+    """float32 in [-1, 1)."""
 
 
-def audio_of(takes: Sequence[Take]) -> list[NDArray[np.float32]]:
-    """The audio of each, float32 in [-1, 1): views of one array."""
-    sizes = [take.samples for take in takes]
-    audio, end = np.empty(sum(sizes), np.float32), 0
-    for first in range(0, len(takes), _BLOCK):
-        pcm = b"".join([part for take in takes[first : first + _BLOCK] for part in take.pcm])
-        begin, end = end, end + len(pcm) // 2
-        audio[begin:end] = np.frombuffer(pcm, dtype="<i2")
-        audio[begin:end] *= _SCALE
-    if sizes.count(sizes[0]) == len(sizes) and sizes[0]:
-        return list(audio.reshape(len(sizes), -1))
-    ends = accumulate(sizes)
-    return [audio[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+class Sheet:
+    """Memory for the audio of one step. In one piece, because many of them go back to the system
+    after every step, and come from there with a page fault for each 4 KiB."""
+
+    def __init__(self, samples: int) -> None:
+        self._blank: Samples = np.empty(samples, np.float32)
+
+    def room(self, samples: int) -> Samples:
+        """For the next so many samples; elsewhere if the sheet is full."""
+        if samples > len(self._blank):
+            return np.empty(samples, np.float32)
+        room, self._blank = self._blank[:samples], self._blank[samples:]
+        return room
+
+
+def prepare(streams: Sequence["Stream"], sheet: Sheet) -> None:
+    """Have the next take of each ready, with its audio. Costs a stream the same from a few dozen
+    on, and thrice as much if it comes alone."""
+    for first in range(0, len(streams), BLOCK):
+        pieces: list[bytes] = []
+        takes = [stream.prepare(pieces) for stream in streams[first : first + BLOCK]]
+        pcm = np.frombuffer(b"".join(pieces), dtype="<i2")
+        audio = sheet.room(len(pcm))
+        audio[:] = pcm
+        audio *= _SCALE
+        end = 0
+        for take in takes:
+            begin, end = end, end + take.samples
+            take.audio = audio[begin:end]
 
 
 def answers(take: Take, outcome: Outcome) -> list[Update | Final]:
@@ -119,9 +141,9 @@ class Stream:
     """Not thread-safe and need not be; the model thread sees only ``Take`` and ``state``."""
 
     __slots__ = (
-        "_applied", "_changes", "_chunk", "_finals", "_tape", "committed", "committed_at", "id",
-        "in_batch", "language_before", "options", "position", "ready_since", "received", "segment",
-        "segment_start", "session_id", "state", "unfinished",
+        "_applied", "_changes", "_chunk", "_ending", "_finals", "_tape", "committed",
+        "committed_at", "id", "in_batch", "language_before", "next_take", "options", "position",
+        "ready_since", "received", "segment", "segment_start", "session_id", "state", "unfinished",
     )  # fmt: skip
 
     def __init__(self, stream_id: StreamId, opening: Open, chunk: int) -> None:
@@ -143,7 +165,11 @@ class Stream:
         replayed to another engine must be heard in the same way. They are kept while the segment
         may still be ended behind them."""
         self._applied: StreamOptions | None = None
-        """What the state was last told."""
+        """What the state was last told; None before the first take of the segment."""
+        self._ending = False
+        """The segment ends with the running step: where the next take begins is not known yet."""
+        self.next_take: Take | None = None
+        """Prepared, for as long as it is all that there is to do."""
         self.unfinished = False
         self.in_batch = False
         self.ready_since: float | None = None
@@ -163,6 +189,9 @@ class Stream:
                 if pcm:
                     self._tape.append(pcm)
                     self.received = self._tape.end
+                    ahead = self.next_take
+                    if ahead is not None and self.received - ahead.upto >= self._chunk:
+                        self.next_take = None
                 if self.received - self.position > MAX_BACKLOG:
                     raise LinkFault("more audio in flight than the link allows")
             case Finalize(segment, at):
@@ -170,6 +199,7 @@ class Stream:
                 if segment != self.segment or self._finals or not earliest <= at <= self.received:
                     raise LinkFault(f"cannot finalize segment {segment} at sample {at}")
                 self._finals.append(at)
+                self.next_take = None
             case Configure(options):
                 self._changes.append((self.received, options))
 
@@ -180,7 +210,9 @@ class Stream:
 
     @property
     def ready(self) -> bool:
-        """There is something to do for the model."""
+        """There is something to do for the model, even if it is at work on the take before."""
+        if self._ending:
+            return False
         return self.received - self.position >= self._chunk or bool(self._finals) or self.unfinished
 
     @property
@@ -189,20 +221,40 @@ class Stream:
         return bool(self._finals)
 
     def take(self) -> Take:
-        """Cut the next work out of the buffer. Whole chunks on the segment's grid, and the rest of
-        the segment if it is being finalized and everything fits."""
-        if self._finals or self._changes:
-            return self._take_with_care()
-        chunk, first = self._chunk, self.position
-        samples = self.received - first
-        if not chunk <= samples < 2 * chunk:  # nearly always it is one chunk
-            samples = min(samples // chunk, MAX_CHUNKS) * chunk
-        else:
-            samples = chunk
-        return self._cut(first + samples, None, self.options)
+        """The next work, and the stream moves on. Whole chunks on the segment's grid, and the rest
+        of the segment if it is being finalized and everything fits."""
+        if self.next_take is None:
+            prepare([self], Sheet(0))
+        take, self.next_take = self.next_take, None
+        assert take is not None, "it was prepared just now"
+        self.position = take.upto
+        self._applied = take.options
+        self._ending = take.final_at is not None
+        self.unfinished = False
+        return take
 
-    def _take_with_care(self) -> Take:
-        """``take`` where the segment ends or new options come."""
+    def prepare(self, pieces: list[bytes]) -> Take:
+        """Cut the next take out of the buffer without moving on. Its audio comes to ``pieces``, as
+        little-endian signed 16-bit, and is for the caller to put in."""
+        chunk, first, tape, applied = self._chunk, self.position, self._tape, self._applied
+        if self._changes or first - tape.kept_from > KEPT_BEHIND + BITE:
+            self._trim()
+        if self._finals or self._changes:
+            upto, final_at, options = self._next_with_care()
+        else:
+            chunks = min((self.received - first) // chunk, MAX_CHUNKS)
+            upto, final_at, options = first + chunks * chunk, None, self.options
+        pieces += tape.cut(first, upto)
+        more = final_at is None and (self.received - upto >= chunk or bool(self._finals))
+        take = self.next_take = Take(
+            self, self.segment, self.segment_start, upto, upto - first, final_at, options,
+            self.committed, self.committed_at, self.language_before,
+            applied is None, applied is not options, more,
+        )  # fmt: skip
+        return take
+
+    def _next_with_care(self) -> tuple[int, int | None, StreamOptions]:
+        """Up to where, the end of the segment, and the options, where it ends or new ones come."""
         first = self.position
         final_at = self._finals[0] if self._finals else None
         end = self.received if final_at is None else final_at
@@ -214,29 +266,13 @@ class Stream:
         upto = first + chunks * self._chunk
         whole = until is None or final_at is None or final_at <= until
         if final_at is not None and final_at - upto < self._chunk and whole:
-            upto = max(final_at, first)
-        else:
-            final_at = None
-        return self._cut(upto, final_at, options)
-
-    def _cut(self, upto: int, final_at: int | None, options: StreamOptions) -> Take:
-        """Move on to ``upto``."""
-        first, tape = self.position, self._tape
-        pcm = tape.cut(first, upto)
-        changed, self._applied = self._applied is not options, options
-        self.position = upto
-        if self._changes or upto - tape.kept_from > KEPT_BEHIND + BITE:
-            self._trim()
-        return Take(
-            self, self.segment, self.segment_start, pcm, upto - first, final_at,
-            options, self.committed, self.committed_at, self.language_before,
-            self.state is None, changed,
-        )  # fmt: skip
+            return max(final_at, first), final_at, options
+        return upto, None, options
 
     def settle(self, take: Take, outcome: Outcome) -> Sequence[State]:
         """Go on from what the model found, where that is not simply the next chunk: there is more
         to do, or the segment has ended. Gives the states that are not needed any more."""
-        self.unfinished = outcome.unfinished
+        self.unfinished, self._ending = outcome.unfinished, False
         if take.final_at is None or outcome.unfinished:
             return ()
         state, last = self.state, outcome.heard[-1]
@@ -259,7 +295,7 @@ class Stream:
         self.segment += 1
         self.segment_start = self.position = at
         self.committed, self.committed_at = (), 0
-        self.state = None
+        self.state = self._applied = None
         self._trim()
 
     def _trim(self) -> None:

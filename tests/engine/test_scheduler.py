@@ -7,7 +7,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from ssasr.engine.recognizer import Heard, Outcome
 from ssasr.engine.scheduler import Scheduler
-from ssasr.engine.streams import answers, audio_of
+from ssasr.engine.streams import BLOCK, answers
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions
 
 CHUNK = 100
@@ -70,6 +70,30 @@ def test_finalize_ahead_of_and_behind_the_position():
     assert (stream.segment, stream.position) == (1, 130)
     (take,) = scheduler.next_batch()
     assert (take.start, take.samples, take.fresh) == (130, 100, True)
+
+
+def test_the_next_takes_are_made_while_a_step_runs():
+    scheduler = Scheduler(CHUNK, max_streams=BLOCK + 3, max_batch=BLOCK + 3)
+    streams = [scheduler.admit(OPENING) for _ in range(BLOCK + 3)]
+    for stream in streams:
+        scheduler.feed(stream, audio(stream, CHUNK), now=0.0)
+    ending, early = streams[0], streams[1:-2]
+    scheduler.feed(ending, Finalize(0, CHUNK), now=0.0)
+    running = scheduler.next_batch()
+    for stream in streams:
+        scheduler.feed(stream, audio(stream, CHUNK), now=1.0)
+    made = [stream.next_take for stream in early]
+    assert None not in made
+    assert ending.next_take is None, "its next take begins where the running step ends it"
+    scheduler.feed(early[0], audio(early[0], CHUNK), now=1.0)
+    scheduler.feed(early[1], Finalize(0, CHUNK + 7), now=1.0)
+    finish(scheduler, running, now=2.0)
+    takes = {take.stream: take for take in scheduler.next_batch()}
+    assert len(takes) == len(streams)
+    assert [takes[stream] for stream in early[2:]] == made[2:]
+    assert takes[early[0]].samples == 2 * CHUNK, "what came meanwhile is not left behind"
+    assert (takes[early[1]].samples, takes[early[1]].final_at) == (7, CHUNK + 7)
+    assert (takes[ending].segment, takes[ending].start, takes[ending].fresh) == (1, CHUNK, True)
 
 
 def test_a_full_engine_admits_nobody_and_a_slot_comes_back_with_a_new_name():
@@ -142,8 +166,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def whole(self):
-        if not self.running:
-            self.scheduler.check_integrity()
+        self.scheduler.check_integrity()
 
 
 TestScheduler = SchedulerMachine.TestCase
@@ -160,7 +183,7 @@ def test_kept_audio_is_bounded_and_exact():
         piece = everything[start : start + 16_000]
         scheduler.feed(stream, Audio(start, piece.tobytes()), 0.0)
         while takes := scheduler.next_batch():
-            got += audio_of(takes)
+            got += [take.audio for take in takes]
             finish(scheduler, takes, 0.0)
     heard = np.concatenate(got)
     assert np.array_equal(np.round(heard * 32_768).astype("<i2"), everything)

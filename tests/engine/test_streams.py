@@ -1,10 +1,12 @@
 """A stream's options hold by position, whatever the engine's pace."""
 
+import numpy as np
+from attrs import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.recognizer import Heard, Outcome
-from ssasr.engine.streams import Stream, StreamId
+from ssasr.engine.streams import Sheet, Stream, StreamId, prepare
 from ssasr.protocol.recognition import Audio, Configure, Finalize, Open, StreamOptions, Word
 
 CHUNK = 100
@@ -63,3 +65,49 @@ def test_a_segment_begins_with_the_language_that_was_spoken_before():
         stream.settle(take, Outcome((last,)))
     assert before == ["en", "en", "de"]
     assert stream.language_before == "de"
+
+
+EVENTS = st.one_of(
+    st.integers(1, 350),
+    st.sampled_from(["new", "final", "prepare", "take", "take", "settle", "unfinished"]),
+)
+
+
+def told(take):
+    """All that a take says, without the stream that it is of."""
+    fields = asdict(take, recurse=False, filter=lambda field, _: field.name != "stream")
+    return {**fields, "audio": take.audio.tolist()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, max_size=40), st.data())
+def test_a_take_made_ahead_is_the_one_that_would_be_made_at_the_last_moment(script, data):
+    """Whatever comes between its making and its taking, in the running step or after it."""
+    noise = np.random.default_rng(0).integers(-32_768, 32_767, 350 * 40).astype("<i2")
+    pair = [Stream(StreamId(0, 1), Open("s", StreamOptions()), CHUNK) for _ in range(2)]
+    ahead, plain = pair
+    running = None
+    for event in script:
+        message = None
+        if isinstance(event, int):
+            start = plain.received
+            message = Audio(start, noise[start : start + event].tobytes())
+        elif event == "new":
+            message = Configure(StreamOptions(pause=plain.received))
+        elif event == "final" and not plain.urgent:
+            at = data.draw(st.integers(plain.segment_start, plain.received))
+            message = Finalize(plain.segment, at)
+        elif event == "prepare" and ahead.ready and ahead.next_take is None:
+            prepare([ahead], Sheet(data.draw(st.sampled_from([0, CHUNK, 10 * CHUNK]))))
+        elif event == "take" and running is None and plain.ready:
+            running = [stream.take() for stream in pair]
+            assert told(running[0]) == told(running[1])
+        elif event in ("settle", "unfinished") and running is not None:
+            for take in running:
+                position = take.upto if take.final_at is None else take.final_at
+                outcome = Outcome((Heard(position, (), (), position),), event == "unfinished")
+                take.stream.settle(take, outcome)
+            running = None
+        for stream in pair if message is not None else ():
+            stream.receive(message)
+        assert ahead.ready == plain.ready
