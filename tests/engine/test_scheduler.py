@@ -24,17 +24,17 @@ def run_batch(scheduler, now):
     return takes, finish(scheduler, takes, now)
 
 
-def finish(scheduler, takes, now):
+def finish(scheduler, takes, now, unfinished=False):
     messages, outcomes = [], []
     for take in takes:
         position = take.start if take.final_at is None else take.final_at
-        outcomes.append(Outcome((Heard(position, (), (), position),)))
+        outcomes.append(Outcome((Heard(position, (), (), position),), unfinished))
         take.stream.state = take
         messages += [(take.stream, message) for message in answers(take, outcomes[-1])]
     left = [take for take in takes if not scheduler.is_current(take.stream)]
-    ended = [take for take in takes if take not in left and take.final_at is not None]
+    final = [take for take in takes if take not in left and take.final_at is not None]
     spent = scheduler.complete(takes, outcomes, now)
-    assert {id(take) for take in spent} == {id(take) for take in left + ended}
+    assert {id(take) for take in spent} == {id(take) for take in left + final * (not unfinished)}
     return messages
 
 
@@ -96,6 +96,18 @@ def test_the_next_takes_are_made_while_a_step_runs():
     assert (takes[ending].segment, takes[ending].start, takes[ending].fresh) == (1, CHUNK, True)
 
 
+def test_what_was_put_off_is_stepped_again_and_only_once():
+    scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
+    stream = scheduler.admit(OPENING)
+    scheduler.feed(stream, audio(stream, CHUNK), now=0.0)
+    finish(scheduler, scheduler.next_batch(), 0.0, unfinished=True)
+    (take,) = scheduler.next_batch()
+    assert take.samples == 0
+    scheduler.feed(stream, audio(stream, CHUNK - 1), now=0.0)
+    finish(scheduler, [take], 0.0)
+    assert scheduler.next_batch() == []
+
+
 def test_a_full_engine_admits_nobody_and_a_slot_comes_back_with_a_new_name():
     scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
     first = scheduler.admit(OPENING)
@@ -118,7 +130,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.scheduler = Scheduler(CHUNK, max_streams=4, max_batch=2)
         self.running = []
-        self.ticks = {}
+        self.unfinished = set()
 
     @rule(target=streams)
     def admit(self):
@@ -147,10 +159,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.running = self.scheduler.next_batch()
             names = [take.stream.id for take in self.running]
             assert len(names) == len(set(names)) <= 2
+            for take in self.running:
+                due = take.samples or take.final_at is not None or take.stream in self.unfinished
+                assert due, "nobody is stepped for nothing"
+                self.unfinished.discard(take.stream)
 
-    @rule()
-    def finish_batch(self):
-        finish(self.scheduler, self.running, self.now)
+    @rule(unfinished=st.booleans())
+    def finish_batch(self, unfinished=False):
+        finish(self.scheduler, self.running, self.now, unfinished)
+        if unfinished:
+            self.unfinished.update(take.stream for take in self.running)
         self.running = []
 
     @rule()
@@ -163,6 +181,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             self.finish_batch()
         assert self.scheduler.statistics(self.now).ready == 0
+        assert not any(self.scheduler.is_current(stream) for stream in self.unfinished)
 
     @invariant()
     def whole(self):
