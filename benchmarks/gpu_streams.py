@@ -29,7 +29,7 @@ from gpu_profile import Profile, profile_step
 from gpu_reference import ReferenceFigures, measure_reference
 from random_fastconformer import Audio, calibrate, make_recognizer, model_config, random_model
 
-from ssasr.engine.fastconformer.recognizer import choose_device, choose_dtype
+from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions

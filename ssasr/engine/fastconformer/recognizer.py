@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssasr.catalogue import resolve
+from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
 from ssasr.engine.fastconformer.graphs import GraphRunner
@@ -422,25 +423,3 @@ def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runne
     if weight.device.type == "cuda":
         return GraphRunner(program, largest)
     return PlainRunner(program, largest)
-
-
-def choose_device(wanted: str) -> torch.device:
-    """``auto``: the first CUDA device if there is one. Raises StartRefused for one that is not
-    there."""
-    if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise StartRefused(f"unknown device {wanted!r}: auto, cpu or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise StartRefused(f"there is no device {wanted}")
-    return device
-
-
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes with it (Ampere and later), float16 on older CUDA
-    devices, float32 on a CPU."""
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

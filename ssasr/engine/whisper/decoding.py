@@ -204,8 +204,8 @@ class Decoding:
             padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
             groups.setdefault(min(padded, self.longest), []).append(number)
         lengths = torch.zeros(len(requests), dtype=torch.long, device=self._device)
-        width = self._model.dims.audio_width
-        audio = torch.zeros(len(requests), max(groups) // FRAME, width, device=self._device)
+        shape = (len(requests), max(groups) // FRAME, self._model.dims.audio_width)
+        audio = self._model.encoder.positions.new_zeros(shape)
         for length, numbers in groups.items():
             samples = np.zeros((len(numbers), length), dtype=np.float32)
             for row, number in enumerate(numbers):
@@ -213,7 +213,7 @@ class Decoding:
                 samples[row, : len(excerpt)] = excerpt
             encoded = self._model.encoder(self._mel(torch.from_numpy(samples).to(self._device)))
             frames = length // FRAME
-            audio[numbers, :frames] = encoded.float()
+            audio[numbers, :frames] = encoded.to(audio.dtype)
             lengths[numbers] = frames
         return audio, None if len(groups) == 1 else lengths
 

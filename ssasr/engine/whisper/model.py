@@ -133,6 +133,7 @@ class Encoder(nn.Module):
 
         ``lengths`` (batch,): vectors that count in each row, n at most; None: all of them. What
         lies beyond a row's length is neither attended to nor meaningful."""
+        mel = mel.to(self.positions.dtype)
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
         x = x + self.positions[: x.shape[1]]
         mask = None if lengths is None else length_mask(lengths, x.shape[1])
@@ -293,11 +294,11 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention that shows its scores: query (batch, heads, n, d), key (batch, heads, d, frames),
     one of the two scaled already, value (batch, heads, frames, d), mask additive -> (batch, heads,
-    n, d) and the unmasked scores (batch, heads, n, frames). For the few queries of a decoder pass
-    it is also quicker than the fused kernel, which is made for many."""
+    n, d) and the unmasked scores (batch, heads, n, frames). The softmax is in float32. For the few
+    queries of a decoder pass it is also quicker than the fused kernel, which is made for many."""
     scores = query @ key
     masked = scores if mask is None else scores + mask
-    return masked.softmax(-1) @ value, scores
+    return masked.softmax(-1, dtype=torch.float32).to(value.dtype) @ value, scores
 
 
 def additive(mask: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from attrs import define, evolve, field, frozen
 
 from ssasr import catalogue
+from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
 from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
@@ -367,7 +368,7 @@ def _stream(state: State) -> _Stream:
 
 def create(settings: RecognizerSettings) -> Recognizer:
     """A recogniser of the named model (of the catalogue, or a path), weights loaded."""
-    device = _device(settings.device)
+    device = choose_device(settings.device)
     files = catalogue.resolve(settings.model, pull=False)
     model = checkpoint.load(read_weights(files))
     small = device.type == "cpu" and model.dims.audio_width <= SMALL
@@ -387,7 +388,8 @@ def create(settings: RecognizerSettings) -> Recognizer:
     turn_files = catalogue.resolve("smart-turn", pull=False)
     smart_turn = SmartTurn.load(turn_files.weights, device)
     mel = LogMel(model.dims.mels).to(device)
-    decoding = Decoding(model.to(device), mel, vocabulary, config.alignment_heads, device)
+    model = model.to(device, choose_dtype(device))
+    decoding = Decoding(model, mel, vocabulary, config.alignment_heads, device)
     capacity, streams = inf, settings.max_streams or STREAMS
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())
@@ -408,9 +410,3 @@ def usual_capacity(dims: Dims, threads: int) -> float:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
 from ssasr.engine.fastconformer.config import load_config
 from ssasr.engine.fastconformer.pieces import Pieces
-from ssasr.engine.fastconformer.recognizer import build, choose_device, create
+from ssasr.engine.fastconformer.recognizer import build, create
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.errors import StartRefused, WeightsError
 
@@ -166,13 +166,6 @@ def test_a_tokenizer_without_all_the_tokens_is_refused(copy):
 def test_a_chunk_the_model_was_not_trained_with_is_refused(english):
     with pytest.raises(StartRefused, match="240 ms, but 80, 160, 320, 560, 1120 ms"):
         build("test", english[1], load(english[1]), None, 240, 1)
-
-
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(StartRefused, match="no device cuda:99"):
-        choose_device("cuda:99")
-    with pytest.raises(StartRefused, match="unknown device"):
-        choose_device("abacus")
 
 
 def test_weights_that_are_not_here_are_not_pulled_by_the_engine(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,16 @@ def test_people_mostly_go_on_in_the_language_that_they_spoke(multilingual):
     assert odds("de") == pytest.approx(FAMILIAR * odds(None), rel=1e-3)
     assert odds("en") == pytest.approx(odds(None) / FAMILIAR, rel=1e-3)
     assert odds("fr") == odds(None), "the model does not know it"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_decodes_excerpts_of_all_lengths(plain, dtype):
+    requests = [Request(samples, "en") for samples in LOUD]
+    found = tiny.decoding(cut_loops=False, dtype=dtype)(requests)
+    for half, full in zip(found, plain(requests), strict=True):
+        assert half.tokens[0] == full.tokens[0]
+        assert half.logprobs[0] == pytest.approx(full.logprobs[0], abs=0.3)
+        assert half.scores.dtype == np.float32
 
 
 def test_length_is_bounded_by_the_audio(plain):

@@ -1,5 +1,6 @@
 """The model's caches, lengths and batches, with random weights."""
 
+import pytest
 import torch
 
 from tests.engine.whisper import tiny
@@ -76,3 +77,24 @@ def test_selected_rows_go_on_alone():
     cache.lengths += 4
     states, _ = decoder(tokens[[2, 0], 4:], cache.select(torch.tensor([2, 0])))
     _close(states, whole[[2, 0], 4:])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near(dtype):
+    """As on a GPU: two rows of different lengths, the text after what is in the cache already."""
+    mel = torch.randn(2, 20, 60, generator=torch.Generator().manual_seed(2))
+    lengths, tokens = torch.tensor([20, 30]), _tokens(2, 9)
+
+    def heard(model):
+        audio = model.encoder(mel, lengths)
+        cache = model.decoder.start(audio, lengths, 16)
+        assert audio.dtype == cache.text.dtype == model.encoder.positions.dtype
+        model.decoder(tokens[:, :4], cache)
+        cache.lengths += 4
+        states, scores = model.decoder(tokens[:, 4:], cache, tiny.HEADS)
+        return model.decoder.logits(states), scores.float()
+
+    for half, full in zip(heard(tiny.model().to(dtype)), heard(tiny.model()), strict=True):
+        assert half.dtype == torch.float32
+        real = full.isfinite()
+        assert float((half - full)[real].norm() / full[real].norm()) < 0.05

@@ -68,8 +68,14 @@ def vocabulary(size: int, *, multilingual: bool) -> Vocabulary:
     return evolve(built, multilingual=True, languages=tuple(built.tokenizer.languages))
 
 
-def decoding(*, cut_loops: bool = True, seed: int = 5, multilingual: bool = False) -> Decoding:
-    whisper = model(seed)
+def decoding(
+    *,
+    cut_loops: bool = True,
+    seed: int = 5,
+    multilingual: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Decoding:
+    whisper = model(seed).to(dtype)
     words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
     return Decoding(whisper, LogMel(20), words, HEADS, torch.device("cpu"), cut_loops=cut_loops)
 
