@@ -284,11 +284,13 @@ class Segment:
 
     def _partial_due(self, step: int) -> bool:
         """A decode at a pause stands for the next on the grid if that is close."""
-        hearing = self.hearing
+        hearing, position = self.hearing, self.position
         if hearing.spoken < FIRST_PARTIAL or hearing.silence >= HANG:
             return False
-        grid = self.start + (self.position - self.start) // step * step
-        if grid < self.taken_over - self._doubts * step:
+        grid = self.start + (position - self.start) // step * step
+        # The hypotheses that made the last final word so are wanted again, and their positions
+        # depend on the one before.
+        if position < self.taken_over and grid < self.taken_over - 2 * self._doubts * step:
             return False
         return grid > max(self.decoded + step // 2, self.origin)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.whisper import segment as policy
@@ -409,13 +409,15 @@ def _guess(due):
 
 
 @settings(max_examples=100)
+@example([(True, 8), (False, 10), (True, 20)], 0.5, None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
     st.floats(0, 1),
     st.none() | st.floats(0, 12),
 )
 def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part, known_after):
-    """``known_after``: seconds after which excerpts show their language; None: it is told."""
+    """And hears the same excerpts from where the last final word became so. ``known_after``:
+    seconds after which excerpts show their language; None: it is told."""
     probabilities = [
         SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)
     ]
@@ -428,14 +430,24 @@ def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part, known
             segment, lambda due: ("de", 0.9 if due.end > known_after * SAMPLE_RATE else 0.5), _guess
         )
         decode = _guess if known_after is None else decode
-        return _walk(segment, decode, final_at=len(audio))[1]
+        excerpts = []
 
-    answers = heard()
+        def noted(due):
+            excerpts.append((segment.position, due))
+            return decode(due)
+
+        return _walk(segment, noted, final_at=len(audio))[1], excerpts
+
+    answers, excerpts = heard()
     told = answers[: 1 + int(part * (len(answers) - 2))]
     final = tuple(word for word in told[-1].words if word.final)
     since = next(one.position for one in told if one.words[: len(final)] == final)
-    again = heard(committed=final, taken_over=since if final else 0)
+    since = since if final else 0
+    again, others = heard(committed=final, taken_over=since)
     assert again[-1].words == answers[-1].words
+    assert [one for one in others if one[0] >= since] == [
+        one for one in excerpts if one[0] >= since
+    ]
 
 
 def test_words_without_audio_are_dropped_in_runs_only():
