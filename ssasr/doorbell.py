@@ -18,6 +18,8 @@ from contextlib import suppress
 
 import trio
 
+from ssasr.run_task import of_this_run
+
 ROUND = 64
 """Sockets seen to before the other tasks have their turn."""
 TICK = 0.005
@@ -73,10 +75,4 @@ def the_doorbell() -> Doorbell | None:
     """That of this trio run; None where there is no epoll."""
     if sys.platform != "linux":
         return None
-    try:
-        return _doorbell.get()
-    except LookupError:
-        bell = Doorbell()
-        _doorbell.set(bell)
-        trio.lowlevel.spawn_system_task(bell.run)
-        return bell
+    return of_this_run(_doorbell, Doorbell)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import trio
 
+from ssasr.run_task import of_this_run
+
 ROUND = 64
 """Looks before the other tasks have their turn."""
 
@@ -102,10 +104,4 @@ _rounds: trio.lowlevel.RunVar[Rounds] = trio.lowlevel.RunVar("ssasr_rounds")
 
 def the_rounds() -> Rounds:
     """Those of this trio run."""
-    try:
-        return _rounds.get()
-    except LookupError:
-        rounds = Rounds()
-        _rounds.set(rounds)
-        trio.lowlevel.spawn_system_task(rounds.run)
-        return rounds
+    return of_this_run(_rounds, Rounds)

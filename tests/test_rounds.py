@@ -15,6 +15,18 @@ async def begin():
     return second
 
 
+def noting(start, rest):
+    """A look that asks for the next in ``rest`` seconds, and the seconds from ``start`` on at which
+    it was made."""
+    looks = []
+
+    def look(second):
+        looks.append(second - start)
+        return rest
+
+    return look, looks
+
+
 async def test_looks_come_at_whole_seconds_as_far_apart_as_they_ask(autojump_clock, nursery):
     start = await begin()
     looks = []
@@ -33,12 +45,7 @@ async def test_looks_come_at_whole_seconds_as_far_apart_as_they_ask(autojump_clo
 
 async def test_who_hastens_is_looked_at_with_the_next_round_and_only_once(autojump_clock, nursery):
     start = await begin()
-    looks = []
-
-    def look(second):
-        looks.append(second - start)
-        return 20
-
+    look, looks = noting(start, rest=20)
     visit = Visit(look)
     visit.hasten()  # before it is paid: nothing
     nursery.start_soon(visit.pay, 20)
@@ -51,12 +58,7 @@ async def test_who_hastens_is_looked_at_with_the_next_round_and_only_once(autoju
 
 async def test_one_who_leaves_is_not_looked_at(autojump_clock, nursery):
     start = await begin()
-    looks = []
-
-    def look(second):
-        looks.append(second - start)
-        return 1
-
+    look, looks = noting(start, rest=1)
     visit = Visit(look)
     with trio.move_on_after(2.5):
         await visit.pay(1)
@@ -67,11 +69,7 @@ async def test_one_who_leaves_is_not_looked_at(autojump_clock, nursery):
 
 async def test_what_a_look_raises_is_its_own_task_s_and_nobody_else_s(autojump_clock, nursery):
     start = await begin()
-    looks = []
-
-    def look(second):
-        looks.append(second - start)
-        return 1
+    look, looks = noting(start, rest=1)
 
     def broken(second):
         raise KeyError("broken")
@@ -84,12 +82,7 @@ async def test_what_a_look_raises_is_its_own_task_s_and_nobody_else_s(autojump_c
 
 
 async def test_a_late_round_is_made_once_and_the_next_in_time(mock_clock, nursery):
-    looks = []
-
-    def look(second):
-        looks.append(second)
-        return 1
-
+    look, looks = noting(0, rest=1)
     nursery.start_soon(Visit(look).pay, 1)
     await trio.testing.wait_all_tasks_blocked(0.01)
     for seconds in (10.6, 0.5):
