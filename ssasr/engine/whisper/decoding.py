@@ -245,7 +245,7 @@ class Decoding:
         states, _ = self._model.decoder(start, cache)
         numbers = [vocabulary.tokenizer.languages[name] for name in names]
         odds = torch.tensor([_odds(request, names) for request in requests], device=self._device)
-        logits = self._model.decoder.logits(states[:, 0])[:, numbers].float()
+        logits = self._model.decoder.logits(states[:, 0])[:, numbers]
         shares = (logits + odds.log()).softmax(-1).tolist()
         return [
             _choice(names, row, each.settled) for row, each in zip(shares, requests, strict=True)

@@ -34,14 +34,7 @@ from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import (
-    CHUNK,
-    SETTLE,
-    Due,
-    Kind,
-    Segment,
-    without_squeezed,
-)
+from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word

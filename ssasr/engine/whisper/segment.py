@@ -12,8 +12,8 @@ language is to be asked for (``language``). And the end of the segment, unless a
 it is in a decode that is there already. Silence is never decoded.
 
 *What may be left out.* Decodes that only show words in the making. An engine with much to do makes
-``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over shows
-none before the words that the client has been given as final.
+``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over makes
+none before the hypotheses by which the client's last final word became final.
 
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
 made needless. Nothing forces committed words upon the decoder; it starts from scratch, and words
