@@ -63,7 +63,8 @@ def cost(part: Callable[[], object], repeats: int, share: int = 1) -> dict[str, 
 def decode_parts(recognizer: WhisperRecognizer, samples: np.ndarray) -> Parts:
     """The parts of one decode of ``samples``, and the whole of it with each kind of draft."""
     decoding = recognizer.decoding
-    model, mel = decoding._model, decoding._mel
+    network = decoding.passes.network
+    model, mel = network.model, network.mel
     padded = -(-(len(samples) + PADDING) // LENGTH_STEP) * LENGTH_STEP
     audio = torch.zeros(1, padded)
     audio[0, : len(samples)] = torch.from_numpy(samples)
@@ -78,8 +79,8 @@ def decode_parts(recognizer: WhisperRecognizer, samples: np.ndarray) -> Parts:
     states = torch.randn(1, 32, model.dims.text_width)
 
     def tokens_through(n: int) -> object:
-        cache.lengths.fill_(8)
-        return model.decoder(torch.full((1, n), 1000), cache, decoding._heads)
+        tokens, before = torch.full((1, n), 1000), torch.tensor([8])
+        return model.decoder(tokens, before, cache, 8 + n, network.heads)
 
     return {
         "log-mel": lambda: mel(audio),

@@ -26,9 +26,11 @@ from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
-from ssasr.engine.whisper.decoding import Decoding, Request, Vocabulary
+from ssasr.engine.whisper.decoding import Decoding, Request
 from ssasr.engine.whisper.model import Whisper
+from ssasr.engine.whisper.passes import Network, PlainPasses
 from ssasr.engine.whisper.settings import read_settings
+from ssasr.engine.whisper.vocabulary import Vocabulary
 
 CONTEXT = 30 * 16_000
 MOST_TOKENS = 200
@@ -112,8 +114,8 @@ def main() -> None:
     theirs = reference(model)
     extractor = WhisperFeatureExtractor(feature_size=model.dims.mels)
     mel = LogMel(model.dims.mels)
-    cpu = torch.device("cpu")
-    ours = Decoding(model, mel, vocabulary, settings.alignment_heads, cpu, cut_loops=False)
+    network = Network(model, mel, settings.alignment_heads, vocabulary)
+    ours = Decoding(PlainPasses(network), vocabulary, cut_loops=False)
     lines = (arguments.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
     clips = [clip for clip in map(json.loads, lines) if clip["language"] in vocabulary.languages]
     random.Random(7).shuffle(clips)

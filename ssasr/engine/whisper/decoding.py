@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from attrs import define, field, frozen
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ssasr.engine.features import LogMel
-from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.whisper.alignment import FRAME, attention_map
-from ssasr.engine.whisper.model import Cache, Heads, Whisper
+from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Outputs, Passes
+from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SURE_LANGUAGE
 
 PADDING = 16_000
@@ -73,47 +71,6 @@ class Hypothesis:
     complete: bool
 
 
-@frozen
-class Vocabulary:
-    """Which tokens may be chosen when; additive masks of (vocabulary,)."""
-
-    tokenizer: WhisperTokenizer
-    mask: Tensor
-    first_mask: Tensor
-    multilingual: bool
-    languages: tuple[str, ...]
-
-    @classmethod
-    def build(
-        cls,
-        tokenizer: WhisperTokenizer,
-        size: int,
-        suppressed: Sequence[int],
-        suppressed_first: Sequence[int],
-    ) -> "Vocabulary":
-        """English-only vocabularies are one token smaller than multilingual ones."""
-        mask = torch.zeros(size)
-        mask[list(suppressed)] = -torch.inf
-        # Special tokens other than the end are structure, never text; time stamps are not wanted.
-        mask[tokenizer.end + 1 :] = -torch.inf
-        first = mask.clone()
-        first[list(suppressed_first)] = -torch.inf
-        multilingual = size >= 51_865
-        languages = tuple(tokenizer.languages) if multilingual else ("en",)
-        return cls(tokenizer, mask, first, multilingual, languages)
-
-    def prefix(self, language: str) -> list[int]:
-        tokens = self.tokenizer
-        if not self.multilingual:
-            return [tokens.start, tokens.no_timestamps]
-        return [
-            tokens.start,
-            tokens.languages[language],
-            tokens.transcribe,
-            tokens.no_timestamps,
-        ]
-
-
 @define
 class _Row:
     """One excerpt on its way. ``pending``: inputs for the next pass; those after the first
@@ -127,6 +84,8 @@ class _Row:
     no_speech: float = 0.0
     pending: list[int] = field(factory=list)
     certain: int = 0
+    before: int = 0
+    """Inputs that counted until now."""
     skip: int = 0
     cursor: int = 0
     """How far into ``draft`` the text has come."""
@@ -150,78 +109,49 @@ class _Row:
 
 
 class Decoding:
-    """The model with what decoding needs; holds nothing between calls."""
+    """Greedy decoding through ``passes``; holds nothing between calls."""
 
-    def __init__(
-        self,
-        model: Whisper,
-        mel: LogMel,
-        vocabulary: Vocabulary,
-        heads: Heads,
-        device: torch.device,
-        *,
-        cut_loops: bool = True,
-    ) -> None:
+    def __init__(self, passes: Passes, vocabulary: Vocabulary, *, cut_loops: bool = True) -> None:
         """``cut_loops=False`` gives plain greedy decoding, loops and all, as references do it."""
-        self._model = model
-        self._mel = mel
+        self.passes = passes
         self._vocabulary = vocabulary
-        # In the order in which the decoder returns them, layer by layer.
-        self._heads = tuple(sorted(heads))
-        self._device = device
         self._cut_loops = cut_loops
-        self.longest = model.dims.audio_context * FRAME
+        self.longest = passes.frames * FRAME
         """Samples that the encoder has positions for."""
 
     def __call__(self, requests: Sequence[Request], padding: int = PADDING) -> list[Hypothesis]:
         """One hypothesis a request, in order."""
-        audio, lengths = self._encode(requests, padding)
         rows = [self._row(request) for request in requests]
-        longest = max(len(row.draft) + row.limit for row in rows)
-        cache = self._model.decoder.start(audio, lengths, longest + 8)
-        self._start(rows, requests, cache)
+        excerpts = [self._excerpt(request, padding) for request in requests]
+        batch = self.passes.begin(excerpts, max(len(row.draft) + row.limit for row in rows))
+        self._start(rows, requests, batch)
         active = list(rows)
-        while active:
-            self._advance(active, cache)
+        while True:
+            found = batch.read([Inputs(row.pending, row.certain, row.before) for row in active])
+            for row, outputs in zip(active, found, strict=True):
+                self._advance(row, outputs)
             keep = [number for number, row in enumerate(active) if not row.done]
-            if keep and len(keep) < len(active):
-                cache = cache.select(torch.tensor(keep, device=self._device))
-            active = [active[number] for number in keep]
-        return [row.hypothesis() for row in rows]
+            if not keep:
+                return [row.hypothesis() for row in rows]
+            if len(keep) < len(active):
+                batch.keep(keep)
+                active = [active[number] for number in keep]
 
     def _row(self, request: Request) -> _Row:
         seconds = len(request.samples) / 16_000
-        room = self._model.dims.text_context - 8
-        limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, room)
-        frames = min(-(-len(request.samples) // FRAME), self._model.dims.audio_context)
+        limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, self.passes.room - 8)
+        frames = min(-(-len(request.samples) // FRAME), self.passes.frames)
         return _Row(list(request.draft[:limit]), frames, limit)
 
-    def _encode(self, requests: Sequence[Request], padding: int) -> tuple[Tensor, Tensor | None]:
-        """Excerpts of the same padded length share a batch; what comes back is padded to the
-        longest: (batch, frames, width) and lengths, None if all are the same."""
-        groups: dict[int, list[int]] = {}
-        for number, request in enumerate(requests):
-            padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
-            groups.setdefault(min(padded, self.longest), []).append(number)
-        lengths = torch.zeros(len(requests), dtype=torch.long, device=self._device)
-        shape = (len(requests), max(groups) // FRAME, self._model.dims.audio_width)
-        audio = self._model.encoder.positions.new_zeros(shape)
-        for length, numbers in groups.items():
-            samples = np.zeros((len(numbers), length), dtype=np.float32)
-            for row, number in enumerate(numbers):
-                excerpt = requests[number].samples[:length]
-                samples[row, : len(excerpt)] = excerpt
-            encoded = self._model.encoder(self._mel(torch.from_numpy(samples).to(self._device)))
-            frames = length // FRAME
-            audio[numbers, :frames] = encoded.to(audio.dtype)
-            lengths[numbers] = frames
-        return audio, None if len(groups) == 1 else lengths
+    def _excerpt(self, request: Request, padding: int) -> Excerpt:
+        padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
+        return Excerpt(request.samples, min(padded, self.longest) // FRAME)
 
-    def _start(self, rows: list[_Row], requests: Sequence[Request], cache: Cache) -> None:
+    def _start(self, rows: list[_Row], requests: Sequence[Request], batch: Batch) -> None:
         """Settle the languages and set each row's first inputs."""
         vocabulary = self._vocabulary
         if vocabulary.multilingual and any(request.language is None for request in requests):
-            detected = self._detect(requests, cache)
+            detected = self._detect(requests, batch)
         else:
             detected = []
         for number, (row, request) in enumerate(zip(rows, requests, strict=True)):
@@ -232,77 +162,28 @@ class Decoding:
             else:
                 row.language = "en"
             prefix = vocabulary.prefix(row.language)
-            row.pending = prefix + row.draft
+            row.pending = [*prefix, *row.draft[: self.passes.widest - len(prefix)]]
             row.certain = len(prefix)
             row.skip = len(prefix) - 1
 
-    def _detect(self, requests: Sequence[Request], cache: Cache) -> list[tuple[str, float]]:
-        """The likeliest language of each row and its share among those that may be. The start token
-        goes through the decoder again later: its cache length stays 0."""
-        vocabulary = self._vocabulary
-        names = vocabulary.languages
-        start = torch.full((len(requests), 1), vocabulary.tokenizer.start, device=self._device)
-        states, _ = self._model.decoder(start, cache)
-        numbers = [vocabulary.tokenizer.languages[name] for name in names]
-        odds = torch.tensor([_odds(request, names) for request in requests], device=self._device)
-        logits = self._model.decoder.logits(states[:, 0])[:, numbers]
-        shares = (logits + odds.log()).softmax(-1).tolist()
+    def _detect(self, requests: Sequence[Request], batch: Batch) -> list[tuple[str, float]]:
+        """The likeliest language of each row and its share among those that may be."""
+        names = self._vocabulary.languages
+        odds = torch.tensor([_odds(request, names) for request in requests])
+        shares = (batch.languages() + odds.log()).softmax(-1).tolist()
         return [
             _choice(names, row, each.settled) for row, each in zip(shares, requests, strict=True)
         ]
 
-    def _advance(self, rows: list[_Row], cache: Cache) -> None:
-        """One pass of the decoder over what is pending in each row."""
-        longest = max(len(row.pending) for row in rows)
-        end = self._vocabulary.tokenizer.end
-        padded = [row.pending + [end] * (longest - len(row.pending)) for row in rows]
-        tokens = torch.tensor(padded, device=self._device)
-        states, scores = self._model.decoder(tokens, cache, self._heads)
-        assert scores is not None, "a model has at least one alignment head"
-        choices = self._choose(rows, states)
-        observed = scores.float().cpu().numpy()
-        for number, row in enumerate(rows):
-            used = self._take(row, choices[number])
-            row.scores.append(observed[number, :, :used, : row.frames])
-            cache.lengths[number] += used
-            if not row.done and self._cut_loops and self._looping(row):
-                row.done = True
-
-    def _choose(self, rows: list[_Row], states: Tensor) -> list[list[tuple[int, float]]]:
-        """Greedy's choice and its log probability after each input from the last certain one on;
-        for a row's first pass also the probability that there is no speech."""
-        wanted = [
-            (number, place)
-            for number, row in enumerate(rows)
-            for place in range(row.certain - 1, len(row.pending))
-        ]
-        opening = [number for number, row in enumerate(rows) if not row.scores]
-        picked = [*wanted, *((number, 0) for number in opening)]
-        where = torch.tensor(picked, device=self._device)
-        logits = self._model.decoder.logits(states[where[:, 0], where[:, 1]])
-        if opening:
-            no_speech = logits[len(wanted) :].softmax(-1)[:, self._vocabulary.tokenizer.no_speech]
-            for number, value in zip(opening, no_speech.tolist(), strict=True):
-                rows[number].no_speech = value
-        logits = logits[: len(wanted)]
-        vocabulary = self._vocabulary
-        logits += vocabulary.mask
-        first = [
-            at
-            for at, (number, place) in enumerate(wanted)
-            if not rows[number].tokens and place == rows[number].certain - 1
-        ]
-        if first:
-            logits[first] += vocabulary.first_mask
-        values, tokens = logits.max(-1)
-        # In place: a row has the whole vocabulary, and fresh memory costs more than the arithmetic.
-        logprobs = -logits.sub_(values[:, None]).exp_().sum(-1).log_()
-        choices: list[list[tuple[int, float]]] = [[] for _ in rows]
-        for (number, _), token, logprob in zip(
-            wanted, tokens.tolist(), logprobs.tolist(), strict=True
-        ):
-            choices[number].append((token, logprob))
-        return choices
+    def _advance(self, row: _Row, outputs: Outputs) -> None:
+        """Take what a pass gave for the row, as far as its inputs hold."""
+        if not row.before:
+            row.no_speech = outputs.no_speech
+        used = self._take(row, outputs.choices)
+        row.scores.append(outputs.scores[:, :used, : row.frames])
+        row.before += used
+        if not row.done and self._cut_loops and self._looping(row):
+            row.done = True
 
     def _take(self, row: _Row, choices: list[tuple[int, float]]) -> int:
         """Accept the draft as far as greedy agrees, set what comes next; the inputs that count."""

@@ -170,8 +170,8 @@ class DecoderLayer(nn.Module):
 
 @define
 class Cache:
-    """What the decoder has seen of each row. The tensors are written in place; ``lengths`` says how
-    much of them counts, so a caller takes tokens back by lowering it.
+    """What the decoder has seen of each row. The tensors are written in place; how much of them
+    counts is the caller's to know, who takes tokens back by counting fewer.
 
     text (layers, batch, capacity, 2, heads, width / heads): keys and values. cross_keys and
     cross_values: one a layer, as ``CrossAttention.keys_values`` returns them. cross_mask (batch, 1,
@@ -181,7 +181,6 @@ class Cache:
     cross_keys: tuple[Tensor, ...]
     cross_values: tuple[Tensor, ...]
     cross_mask: Tensor | None
-    lengths: Tensor
 
     def select(self, rows: Tensor) -> "Cache":
         """The cache of some of the rows (batch indices), for when the others have finished."""
@@ -190,7 +189,6 @@ class Cache:
             tuple(key[rows] for key in self.cross_keys),
             tuple(value[rows] for value in self.cross_values),
             None if self.cross_mask is None else self.cross_mask[rows],
-            self.lengths[rows],
         )
 
 
@@ -224,22 +222,20 @@ class Decoder(nn.Module):
             tuple(key for key, _ in cross),
             tuple(value for _, value in cross),
             None if lengths is None else additive(length_mask(lengths, frames)),
-            torch.zeros(batch, dtype=torch.long, device=audio.device),
         )
 
     def forward(
-        self, tokens: Tensor, cache: Cache, observe: Heads = ()
+        self, tokens: Tensor, before: Tensor, cache: Cache, seen: int, observe: Heads = ()
     ) -> tuple[Tensor, Tensor | None]:
-        """tokens (batch, n) after what each row of the cache holds -> states (batch, n, width) for
-        ``logits``, and the scores of the observed heads (batch, heads, n, frames).
+        """tokens (batch, n) after ``before`` (batch,) of each row, which the cache holds -> states
+        (batch, n, width) for ``logits``, and the scores of the observed heads (batch, heads, n,
+        frames). Writes the tokens' keys and values into the cache.
 
-        Writes the tokens' keys and values into the cache and leaves ``lengths`` to the caller, who
-        knows how many of the n tokens of a row are real and wanted."""
+        ``seen``: so many places of it are looked at, all up to the last of any row at least."""
         batch, n = tokens.shape
-        at = cache.lengths[:, None] + torch.arange(n, device=tokens.device)
+        at = before[:, None] + torch.arange(n, device=tokens.device)
         # Rows padded on the right may run over the end; what is written there counts for nothing.
         at = at.clamp_(max=cache.text.shape[2] - 1)
-        seen = int(at.max()) + 1
         mask = additive(torch.arange(seen, device=tokens.device) <= at[:, None, :, None])
         x = self.embedding(tokens) + F.embedding(at, self.positions)
         rows = torch.arange(batch, device=tokens.device)[:, None]

@@ -29,19 +29,18 @@ from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.crew import Crew
-from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request, Vocabulary
+from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
+from ssasr.engine.whisper.passes import Network, PlainPasses
 from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
+from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
-AT_ONCE = 4
-"""Streams that are dealt with in one batch where there are no workers, so that a step does not take
-long: a loaded engine would hear too late of turns that have ended."""
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
 BEHIND = SAMPLE_RATE
@@ -238,7 +237,7 @@ class WhisperRecognizer:
             for stream in waiting[: self._crew.free]:
                 self._begin([stream])
         elif waiting:
-            self._begin(waiting[:AT_ONCE])
+            self._begin(waiting[: self.decoding.passes.rows])
 
     def _begin(self, streams: Sequence[_Stream]) -> None:
         """Find out what these streams wait for, in batches."""
@@ -382,7 +381,8 @@ def create(settings: RecognizerSettings) -> Recognizer:
     smart_turn = SmartTurn.load(turn_files.weights, device)
     mel = LogMel(model.dims.mels).to(device)
     model = model.to(device, choose_dtype(device))
-    decoding = Decoding(model, mel, vocabulary, config.alignment_heads, device)
+    network = Network(model, mel, config.alignment_heads, vocabulary)
+    decoding = Decoding(PlainPasses(network), vocabulary)
     capacity, streams = inf, settings.max_streams or STREAMS
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())

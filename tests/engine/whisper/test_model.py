@@ -18,6 +18,10 @@ def _tokens(batch, n, seed=0):
     return torch.randint(0, 70, (batch, n), generator=torch.Generator().manual_seed(seed))
 
 
+def _at(*places):
+    return torch.tensor(places)
+
+
 def test_encoder_row_alone_equals_row_in_a_padded_batch():
     model = tiny.model()
     mel = torch.randn(2, 20, 60, generator=torch.Generator().manual_seed(2))
@@ -30,12 +34,12 @@ def test_encoder_row_alone_equals_row_in_a_padded_batch():
 def test_token_by_token_equals_all_at_once():
     decoder = tiny.model().decoder
     audio, tokens = _audio(2, 25), _tokens(2, 9)
-    whole, scores = decoder(tokens, decoder.start(audio, None, 16), tiny.HEADS)
+    whole, scores = decoder(tokens, _at(0, 0), decoder.start(audio, None, 16), 9, tiny.HEADS)
     assert scores.shape == (2, len(tiny.HEADS), 9, 25)
     cache = decoder.start(audio, None, 16)
     for at in range(9):
-        states, step_scores = decoder(tokens[:, at : at + 1], cache, tiny.HEADS)
-        cache.lengths += 1
+        token = tokens[:, at : at + 1]
+        states, step_scores = decoder(token, _at(at, at), cache, at + 1, tiny.HEADS)
         _close(states[:, 0], whole[:, at])
         _close(step_scores[:, :, 0], scores[:, :, at])
 
@@ -45,14 +49,15 @@ def test_rows_at_different_places_with_different_audio():
     decoder = tiny.model().decoder
     audio, tokens = _audio(2, 30), _tokens(2, 8)
     cache = decoder.start(audio, torch.tensor([18, 30]), 16)
-    decoder(tokens[:, :5], cache)
-    cache.lengths += torch.tensor([2, 5])
+    decoder(tokens[:, :5], _at(0, 0), cache, 5)
     nexts = torch.stack([tokens[0, 2:5], tokens[1, 5:8]])
-    states, _ = decoder(nexts, cache)
+    states, _ = decoder(nexts, _at(2, 5), cache, 8)
     for row, (frames, count) in enumerate([(18, 5), (30, 8)]):
         alone, _ = decoder(
             tokens[row : row + 1, :count],
+            _at(0),
             decoder.start(audio[row : row + 1, :frames], None, 16),
+            count,
         )
         _close(states[row], alone[0, count - 3 :])
 
@@ -61,21 +66,19 @@ def test_a_cache_cut_back_forgets():
     decoder = tiny.model().decoder
     audio, tokens = _audio(1, 20), _tokens(1, 6)
     cache = decoder.start(audio, None, 16)
-    decoder(torch.cat([tokens[:, :3], _tokens(1, 5, seed=9)], dim=1), cache)
-    cache.lengths += 3
-    states, _ = decoder(tokens[:, 3:], cache)
-    whole, _ = decoder(tokens, decoder.start(audio, None, 16))
+    decoder(torch.cat([tokens[:, :3], _tokens(1, 5, seed=9)], dim=1), _at(0), cache, 8)
+    states, _ = decoder(tokens[:, 3:], _at(3), cache, 6)
+    whole, _ = decoder(tokens, _at(0), decoder.start(audio, None, 16), 6)
     _close(states, whole[:, 3:])
 
 
 def test_selected_rows_go_on_alone():
     decoder = tiny.model().decoder
     audio, tokens = _audio(3, 20), _tokens(3, 6)
-    whole, _ = decoder(tokens, decoder.start(audio, None, 16))
+    whole, _ = decoder(tokens, _at(0, 0, 0), decoder.start(audio, None, 16), 6)
     cache = decoder.start(audio, None, 16)
-    decoder(tokens[:, :4], cache)
-    cache.lengths += 4
-    states, _ = decoder(tokens[[2, 0], 4:], cache.select(torch.tensor([2, 0])))
+    decoder(tokens[:, :4], _at(0, 0, 0), cache, 4)
+    states, _ = decoder(tokens[[2, 0], 4:], _at(4, 4), cache.select(_at(2, 0)), 6)
     _close(states, whole[[2, 0], 4:])
 
 
@@ -89,9 +92,8 @@ def test_half_precision_is_near(dtype):
         audio = model.encoder(mel, lengths)
         cache = model.decoder.start(audio, lengths, 16)
         assert audio.dtype == cache.text.dtype == model.encoder.positions.dtype
-        model.decoder(tokens[:, :4], cache)
-        cache.lengths += 4
-        states, scores = model.decoder(tokens[:, 4:], cache, tiny.HEADS)
+        model.decoder(tokens[:, :4], _at(0, 0), cache, 4)
+        states, scores = model.decoder(tokens[:, 4:], _at(4, 4), cache, 9, tiny.HEADS)
         return model.decoder.logits(states), scores.float()
 
     for half, full in zip(heard(tiny.model().to(dtype)), heard(tiny.model()), strict=True):

@@ -87,7 +87,7 @@ def test_every_linear_layer_of_a_model_is_replaced():
 @needs_half
 def test_a_decode_in_small_numbers_depends_on_neither_draft_nor_batch():
     decode = tiny.decoding(cut_loops=False)
-    quantize(decode._model)
+    quantize(decode.passes.network.model)
     requests = [Request(tiny.speech(0.5 + seed / 10, seed), "en") for seed in range(4)]
     alone = [decode([request])[0] for request in requests]
     for one, other in zip(decode(requests), alone, strict=True):

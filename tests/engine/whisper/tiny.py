@@ -8,9 +8,11 @@ from attrs import evolve
 from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.vad import VadState
-from ssasr.engine.whisper.decoding import Decoding, Vocabulary
+from ssasr.engine.whisper.decoding import Decoding
 from ssasr.engine.whisper.model import Dims, Whisper
+from ssasr.engine.whisper.passes import Network, PlainPasses
 from ssasr.engine.whisper.recognizer import WhisperRecognizer
+from ssasr.engine.whisper.vocabulary import Vocabulary
 
 SPECIAL = ("endoftext", "startoftranscript", "en", "de", "transcribe", "startofprev", "nospeech")
 WORDS = tuple(" " + a + b for a in "bdgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "el"))
@@ -77,14 +79,15 @@ def decoding(
 ) -> Decoding:
     whisper = model(seed).to(dtype)
     words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
-    return Decoding(whisper, LogMel(20), words, HEADS, torch.device("cpu"), cut_loops=cut_loops)
+    passes = PlainPasses(Network(whisper, LogMel(20), HEADS, words))
+    return Decoding(passes, words, cut_loops=cut_loops)
 
 
 def recognizer(*, multilingual: bool = False) -> WhisperRecognizer:
     whisper = model()
     words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
     cpu = torch.device("cpu")
-    decode = Decoding(whisper, LogMel(20), words, HEADS, cpu)
+    decode = Decoding(PlainPasses(Network(whisper, LogMel(20), HEADS, words)), words)
     return WhisperRecognizer("random", decode, words, LoudnessVad(), SureTurn(), cpu, 4)
 
 

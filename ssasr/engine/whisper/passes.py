@@ -1,0 +1,253 @@
+"""A batch of excerpts on its way through the model: heard once, then read pass by pass.
+
+``Network`` is the arithmetic, tensors in, tensors out, without a look at a value. Who decodes
+(``decoding``) talks to ``Passes`` in lists, row by row, and does not know how it is run:
+``PlainPasses`` gives every pass tensors of its own size and nothing more, which is right for a CPU;
+``recorded.RecordedPasses`` has fixed ones and replays CUDA graphs. Both answer the same.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from attrs import frozen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssasr.engine.features import LogMel
+from ssasr.engine.whisper.alignment import FRAME
+from ssasr.engine.whisper.model import Cache, Heads, Whisper, length_mask
+from ssasr.engine.whisper.vocabulary import Vocabulary
+
+SPARE = 8
+"""Places of the text beyond those that a row may need: rows of a batch are as long as the longest
+in each pass."""
+
+
+@frozen
+class Excerpt:
+    """samples: float32 (n,). frames: vectors that the encoder makes of it; the samples are cut or
+    followed by zeros to that."""
+
+    samples: NDArray[np.float32]
+    frames: int
+
+
+@frozen
+class Inputs:
+    """What a row puts into the decoder in one pass: tokens, the last of them a draft but for the
+    first ``certain``, after ``before`` others that count."""
+
+    tokens: Sequence[int]
+    certain: int
+    before: int
+
+
+@frozen
+class Outputs:
+    """What came of it. choices: greedy's token and its log probability after each input from the
+    last certain one on. no_speech: its probability, in a row's first pass; then 0. scores (heads,
+    n, frames): of the heads that align, for each input."""
+
+    choices: list[tuple[int, float]]
+    no_speech: float
+    scores: NDArray[np.float32]
+
+
+class Batch(Protocol):
+    """Excerpts that have been heard."""
+
+    def languages(self) -> Tensor:
+        """(rows, languages): logits, on the host. Before the first pass only."""
+
+    def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
+        """One pass of the decoder; one input a row, in order."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows, in order; the others are done."""
+
+
+class Passes(Protocol):
+    """Runs a ``Network``."""
+
+    frames: int
+    """The longest excerpt that it takes."""
+    rows: int
+    """Excerpts that are best heard at once."""
+    widest: int
+    """Tokens that a row may put into one pass."""
+    room: int
+    """Tokens that a row may have in all."""
+
+    def warm_up(self) -> None:
+        """Do whatever makes the first pass as fast as the later ones."""
+
+    def begin(self, excerpts: Sequence[Excerpt], tokens: int) -> Batch:
+        """Hear these; no row will have more than so many tokens. The batch before, if there was
+        one in this thread, is over."""
+
+
+class Network:
+    """The model with what a pass needs of the vocabulary, all on one device."""
+
+    def __init__(self, model: Whisper, mel: LogMel, heads: Heads, vocabulary: Vocabulary) -> None:
+        self.model = model
+        self.device = model.encoder.positions.device
+        # In the order in which the decoder returns them, layer by layer.
+        self.heads = tuple(sorted(heads))
+        self.mel = mel
+        self._mask = vocabulary.mask.to(self.device)
+        differ = vocabulary.mask != vocabulary.first_mask
+        self._not_first = differ.nonzero().flatten().to(self.device)
+        tokens = vocabulary.tokenizer
+        self._start, self._no_speech = tokens.start, tokens.no_speech
+        named = [tokens.languages[name] for name in vocabulary.languages if vocabulary.multilingual]
+        self._languages = torch.tensor(named, dtype=torch.long, device=self.device)
+
+    def hear(self, samples: Tensor, frames: Tensor | None) -> Tensor:
+        """samples (batch, n) -> (batch, n / FRAME, width). ``frames`` (batch,): vectors that count
+        in each row; None: all of them."""
+        mel = self.mel(samples)
+        if frames is not None:
+            mel = mel * length_mask(2 * frames, mel.shape[2])[:, 0]
+        audio: Tensor = self.model.encoder(mel, frames)
+        return audio
+
+    def languages(self, cache: Cache) -> Tensor:
+        """(batch, languages). The start token goes through the decoder again later."""
+        batch = cache.text.shape[1]
+        start = torch.full((batch, 1), self._start, device=self.device)
+        before = torch.zeros(batch, dtype=torch.long, device=self.device)
+        states, _ = self.model.decoder(start, before, cache, 1)
+        return self.model.decoder.logits(states[:, 0])[:, self._languages]
+
+    def read(
+        self,
+        tokens: Tensor,
+        before: Tensor,
+        cache: Cache,
+        seen: int,
+        wanted: Tensor,
+        first: Tensor,
+        opening: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One pass of tokens (batch, n), as ``Decoder`` takes them. Inputs are counted through, row
+        by row: wanted (k,), those after which a choice is asked for; first (k,), whether the text
+        begins there; opening (m,), those that begin a row.
+
+        The chosen tokens (k,), their log probabilities (k,), the probabilities that there is no
+        speech (m,), and the scores (batch, heads, n, frames)."""
+        decoder = self.model.decoder
+        states, scores = decoder(tokens, before, cache, seen, self.heads)
+        assert scores is not None, "a model has at least one alignment head"
+        picked = states.flatten(0, 1)[torch.cat([opening, wanted])]
+        logits = decoder.logits(picked)
+        opened = len(opening)
+        no_speech = logits[:opened].softmax(-1)[:, self._no_speech]
+        logits = logits[opened:]
+        logits += self._mask
+        barred = torch.zeros_like(logits[:, 0]).masked_fill_(first, -torch.inf)
+        logits[:, self._not_first] += barred[:, None]
+        values, chosen = logits.max(-1)
+        # In place: a row has the whole vocabulary, and fresh memory costs more than the arithmetic.
+        logprobs = -logits.sub_(values[:, None]).exp_().sum(-1).log_()
+        return chosen, logprobs, no_speech, scores
+
+
+class PlainPasses:
+    """``Passes`` as they are written: what a CPU does, and the specification. May be used by
+    several threads."""
+
+    rows = 4
+    """So that a step does not take long: a loaded engine would hear too late of turns that have
+    ended."""
+
+    def __init__(self, network: Network) -> None:
+        dims = network.model.dims
+        self.frames, self.widest = dims.audio_context, dims.text_context
+        self.room = dims.text_context
+        self.network = network
+
+    def warm_up(self) -> None:
+        """Nothing is planned ahead."""
+
+    def begin(self, excerpts: Sequence[Excerpt], tokens: int) -> Batch:
+        return _PlainBatch(self.network, excerpts, tokens + SPARE)
+
+
+class _PlainBatch:
+    def __init__(self, network: Network, excerpts: Sequence[Excerpt], capacity: int) -> None:
+        """Excerpts of the same length share an encoder's batch; nothing is padded that way."""
+        self._network, self._device = network, network.device
+        groups: dict[int, list[int]] = {}
+        for number, excerpt in enumerate(excerpts):
+            groups.setdefault(excerpt.frames, []).append(number)
+        longest, lengths = max(groups), self._tensor([one.frames for one in excerpts])
+        shape = (len(excerpts), longest, network.model.dims.audio_width)
+        audio = network.model.encoder.positions.new_zeros(shape)
+        for frames, numbers in groups.items():
+            samples = np.zeros((len(numbers), frames * FRAME), dtype=np.float32)
+            for row, number in enumerate(numbers):
+                fill(samples[row], excerpts[number])
+            heard = network.hear(torch.from_numpy(samples).to(self._device), None)
+            audio[self._tensor(numbers), :frames] = heard
+        decoder = network.model.decoder
+        self._cache = decoder.start(audio, None if len(groups) == 1 else lengths, capacity)
+        self._capacity = self._cache.text.shape[2]
+
+    def languages(self) -> Tensor:
+        return self._network.languages(self._cache).cpu()
+
+    def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
+        longest = max(len(row.tokens) for row in inputs)
+        wanted = [
+            (number * longest + place, row.before == 0 and place == row.certain - 1)
+            for number, row in enumerate(inputs)
+            for place in range(row.certain - 1, len(row.tokens))
+        ]
+        places, first = zip(*wanted, strict=True)
+        found = self._network.read(
+            self._tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in inputs]),
+            self._tensor([row.before for row in inputs]),
+            self._cache,
+            min(max(row.before for row in inputs) + longest, self._capacity),
+            self._tensor(places),
+            torch.tensor(first, device=self._device),
+            self._tensor([number * longest for number, row in enumerate(inputs) if not row.before]),
+        )
+        tokens, logprobs, no_speech = (part.tolist() for part in found[:3])
+        return outputs(inputs, tokens, logprobs, no_speech, found[3].float().cpu().numpy())
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._cache = self._cache.select(self._tensor(rows))
+
+    def _tensor(self, numbers: object) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._device)
+
+
+def fill(row: NDArray[np.float32], excerpt: Excerpt) -> None:
+    """The excerpt's samples, and zeros after them."""
+    samples = excerpt.samples[: len(row)]
+    row[: len(samples)] = samples
+    row[len(samples) :] = 0.0
+
+
+def outputs(
+    inputs: Sequence[Inputs],
+    tokens: Sequence[int],
+    logprobs: Sequence[float],
+    no_speech: Sequence[float],
+    scores: NDArray[np.float32],
+) -> list[Outputs]:
+    """Row by row what a pass gave: choices one after the other, no speech of the rows that it was
+    the first of, scores of all."""
+    choices, opened = iter(zip(tokens, logprobs, strict=True)), iter(no_speech)
+    return [
+        Outputs(
+            [next(choices) for _ in range(len(row.tokens) - row.certain + 1)],
+            0.0 if row.before else next(opened),
+            scores[number],
+        )
+        for number, row in enumerate(inputs)
+    ]
