@@ -30,7 +30,7 @@ RESERVED = {
     "torch": ("ssasr.engine.whisper", "ssasr.engine.fastconformer", "ssasr.engine.vad",
               "ssasr.engine.features", "ssasr.engine.onnx_file",
               "ssasr.engine.weights", "ssasr.engine.smart_turn",
-              "ssasr.engine.devices"),
+              "ssasr.engine.devices", "ssasr.engine.graphs"),
     "hypercorn": ("ssasr.listener", "ssasr.http", "ssasr.gateway", "ssasr.engine.server"),
     "trio_websocket": ("ssasr.gateway", "ssasr.session", "ssasr.express", "ssasr.client",
                        "ssasr.websocket", "ssasr.link", "ssasr.routing.engine_client",

@@ -36,6 +36,7 @@ from ssasr.engine.fastconformer.program import (
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
+from ssasr.engine.graphs import CudaRecorder
 from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
 from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
@@ -421,5 +422,5 @@ def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runne
     program = Program(model, slots, detector)
     largest = min(layout.slots, max(1, _LARGEST_BATCH_FRAMES // layout.chunk_frames))
     if weight.device.type == "cuda":
-        return GraphRunner(program, largest)
+        return GraphRunner(program, largest, CudaRecorder(weight.device))
     return PlainRunner(program, largest)
