@@ -23,6 +23,8 @@ FORBIDDEN = {
 }
 
 
+RESHAPING = {"aten::transpose_", "aten::squeeze_", "aten::unsqueeze_", "aten::t_"}
+"""They change a tensor and not its memory: once is enough."""
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 
 
@@ -62,8 +64,11 @@ class _Tape(CaptureRules):
         self.notes = []
 
     def note(self, func, args, kwargs, result):
+        if func.name() in RESHAPING:
+            return
         given = memory((args, kwargs))
-        made = [t if not memory(t) & given else None for t in tensors(result)]
+        # As they are now, should they be reshaped later.
+        made = [t.detach() if not memory(t) & given else None for t in tensors(result)]
         self.notes.append((func, args, kwargs, made))
 
     def forget(self):

@@ -200,7 +200,8 @@ class Decoding:
                 row.done = True
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
-                row.pending = [token, *self._proposal(row, token, accepted)]
+                proposal = self._proposal(row, token, accepted)
+                row.pending = [token, *proposal][: self.passes.widest]
                 row.certain = 1
                 return used
         raise AssertionError("there is a choice after the last token of the draft")

@@ -182,6 +182,14 @@ class Cache:
     cross_values: tuple[Tensor, ...]
     cross_mask: Tensor | None
 
+    def hear(self, fresh: "Cache") -> None:
+        """Take over the audio of another one of the same sizes, in place."""
+        ours, theirs = ((c.cross_mask, *c.cross_keys, *c.cross_values) for c in (self, fresh))
+        for place, new in zip(ours, theirs, strict=True):
+            assert place is not None, "fixed places are for rows of any length"
+            assert new is not None, "fixed places are for rows of any length"
+            place.copy_(new)
+
     def select(self, rows: Tensor) -> "Cache":
         """The cache of some of the rows (batch indices), for when the others have finished."""
         return Cache(
@@ -253,8 +261,7 @@ class Decoder(nn.Module):
             x = x + layer.mlp_out(F.gelu(layer.mlp_in(layer.mlp_norm(x))))
         if not observe:
             return self.norm(x), None
-        layers, heads = zip(*observe, strict=True)
-        return self.norm(x), torch.stack(scores, 1)[:, layers, heads]
+        return self.norm(x), torch.stack([scores[layer][:, head] for layer, head in observe], 1)
 
     def _layers(self) -> Iterator[DecoderLayer]:
         for layer in self.layers:

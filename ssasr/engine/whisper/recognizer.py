@@ -21,6 +21,7 @@ from attrs import define, evolve, field, frozen
 from ssasr import catalogue
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
+from ssasr.engine.graphs import CudaRecorder
 from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
 from ssasr.engine.tokenizers import WhisperTokenizer
@@ -33,8 +34,9 @@ from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
-from ssasr.engine.whisper.passes import Network, PlainPasses
+from ssasr.engine.whisper.passes import Network, Passes, PlainPasses
 from ssasr.engine.whisper.quantized import quantize
+from ssasr.engine.whisper.recorded import RecordedPasses
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.splice import Spoken
@@ -169,7 +171,8 @@ class WhisperRecognizer:
         self._stepped: list[_Stream] = []
 
     def warm_up(self) -> None:
-        """Two seconds of a tone through both networks; the first pass allocates and plans."""
+        """Two seconds of a tone through the networks; the first pass allocates and plans."""
+        self.decoding.passes.warm_up()
         tone = np.sin(np.arange(32_000, dtype=np.float32) * 0.1) * 0.1
         with torch.inference_mode():
             self._smart_turn.probability([tone])
@@ -382,13 +385,15 @@ def create(settings: RecognizerSettings) -> Recognizer:
     mel = LogMel(model.dims.mels).to(device)
     model = model.to(device, choose_dtype(device))
     network = Network(model, mel, config.alignment_heads, vocabulary)
-    decoding = Decoding(PlainPasses(network), vocabulary)
+    passes: Passes = PlainPasses(network)
+    if device.type == "cuda":
+        passes = RecordedPasses(network, CudaRecorder(device))
     capacity, streams = inf, settings.max_streams or STREAMS
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())
         streams = settings.max_streams or most_streams(usual)
         capacity = max(usual, least_capacity(streams))
-    delay = config.heads_delay
+    decoding, delay = Decoding(passes, vocabulary), config.heads_delay
     return WhisperRecognizer(
         files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers, capacity
     )

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 LOUD = [tiny.speech(seconds, seed) for seconds, seed in [(0.5, 1), (1.0, 2), (0.3, 3), (0.8, 4)]]
 
 
-def _same(one, other):
+def same(one, other):
     assert one.tokens == other.tokens
     assert (one.language, one.complete, one.skip) == (other.language, other.complete, other.skip)
     assert np.allclose(one.logprobs, other.logprobs, atol=1e-4)
@@ -42,16 +42,16 @@ def test_any_draft_gives_what_no_draft_gives(plain, data):
         at = data.draw(st.integers(0, len(draft)))
         cut = data.draw(st.integers(0, 3))
         draft[at : at + cut] = data.draw(st.lists(st.integers(0, 70), max_size=3))
-    _same(plain([Request(samples, "en", tuple(draft))])[0], scratch)
+    same(plain([Request(samples, "en", tuple(draft))])[0], scratch)
 
 
 def test_a_row_gets_the_same_in_any_batch(plain):
     requests = [Request(samples, "en") for samples in LOUD]
     alone = [plain([request])[0] for request in requests]
     for one, other in zip(plain(requests), alone, strict=True):
-        _same(one, other)
+        same(one, other)
     for one, other in zip(plain(requests[::-1]), alone[::-1], strict=True):
-        _same(one, other)
+        same(one, other)
 
 
 def test_drafts_of_other_rows_do_not_matter(plain):
@@ -61,7 +61,7 @@ def test_drafts_of_other_rows_do_not_matter(plain):
         for number, samples in enumerate(LOUD)
     ]
     for one, other in zip(plain(requests), alone, strict=True):
-        _same(one, other)
+        same(one, other)
 
 
 def test_a_language_is_found_among_those_that_may_be(multilingual):

@@ -1,6 +1,9 @@
 """A Whisper with random weights, a byte vocabulary and a detector of loud frames: everything that
 the real recogniser has, at a size at which tests take milliseconds."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from attrs import evolve
@@ -10,7 +13,7 @@ from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.vad import VadState
 from ssasr.engine.whisper.decoding import Decoding
 from ssasr.engine.whisper.model import Dims, Whisper
-from ssasr.engine.whisper.passes import Network, PlainPasses
+from ssasr.engine.whisper.passes import Network, Passes, PlainPasses
 from ssasr.engine.whisper.recognizer import WhisperRecognizer
 from ssasr.engine.whisper.vocabulary import Vocabulary
 
@@ -48,7 +51,7 @@ class LoudnessVad:
     """The speech detector's interface: speech is what is louder than -40 dBFS."""
 
     def initial_state(self, n, device="cpu"):
-        zeros = torch.zeros(n, 1)
+        zeros = torch.zeros(n, 1, device=device)
         return VadState(zeros, zeros, zeros)
 
     def listen(self, frames, state):
@@ -70,25 +73,29 @@ def vocabulary(size: int, *, multilingual: bool) -> Vocabulary:
     return evolve(built, multilingual=True, languages=tuple(built.tokenizer.languages))
 
 
-def decoding(
+def network(
     *,
-    cut_loops: bool = True,
     seed: int = 5,
     multilingual: bool = False,
     dtype: torch.dtype = torch.float32,
-) -> Decoding:
-    whisper = model(seed).to(dtype)
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> tuple[Network, Vocabulary]:
+    whisper = model(seed).to(device, dtype)
     words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
-    passes = PlainPasses(Network(whisper, LogMel(20), HEADS, words))
-    return Decoding(passes, words, cut_loops=cut_loops)
+    return Network(whisper, LogMel(20).to(device), HEADS, words), words
 
 
-def recognizer(*, multilingual: bool = False) -> WhisperRecognizer:
-    whisper = model()
-    words = vocabulary(whisper.dims.vocabulary, multilingual=multilingual)
-    cpu = torch.device("cpu")
-    decode = Decoding(PlainPasses(Network(whisper, LogMel(20), HEADS, words)), words)
-    return WhisperRecognizer("random", decode, words, LoudnessVad(), SureTurn(), cpu, 4)
+def decoding(*, cut_loops: bool = True, **options: Any) -> Decoding:
+    passes, words = network(**options)
+    return Decoding(PlainPasses(passes), words, cut_loops=cut_loops)
+
+
+def recognizer(
+    *, run: Callable[[Network], Passes] = PlainPasses, **options: Any
+) -> WhisperRecognizer:
+    net, words = network(**options)
+    decode = Decoding(run(net), words)
+    return WhisperRecognizer("random", decode, words, LoudnessVad(), SureTurn(), net.device, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:

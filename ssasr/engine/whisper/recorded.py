@@ -1,0 +1,232 @@
+"""Passes through Whisper as recordings, for a CUDA device.
+
+A pass over a few tokens is some thirty kernels a layer, of a few microseconds each. So everything
+has a fixed place here, and a batch is padded up to the next size that was recorded: so many
+excerpts, so many vectors of audio each, so many tokens of text (``_ROWS``, ``_FRAMES``,
+``_WIDTHS``). Rows are independent, what lies beyond the audio of one is masked, and what a row of
+padding says nobody reads. A row that is done stays where it is until the batch is over.
+
+Nothing of this was measured on a device yet, least of all the sizes.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from functools import partial
+from itertools import product
+
+import numpy as np
+import torch
+from attrs import frozen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssasr.engine.graphs import Recorder, Recording
+from ssasr.engine.whisper.alignment import FRAME
+from ssasr.engine.whisper.model import Cache
+from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Network, Outputs, fill
+
+_ROWS = (1, 4, 16)
+_FRAMES = (200, 350, 500, 700, 1500)
+"""4 to 30 s with the zeros after the speech; a stream's excerpts are cut at 12 s."""
+_WIDTHS = (1, 16, 48)
+"""A token; a token and what may follow it of a draft; a draft from its beginning."""
+
+
+class _Column(IntEnum):
+    """Of the table that says in what two replays differ; a row's tokens follow."""
+
+    FRAMES = 0
+    BEFORE = 1
+    FIRST = 2
+    """The place after which the text begins, or -1."""
+
+
+@frozen(order=True)
+class _Size:
+    """Of a batch: excerpts, and vectors of audio each."""
+
+    rows: int
+    frames: int
+
+
+class RecordedPasses:
+    """``Passes`` of fixed sizes: one batch at a time, in one thread."""
+
+    def __init__(
+        self,
+        network: Network,
+        recorder: Recorder,
+        rows: Sequence[int] = _ROWS,
+        frames: Sequence[int] = _FRAMES,
+        widths: Sequence[int] = _WIDTHS,
+    ) -> None:
+        dims, device = network.model.dims, network.device
+        self._network, self._recorder = network, recorder
+        self.frames, self.room = dims.audio_context, dims.text_context
+        self.rows, self.widest = max(rows), max(widths)
+        shorter = [size for size in frames if size < self.frames]
+        self._sizes = [_Size(*size) for size in product(rows, [*shorter, self.frames])]
+        self._widths = widths
+        # A size has the beginning of each of these to itself.
+        table, samples = self.rows * (len(_Column) + self.widest), self.rows * self.frames * FRAME
+        self._table = torch.zeros(table, dtype=torch.int64, device=device)
+        self._samples = torch.zeros(samples, device=device)
+        self._host_table = recorder.pinned(table, dtype=torch.int64)
+        self._host_samples = recorder.pinned(samples, dtype=torch.float32)
+        tokens = self.rows * self.widest
+        answer = 2 * tokens + self.rows + tokens * len(network.heads) * self.frames
+        self._host_answer = recorder.pinned(answer, dtype=torch.float32)
+        audio = network.model.encoder.positions.new_zeros(self.rows, self.frames, dims.audio_width)
+        lengths = torch.full((self.rows,), self.frames, device=device)
+        self._cache = network.model.decoder.start(audio, lengths, self.room)
+        self._hearings: dict[_Size, Recording[None]] = {}
+        self._readings: dict[tuple[_Size, int], Recording[Tensor]] = {}
+
+    @torch.inference_mode(False)  # whose tensors could not be written by a replay outside of it
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Record every size, the largest first: later recordings fit into its memory then."""
+        for size in sorted(self._sizes, reverse=True):
+            self.table(size, self._table)[:, _Column.FRAMES] = size.frames
+            self._hearings[size] = self._recorder.record(partial(self._hear, size))
+            for width in sorted(self._widths, reverse=True):
+                read = self._reading(size, width)
+                self._readings[size, width] = self._recorder.record(read)
+
+    def begin(self, excerpts: Sequence[Excerpt], tokens: int) -> Batch:
+        """See ``Passes``. No more excerpts than ``rows``; there is room for all tokens always."""
+        rows, frames = len(excerpts), max(excerpt.frames for excerpt in excerpts)
+        size = min(size for size in self._sizes if size.rows >= rows and size.frames >= frames)
+        return _RecordedBatch(self, size, excerpts)
+
+    def table(self, size: _Size, whole: Tensor | None = None) -> Tensor:
+        """(rows, columns): on the host, to be written before anything is done."""
+        columns = len(_Column) + self.widest
+        whole = self._host_table if whole is None else whole
+        return whole[: size.rows * columns].view(size.rows, columns)
+
+    def samples(self, size: _Size, whole: Tensor | None = None) -> Tensor:
+        """(rows, samples), the same."""
+        length = size.frames * FRAME
+        whole = self._host_samples if whole is None else whole
+        return whole[: size.rows * length].view(size.rows, length)
+
+    def hear(self, size: _Size) -> None:
+        """Begin with what has been written."""
+        with self._recorder.working():
+            self._send_table(size)
+            device = self.samples(size, self._samples)
+            device.copy_(self.samples(size), non_blocking=True)
+            self._hearings[size].replay()
+            self._recorder.synchronize()
+
+    def languages(self, size: _Size) -> Tensor:
+        """(rows, languages). Not recorded: they are asked for a few times a turn."""
+        with self._recorder.working():
+            return self._network.languages(self._view(size)).cpu()
+
+    def read(self, size: _Size, tokens: int) -> "_Answer":
+        """One pass of what has been written, ``tokens`` in a row at most."""
+        width = min(width for width in self._widths if width >= tokens)
+        recording = self._readings[size, width]
+        answer = self._host_answer[: len(recording.result)]
+        with self._recorder.working():
+            self._send_table(size)
+            recording.replay()
+            answer.copy_(recording.result, non_blocking=True)
+            self._recorder.synchronize()
+        return _Answer.unpack(answer.numpy(), size, width)
+
+    def _send_table(self, size: _Size) -> None:
+        self.table(size, self._table).copy_(self.table(size), non_blocking=True)
+
+    def _view(self, size: _Size) -> Cache:
+        cache, rows, frames = self._cache, size.rows, size.frames
+        assert cache.cross_mask is not None, "rows differ in length"
+        return Cache(
+            cache.text[:, :rows],
+            tuple(key[:rows, ..., :frames] for key in cache.cross_keys),
+            tuple(value[:rows, :, :frames] for value in cache.cross_values),
+            cache.cross_mask[:rows, ..., :frames],
+        )
+
+    def _hear(self, size: _Size) -> None:
+        network = self._network
+        lengths = self.table(size, self._table)[:, _Column.FRAMES]
+        audio = network.hear(self.samples(size, self._samples), lengths)
+        self._view(size).hear(network.model.decoder.start(audio, lengths, 1))
+
+    def _reading(self, size: _Size, width: int) -> Callable[[], Tensor]:
+        table, cache = self.table(size, self._table), self._view(size)
+        inputs = torch.arange(size.rows * width, device=self._network.device)
+        # No row begins with a single token.
+        opening = inputs[::width] if width > 1 else inputs[:0]
+
+        def read() -> Tensor:
+            first = inputs.view(size.rows, width) % width == table[:, _Column.FIRST, None]
+            tokens = table[:, len(_Column) : len(_Column) + width]
+            chosen, *rest = self._network.read(
+                tokens, table[:, _Column.BEFORE], cache, self.room, inputs, first.flatten(), opening
+            )
+            # A token is small enough to be exact in float32.
+            return torch.cat([chosen.float(), *(part.float().flatten() for part in rest)])
+
+        return read
+
+
+@frozen
+class _Answer:
+    """tokens, logprobs (rows, width); no_speech (rows,), if there is more than one token in a row;
+    scores (rows, heads, width, frames). Valid until the next pass."""
+
+    tokens: NDArray[np.float32]
+    logprobs: NDArray[np.float32]
+    no_speech: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def unpack(cls, packed: NDArray[np.float32], size: _Size, width: int) -> "_Answer":
+        count, opened = size.rows * width, size.rows if width > 1 else 0
+        tokens, logprobs, no_speech, scores = np.split(packed, np.cumsum([count, count, opened]))
+        shape = size.rows, width
+        return cls(
+            tokens.reshape(shape),
+            logprobs.reshape(shape),
+            no_speech,
+            scores.reshape(size.rows, -1, width, size.frames),
+        )
+
+
+class _RecordedBatch:
+    def __init__(self, passes: RecordedPasses, size: _Size, excerpts: Sequence[Excerpt]) -> None:
+        self._passes, self._size = passes, size
+        self._slots = list(range(len(excerpts)))
+        self._table = passes.table(size).numpy()
+        self._table[:, _Column.FRAMES], self._table[:, _Column.BEFORE] = size.frames, 0
+        samples = passes.samples(size).numpy()
+        for slot, excerpt in enumerate(excerpts):
+            fill(samples[slot], excerpt)
+            self._table[slot, _Column.FRAMES] = excerpt.frames
+        passes.hear(size)
+
+    def languages(self) -> Tensor:
+        return self._passes.languages(self._size)[self._slots]
+
+    def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
+        for slot, row in zip(self._slots, inputs, strict=True):
+            self._table[slot, _Column.BEFORE] = row.before
+            self._table[slot, _Column.FIRST] = -1 if row.before else row.certain - 1
+            self._table[slot, len(_Column) :][: len(row.tokens)] = row.tokens
+        found = self._passes.read(self._size, max(len(row.tokens) for row in inputs))
+        results = []
+        for slot, row in zip(self._slots, inputs, strict=True):
+            wanted = slice(row.certain - 1, len(row.tokens))
+            tokens = found.tokens[slot, wanted].astype(int).tolist()
+            choices = zip(tokens, found.logprobs[slot, wanted].tolist(), strict=True)
+            no_speech = 0.0 if row.before else float(found.no_speech[slot])
+            scores = found.scores[slot, :, : len(row.tokens)].copy()
+            results.append(Outputs(list(choices), no_speech, scores))
+        return results
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._slots = [self._slots[row] for row in rows]
