@@ -134,7 +134,8 @@ class Encoder(nn.Module):
         ``lengths`` (batch,): vectors that count in each row, n at most; None: all of them. What
         lies beyond a row's length is neither attended to nor meaningful."""
         mel = mel.to(self.positions.dtype)
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        # What is added to a transposed tensor is one too: every layer would stride through memory.
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2).contiguous()
         x = x + self.positions[: x.shape[1]]
         mask = None if lengths is None else length_mask(lengths, x.shape[1])
         for layer in self.layers:

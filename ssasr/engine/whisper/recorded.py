@@ -23,7 +23,15 @@ from torch import Tensor
 from ssasr.engine.graphs import Recorder, Recording
 from ssasr.engine.whisper.alignment import FRAME
 from ssasr.engine.whisper.model import Cache
-from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Network, Outputs, fill
+from ssasr.engine.whisper.passes import (
+    Batch,
+    Excerpt,
+    Inputs,
+    Network,
+    Outputs,
+    fill,
+    log_probabilities,
+)
 
 _ROWS = (1, 4, 16)
 _FRAMES = (200, 350, 500, 700, 1500)
@@ -165,11 +173,13 @@ class RecordedPasses:
         def read() -> Tensor:
             first = inputs.view(size.rows, width) % width == table[:, _Column.FIRST, None]
             tokens = table[:, len(_Column) : len(_Column) + width]
-            chosen, *rest = self._network.read(
+            logits, no_speech, scores = self._network.read(
                 tokens, table[:, _Column.BEFORE], cache, self.room, inputs, first.flatten(), opening
             )
+            best, chosen = logits.max(-1)
+            parts = chosen, log_probabilities(best, logits), no_speech, scores
             # A token is small enough to be exact in float32.
-            return torch.cat([chosen.float(), *(part.float().flatten() for part in rest)])
+            return torch.cat([part.float().flatten() for part in parts])
 
         return read
 
