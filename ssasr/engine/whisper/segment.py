@@ -135,6 +135,7 @@ class Segment:
     """Position at which the last of those became final that the segment begins with."""
     multilingual: bool = False
     language: SpokenLanguage = field(factory=SpokenLanguage)
+    """As of where the segment has been walked to, and at last as of its end."""
     hearing: Hearing = field(init=False)
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
@@ -152,6 +153,8 @@ class Segment:
     _marks: list[_Mark] = field(factory=list)
     _origins: list[tuple[int, int]] = field(init=False)
     """(position, origin): where decodes began from that position on."""
+    _languages: list[tuple[int, SpokenLanguage]] = field(init=False)
+    """(position, language): what was known from there on without the decodes that may be left out."""
     _answered: int = field(init=False)
     """The last position for which an answer was given."""
     _speech: tuple[float, ...] = ()
@@ -166,6 +169,7 @@ class Segment:
         self.decoded = self._answered = self.start
         self._committed_at = [self.start] * len(self.committed)
         self._origins = [(self.start, self.start)]
+        self._languages = [(self.start, evolve(self.language))]
 
     @property
     def position(self) -> int:
@@ -180,6 +184,7 @@ class Segment:
         """From here on."""
         self.options = options
         self.language.expect(options.languages)
+        self._keep_language(self.position)
 
     # -- walking -------------------------------------------------------------------------------
 
@@ -189,7 +194,7 @@ class Segment:
         answers: list[Heard] = []
         end = self.hearing.received if final_at is None else min(final_at, self.hearing.received)
         while True:
-            if final_at is not None and final_at <= self.position:
+            if final_at is not None and self._ends(final_at):
                 self.due = self._due_at_end(final_at)
                 if self.due is None:
                     answers.append(self._heard(final_at, self._final_words(final_at), final_at))
@@ -206,6 +211,12 @@ class Segment:
                 break
             self._enter(min(following, end))
         return answers
+
+    def _ends(self, at: int) -> bool:
+        """Whether nothing is left but the end: what is due at a chunk that ends there is due all
+        the same, since the session may have been told of it before it decided."""
+        on_grid = (at - self.start) % CHUNK == 0
+        return at < self.position or (at == self.position and not (on_grid and at > self._answered))
 
     def _enter(self, position: int) -> None:
         speaking = self.hearing.spoken
@@ -258,6 +269,7 @@ class Segment:
             self._commit(len(self.pending))
             self._history.clear()
             self.language.rest()
+            self._keep_language(self.position)
             hearing.rest()
         self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
@@ -301,7 +313,8 @@ class Segment:
     def _due_at_end(self, at: int) -> Due | None:
         if self._ending is not None:
             return None
-        origin = self._origins[self._place(at)][1]
+        self.language = self._languages[_place(self._languages, at)][1]
+        origin = self._origins[_place(self._origins, at)][1]
         said_until = self.hearing.said_until(at)
         if said_until is None or said_until <= origin or self._mark_at(at) is not None:
             return None
@@ -313,9 +326,6 @@ class Segment:
         if marks and not self.hearing.voiced(marks[-1].end, at).any():
             return marks[-1]
         return None
-
-    def _place(self, at: int) -> int:
-        return max(0, bisect_right(self._origins, at, key=lambda entry: entry[0]) - 1)
 
     def samples(self, due: Due) -> Samples:
         return self.hearing.samples(due.begin, due.end)
@@ -337,6 +347,10 @@ class Segment:
         else:
             self.language.found(language, confidence, self.hearing.spoken)
 
+    def _keep_language(self, position: int) -> None:
+        self._languages.append((max(position, self._languages[-1][0]), evolve(self.language)))
+        del self._languages[: _place(self._languages, self.position - BACK)]
+
     def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
         assert self.due is not None
@@ -353,6 +367,7 @@ class Segment:
         if reliable and (self.language.settled or not self._detects()):
             self._commit(self._agreed(due.end))
         if mark.stands:
+            self._keep_language(mark.end)
             self._trim(mark)
 
     def _agreed(self, end: int) -> int:
@@ -433,7 +448,7 @@ class Segment:
         """Decodes begin here from now on. ``again``: nothing was said since they last moved."""
         since = self._origins.pop()[0] if again else self.position
         self._origins.append((since, origin))
-        del self._origins[: self._place(self.position - BACK)]
+        del self._origins[: _place(self._origins, self.position - BACK)]
         self.hearing.forget(self._origins[0][1])
 
     # -- answers -------------------------------------------------------------------------------
@@ -456,6 +471,11 @@ class Segment:
         rest = [] if mark is None else after(mark.words, committed, mark.begin)
         words = (spoken.word for spoken in self._in_speech(rest, committed))
         return (*committed, *(evolve(word, final=True) for word in words if word.start < at))
+
+
+def _place(entries: Sequence[tuple[int, object]], at: int) -> int:
+    """Of the entry that holds at ``at``; they hold from their positions on."""
+    return max(0, bisect_right(entries, at, key=lambda entry: entry[0]) - 1)
 
 
 def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:

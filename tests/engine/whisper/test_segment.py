@@ -2,126 +2,86 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from ssasr.engine.whisper import segment as policy
-from ssasr.engine.whisper.segment import CHUNK, Due, Kind, Segment, without_squeezed
-from ssasr.engine.whisper.splice import Spoken
-from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
-
-SPEECH, SILENCE = 0.9, 0.01
-
-
-def _segment(committed=(), start=0, **more):
-    return Segment(StreamOptions(), start, list(committed), **more)
-
-
-def _receive(segment, seconds, probability):
-    """Whole chunks, as many as fit."""
-    chunks = round(seconds * SAMPLE_RATE / CHUNK)
-    segment.hearing.receive(np.zeros(chunks * CHUNK, np.float32), [probability] * 3 * chunks)
-
-
-def _walk(segment, decode=lambda due: [], final_at=None, pace=1):
-    """On to the end of what was received: (the decodes on the way, the answers)."""
-    dues, answers = [], []
-    while True:
-        answers += segment.walk(final_at, pace)
-        if segment.to_judge:
-            segment.judge(0.5)
-        elif segment.due is not None:
-            dues.append(segment.due)
-            segment.apply(decode(segment.due), reliable=True)
-        else:
-            return dues, answers
-
-
-def _hear(segment, seconds, probability, **more):
-    _receive(segment, seconds, probability)
-    return _walk(segment, **more)[0]
-
-
-def _say(*words, unsure=()):
-    """(text, start, end) in seconds -> a hypothesis, not sure of some of its texts."""
-    return [
-        Spoken(
-            Word(
-                text,
-                int(begin * SAMPLE_RATE),
-                int(end * SAMPLE_RATE),
-                0.4 if text in unsure else 0.9,
-            ),
-            (number,),
-        )
-        for number, (text, begin, end) in enumerate(words)
-    ]
+from ssasr.engine.whisper.segment import CHUNK, Due, Kind, without_squeezed
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
+from tests.engine.whisper.segments import (
+    SILENCE,
+    SPEECH,
+    asking,
+    hear,
+    new_segment,
+    receive,
+    say,
+    walk,
+)
 
 
 def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
     """The committed words after a decode of the audio up to ``at`` seconds."""
     segment.due = Due(kind, segment.origin, int(at * SAMPLE_RATE))
-    segment.apply(_say(*words), reliable=reliable)
+    segment.apply(say(*words), reliable=reliable)
     return [word.text for word in segment.committed]
 
 
 def _heard(*runs):
     """A segment that has heard (seconds, probability), with nothing decoded."""
-    segment = _segment()
+    segment = new_segment()
     for seconds, probability in runs:
-        _receive(segment, seconds, probability)
+        receive(segment, seconds, probability)
     segment.hearing.walk(segment.hearing.received)
     return segment
 
 
 def test_silence_is_never_decoded_and_is_forgotten():
-    segment = _segment()
-    assert _hear(segment, 60, SILENCE) == []
+    segment = new_segment()
+    assert hear(segment, 60, SILENCE) == []
     assert segment.walk(segment.position)[-1].words == ()
     assert len(segment.hearing.recent(10**9)) <= policy.LEAD
 
 
 def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
-    segment = _segment(start=777)
-    due = _hear(segment, 3, SPEECH)
+    segment = new_segment(start=777)
+    due = hear(segment, 3, SPEECH)
     assert [one.kind for one in due] == [Kind.PARTIAL] * len(due)
     assert [(one.end - 777) % policy.STEP for one in due] == [0] * len(due)
     assert np.diff([one.end for one in due]).tolist() == [policy.STEP] * (len(due) - 1)
     stopped = segment.hearing.speech_end
-    quiet = _hear(segment, 3, SILENCE)
+    quiet = hear(segment, 3, SILENCE)
     assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.RINGING)]
 
 
 def test_a_slower_pace_leaves_out_words_in_the_making_only():
-    segment = _segment()
-    due = _hear(segment, 6, SPEECH, pace=4)
+    segment = new_segment()
+    due = hear(segment, 6, SPEECH, pace=4)
     assert np.diff([one.end for one in due]).tolist() == [4 * policy.STEP] * (len(due) - 1)
-    assert [one.kind for one in _hear(segment, 1, SILENCE, pace=4)] == [Kind.SETTLED]
+    assert [one.kind for one in hear(segment, 1, SILENCE, pace=4)] == [Kind.SETTLED]
 
 
 def test_a_click_is_not_a_word():
-    segment = _segment()
+    segment = new_segment()
     segment.hearing.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
-    assert _hear(segment, 12, SILENCE) == []
+    assert hear(segment, 12, SILENCE) == []
     assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
 
 
 def test_every_chunk_has_one_answer_with_its_speech():
-    segment = _segment(start=5)
-    _receive(segment, 2, SPEECH)
-    _receive(segment, 2, SILENCE)
-    _, answers = _walk(segment)
+    segment = new_segment(start=5)
+    receive(segment, 2, SPEECH)
+    receive(segment, 2, SILENCE)
+    _, answers = walk(segment)
     assert [one.position for one in answers] == list(range(5 + CHUNK, segment.position + 1, CHUNK))
     assert {len(one.speech) for one in answers} == {3}
 
 
 def test_an_answer_waits_for_the_decode_that_it_tells_of():
-    segment = _segment()
-    _receive(segment, 1, SPEECH)
+    segment = new_segment()
+    receive(segment, 1, SPEECH)
     before = segment.walk(None)
     assert segment.due is not None
     assert before[-1].position < segment.position
-    segment.apply(_say(("now", 0.1, 0.5)), reliable=True)
+    segment.apply(say(("now", 0.1, 0.5)), reliable=True)
     answer = segment.walk(None)[0]
     assert [word.text for word in answer.words] == ["now"]
     assert answer.decoded == answer.position
@@ -152,17 +112,17 @@ def test_a_hypothesis_that_was_cut_makes_nothing_final():
 
 
 def test_a_rest_makes_everything_final_and_forgets_the_audio():
-    segment = _segment()
-    _hear(segment, 1, SPEECH)
-    _hear(segment, 12, SILENCE, decode=lambda due: _say(("hello.", 0.2, 0.9)))
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
+    hear(segment, 12, SILENCE, decode=lambda due: say(("hello.", 0.2, 0.9)))
     assert [(word.text, word.final) for word in segment.words()] == [("hello.", True)]
     assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
 
 
 def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
-    segment = _segment()
-    _hear(segment, 1, SPEECH)
-    _receive(segment, 1, SILENCE)
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
+    receive(segment, 1, SILENCE)
     judged = []
     for _ in range(9):
         segment.walk(None)
@@ -175,143 +135,129 @@ def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
     assert len(judged) == 1
     assert 0 <= judged[0] - segment.options.pause < CHUNK
     assert segment.end_of_turn == 0.7
-    _hear(segment, 0.2, SPEECH)
+    hear(segment, 0.2, SPEECH)
     assert segment.end_of_turn == 0.0
 
 
 def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():
-    segment = _segment()
-    _hear(segment, 1, SPEECH)
-    _hear(segment, 0.5, SILENCE, decode=lambda due: _say(("yes", 0.2, 0.9)))
-    dues, answers = _walk(segment, final_at=segment.position)
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
+    hear(segment, 0.5, SILENCE, decode=lambda due: say(("yes", 0.2, 0.9)))
+    dues, answers = walk(segment, final_at=segment.position)
     assert dues == []
     assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
 def test_the_end_decodes_speech_that_nothing_covered():
-    segment = _segment()
-    _hear(segment, 1, SPEECH)
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
     at = segment.position
-    dues, answers = _walk(segment, lambda due: _say(("yes", 0.2, 0.9)), final_at=at)
+    dues, answers = walk(segment, lambda due: say(("yes", 0.2, 0.9)), final_at=at)
     assert dues == [Due(Kind.FINAL, segment.origin, at)]
     assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
 def test_words_at_the_end_lie_before_it():
-    segment = _segment()
-    _hear(segment, 2, SPEECH)
-    hypothesis = _say(("in", 0.2, 0.5), ("out", 1.5, 1.8))
-    _, answers = _walk(segment, lambda due: hypothesis, final_at=SAMPLE_RATE)
+    segment = new_segment()
+    hear(segment, 2, SPEECH)
+    hypothesis = say(("in", 0.2, 0.5), ("out", 1.5, 1.8))
+    _, answers = walk(segment, lambda due: hypothesis, final_at=SAMPLE_RATE)
     assert [(word.text, word.final) for word in answers[-1].words] == [("in", True)]
 
 
 def test_words_that_the_client_has_stay_and_need_no_partials_again():
     said = [Word("so", 3_000, 8_000, 0.9, final=True), Word("far", 40_000, 64_000, 0.9, final=True)]
-    segment = _segment(committed=said, taken_over=9 * policy.STEP)
-    dues = _hear(segment, 6, SPEECH)
+    segment = new_segment(committed=said, taken_over=9 * policy.STEP)
+    dues = hear(segment, 6, SPEECH)
     assert dues[0].end == 9 * policy.STEP
     at = segment.position
-    hypothesis = _say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
-    _, answers = _walk(segment, lambda due: hypothesis, final_at=at)
+    hypothesis = say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
+    _, answers = walk(segment, lambda due: hypothesis, final_at=at)
     assert [word.text for word in answers[-1].words] == ["so", "far", "on"]
 
 
-def _asking(segment, answer, said=lambda due: []):
-    """Decodes that find the language ``answer(due)``; what was asked for so far, (kind, end)."""
-    asked = []
-
-    def decode(due):
-        if due.kind is Kind.LANGUAGE or not segment.language.settled:
-            segment.detected(*answer(due))
-            if due.kind is not Kind.PARTIAL:
-                asked.append((due.kind, due.end))
-        return said(due)
-
-    return asked, decode
-
-
 def test_a_language_is_asked_for_by_the_amount_of_speech():
-    segment = _segment(multilingual=True)
-    asked, decode = _asking(segment, lambda due: ("de", 0.9 if due.end > 2 * SAMPLE_RATE else 0.6))
-    _hear(segment, 8, SPEECH, decode=decode)
+    segment = new_segment(multilingual=True)
+    asked, decode = asking(segment, lambda due: ("de", 0.9 if due.end > 2 * SAMPLE_RATE else 0.6))
+    hear(segment, 8, SPEECH, decode=decode)
     assert {kind for kind, _ in asked} == {Kind.LANGUAGE}
     assert [round(end / SAMPLE_RATE, 1) for _, end in asked] == [1.1, 1.6, 2.2, 3.4, 5.1]
     assert segment.language.settled == "de"
 
 
 def test_a_pause_settles_a_language_too():
-    segment = _segment(multilingual=True)
-    asked, decode = _asking(segment, lambda due: ("de", 0.9 if due.kind is Kind.SETTLED else 0.5))
-    _hear(segment, 1.1, SPEECH, decode=decode)
+    segment = new_segment(multilingual=True)
+    asked, decode = asking(segment, lambda due: ("de", 0.9 if due.kind is Kind.SETTLED else 0.5))
+    hear(segment, 1.1, SPEECH, decode=decode)
     assert not segment.language.settled
-    _hear(segment, 0.5, SILENCE, decode=decode)
+    hear(segment, 0.5, SILENCE, decode=decode)
     assert [kind for kind, _ in asked] == [Kind.LANGUAGE, Kind.SETTLED]
     assert segment.language.settled
 
 
 def test_no_word_is_final_before_the_language_is_known():
     """Two hypotheses can agree on a word in the spelling of another language."""
-    segment = _segment(multilingual=True)
-    hypothesis = _say(("seguida", 0.2, 0.6))
-    _, decode = _asking(segment, lambda due: ("pt", 0.4), lambda due: hypothesis)
-    _hear(segment, 4, SPEECH, decode=decode)
+    segment = new_segment(multilingual=True)
+    hypothesis = say(("seguida", 0.2, 0.6))
+    _, decode = asking(segment, lambda due: ("pt", 0.4), lambda due: hypothesis)
+    hear(segment, 4, SPEECH, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("seguida", False)]
-    _, decode = _asking(segment, lambda due: ("es", 0.9), lambda due: hypothesis)
-    _hear(segment, 1, SPEECH, decode=decode)
+    _, decode = asking(segment, lambda due: ("es", 0.9), lambda due: hypothesis)
+    hear(segment, 1, SPEECH, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("seguida", True)]
 
 
 def test_a_multilingual_model_that_is_not_sure_of_a_word_says_it_three_times():
     said = [("ja", 0.1, 0.4), ("doch", 0.5, 0.8), ("nein", 0.9, 1.2)]
     for multilingual in (True, False):
-        segment = _segment(multilingual=multilingual)
+        segment = new_segment(multilingual=multilingual)
         segment.options = StreamOptions(("de",))
-        _receive(segment, 4, SPEECH)
+        receive(segment, 4, SPEECH)
         segment.hearing.walk(segment.hearing.received)
         committed = []
         for at in (2.5, 3.0, 3.5):
             segment.due = Due(Kind.PARTIAL, 0, int(at * SAMPLE_RATE))
-            segment.apply(_say(*said, unsure=["doch"]), reliable=True)
+            segment.apply(say(*said, unsure=["doch"]), reliable=True)
             committed.append([word.text for word in segment.committed])
         everything = ["ja", "doch", "nein"]
         assert committed == [[], ["ja"] if multilingual else everything, everything]
 
 
 def test_a_rest_does_not_wait_for_the_language():
-    segment = _segment(multilingual=True)
-    said = _say(("sì", 0.2, 0.6))
-    _, decode = _asking(segment, lambda due: ("it", 0.4), lambda due: said)
-    _hear(segment, 0.8, SPEECH, decode=decode)
-    _hear(segment, 2, SILENCE, decode=decode)
+    segment = new_segment(multilingual=True)
+    said = say(("sì", 0.2, 0.6))
+    _, decode = asking(segment, lambda due: ("it", 0.4), lambda due: said)
+    hear(segment, 0.8, SPEECH, decode=decode)
+    hear(segment, 2, SILENCE, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("sì", True)]
     assert not segment.language.settled
-    asked, decode = _asking(segment, lambda due: ("it", 0.9))
-    _hear(segment, 1.3, SPEECH, decode=decode)
+    asked, decode = asking(segment, lambda due: ("it", 0.9))
+    hear(segment, 1.3, SPEECH, decode=decode)
     assert [kind for kind, _ in asked] == [Kind.LANGUAGE]
 
 
 def test_words_in_the_making_settle_no_language():
     """A slower pace would settle another one."""
-    segment = _segment(multilingual=True)
+    segment = new_segment(multilingual=True)
 
     def decode(due):
         if due.kind is Kind.PARTIAL:
             segment.detected("nl", 0.99)
         return []
 
-    _hear(segment, 0.9, SPEECH, decode=decode)
+    hear(segment, 0.9, SPEECH, decode=decode)
     assert segment.language.name == "nl"
     assert not segment.language.settled
 
 
 def test_a_long_excerpt_is_cut_in_its_last_silence():
-    segment = _segment()
-    _hear(segment, 4, SPEECH)
-    _hear(segment, 0.5, SILENCE)
-    _hear(segment, 5, SPEECH)
+    segment = new_segment()
+    hear(segment, 4, SPEECH)
+    hear(segment, 0.5, SILENCE)
+    hear(segment, 5, SPEECH)
     assert segment.origin == 0
-    said = _say(("a", 3.0, 4.03), ("b", 4.52, 5.0), ("c", 6.0, 6.5))
-    _hear(segment, 0.3, SILENCE, decode=lambda due: said)
+    said = say(("a", 3.0, 4.03), ("b", 4.52, 5.0), ("c", 6.0, 6.5))
+    hear(segment, 0.3, SILENCE, decode=lambda due: said)
     assert 4.03 <= segment.origin / SAMPLE_RATE <= 4.52
     assert [(word.text, word.final) for word in segment.words()] == [
         ("a", True), ("b", False), ("c", False),
@@ -319,17 +265,17 @@ def test_a_long_excerpt_is_cut_in_its_last_silence():
 
 
 def test_a_crowded_excerpt_is_cut_before_a_word():
-    segment = _segment()
+    segment = new_segment()
     words = [(f"w{n}", n + 0.1, n + 0.9) for n in range(12)]
     crowded = []
 
     def decode(due):
         if due.kind is Kind.CROWDED:
             crowded.append(due)
-            return _say(*words)
+            return say(*words)
         return []
 
-    _hear(segment, 12.5, SPEECH, decode=decode)
+    hear(segment, 12.5, SPEECH, decode=decode)
     assert len(crowded) == 1
     cut = segment.origin / SAMPLE_RATE
     assert cut == pytest.approx(9.1)
@@ -337,121 +283,16 @@ def test_a_crowded_excerpt_is_cut_before_a_word():
 
 
 def test_audio_is_bounded_whatever_the_decoder_says():
-    segment = _segment()
+    segment = new_segment()
     for _ in range(120):
-        for due in _hear(segment, 1, SPEECH):
+        for due in hear(segment, 1, SPEECH):
             assert due.end - due.begin < policy.CROWDED + CHUNK
     kept = len(segment.hearing.recent(10**9))
     assert kept < policy.CROWDED + policy.BACK + CHUNK
 
 
-def _talk(frames):
-    """A decoder's stand-in: what it says depends on the excerpt and on nothing else."""
-
-    def decode(due):
-        said, at = [], due.begin
-        while at + 4_000 < due.end:
-            at += 3_000 + (at * 7 + due.end * 13 + due.begin) % 5_000
-            text = "abcdefgh"[(at // 4_000 + due.end // 30_000) % 8]
-            said.append((text, at / SAMPLE_RATE, min(at + 2_500, due.end) / SAMPLE_RATE))
-        return _say(*said)
-
-    return decode
-
-
-@settings(max_examples=200)
-@given(
-    st.lists(st.tuples(st.booleans(), st.integers(1, 90)), min_size=1, max_size=8),
-    st.lists(st.integers(1, 64), min_size=1, max_size=10),
-    st.floats(0, 1),
-    st.integers(0, 40),
-)
-def test_what_is_said_does_not_depend_on_how_the_audio_arrived(runs, pieces, part, beyond):
-    """Neither on the size of the pieces nor on how far the engine was ahead when it was told where
-    the segment ends."""
-    speech = [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(count)]
-    speech += [SILENCE] * (-len(speech) % 3)
-    chunks = [speech[n : n + 3] for n in range(0, len(speech), 3)]
-    at = int(part * len(chunks) * CHUNK)
-
-    def told(sizes, ahead):
-        segment, place, answers = _segment(), 0, []
-        until = min(len(chunks), at // CHUNK + ahead)
-        for size in sizes:
-            for probabilities in chunks[place : min(place + size, until)]:
-                segment.hearing.receive(np.zeros(CHUNK, np.float32), probabilities)
-            place = min(place + size, until)
-            answers += _walk(segment, _talk(speech))[1]
-        missing = at - segment.hearing.received
-        if missing > 0:
-            rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]
-            segment.hearing.receive(np.zeros(missing, np.float32), rest)
-        final = _walk(segment, _talk(speech), final_at=at)[1][-1]
-        return [one for one in answers if one.position <= at], final.words
-
-    answers, words = told([1] * len(chunks), 0)
-    others, same = told(pieces + [64] * len(chunks), beyond)
-    assert same == words
-    assert others == answers[: len(others)] or others[: len(answers)] == answers
-
-
-def _guess(due):
-    """Most of what this decoder says stays; the last second of it is a guess."""
-    said, at, number = [], due.begin, due.begin // 6_000
-    while (at := number * 6_000) + 4_000 < due.end:
-        number += 1
-        if at < due.begin:
-            continue
-        unsure = due.end - at < SAMPLE_RATE
-        text = f"{'maybe' if unsure and (due.end // CHUNK) % 3 else 'word'}-{number}"
-        said.append((text, at / SAMPLE_RATE, min(at + 5_000, due.end) / SAMPLE_RATE))
-    return _say(*said, unsure=[f"word-{number}" for number in range(0, 100, 3)])
-
-
-@settings(max_examples=100)
-@example([(True, 8), (False, 10), (True, 20)], 0.5, None)
-@given(
-    st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
-    st.floats(0, 1),
-    st.none() | st.floats(0, 12),
-)
-def test_a_segment_that_is_taken_over_ends_with_the_same_words(runs, part, known_after):
-    """And hears the same excerpts from where the last final word became so. ``known_after``:
-    seconds after which excerpts show their language; None: it is told."""
-    probabilities = [
-        SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)
-    ]
-    audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
-
-    def heard(**more):
-        segment = _segment(multilingual=known_after is not None, **more)
-        segment.hearing.receive(audio, probabilities)
-        _, decode = _asking(
-            segment, lambda due: ("de", 0.9 if due.end > known_after * SAMPLE_RATE else 0.5), _guess
-        )
-        decode = _guess if known_after is None else decode
-        excerpts = []
-
-        def noted(due):
-            excerpts.append((segment.position, due))
-            return decode(due)
-
-        return _walk(segment, noted, final_at=len(audio))[1], excerpts
-
-    answers, excerpts = heard()
-    told = answers[: 1 + int(part * (len(answers) - 2))]
-    final = tuple(word for word in told[-1].words if word.final)
-    since = next(one.position for one in told if one.words[: len(final)] == final)
-    since = since if final else 0
-    again, others = heard(committed=final, taken_over=since)
-    assert again[-1].words == answers[-1].words
-    assert [one for one in others if one[0] >= since] == [
-        one for one in excerpts if one[0] >= since
-    ]
-
-
 def test_words_without_audio_are_dropped_in_runs_only():
-    said = _say(
+    said = say(
         ("and", 0.0, 0.3), ("the", 0.3, 0.32), ("gut", 0.32, 0.8), ("and", 0.8, 0.8001),
         ("the", 0.8001, 0.82), ("gut", 0.82, 0.8201), ("being", 0.83, 1.2),
     )  # fmt: skip

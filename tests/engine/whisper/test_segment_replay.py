@@ -1,0 +1,153 @@
+"""What is said of a segment depends on its audio alone: not on how that arrived, nor on whether
+another engine began it."""
+
+import numpy as np
+from attrs import evolve
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ssasr.engine.whisper.segment import CHUNK, Kind
+from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME
+from tests.engine.whisper.segments import SILENCE, SPEECH, asking, new_segment, say, walk
+
+
+def _talk(frames):
+    """A decoder's stand-in: what it says depends on the excerpt and on nothing else."""
+
+    def decode(due):
+        said, at = [], due.begin
+        while at + 4_000 < due.end:
+            at += 3_000 + (at * 7 + due.end * 13 + due.begin) % 5_000
+            text = "abcdefgh"[(at // 4_000 + due.end // 30_000) % 8]
+            said.append((text, at / SAMPLE_RATE, min(at + 2_500, due.end) / SAMPLE_RATE))
+        return say(*said)
+
+    return decode
+
+
+def _foreign(segment, frames):
+    """The same, of a language that it has to find out where it is not settled."""
+    talk = _talk(frames)
+
+    def decode(due):
+        before, name = segment.language.before, segment.language.settled
+        if due.kind is Kind.LANGUAGE or name is None:
+            heard = (due.end // 20_000 + due.begin // 7_000) % 5
+            name = before if before and heard == 4 else ("de", "nl", "sv", "en", "de")[heard]
+            segment.detected(name, 0.9 if due.end // 3_000 % 3 else 0.5)
+            name = segment.language.name
+        return [evolve(one, word=evolve(one.word, text=one.word.text + name)) for one in talk(due)]
+
+    return decode
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 90)), min_size=1, max_size=8),
+    st.lists(st.integers(1, 64), min_size=1, max_size=10),
+    st.floats(0, 1),
+    st.booleans(),
+    st.integers(-20, 40),
+    st.booleans(),
+)
+def test_what_is_said_does_not_depend_on_how_the_audio_arrived(
+    runs, pieces, part, on_grid, beyond, multilingual
+):
+    """Neither on the size of the pieces nor on how far the engine was when it was told where the
+    segment ends."""
+    speech = [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(count)]
+    speech += [SILENCE] * (-len(speech) % 3)
+    chunks = [speech[n : n + 3] for n in range(0, len(speech), 3)]
+    at = int(part * len(chunks) * CHUNK)
+    at -= at % CHUNK if on_grid else 0
+
+    def told(sizes, ahead):
+        segment, place, answers = new_segment(multilingual=multilingual), 0, []
+        decode = _foreign(segment, speech) if multilingual else _talk(speech)
+        until = max(0, min(len(chunks), at // CHUNK + ahead))
+        for size in sizes:
+            for probabilities in chunks[place : min(place + size, until)]:
+                segment.hearing.receive(np.zeros(CHUNK, np.float32), probabilities)
+            place = min(place + size, until)
+            answers += walk(segment, decode)[1]
+        missing = at - segment.hearing.received
+        if missing > 0:
+            rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]
+            segment.hearing.receive(np.zeros(missing, np.float32), rest)
+        *more, final = walk(segment, decode, final_at=at)[1]
+        found = final.words, final.language, final.language_confidence
+        return [one for one in answers + more if one.position <= at], found
+
+    answers, found = told([1] * len(chunks), 0)
+    others, same = told(pieces + [64] * len(chunks), beyond)
+    assert same == found
+    assert others == answers
+
+
+def _guess(due):
+    """Most of what this decoder says stays; the last second of it is a guess."""
+    said, at, number = [], due.begin, due.begin // 6_000
+    while (at := number * 6_000) + 4_000 < due.end:
+        number += 1
+        if at < due.begin:
+            continue
+        unsure = due.end - at < SAMPLE_RATE
+        text = f"{'maybe' if unsure and (due.end // CHUNK) % 3 else 'word'}-{number}"
+        said.append((text, at / SAMPLE_RATE, min(at + 5_000, due.end) / SAMPLE_RATE))
+    return say(*said, unsure=[f"word-{number}" for number in range(0, 100, 3)])
+
+
+def _again(probabilities, part, decoder, **more):
+    """A segment that is heard to its end, and again by an engine that takes it over when ``part``
+    of the answers were told: the answers to both from there on, and their decodes (position, what)
+    since the last of the words became final that were so then. ``decoder``: makes one, of a segment
+    that it is told."""
+    audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
+
+    def heard(**known):
+        segment, excerpts = new_segment(**more, **known), []
+        segment.hearing.receive(audio, probabilities)
+        decode = decoder(segment)
+
+        def noted(due):
+            excerpts.append((segment.position, due))
+            return decode(due)
+
+        return walk(segment, noted, final_at=len(audio))[1], excerpts
+
+    answers, excerpts = heard()
+    told = 1 + int(part * (len(answers) - 2))
+    final = tuple(word for word in answers[told - 1].words if word.final)
+    since = next(one.position for one in answers if one.words[: len(final)] == final)
+    since = since if final else 0
+    again, others = heard(committed=final, taken_over=since)
+    return (
+        (answers[told:], [one for one in excerpts if one[0] >= since]),
+        (again[told:], [one for one in others if one[0] >= since]),
+    )
+
+
+@settings(max_examples=100)
+@example([(True, 8), (False, 10), (True, 20)], 0.5, None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
+    st.floats(0, 1),
+    st.none() | st.floats(0, 12),
+)
+def test_a_segment_that_is_taken_over_goes_on_with_the_same_words(runs, part, known_after):
+    """And hears the same excerpts from where the last final word became so. ``known_after``:
+    seconds after which excerpts show their language; None: it is told."""
+
+    def decoder(segment):
+        if known_after is None:
+            return _guess
+        found = asking(
+            segment, lambda due: ("de", 0.9 if due.end > known_after * SAMPLE_RATE else 0.5), _guess
+        )
+        return found[1]
+
+    first, second = _again(
+        [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)],
+        part, decoder, multilingual=known_after is not None,
+    )  # fmt: skip
+    assert second == first
