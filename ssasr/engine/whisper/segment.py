@@ -146,15 +146,17 @@ class Segment:
     to_judge: bool = False
     """Whether the end of turn is to be judged before the next answer."""
     end_of_turn: float = 0.0
-    _history: list[list[str]] = field(factory=list)
-    """Keys of the pending words in the hypotheses before the newest."""
+    _hypotheses: list[_Mark] = field(factory=list)
+    """As many as have to agree, the newest last, since the last rest. Where the committed words end
+    in them is found anew when there are more of these: an engine that takes the segment over knows
+    them all from the start, and must find the same."""
     _committed_at: list[int] = field(init=False)
     """Position at which each committed word became final."""
     _marks: list[_Mark] = field(factory=list)
     _origins: list[tuple[int, int]] = field(init=False)
     """(position, origin): where decodes began from that position on."""
     _languages: list[tuple[int, SpokenLanguage]] = field(init=False)
-    """(position, language): what was known from there on without the decodes that may be left out."""
+    """(position, language): what was known from there on, but for decodes that may be left out."""
     _answered: int = field(init=False)
     """The last position for which an answer was given."""
     _speech: tuple[float, ...] = ()
@@ -267,7 +269,7 @@ class Segment:
             if not self._settled() and hearing.spoken >= LEAST_SPEECH:
                 return
             self._commit(len(self.pending))
-            self._history.clear()
+            self._hypotheses, self.pending = [], []
             self.language.rest()
             self._keep_language(self.position)
             hearing.rest()
@@ -361,8 +363,8 @@ class Segment:
             return
         self._marks = [one for one in self._marks if one.end > self.position - BACK]
         self._marks.append(mark)
-        self._history = [*self._history[-AGREEMENT:], [word.key for word in self.pending]]
-        self.pending = self._in_speech(after(hypothesis, self.committed, due.begin), self.committed)
+        self._hypotheses = [*self._hypotheses[1 - AGREEMENT - DOUBTS :], mark]
+        self.pending = self._in_speech(self._after_committed(mark), self.committed)
         self.decoded = due.end
         if reliable and (self.language.settled or not self._detects()):
             self._commit(self._agreed(due.end))
@@ -375,12 +377,14 @@ class Segment:
         # Silence is no further evidence: what counts is how much more speech was heard.
         speech_end = self.hearing.speech_end
         heard = end if speech_end is None else min(end, speech_end)
+        before = [
+            [spoken.key for spoken in self._after_committed(mark)] for mark in self._hypotheses[:-1]
+        ]
         count = 0
         for index, spoken in enumerate(self.pending):
             sure = spoken.word.confidence >= SURE_WORD
             wanted = AGREEMENT - 1 + (0 if sure else self._doubts)
-            earlier = self._history[-wanted:]
-            agree = sum(keys[index : index + 1] == [spoken.key] for keys in earlier)
+            agree = sum(keys[index : index + 1] == [spoken.key] for keys in before[-wanted:])
             if agree < wanted or spoken.word.end > heard - MARGIN:
                 break
             count = index + 1
@@ -389,13 +393,16 @@ class Segment:
     def _commit(self, count: int) -> None:
         """These words are final. As long as the segment is where it was before it was taken over,
         those that were are known."""
-        if self.position <= self.taken_over:
+        if self.position <= self.taken_over or count == 0:
             return
         for spoken in self.pending[:count]:
             self.committed.append(evolve(spoken.word, final=True))
             self._committed_at.append(self.position)
-        del self.pending[:count]
-        self._history = [keys[count:] for keys in self._history]
+        rest = self._after_committed(self._hypotheses[-1])
+        self.pending = self._in_speech(rest, self.committed)
+
+    def _after_committed(self, mark: _Mark) -> list[Spoken]:
+        return after(mark.words, self.committed, mark.begin)
 
     def _in_speech(self, words: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
         """Word borders moved out of silence, kept in order and after the committed words."""

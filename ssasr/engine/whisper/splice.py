@@ -10,6 +10,7 @@ the border is where both together fit best.
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from math import inf
 
 from attrs import frozen
 
@@ -66,20 +67,22 @@ def _alignment(tail: Sequence[tuple[str, Word]], words: Sequence[Spoken]) -> lis
     """Cost of the best alignment of the tail with words that end before each border, 0 … n. Words
     before the tail cost nothing."""
     costs = [0.0] * (len(words) + 1)
+    others = [(spoken.key, spoken.word) for spoken in words]
     for key, word in tail:
         row = [costs[0] + MISSING]
-        for place, spoken in enumerate(words):
-            match = costs[place] + _difference(key, word, spoken)
-            row.append(min(match, costs[place + 1] + MISSING, row[place] + MISSING))
+        for place, other in enumerate(others):
+            best = min(costs[place + 1], row[place]) + MISSING
+            if costs[place] < best:
+                best = min(best, costs[place] + _difference(key, word, *other))
+            row.append(best)
         costs = row
     return costs
 
 
-def _difference(key: str, word: Word, spoken: Spoken) -> float:
+def _difference(key: str, word: Word, other_key: str, other: Word) -> float:
     """0 for the same word in the same place, up to 1 for another, infinite elsewhere."""
-    apart = min(abs(word.start - spoken.word.start), abs(word.end - spoken.word.end))
-    if apart > REACH:
-        return float("inf")
-    if key == spoken.key:
+    if min(abs(word.start - other.start), abs(word.end - other.end)) > REACH:
+        return inf
+    if key == other_key:
         return 0.0
-    return OTHER * (1 - SequenceMatcher(None, key, spoken.key, autojunk=False).ratio())
+    return OTHER * (1 - SequenceMatcher(None, key, other_key, autojunk=False).ratio())
