@@ -179,14 +179,16 @@ class Decoding:
         """Take what a pass gave for the row, as far as its inputs hold."""
         if not row.before:
             row.no_speech = outputs.no_speech
-        used = self._take(row, outputs.choices)
-        row.scores.append(outputs.scores[:, :used, : row.frames])
+        scores = outputs.scores[:, :, : row.frames]
+        used = self._take(row, outputs.choices, scores)
+        row.scores.append(scores[:, :used])
         row.before += used
-        if not row.done and self._cut_loops and self._looping(row):
-            row.done = True
 
-    def _take(self, row: _Row, choices: list[tuple[int, float]]) -> int:
-        """Accept the draft as far as greedy agrees, set what comes next; the inputs that count."""
+    def _take(
+        self, row: _Row, choices: list[tuple[int, float]], scores: NDArray[np.float32]
+    ) -> int:
+        """Accept the draft as far as greedy agrees, set what comes next; the inputs that count.
+        Loops are looked for after each token, or a draft would hide where they begin."""
         end = self._vocabulary.tokenizer.end
         draft = row.pending[row.certain :]
         for accepted, (token, logprob) in enumerate(choices):
@@ -197,6 +199,9 @@ class Decoding:
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if self._must_stop(row, cut_loops=self._cut_loops):
+                row.done = True
+                return used
+            if self._cut_loops and self._looping(row, scores[:, :used]):
                 row.done = True
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
@@ -222,7 +227,7 @@ class Decoding:
             return []
         return row.draft[row.cursor : row.cursor + RETRY]
 
-    def _looping(self, row: _Row) -> bool:
+    def _looping(self, row: _Row, newest: NDArray[np.float32]) -> bool:
         """Whether the text has gone back to audio that it has covered: its last three tokens stand
         further up already, and attend to the same place. The repetition is taken back."""
         tokens = row.tokens
@@ -230,7 +235,7 @@ class Decoding:
         earlier = [at for at in range(len(tokens) - 5) if tokens[at : at + 3] == last]
         if not earlier:
             return False
-        attention = attention_map(np.concatenate(row.scores, axis=1))[row.skip :]
+        attention = attention_map(np.concatenate([*row.scores, newest], axis=1))[row.skip :]
         peaks = attention.argmax(axis=1)
         first, second = earlier[-1], len(tokens) - 3
         if np.median(peaks[second : second + 3]) > np.median(peaks[first : first + 3]) + REWIND:

@@ -45,6 +45,16 @@ def test_any_draft_gives_what_no_draft_gives(plain, data):
     same(plain([Request(samples, "en", tuple(draft))])[0], scratch)
 
 
+def test_a_draft_hides_no_loop():
+    looping = tiny.decoding(seed=1)
+    audio, draft, cut = tiny.speech(2, 10), (), 0
+    for end in range(8_000, 32_001, 4_000):
+        scratch = looping([Request(audio[:end], "en")])[0]
+        _same(looping([Request(audio[:end], "en", draft)])[0], scratch)
+        draft, cut = scratch.tokens, cut + (not scratch.complete)
+    assert cut, "there is one to be hidden"
+
+
 def test_a_row_gets_the_same_in_any_batch(plain):
     requests = [Request(samples, "en") for samples in LOUD]
     alone = [plain([request])[0] for request in requests]
