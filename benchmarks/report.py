@@ -51,6 +51,10 @@ SECTIONS = (
         "damage.changed", "damage.moved", "damage.identical", "pauses.worst.p50",
         "pauses.worst.p95", "pauses.longest", "codes", "failovers",
     )),
+    ("Whisper taken over", "takeovers", (
+        "runs", "takeovers", "committed", "words", "lost", "duplicated", "changed", "moved",
+        "identical",
+    )),
     ("Bad neighbours", "neighbour", (
         "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",
         "beside.codes", "refusals", "refusal_codes", "refusal_p50", "refusal_p95",
