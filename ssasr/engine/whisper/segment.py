@@ -32,8 +32,8 @@ longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``
 everything said is final and forgotten.
 
 *The end may lie behind.* The session decides about the end of a turn when the segment has been
-walked through further. So what was due is remembered for ``BACK``, and the answer is the one that
-would have been given then.
+walked through further. So what was due is remembered for ``BACK``, the language with it, and the
+answer is the one that would have been given then.
 """
 
 from bisect import bisect_right
