@@ -53,7 +53,7 @@ SECTIONS = (
     )),
     ("Whisper taken over", "takeovers", (
         "runs", "takeovers", "committed", "words", "lost", "duplicated", "changed", "moved",
-        "identical",
+        "identical_streams",
     )),
     ("Bad neighbours", "neighbour", (
         "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",

@@ -316,8 +316,9 @@ def main() -> None:
             session = Session(recognizer, pcm, random.Random(f"{number} {run}"))
             session.run_by_chance(arguments.every if run else 0)
             damage = compare([log_of(session)], lambda log: log_of(reference))  # noqa: B023
-            names = ("words", "lost", "duplicated", "changed", "moved", "identical")
+            names = ("words", "lost", "duplicated", "changed", "moved")
             counts = {name: getattr(damage, name) for name in names}
+            counts["identical_streams"] = damage.identical
             totals.update(counts, runs=1, takeovers=session.takeovers, committed=session.committed)
             print(f"run {run}: {session.takeovers} takeovers, {session.committed} with words; "
                   f"{counts}; {kept.made} decodes", flush=True)  # fmt: skip

@@ -50,7 +50,7 @@ def test_a_draft_hides_no_loop():
     audio, draft, cut = tiny.speech(2, 10), (), 0
     for end in range(8_000, 32_001, 4_000):
         scratch = looping([Request(audio[:end], "en")])[0]
-        _same(looping([Request(audio[:end], "en", draft)])[0], scratch)
+        same(looping([Request(audio[:end], "en", draft)])[0], scratch)
         draft, cut = scratch.tokens, cut + (not scratch.complete)
     assert cut, "there is one to be hidden"
 
