@@ -25,9 +25,10 @@ from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
 SIZES = {
-    "full": EncoderConfig(1024, 24, 8, 4096, 128, 71),
+    "full": EncoderConfig(1024, 24, 8, 4096, 128, 71, attention_bias=False,
+                          convolution_bias=False, scale_input=False),
     "small": EncoderConfig(96, 3, 4, 192, 80, 71, subsampling_conv_channels=16),
-}
+}  # fmt: skip
 
 
 def model_config(size: str, vocabulary: int) -> ModelConfig:

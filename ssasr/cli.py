@@ -97,8 +97,9 @@ ENGINE = (
            None, options.count, "N"),
     Option("--max-streams", "streams per engine; default: what it should keep up with", None,
            options.count, "N"),
-    Option("--chunk-ms", "step of a FastConformer model: 80, 160, 320, 560 or 1120, longer is "
-           "cheaper and more accurate; others have their own", None, options.count, "MS"),
+    Option("--chunk-ms", "step of a FastConformer model: 80, 160 (English), 320 (multilingual), "
+           "560 or 1120, longer is cheaper and more accurate; default: 160 or 320; others have "
+           "their own", None, options.count, "MS"),
     Option("--engine-kind", "model, or scripted: deterministic words without weights", "model",
            choices=("model", "scripted")),
 )  # fmt: skip

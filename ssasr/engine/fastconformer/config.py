@@ -29,7 +29,7 @@ _ENCODER_FIXED = {
     "subsampling_conv_kernel_size": 3,
     "subsampling_conv_stride": 2,
 }
-# Training only, or of no effect on what the network computes.
+# Training only, said again by the processor's file, or of no effect on what the network computes.
 _ENCODER_IGNORED = {
     "activation_dropout",
     "attention_dropout",
@@ -41,6 +41,7 @@ _ENCODER_IGNORED = {
     "max_position_embeddings",
     "model_type",
     "num_key_value_heads",
+    "supported_num_lookahead_tokens",
 }
 
 

@@ -43,8 +43,9 @@ from ssasr.errors import EngineBusy, StartRefused
 from ssasr.protocol.recognition import StreamOptions, Word
 
 CHUNK_MS = 160
-"""Default chunk: twice the model's frame. English accuracy gains most from the first frame of
-lookahead (the published word error rates); longer chunks are for more streams on one device."""
+"""Default chunk, or the next longer one that the model was trained with (the multilingual one has
+320). English accuracy gains most from the first frame of lookahead (the published word error
+rates); longer chunks are for more streams on one device."""
 REWIND = 25_600
 """Samples that can be taken back when a segment is finalised in the past: 1.6 s, some two round
 trips of a bad link. A guess; further back, words are cut at the sample, not decoded again."""
@@ -379,7 +380,7 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
         files.directory,
         model,
         SileroDetector(vad),
-        settings.chunk_ms or CHUNK_MS,
+        settings.chunk_ms,
         settings.max_streams,
     )
 
@@ -389,15 +390,18 @@ def build(
     directory: Path,
     model: Model,
     detector: SpeechDetector,
-    chunk_ms: int,
+    chunk_ms: int | None,
     max_streams: int | None,
 ) -> FastConformerRecognizer:
     """The same, from a model that is loaded; ``directory`` has its tokenizer and processor."""
     processing = load_processing(directory, model.config)
-    chunk_frames = chunk_ms // _FRAME_MS
-    if chunk_ms % _FRAME_MS or chunk_frames - 1 not in processing.lookaheads:
-        known = ", ".join(str((frames + 1) * _FRAME_MS) for frames in sorted(processing.lookaheads))
+    trained = [(frames + 1) * _FRAME_MS for frames in sorted(processing.lookaheads)]
+    if chunk_ms is None:
+        chunk_ms = next((known for known in trained if known >= CHUNK_MS), trained[-1])
+    if chunk_ms not in trained:
+        known = ", ".join(map(str, trained))
         raise StartRefused(f"{name} was not trained with chunks of {chunk_ms} ms, but {known} ms")
+    chunk_frames = chunk_ms // _FRAME_MS
     weight = model.encoder_projector.weight
     if max_streams is None:
         on_device = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])

@@ -125,6 +125,14 @@ def standardise(layer, outputs, wanted):
     layer.bias.sub_(mean).div_(deviation)
 
 
+def published(directory: Path):
+    """The reference model of a published ``config.json``, at its full size and without numbers."""
+    multilingual = "multilingual" in directory.name
+    kind = Nemotron3_5AsrForRNNT if multilingual else NemotronAsrStreamingForRNNT
+    with torch.device("meta"):
+        return kind(kind.config_class.from_pretrained(directory))
+
+
 def save(model, directory: Path) -> Path:
     """A checkpoint directory as the library lays it out, tokenizer and processor included."""
     multilingual = isinstance(model, Nemotron3_5AsrForRNNT)

@@ -1,18 +1,23 @@
 """Checkpoints that the reference has saved load strictly; others fail with one clear line."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
+from ssasr import catalogue
+from ssasr.engine.fastconformer.checkpoint import load_model, load_processing, translate
 from ssasr.engine.fastconformer.config import load_config
 from ssasr.engine.fastconformer.pieces import Pieces
 from ssasr.engine.fastconformer.recognizer import build, create
+from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.errors import StartRefused, WeightsError
+from tests.engine.fastconformer import reference
 
 
 @pytest.fixture
@@ -46,6 +51,60 @@ def test_every_tensor_of_a_saved_checkpoint_arrives(architecture, request):
         else:
             assert torch.equal(parameter, names.pop(name).reshape(parameter.shape)), name
     assert not names
+
+
+PUBLISHED = Path(__file__).parents[2] / "data" / "nemotron"
+
+
+def file_size(tensors):
+    """Bytes of a safetensors file with these: the length of the header, the header, padded to a
+    multiple of eight, the numbers."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name in sorted(tensors):
+        begin, end = end, end + tensors[name].numel() * tensors[name].itemsize
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    return 8 + length + -length % 8 + end
+
+
+@pytest.mark.parametrize(
+    ("name", "chunks"),
+    [
+        ("nemotron-english", "80, 160, 560, 1120"),
+        ("nemotron-multilingual", "80, 320, 560, 1120"),
+    ],
+)
+def test_the_published_checkpoints_fit(name, chunks):
+    """Their small files are here, digests compared. What the reference would save with these has
+    the names, shapes and order of the published weights, or it would not be as long as they are to
+    the byte; and that is what we load, nothing left over."""
+    directory = PUBLISHED / name
+    files = {file.name: file for file in catalogue.find(name).files}
+    for path in directory.iterdir():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == files[path.name].sha256
+    tensors = reference.published(directory).state_dict()
+    assert file_size(tensors) == files["model.safetensors"].size
+    config = load_config(directory)
+    with torch.device("meta"):
+        model = Model(config)
+        state = translate(tensors, model, config)
+    assert {n: t.shape for n, t in state.items()} == {
+        n: t.shape for n, t in model.state_dict().items()
+    }
+    processing = load_processing(directory, config)
+    with pytest.raises(StartRefused, match=f"but {chunks} ms"):
+        build(name, directory, model, None, 240, 1)
+    assert processing.languages()[:2] == (("en", "es") if "multi" in name else ())
+
+
+@pytest.mark.parametrize(("lookaheads", "chunk_ms"), [([13, 6, 1, 0], 160), ([3, 0, 6, 13], 320)])
+def test_without_a_word_about_it_the_chunk_is_one_that_was_trained(copy, lookaheads, chunk_ms):
+    edit(
+        copy / "processor_config.json",
+        lambda c: c.update(supported_num_lookahead_tokens=lookaheads),
+    )
+    assert build("test", copy, load(copy), None, None, 1).chunk == chunk_ms * 16
 
 
 def test_shards_load_like_one_file(copy, english):

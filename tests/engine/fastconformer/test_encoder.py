@@ -83,6 +83,9 @@ def test_full_size_equals_the_reference():
         "intermediate_size": 4096,
         "subsampling_conv_channels": 256,
         "num_mel_bins": 128,
+        "attention_bias": False,
+        "convolution_bias": False,
+        "scale_input": False,
     }
     theirs = reference.small_model(fast=True, sliding_window=71, **sizes)
     audio = reference.utterance(1, 20_000)

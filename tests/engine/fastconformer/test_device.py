@@ -1,0 +1,104 @@
+"""The whole way on a device that is not there: fake tensors have a device, a dtype and a shape but
+no numbers, and refuse what a device would refuse, two devices or two dtypes in one operation."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from ssasr.engine.fastconformer import checkpoint
+from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
+from ssasr.engine.fastconformer.graphs import GraphRunner
+from ssasr.engine.fastconformer.pieces import Pieces
+from ssasr.engine.fastconformer.program import Program
+from ssasr.engine.fastconformer.recognizer import (
+    FastConformerRecognizer,
+    SileroDetector,
+    make_layout,
+)
+from ssasr.engine.fastconformer.slots import Slots
+from ssasr.engine.graphs import Recording
+from ssasr.engine.recognizer import Work
+from ssasr.engine.vad import SileroVad
+from ssasr.protocol.recognition import StreamOptions
+from tests.engine.recorder import CaptureRules
+
+DEVICE = torch.device("lazy")
+"""Stands for CUDA, on which torch slices fake tensors only where it was built for CUDA."""
+
+
+class NoNumbers:
+    """A ``Recorder`` whose host memory is real, and stays as it is: no answer ever comes."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def pinned(self, *shape, dtype):
+        with unset_fake_temporarily():
+            return torch.zeros(shape, dtype=dtype)
+
+    def working(self):
+        return nullcontext()
+
+    def record(self, function):
+        with torch.no_grad(), CaptureRules():
+            result = function()
+        return Recording(result, self._replay)
+
+    def synchronize(self):
+        pass
+
+    def _replay(self):
+        self.replays += 1
+
+
+@pytest.fixture
+def mode(monkeypatch):
+    read_file = unset_fake_temporarily()(checkpoint._read_file)
+    monkeypatch.setattr(checkpoint, "_read_file", read_file)
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def on_device(directory, dtype, chunk_frames, mode):
+    """A recogniser whose weights and slots are there."""
+    recorder = NoNumbers()
+    with mode, torch.no_grad():
+        model = load_model(directory, DEVICE, dtype)
+        vad = SileroVad()
+        weights = {name: tensor.to(DEVICE) for name, tensor in vad.state_dict().items()}
+        vad.load_state_dict(weights, assign=True)
+        layout = make_layout(model, 4, chunk_frames)
+        program = Program(model, Slots.allocate(layout, DEVICE, dtype), SileroDetector(vad))
+        runner = GraphRunner(program, 1, recorder)
+    pieces = Pieces.load(directory, model.config)
+    processing = load_processing(directory, model.config)
+    recognizer = FastConformerRecognizer("test", runner, layout, pieces, processing, 4)
+    return recognizer, program, recorder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "chunk_frames"),
+    [("english", torch.bfloat16, 1), ("multilingual", torch.float16, 2)],
+)
+def test_one_device_and_one_dtype(architecture, dtype, chunk_frames, request, mode):
+    _, directory = request.getfixturevalue(architecture)
+    recognizer, program, recorder = on_device(directory, dtype, chunk_frames, mode)
+    with mode:
+        recognizer.warm_up()
+    warm = recorder.replays
+    assert warm == 1
+    states = [recognizer.new_state(StreamOptions(), 0) for _ in range(2)]
+    chunk = np.zeros(recognizer.chunk, np.float32)
+    recognizer.step([Work(state, chunk) for state in states])
+    end = recognizer.chunk + 100
+    recognizer.step([Work(state, chunk[:100], end) for state in states])
+    assert recorder.replays >= warm + 4
+    slots = program.slots
+    rings = (*slots.attention, *slots.convolution, slots.text)
+    weights = tuple(program.model.parameters())
+    everything = (*weights, *rings, slots.audio, slots.vad, *program._log_mel.buffers())
+    assert {tensor.device for tensor in everything} == {DEVICE}
+    assert {tensor.dtype for tensor in (*weights, *rings)} == {dtype}
