@@ -1,7 +1,7 @@
 """How many live streams one device carries: cache-aware FastConformer RNN-T, random weights.
 
     python benchmarks/gpu_streams.py --device cuda:0 --out benchmarks/results/gpu_streams.json
-    python benchmarks/gpu_streams.py --device cpu --size small --seconds 3 --chunks 160
+    python benchmarks/gpu_streams.py --device cpu --size small --chunks 160 --most 16 --seconds 3
 
 For each chunk size it looks for the most streams that keep up: every stream has its own phase,
 chunks become due by the clock, whatever is due is stepped at once (the longest overdue first),
@@ -199,7 +199,7 @@ def power() -> float | None:
 def search(model: Model, chunk_frames: int, options: argparse.Namespace) -> list[Figures]:
     """Trials up to the first that fails, doubling; then halving the gap three times."""
     trials: list[Figures] = []
-    good, bad, streams = 0, None, options.start
+    good, bad, streams = 0, None, min(options.start, options.most)
     recognizer = make_recognizer(model, chunk_frames, options.most)
     while True:
         found = trial(recognizer, streams, options.seconds, options.settle)

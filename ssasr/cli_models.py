@@ -34,9 +34,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def list_models(_args: argparse.Namespace) -> int:
     """Print the catalogue."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "also", "size", "here", "licence", "what", box=None, pad_edge=False)
+    name = Column("name", no_wrap=True)  # to be typed, therefore in one piece
+    table = Table(name, "also", "size", "here", "licence", "what", box=None, pad_edge=False)
     for entry in catalogue.entries():
         here = "yes" if catalogue.is_here(entry) else "no"
         size = f"{entry.size / 1e6:.0f} MB" if entry.size else "?"

@@ -1,5 +1,6 @@
 """The catalogue itself, wheels as a source, the cache and the disk."""
 
+import argparse
 import errno
 import hashlib
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from ssasr import catalogue, sources
 from ssasr.catalogue import Entry
+from ssasr.cli_models import list_models
 from ssasr.errors import WeightsError
 from ssasr.sources import HubSource, WeightFile, Wheel, WheelSource
 
@@ -323,6 +325,13 @@ def test_the_command_when_everything_is_there():
     verified = _command("verify")
     assert verified.returncode == 0
     assert "base: 4 files as they should be" in verified.stdout
+
+
+def test_names_are_shown_in_one_piece(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "70")
+    list_models(argparse.Namespace())
+    listed = capsys.readouterr().out.split()
+    assert {entry.name for entry in catalogue.entries()} <= set(listed)
 
 
 @pytest.mark.slow

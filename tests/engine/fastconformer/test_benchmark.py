@@ -45,7 +45,15 @@ def test_gpu_streams(tmp_path):
     assert report["reference"]["encoder_chunk_ms"] > 0
 
 
+@pytest.mark.slow
 def test_limits():
-    lines = run("fastconformer_limits.py").splitlines()
-    assert lines[0].startswith("parameters 619 M")
-    assert [int(line.split()[0]) for line in lines[2:]] == [80, 160, 320, 560, 1120]
+    """The state is the slots', the operations are those of the sizes, done by hand elsewhere."""
+    lines = run("fastconformer_limits.py", "--chunks", "80").splitlines()
+    assert lines[0].startswith("parameters 618 M")
+    chunk, kernels, once, _, state, _, needed, moved, _, flops, *streams = lines[2].split()
+    assert (chunk, once, state, needed) == ("80", "1.24", "11.14", "7.42")
+    # 24 layers of 24.4 M products, the subsampling, four rounds of joint and prediction network.
+    assert float(flops) == pytest.approx(2 * (24 * 24.35 + 15.8 + 2.6 + 27.9) / 1000, rel=0.01)
+    assert float(moved) > 3 * float(needed)
+    assert 1_000 < int(kernels) < 3_000
+    assert min(int(n) for n in streams) > 1_000

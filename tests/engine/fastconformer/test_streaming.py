@@ -39,6 +39,8 @@ def test_a_chunk_is_complete_exactly_when_its_samples_are_there(frames, samples)
     chunks = grid.complete(samples)
     assert chunks == 0 or grid.needed(chunks - 1) <= samples
     assert grid.needed(chunks) > samples
+    assert grid.complete(grid.needed(chunks)) == chunks + 1
+    assert grid.complete(grid.needed(chunks) - 1) == chunks
 
 
 @given(chunk_frames, st.lists(st.integers(0, 60_000), max_size=8), st.integers(0, 40_000))
