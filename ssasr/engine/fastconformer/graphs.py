@@ -92,7 +92,7 @@ class GraphRunner:
         rows = inputs.table.shape[0]
         size = min(size for size in self._recorded if size >= rows)
         recorded, padding = self._recorded[size], self._host.table[rows:size]
-        padding.zero_()
+        # What else an earlier batch has left there is done to the slot that belongs to nobody.
         padding[:, Column.SLOT] = self._program.layout.slots
         padding[:, Column.CHUNK] = -1
         host, (_, answer) = self._answer[:rows], recorded.step.result

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ssasr.engine.fastconformer.pieces import Transcript, end_of_turn_confidence
 from ssasr.engine.fastconformer.program import ENDLESS, Column
 from ssasr.engine.fastconformer.streaming import Grid, Progress
-from ssasr.engine.recognizer import Heard, Work
+from ssasr.engine.recognizer import Heard
 from ssasr.protocol.recognition import VAD_FRAME, Word
 
 Slots = NDArray[np.int64]
@@ -75,11 +75,16 @@ class Ledger:
         """As last noted: the same object until there is something new."""
         return self._words[slot]
 
-    def straight(self, slots: Slots, batch: Sequence[Work]) -> NDArray[np.bool_]:
-        """(batch,) whether it is the next chunk on the grid and no more."""
-        sizes = np.array([len(w.audio) if w.final_at is None else -1 for w in batch], np.int64)
+    def straight(
+        self, slots: Slots, audio: Sequence[NDArray[np.float32]], ends: Sequence[int | None]
+    ) -> NDArray[np.bool_]:
+        """(batch,) whether it is the next chunk on the grid and no more. ``ends``: where segments
+        end, None where they go on."""
+        sizes = np.fromiter(map(len, audio), np.int64, len(audio))
         on_grid = self._samples[slots] == self._chunks[slots] * self._grid.chunk
         found: NDArray[np.bool_] = (sizes == self._grid.chunk) & on_grid
+        if ends.count(None) < len(ends):
+            found &= np.array([end is None for end in ends])
         return found
 
     def advance(self, slots: Slots) -> NDArray[np.int64]:

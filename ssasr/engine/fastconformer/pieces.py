@@ -90,13 +90,11 @@ class _Draft:
     """A word being put together."""
 
     content: bytes
+    text: str
+    """The same, without half a character at its end."""
     first: int
     last: int
     confidences: tuple[float, ...]
-
-    def text(self) -> str:
-        # The last bytes may be half a character.
-        return self.content.decode("utf-8", errors="ignore")
 
 
 @define
@@ -149,12 +147,13 @@ class Transcript:
             news = self._done[self._told :]
             self._final += tuple([word for word in news if word.start >= since])
             self._told = len(self._done)
+        word = self._word(self._draft) if self._draft is not None else None
+        if end is None:
+            return self._final if word is None or word.start < since else (*self._final, word)
         rest = self._done[self._told :]
-        if self._draft is not None and (word := self._word(self._draft)) is not None:
+        if word is not None:
             rest.append(word)
         rest = [word for word in rest if word.start >= since]
-        if end is None:
-            return (*self._final, *rest)
         begin = self._final[-1].end if self._final else self.start
         return (*self._final, *_fit(rest, begin, end))
 
@@ -168,7 +167,7 @@ class Transcript:
         return float(end_of_turn_confidence(frames, self.last_place, self.complete))
 
     def _ends_sentence(self) -> bool:
-        draft = self._draft.text() if self._draft else ""
+        draft = self._draft.text if self._draft else ""
         visible = (_TAG.sub("", draft) if "<" in draft else draft).rstrip(_CLOSING)
         last = visible or (self._done[-1].text.rstrip(_CLOSING) if self._done else "")
         return last.endswith(_SENTENCE_ENDS)
@@ -179,14 +178,15 @@ class Transcript:
             return
         if piece.starts_word or self._draft is None:
             self._close_draft(token.place)
-            self._draft = _Draft(b"", token.place, token.place, ())
+            self._draft = _Draft(b"", "", token.place, token.place, ())
         draft = self._draft
         content = draft.content + (piece.byte or piece.text.encode())
+        text = content.decode("utf-8", errors="ignore")
         confidences = (*draft.confidences, token.confidence)
-        self._draft = _Draft(content, draft.first, token.place, confidences)
-        if b"<" in content:
-            tags = _TAG.findall(self._draft.text())
-            if len(tags) > len(_TAG.findall(draft.text())):
+        self._draft = _Draft(content, text, draft.first, token.place, confidences)
+        if "<" in text:
+            tags = _TAG.findall(text)
+            if len(tags) > len(_TAG.findall(draft.text)):
                 self.language, self.language_confidence = tags[-1], token.confidence
 
     def _close_draft(self, next_place: int) -> None:
@@ -199,7 +199,7 @@ class Transcript:
         self._done.append(Word(word.text, word.start, end, word.confidence, final=True))
 
     def _word(self, draft: _Draft) -> Word | None:
-        text = draft.text()
+        text = draft.text
         if "<" in text:
             text = _OPEN_TAG.sub("", _TAG.sub("", text))
         text = text.strip()

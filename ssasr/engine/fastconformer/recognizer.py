@@ -193,15 +193,14 @@ class FastConformerRecognizer:
         numbers = [segment.slot for segment in segments]
         assert None not in numbers, "a segment that has ended is not stepped again"
         slots = np.array(numbers, np.int64)
-        straight = self._ledger.straight(slots, batch)
+        audio = [work.audio for work in batch]
+        straight = self._ledger.straight(slots, audio, [work.final_at for work in batch])
         on_grid = np.flatnonzero(straight)
         jobs = [self._job(n, batch[n]) for n in np.flatnonzero(~straight).tolist()]
         if len(on_grid) < len(batch):
             slots, chosen = slots[on_grid], on_grid.tolist()
             segments = [segments[number] for number in chosen]
-            audio = [batch[number].audio for number in chosen]
-        else:
-            audio = [work.audio for work in batch]
+            audio = [audio[number] for number in chosen]
         found = self._run(_Rows(self._ledger.advance(slots), audio, segments), jobs)
         for row in found.said:
             self._note(segments[row])
@@ -248,18 +247,19 @@ class FastConformerRecognizer:
         rows = self._with_jobs(straight, due) if due else straight
         speech: list[Speech] = []
         said: list[int] = []
+        count = len(straight.segments)
         for begin in range(0, len(rows.segments), self._runner.largest):
             end = min(begin + self._runner.largest, len(rows.segments))
             inputs = self._runner.inputs(end - begin)
             table = rows.table[begin:end]
             inputs.table.numpy()[:] = table
-            lay(inputs.audio.numpy(), rows.audio[begin:end])
+            whole = min(max(0, count - begin), end - begin)
+            lay(inputs.audio.numpy(), rows.audio[begin:end], whole)
             answer = self._runner.run(inputs)
             speech += spoken(answer.speech.numpy(), table[:, Column.VAD_COUNT])
             said += [begin + row for row in self._extend(rows.segments[begin:end], table, answer)]
             self._runs += 1
         self._rows += len(rows.segments)
-        count = len(straight.segments)
         for job, heard in zip(due, speech[count:], strict=True):
             job.speech += heard
             job.move_on()

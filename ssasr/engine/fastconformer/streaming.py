@@ -149,11 +149,9 @@ def fill(table: NDArray[np.int64], rows: Sequence[Row]) -> None:
     table[:, 6:8] = [(row.vad_first, row.vad_count) for row in rows]
 
 
-def lay(audio: NDArray[np.float32], pieces: Sequence[NDArray[np.float32]]) -> None:
-    """Write one piece into the beginning of each row of ``audio``. Whole ones come first, and are
-    written at once."""
-    width = audio.shape[1]
-    whole = next((n for n, piece in enumerate(pieces) if len(piece) != width), len(pieces))
+def lay(audio: NDArray[np.float32], pieces: Sequence[NDArray[np.float32]], whole: int) -> None:
+    """Write one piece into the beginning of each row of ``audio``. The first ``whole`` fill their
+    rows, and are written at once."""
     if whole:
         np.concatenate(pieces[:whole], out=audio[:whole].reshape(-1))
     for place in range(whole, len(pieces)):

@@ -70,6 +70,11 @@ class Stream:
         return self.heard[-1].words
 
     @property
+    def said(self):
+        """The words of each answer."""
+        return [[(w.text, w.start, w.end, w.final) for w in heard.words] for heard in self.heard]
+
+    @property
     def speech(self):
         return [p for heard in self.heard for p in heard.speech]
 
@@ -343,6 +348,8 @@ def test_a_batch_beyond_the_largest_run_goes_in_parts(english, make_recognizer):
     together(small, few)
     together(large, many)
     assert [s.tokens for s in few] == [s.tokens for s in many]
+    assert [s.said for s in few] == [s.said for s in many]
+    assert any(stream.said[-2] for stream in few), "no words before the end"
     assert small.statistics().runs > large.statistics().runs
 
 

@@ -7,7 +7,7 @@ import torch
 from ssasr.engine.fastconformer import graphs
 from ssasr.engine.fastconformer.checkpoint import load_model
 from ssasr.engine.fastconformer.graphs import GraphRunner, sizes_up_to
-from ssasr.engine.fastconformer.program import PlainRunner, Program
+from ssasr.engine.fastconformer.program import Column, PlainRunner, Program
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.graphs import CudaRecorder
 from tests.engine.fastconformer import reference
@@ -47,7 +47,11 @@ def drive(runner, layout, steps):
         counts = answer.emitted.tolist()
         found.append(
             [
-                (answer.tokens[row, :n].tolist(), answer.places[row, :n].tolist())
+                (
+                    answer.tokens[row, :n].tolist(),
+                    answer.places[row, :n].tolist(),
+                    answer.speech[row, : int(inputs.table[row, Column.VAD_COUNT])].tolist(),
+                )
                 for row, n in enumerate(counts)
             ]
         )
@@ -69,7 +73,7 @@ def test_half_precision_runs(multilingual, dtype):
     """No two dtypes meet anywhere; what comes out depends on rounding with random weights."""
     runner = make(multilingual[1], 2, LateRecorder(), dtype=dtype)
     found = drive(runner, runner._program.layout, 10)
-    assert sum(len(tokens) for step in found for tokens, _ in step) > 10
+    assert sum(len(tokens) for step in found for tokens, _, _ in step) > 10
 
 
 @pytest.mark.gpu

@@ -10,7 +10,6 @@ from ssasr.engine.fastconformer.ledger import Ledger, spoken
 from ssasr.engine.fastconformer.pieces import Transcript
 from ssasr.engine.fastconformer.program import ENDLESS, Column
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, fill, undoable
-from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import VAD_FRAME
 
 chunk_frames = st.sampled_from([1, 2, 4, 7, 14])
@@ -73,8 +72,7 @@ def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
     ledger, slots = Ledger(grid, 5), np.array([3])
     ledger.open(3, Transcript(None, 0), 0)
     for step in range(steps):
-        work = Work(None, np.zeros(grid.chunk, np.float32))
-        assert ledger.straight(slots, [work]).tolist() == [True]
+        assert ledger.straight(slots, [np.zeros(grid.chunk, np.float32)], [None]).tolist() == [True]
         table = ledger.advance(slots)
         (row,) = feed(grid, progress, grid.chunk)
         assert ledger.progress(3) == progress
@@ -96,10 +94,10 @@ def test_what_is_not_the_next_chunk_takes_a_walk(frames, chunks, more, share):
     ledger.open(0, Transcript(None, 0), 0)
     feed(grid, progress, before)
     ledger.set_progress(0, progress)
-    work = Work(None, np.zeros(size, np.float32))
-    (straight,) = ledger.straight(slots, [work]).tolist()
+    audio = [np.zeros(size, np.float32)]
+    (straight,) = ledger.straight(slots, audio, [None]).tolist()
     assert straight == (share == 1 and more == 0)
-    assert not ledger.straight(slots, [Work(None, work.audio, 0)]).any()
+    assert not ledger.straight(slots, audio, [0]).any()
 
 
 @given(st.lists(st.integers(0, 4), max_size=9))
