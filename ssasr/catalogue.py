@@ -68,6 +68,12 @@ class Entry:
     """Pulled when nothing is named: what ``ssasr serve`` uses out of the box."""
 
     @property
+    def repositories(self) -> tuple[str, ...]:
+        """Names on the hub that mean these files: the repository, and the same at its commit."""
+        hubs = [source for source in self.sources if isinstance(source, HubSource)]
+        return tuple(name for hub in hubs for name in (hub.repo, f"{hub.repo}@{hub.revision}"))
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
@@ -131,10 +137,11 @@ def defaults() -> tuple[Entry, ...]:
 
 
 def find(name: str) -> Entry:
-    """The entry of a name, an alias or a hub repository; WeightsError names what there is."""
+    """The entry of a name, an alias or a hub repository, one of the catalogue's own or another;
+    WeightsError names what there is."""
     known = entries()
     for entry in known:
-        if name == entry.name or name in entry.aliases:
+        if name in (entry.name, *entry.aliases, *entry.repositories):
             return entry
     if match := _HUB_NAME.fullmatch(name):
         source = HubSource(match["repo"], match["revision"])

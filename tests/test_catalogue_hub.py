@@ -68,6 +68,14 @@ def test_resolve_pulls_only_when_told_to(hub):
     assert catalogue.resolve(PINNED, pull=True).path("config.json").read_bytes() == CONFIG
 
 
+def test_a_repository_of_the_catalogue_is_its_entry(hub, monkeypatch):
+    """Its digests are known: no commit need be given, and nothing taken on trust."""
+    entry = _entry(monkeypatch)
+    assert catalogue.find(REPO) == catalogue.find(PINNED) == entry
+    assert catalogue.pull(REPO) == catalogue.resolve("some", pull=False)
+    assert catalogue.find(f"{REPO}@{'0' * 40}") != entry
+
+
 def test_a_repository_without_a_commit_needs_trust_and_is_recorded(hub):
     with pytest.raises(WeightsError, match="--trust-on-first-use"):
         catalogue.pull(REPO)

@@ -99,15 +99,15 @@ class _Late(TorchDispatchMode):
             self._recorder.queue.append(lambda: func(*args, **kwargs))
             return args[0]
         if memory((args, kwargs)) - self._recorder.host:
-            self._recorder.synchronize()  # work of the device, in its turn
+            self._recorder.catch_up()  # work of the device, in its turn
         return func(*args, **kwargs)
 
 
 class LateRecorder:
-    """See ``ssasr.engine.graphs.Recorder``. ``replays``: how many there have been."""
+    """See ``ssasr.engine.graphs.Recorder``. ``replays``, ``waits``: how many there have been."""
 
     def __init__(self):
-        self.queue, self.host, self.replays = [], set(), 0
+        self.queue, self.host, self.replays, self.waits = [], set(), 0, 0
         self._kept = []
 
     def pinned(self, *shape, dtype):
@@ -135,8 +135,13 @@ class LateRecorder:
 
         return Recording(result, replay)
 
-    @torch.no_grad()
     def synchronize(self):
+        self.waits += 1
+        self.catch_up()
+
+    @torch.no_grad()
+    def catch_up(self):
+        """Do what was put off."""
         queue, self.queue[:] = list(self.queue), []
         with torch.utils._python_dispatch._disable_current_modes():
             for work in queue:
