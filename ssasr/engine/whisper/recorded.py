@@ -36,8 +36,8 @@ from ssasr.engine.whisper.passes import (
 _ROWS = (1, 4, 16)
 _FRAMES = (200, 350, 500, 700, 1500)
 """4 to 30 s with the zeros after the speech; a stream's excerpts are cut at 12 s."""
-_WIDTHS = (1, 16, 48)
-"""A token; a token and what may follow it of a draft; a draft from its beginning."""
+_WIDTHS = (2, 16, 48)
+"""A token and a guess; a token and what may follow it of a draft; a draft from its beginning."""
 
 
 class _Column(IntEnum):
