@@ -9,8 +9,10 @@ The clock advances to the arrival of each chunk, and by the measured time of eac
 those of a machine that does nothing else; with ``--clock cpu`` (one thread) by the CPU time that
 the step used, which other work on the machine disturbs less. Offline is the whole
 clip (30 s at most) with Whisper's full context and the same weights, told the language; with
-``--detect-language`` also not told it (``offline_detected_wer``). The scorer and normaliser are
-the evaluation folder's (needs num2words and zhconv).
+``--detect-language`` also not told it (``offline_detected_wer``). Lags are of all words that were
+final in the end, and (``right_…``) of those among them that were really said, as
+``peers/compare.py`` has them. The scorer and normaliser are the evaluation folder's (needs
+num2words and zhconv).
 """
 
 import argparse
@@ -54,7 +56,9 @@ class Totals:
     said: int = 0
     broken: int = 0
     first: list[float] = field(factory=list)
+    right_first: list[float] = field(factory=list)
     final: list[float] = field(factory=list)
+    right_final: list[float] = field(factory=list)
     ttfs: list[float] = field(factory=list)
     confidence: list[tuple[float, bool]] = field(factory=list)
 
@@ -171,17 +175,20 @@ def add(
         errors = score.dist(reference, score.norm(detected, language))
         totals.offline_detected_errors = (totals.offline_detected_errors or 0) + errors
     totals.ttfs.append(run.ttfs)
-    for number, word in enumerate(run.words):
-        end = word.end / SAMPLE_RATE
-        seen = run.first[number, word.text.casefold().strip(".,!?;:")]
-        totals.first.append(seen - end)
-        totals.final.append(run.final[number] - end)
     each = [score.norm(word.text, language) for word in run.words]
     right = iter(correct_words(reference, [part for parts in each for part in parts]))
-    for word, parts in zip(run.words, each, strict=True):
+    for number, (word, parts) in enumerate(zip(run.words, each, strict=True)):
+        end = word.end / SAMPLE_RATE
+        first = run.first[number, word.text.casefold().strip(".,!?;:")] - end
+        final = run.final[number] - end
+        totals.first.append(first)
+        totals.final.append(final)
         marks = [next(right) for _ in parts]
         if marks:
             totals.confidence.append((word.confidence, all(marks)))
+        if marks and all(marks):
+            totals.right_first.append(first)
+            totals.right_final.append(final)
 
 
 def merge(parts: list[Totals]) -> Totals:
@@ -193,7 +200,7 @@ def merge(parts: list[Totals]) -> Totals:
             before = whole.offline_detected_errors or 0
             whole.offline_detected_errors = before + part.offline_detected_errors
         whole.broken += part.broken
-        for name in ("first", "final", "ttfs", "confidence"):
+        for name in ("first", "final", "right_first", "right_final", "ttfs", "confidence"):
             getattr(whole, name).extend(getattr(part, name))
     return whole
 
@@ -210,8 +217,8 @@ def report(name: str, totals: Totals) -> dict:
     else:
         row["words_per_minute"] = round(60 * totals.said / totals.seconds, 2)
     row["final_words_broken"] = totals.broken
-    for key, values in (("first", totals.first), ("final", totals.final), ("ttfs", totals.ttfs)):
-        if values:
+    for key in ("first", "final", "right_first", "right_final", "ttfs"):
+        if values := getattr(totals, key):
             row[f"{key}_p50"], row[f"{key}_p95"] = np.percentile(values, [50, 95]).round(3).tolist()
     row["cpu_per_s"] = round(totals.cpu / totals.seconds, 3)
     return row

@@ -57,6 +57,29 @@ class _Size:
     frames: int
 
 
+@frozen
+class _Mirrored:
+    """What the host writes and the device reads."""
+
+    host: Tensor
+    device: Tensor
+
+    @classmethod
+    def of(
+        cls, count: int, dtype: torch.dtype, recorder: Recorder, device: torch.device
+    ) -> "_Mirrored":
+        host = recorder.pinned(count, dtype=dtype)
+        return cls(host, torch.zeros(count, dtype=dtype, device=device))
+
+    def sized(self, rows: int, columns: int) -> "_Mirrored":
+        """The beginning of both, (rows, columns)."""
+        count, shape = rows * columns, (rows, columns)
+        return _Mirrored(self.host[:count].view(shape), self.device[:count].view(shape))
+
+    def send(self) -> None:
+        self.device.copy_(self.host, non_blocking=True)
+
+
 class RecordedPasses:
     """``Passes`` of fixed sizes: one batch at a time, in one thread."""
 
@@ -75,12 +98,10 @@ class RecordedPasses:
         shorter = [size for size in frames if size < self.frames]
         self._sizes = [_Size(*size) for size in product(rows, [*shorter, self.frames])]
         self._widths = widths
-        # A size has the beginning of each of these to itself.
-        table, samples = self.rows * (len(_Column) + self.widest), self.rows * self.frames * FRAME
-        self._table = torch.zeros(table, dtype=torch.int64, device=device)
-        self._samples = torch.zeros(samples, device=device)
-        self._host_table = recorder.pinned(table, dtype=torch.int64)
-        self._host_samples = recorder.pinned(samples, dtype=torch.float32)
+        self._columns = len(_Column) + self.widest
+        tables, samples = self.rows * self._columns, self.rows * self.frames * FRAME
+        self._tables = _Mirrored.of(tables, torch.int64, recorder, device)
+        self._samples = _Mirrored.of(samples, torch.float32, recorder, device)
         tokens = self.rows * self.widest
         answer = 2 * tokens + self.rows + tokens * len(network.heads) * self.frames
         self._host_answer = recorder.pinned(answer, dtype=torch.float32)
@@ -95,7 +116,7 @@ class RecordedPasses:
     def warm_up(self) -> None:
         """Record every size, the largest first: later recordings fit into its memory then."""
         for size in sorted(self._sizes, reverse=True):
-            self.table(size, self._table)[:, _Column.FRAMES] = size.frames
+            self.table(size).device[:, _Column.FRAMES] = size.frames
             self._hearings[size] = self._recorder.record(partial(self._hear, size))
             for width in sorted(self._widths, reverse=True):
                 read = self._reading(size, width)
@@ -107,24 +128,19 @@ class RecordedPasses:
         size = min(size for size in self._sizes if size.rows >= rows and size.frames >= frames)
         return _RecordedBatch(self, size, excerpts)
 
-    def table(self, size: _Size, whole: Tensor | None = None) -> Tensor:
-        """(rows, columns): on the host, to be written before anything is done."""
-        columns = len(_Column) + self.widest
-        whole = self._host_table if whole is None else whole
-        return whole[: size.rows * columns].view(size.rows, columns)
+    def table(self, size: _Size) -> _Mirrored:
+        """(rows, columns), to be written before ``hear`` and ``read``."""
+        return self._tables.sized(size.rows, self._columns)
 
-    def samples(self, size: _Size, whole: Tensor | None = None) -> Tensor:
-        """(rows, samples), the same."""
-        length = size.frames * FRAME
-        whole = self._host_samples if whole is None else whole
-        return whole[: size.rows * length].view(size.rows, length)
+    def samples(self, size: _Size) -> _Mirrored:
+        """(rows, samples), before ``hear``."""
+        return self._samples.sized(size.rows, size.frames * FRAME)
 
     def hear(self, size: _Size) -> None:
         """Begin with what has been written."""
         with self._recorder.working():
-            self._send_table(size)
-            device = self.samples(size, self._samples)
-            device.copy_(self.samples(size), non_blocking=True)
+            self.table(size).send()
+            self.samples(size).send()
             self._hearings[size].replay()
             self._recorder.synchronize()
 
@@ -139,14 +155,11 @@ class RecordedPasses:
         recording = self._readings[size, width]
         answer = self._host_answer[: len(recording.result)]
         with self._recorder.working():
-            self._send_table(size)
+            self.table(size).send()
             recording.replay()
             answer.copy_(recording.result, non_blocking=True)
             self._recorder.synchronize()
         return _Answer.unpack(answer.numpy(), size, width)
-
-    def _send_table(self, size: _Size) -> None:
-        self.table(size, self._table).copy_(self.table(size), non_blocking=True)
 
     def _view(self, size: _Size) -> Cache:
         cache, rows, frames = self._cache, size.rows, size.frames
@@ -160,15 +173,14 @@ class RecordedPasses:
 
     def _hear(self, size: _Size) -> None:
         network = self._network
-        lengths = self.table(size, self._table)[:, _Column.FRAMES]
-        audio = network.hear(self.samples(size, self._samples), lengths)
+        lengths = self.table(size).device[:, _Column.FRAMES]
+        audio = network.hear(self.samples(size).device, lengths)
         self._view(size).hear(network.model.decoder.start(audio, lengths, 1))
 
     def _reading(self, size: _Size, width: int) -> Callable[[], Tensor]:
-        table, cache = self.table(size, self._table), self._view(size)
+        table, cache = self.table(size).device, self._view(size)
         inputs = torch.arange(size.rows * width, device=self._network.device)
-        # No row begins with a single token.
-        opening = inputs[::width] if width > 1 else inputs[:0]
+        opening = inputs[::width]
 
         def read() -> Tensor:
             first = inputs.view(size.rows, width) % width == table[:, _Column.FIRST, None]
@@ -186,8 +198,8 @@ class RecordedPasses:
 
 @frozen
 class _Answer:
-    """tokens, logprobs (rows, width); no_speech (rows,), if there is more than one token in a row;
-    scores (rows, heads, width, frames). Valid until the next pass."""
+    """tokens, logprobs (rows, width); no_speech (rows,), for rows that begin; scores (rows, heads,
+    width, frames). Valid until the next pass."""
 
     tokens: NDArray[np.float32]
     logprobs: NDArray[np.float32]
@@ -196,8 +208,8 @@ class _Answer:
 
     @classmethod
     def unpack(cls, packed: NDArray[np.float32], size: _Size, width: int) -> "_Answer":
-        count, opened = size.rows * width, size.rows if width > 1 else 0
-        tokens, logprobs, no_speech, scores = np.split(packed, np.cumsum([count, count, opened]))
+        parts = np.cumsum([size.rows * width, size.rows * width, size.rows])
+        tokens, logprobs, no_speech, scores = np.split(packed, parts)
         shape = size.rows, width
         return cls(
             tokens.reshape(shape),
@@ -211,9 +223,9 @@ class _RecordedBatch:
     def __init__(self, passes: RecordedPasses, size: _Size, excerpts: Sequence[Excerpt]) -> None:
         self._passes, self._size = passes, size
         self._slots = list(range(len(excerpts)))
-        self._table = passes.table(size).numpy()
+        self._table = passes.table(size).host.numpy()
         self._table[:, _Column.FRAMES], self._table[:, _Column.BEFORE] = size.frames, 0
-        samples = passes.samples(size).numpy()
+        samples = passes.samples(size).host.numpy()
         for slot, excerpt in enumerate(excerpts):
             fill(samples[slot], excerpt)
             self._table[slot, _Column.FRAMES] = excerpt.frames
