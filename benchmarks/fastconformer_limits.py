@@ -7,7 +7,7 @@ Defaults are the data sheet of one H100 SXM (80 GB, 3.35 TB/s, 989 TFLOP/s bfloa
 is measured here, but the program itself is counted: it runs on tensors without numbers, and every
 operation says what it would read, write and multiply, as if nothing stayed in a cache from one to
 the next. What a row adds is the difference between two batch sizes; the rest, weights nearly all of
-it, is read once a step.
+it, is read once a step, and a step takes only so many rows.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssasr.engine.fastconformer.graphs import rounds_guess
 from ssasr.engine.fastconformer.program import Column, Inputs, Program
-from ssasr.engine.fastconformer.recognizer import SileroDetector, make_layout
+from ssasr.engine.fastconformer.recognizer import SileroDetector, largest_batch, make_layout
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.vad import SileroVad
@@ -142,10 +142,11 @@ def main() -> None:
         encoder = layout.config.encoder
         read, written = 2 * layout.left + encoder.conv_context, 3 * chunk_frames
         needed = 2 * encoder.num_hidden_layers * encoder.hidden_size * (read + written)
-        # Half a chunk's time for a step of everyone: the criterion of gpu_streams.py, at worst.
+        # Half a chunk's time for steps of everyone: the criterion of gpu_streams.py, at worst.
         half = chunk_frames * FRAME_S / 2
         by_memory = (options.memory_gb * 1e9 - weights - 6e9) / state
-        by_bandwidth = (half * options.bandwidth_tb * 1e12 - once) / moved
+        rows = largest_batch(make_layout(model, 10_000, chunk_frames))
+        by_bandwidth = half * options.bandwidth_tb * 1e12 / (moved + once / rows)
         by_compute = half * options.tflops * 1e12 * 0.5 / flops
         bounds = [math.floor(bound) for bound in (by_memory, by_bandwidth, by_compute)]
         print(

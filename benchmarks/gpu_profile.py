@@ -39,6 +39,7 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     device = model.encoder_projector.weight.device
     recognizer = make_recognizer(model, chunk_frames, rows)
     audio = Audio(recognizer.chunk)
+    rows = min(rows, recognizer.max_batch)
     states = [recognizer.new_state(StreamOptions(), 0) for _ in range(rows)]
 
     def step(number: int) -> float:

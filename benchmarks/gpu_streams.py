@@ -4,8 +4,9 @@
     python benchmarks/gpu_streams.py --device cpu --size small --chunks 160 --most 16 --seconds 3
 
 For each chunk size it looks for the most streams that keep up: every stream has its own phase,
-chunks become due by the clock, whatever is due is stepped at once (the longest overdue first),
-segments end at random and are finalised. Kept up means: p95 of (answer - due) of a step under half
+chunks become due by the clock, whatever is due is stepped at once, up to the rows that one step
+takes: ends of segments first, then the longest overdue, as the engine's scheduler chooses. Segments
+end at random and are finalised. Kept up means: p95 of (answer - due) of a step under half
 a chunk, p95 of (final words - end of the segment's audio) within --ttfs-ms, and nothing overdue by
 a chunk at the end. The weights are random, with the blank's bias set so that a stream emits about
 --rate tokens a second: the work is that of the real model, the words are not. Then the reference
@@ -45,6 +46,8 @@ class Figures:
     """One trial."""
 
     streams: int
+    max_batch: int
+    """Rows that one step takes."""
     chunk_ms: int
     seconds: float
     kept_up: bool
@@ -102,7 +105,7 @@ def trial(recognizer, streams: int, seconds: float, settle: float) -> Figures:
         if due[0][0] > now:
             time.sleep(max(0.0, due[0][0] - now))
             continue
-        ready = list(_due(due, now))
+        ready = _chosen(due, now, recognizer.max_batch)
         works = [_work(live, audio, recognizer.chunk) for _, _, live in ready]
         recognizer.step(works)
         done = time.perf_counter()
@@ -120,9 +123,16 @@ def trial(recognizer, streams: int, seconds: float, settle: float) -> Figures:
     return _figures(recognizer, streams, seconds, log, overdue)
 
 
-def _due(due: list, now: float):
+def _chosen(due: list, now: float, most: int) -> list:
+    """What the next step takes out of ``due``."""
+    ready = []
     while due and due[0][0] <= now:
-        yield heapq.heappop(due)
+        ready.append(heapq.heappop(due))
+    # Stable: of either kind the longest overdue comes first.
+    ready.sort(key=lambda entry: entry[2].steps_left > 1)
+    for entry in ready[most:]:
+        heapq.heappush(due, entry)
+    return ready[:most]
 
 
 def _fresh(recognizer, number: int, dice: random.Random, shortest: float = 1.0) -> _Live:
@@ -162,6 +172,7 @@ def _figures(recognizer, streams: int, seconds: float, log: _Log, overdue: float
     cuda = torch.cuda.is_available()
     return Figures(
         streams,
+        recognizer.max_batch,
         round(1000 * chunk_s),
         seconds,
         step["p95"] < 500 * chunk_s and overdue < chunk_s,

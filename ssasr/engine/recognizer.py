@@ -78,6 +78,9 @@ class Recognizer(Protocol):
     """Samples between two steps of a stream; a multiple of nothing in particular."""
     max_streams: int
     """Streams that keep up with real time on this device, measured or configured."""
+    max_batch: int
+    """Works that one step takes at most: all of them are told when the last is done, so no more
+    than the device works on at once. Who drives the recogniser chooses among more."""
     languages: tuple[str, ...]
     """ISO 639 codes that the model knows; options may hold others, which count for nothing."""
 

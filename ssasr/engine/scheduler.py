@@ -3,9 +3,10 @@
 Theory of operation. The engine has one model and steps it as fast as it returns: a step takes every
 stream that has a whole chunk waiting (or must be finalized), up to the batch limit, and nothing is
 ever held back to fill a batch. When more streams are ready than fit, finals go first, because
-somebody waits for the end of a turn; then the stream whose oldest unseen audio arrived first. A
-stream that falls behind gets several chunks in one step, so under overload the step interval
-stretches for all evenly and no audio is dropped.
+somebody waits for the end of a turn; then whoever has been ready for longest. Those left over are
+the first of the next step, so nobody is passed over for long. A stream that falls behind gets
+several chunks in one step, so under overload the step interval stretches for all evenly and no
+audio is dropped.
 
 While a step runs, the device has time and nobody waits, so the takes of the next one are prepared
 then, a few dozen streams at a time as their audio comes in; ``next_batch`` has only to collect
@@ -47,7 +48,8 @@ class SchedulerStatistics:
 
 @define(eq=False)
 class Scheduler:
-    """``max_batch`` bounds one step, ``max_streams`` the streams admitted."""
+    """``max_batch`` bounds one step (``Recognizer.max_batch``), ``max_streams`` the streams
+    admitted."""
 
     chunk: int
     max_streams: int

@@ -73,7 +73,7 @@ class ScriptedRecognizer:
     languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
 
     def __init__(self, max_streams: int = 1_000) -> None:
-        self.max_streams = max_streams
+        self.max_streams = self.max_batch = max_streams
 
     def warm_up(self) -> None:
         pass

@@ -24,6 +24,7 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
     recognizer.warm_up()
     assert recognizer.chunk > 0
     assert recognizer.languages
+    assert recognizer.max_batch > 0
     runs = [_stream_alone(recognizer, clip) for clip in clips]
     assert any(run[-1].words for run in runs), "the clips must give words, or nothing is tested"
     for clip, run in zip(clips, runs, strict=True):
@@ -38,21 +39,23 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
 
 
 def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[Heard]]:
-    """Step, then step those that are unfinished without new audio, as an engine may."""
+    """Step, as many at a time as a step takes, then step those that are unfinished without new
+    audio, as an engine may."""
     heard: list[list[Heard]] = [[] for _ in batch]
     waiting = list(range(len(batch)))
     works = list(batch)
     for _ in range(MOST_STEPS):
-        outcomes = recognizer.step([works[number] for number in waiting])
-        assert len(outcomes) == len(waiting), "an outcome for each work"
-        for number, outcome in zip(waiting, outcomes, strict=True):
+        stepped, waiting = waiting[: recognizer.max_batch], waiting[recognizer.max_batch :]
+        outcomes = recognizer.step([works[number] for number in stepped])
+        assert len(outcomes) == len(stepped), "an outcome for each work"
+        for number, outcome in zip(stepped, outcomes, strict=True):
             heard[number].extend(outcome.heard)
-        waiting = [n for n, o in zip(waiting, outcomes, strict=True) if o.unfinished]
+            if outcome.unfinished:
+                empty = np.zeros(0, dtype=np.float32)
+                works[number] = Work(works[number].state, empty, works[number].final_at)
+                waiting.append(number)
         if not waiting:
             return heard
-        for number in waiting:
-            empty = np.zeros(0, dtype=np.float32)
-            works[number] = Work(works[number].state, empty, works[number].final_at)
     raise AssertionError(f"still unfinished after {MOST_STEPS} steps")
 
 

@@ -1,6 +1,8 @@
 """The engine host: sharing, leaving, dying."""
 
 import queue
+from contextlib import AsyncExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -268,9 +270,14 @@ async def test_a_stream_that_reads_nothing_is_dropped(nursery, autojump_clock):
 class DeviceRecognizer(ScriptedRecognizer):
     """Its steps take until they are let go."""
 
-    def __init__(self):
+    def __init__(self, max_batch=10):
         super().__init__()
+        self.max_batch = max_batch
         self.began, self.let_go = queue.Queue(), queue.Queue()
+
+    async def begun(self):
+        """The streams of the step that has begun and was not asked for yet."""
+        return await trio.to_thread.run_sync(partial(self.began.get, timeout=30))
 
     def step(self, batch):
         self.began.put(len(batch))
@@ -286,11 +293,35 @@ async def test_answers_are_told_while_the_next_step_runs():
             await nursery.start(host.run)
             async with host.open_stream(OPENING) as stream:
                 await stream.send(Audio(0, SPEECH[:1_600].tobytes()))
-                await trio.to_thread.run_sync(recognizer.began.get)
+                await recognizer.begun()
                 await stream.send(Audio(1_600, SPEECH[:1_600].tobytes()))
                 recognizer.let_go.put(None)
-                await trio.to_thread.run_sync(recognizer.began.get)
+                await recognizer.begun()
                 assert (await stream.receive()).position == 1_600, "the second step still runs"
                 recognizer.let_go.put(None)
                 assert (await stream.receive()).position == 3_200
             nursery.cancel_scope.cancel()
+
+
+async def test_those_that_do_not_fit_into_a_step_keep_nobody_waiting():
+    recognizer = DeviceRecognizer(max_batch=2)
+    host = EngineHost(recognizer, ModelThread(), Metrics())
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
+            await nursery.start(host.run)
+            streams = [
+                await opened.enter_async_context(host.open_stream(OPENING)) for _ in range(6)
+            ]
+            await streams[0].send(Audio(0, SPEECH[:1_600].tobytes()))
+            sizes = [await recognizer.begun()]
+            for stream in reversed(streams[1:]):
+                await stream.send(Audio(0, SPEECH[:1_600].tobytes()))
+            for early in ((), streams[:0:-1][:2], streams[:0:-1][2:4]):
+                recognizer.let_go.put(None)
+                sizes.append(await recognizer.begun())
+                for stream in early:
+                    assert (await stream.receive()).position == 1_600, "the next step still runs"
+            recognizer.let_go.put(None)
+            assert (await streams[1].receive()).position == 1_600
+            nursery.cancel_scope.cancel()
+    assert sizes == [1, 2, 2, 1]

@@ -1,7 +1,7 @@
 """The scheduler under random feeding, batching and leaving; and its order of urgency."""
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
@@ -47,6 +47,60 @@ def test_finals_go_first_then_the_oldest_audio():
     scheduler.feed(final, Finalize(0, 10), now=3.0)
     assert [take.stream for take in scheduler.next_batch()] == [final, old]
     assert [take.stream for take in scheduler.next_batch()] == [new]
+
+
+FEEDING = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=9)
+"""Streams that get another chunk, one after the other, and whether their segments end with it."""
+
+
+@given(room=st.integers(1, 3), rounds=st.lists(st.tuples(FEEDING, FEEDING), max_size=12))
+def test_what_does_not_fit_is_taken_in_order_of_urgency(room, rounds):
+    """Whatever comes while a batch is chosen and while it runs."""
+    scheduler = Scheduler(CHUNK, max_streams=7, max_batch=room)
+    streams = [scheduler.admit(OPENING) for _ in range(7)]
+    since, ends, now = {}, set(), 0.0
+
+    def feed(feeding, ending):
+        nonlocal now
+        for number, end in feeding:
+            now += 1.0
+            stream = streams[number]
+            if stream in ending | ends:
+                continue  # the next segment begins when this one has ended
+            scheduler.feed(stream, audio(stream, CHUNK), now)
+            since.setdefault(stream, now)
+            if end:
+                scheduler.feed(stream, Finalize(stream.segment, stream.received), now)
+                ends.add(stream)
+
+    for before, meanwhile in [*rounds, *[((), ())] * 7]:
+        feed(before, set())
+        ordered = sorted(since, key=lambda stream: (stream not in ends, since[stream]))
+        first = set(ordered[:room])
+        takes = scheduler.next_batch()
+        assert len(takes) == len(first)
+        assert {take.stream for take in takes} == first
+        ending = ends & first
+        for stream in first:
+            del since[stream]
+        ends -= ending
+        feed(meanwhile, ending)
+        finish(scheduler, takes, now)
+    assert not since, "seven streams are through in seven batches, however few fit into one"
+    assert all(stream.position == stream.received for stream in streams)
+
+
+def test_nobody_starves_where_too_few_fit():
+    scheduler = Scheduler(CHUNK, max_streams=7, max_batch=2)
+    streams = [scheduler.admit(OPENING) for _ in range(7)]
+    for now in range(70):
+        for stream in streams:
+            scheduler.feed(stream, audio(stream, CHUNK), float(now))
+        if now % 10 == 0:
+            scheduler.feed(streams[0], Finalize(streams[0].segment, streams[0].received), now)
+        run_batch(scheduler, float(now))
+        # Four batches are room for all, and for an end that goes first.
+        assert max(stream.backlog for stream in streams) <= 4 * CHUNK
 
 
 def test_a_stream_that_is_behind_gets_several_chunks_in_one_step():

@@ -51,8 +51,8 @@ REWIND = 25_600
 trips of a bad link. A guess; further back, words are cut at the sample, not decoded again."""
 _FRAME_MS = 80
 _LARGEST_BATCH_FRAMES = 4_096
-"""Encoder frames in one run at most; more rows than that are run in parts. Bounds the memory of the
-recorded graphs; a product of this height keeps any current device busy."""
+"""Encoder frames in one step at most. Bounds the memory of the recorded graphs; a product of this
+height keeps any current device busy, so more of them in a step would only be told later."""
 _CPU_STREAMS = 2
 _CUDA_STREAMS = {1: 1_000, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
@@ -111,7 +111,7 @@ class _Job:
 
 @frozen
 class _Rows:
-    """Rows for one run, or for several if they are too many; whole chunks first."""
+    """Rows for one run; whole chunks first."""
 
     table: NDArray[np.int64]
     audio: Sequence[NDArray[np.float32]]
@@ -142,7 +142,7 @@ class FastConformerRecognizer:
         processing: Processing,
         max_streams: int,
     ) -> None:
-        self.name, self.max_streams = name, max_streams
+        self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
         self._runner, self._layout, self._pieces = runner, layout, pieces
@@ -189,6 +189,7 @@ class FastConformerRecognizer:
 
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """See the interface."""
+        assert len(batch) <= self.max_batch, "a batch fits into one run"
         segments = cast(list[Segment], [work.state for work in batch])
         numbers = [segment.slot for segment in segments]
         assert None not in numbers, "a segment that has ended is not stepped again"
@@ -245,20 +246,15 @@ class FastConformerRecognizer:
         """These rows and the next of each job; gives what was found for the former."""
         due = [job for job in jobs if job.row is not None]
         rows = self._with_jobs(straight, due) if due else straight
-        speech: list[Speech] = []
-        said: list[int] = []
-        count = len(straight.segments)
-        for begin in range(0, len(rows.segments), self._runner.largest):
-            end = min(begin + self._runner.largest, len(rows.segments))
-            inputs = self._runner.inputs(end - begin)
-            table = rows.table[begin:end]
-            inputs.table.numpy()[:] = table
-            whole = min(max(0, count - begin), end - begin)
-            lay(inputs.audio.numpy(), rows.audio[begin:end], whole)
-            answer = self._runner.run(inputs)
-            speech += spoken(answer.speech.numpy(), table[:, Column.VAD_COUNT])
-            said += [begin + row for row in self._extend(rows.segments[begin:end], table, answer)]
-            self._runs += 1
+        if not rows.segments:
+            return _Found([], [])
+        inputs, count = self._runner.inputs(len(rows.segments)), len(straight.segments)
+        inputs.table.numpy()[:] = rows.table
+        lay(inputs.audio.numpy(), rows.audio, count)
+        answer = self._runner.run(inputs)
+        speech = spoken(answer.speech.numpy(), rows.table[:, Column.VAD_COUNT])
+        said = self._extend(rows, answer)
+        self._runs += 1
         self._rows += len(rows.segments)
         for job, heard in zip(due, speech[count:], strict=True):
             job.speech += heard
@@ -281,15 +277,13 @@ class FastConformerRecognizer:
             [*straight.segments, *(job.segment for job in due)],
         )
 
-    def _extend(
-        self, segments: Sequence[Segment], table: NDArray[np.int64], answer: Answer
-    ) -> list[int]:
+    def _extend(self, ran: _Rows, answer: Answer) -> list[int]:
         """Give the transcripts their tokens; says which rows had any."""
         emitted = answer.emitted.numpy()
         rows = np.flatnonzero(emitted)
         counts = emitted[rows]
         valid = np.arange(answer.tokens.shape[1]) < counts[:, None]
-        first = table[rows, Column.CHUNK] * self._layout.chunk_frames
+        first = ran.table[rows, Column.CHUNK] * self._layout.chunk_frames
         found = map(
             Token,
             answer.tokens.numpy()[rows][valid].tolist(),
@@ -298,7 +292,7 @@ class FastConformerRecognizer:
         )
         numbers: list[int] = rows.tolist()
         for row, count in zip(numbers, counts.tolist(), strict=True):
-            segments[row].transcript.extend(list(islice(found, count)))
+            ran.segments[row].transcript.extend(list(islice(found, count)))
         return numbers
 
     def _note(self, segment: Segment) -> None:
@@ -418,13 +412,18 @@ def make_layout(model: Model, max_streams: int, chunk_frames: int) -> Layout:
     return Layout(model.config, max_streams + max(2, max_streams // 32), chunk_frames, rewind)
 
 
+def largest_batch(layout: Layout) -> int:
+    """Rows of a step at most."""
+    return min(layout.slots, max(1, _LARGEST_BATCH_FRAMES // layout.chunk_frames))
+
+
 @torch.no_grad()
 def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runner:
     """Allocates the slots; graphs on CUDA, the plain program elsewhere."""
     weight = model.encoder_projector.weight
     slots = Slots.allocate(layout, weight.device, weight.dtype)
     program = Program(model, slots, detector)
-    largest = min(layout.slots, max(1, _LARGEST_BATCH_FRAMES // layout.chunk_frames))
+    largest = largest_batch(layout)
     if weight.device.type == "cuda":
         return GraphRunner(program, largest, CudaRecorder(weight.device))
     return PlainRunner(program, largest)

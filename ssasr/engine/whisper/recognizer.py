@@ -156,7 +156,8 @@ class WhisperRecognizer:
         """``heads_delay``: frames by which the alignment finds words too late. ``workers``: threads
         that decode side by side, beside the caller's. ``capacity``: see ``Pace``."""
         self.name = name
-        self.max_streams = max_streams
+        # A step chooses by itself what of all that is due it does.
+        self.max_streams = self.max_batch = max_streams
         self.languages = vocabulary.languages
         self.decoding = decoding
         self._crew = Crew(workers)

@@ -13,9 +13,9 @@ def directory(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk_frames", [1, 2])
-def test_contract(directory, make_recognizer, chunk_frames):
-    recognizer = make_recognizer(directory, chunk_frames, slots=60, rewind=80)
+@pytest.mark.parametrize(("chunk_frames", "largest"), [(1, 64), (2, 2)])
+def test_contract(directory, make_recognizer, chunk_frames, largest):
+    recognizer = make_recognizer(directory, chunk_frames, slots=60, rewind=80, largest=largest)
     clips = [
         reference.utterance(seed, samples)
         for seed, samples in ((1, 80_000), (2, 50_001), (3, 64_100))

@@ -17,6 +17,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from ssasr.engine.fastconformer.config import load_config
+from ssasr.engine.fastconformer.recognizer import largest_batch
+from ssasr.engine.fastconformer.slots import Layout
 from ssasr.engine.recognizer import Work
 from ssasr.errors import EngineBusy
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
@@ -176,7 +179,7 @@ class Schedule(RuleBasedStateMachine):
     @initialize(chunk_frames=st.sampled_from([1, 2, 4]))
     def start(self, chunk_frames):
         self.chunk_frames = chunk_frames
-        self.recognizer = self.make(self.directory, chunk_frames, slots=4, largest=3)
+        self.recognizer = self.make(self.directory, chunk_frames, slots=4)
         self.open = []
 
     @rule(target=streams, seed=st.integers(0, 5), start=st.integers(0, 10**6))
@@ -340,17 +343,23 @@ def test_releasing_twice_frees_one_slot(english, make_recognizer):
     assert recognizer.statistics().free_slots == recognizer.statistics().slots
 
 
-def test_a_batch_beyond_the_largest_run_goes_in_parts(english, make_recognizer):
-    audios = [reference.utterance(n, 12_000) for n in range(5)]
-    small = make_recognizer(english[1], 2, largest=2)
-    large = make_recognizer(english[1], 2, largest=8)
-    few, many = ([Stream(r, audio) for audio in audios] for r in (small, large))
-    together(small, few)
-    together(large, many)
-    assert [s.tokens for s in few] == [s.tokens for s in many]
-    assert [s.said for s in few] == [s.said for s in many]
-    assert any(stream.said[-2] for stream in few), "no words before the end"
-    assert small.statistics().runs > large.statistics().runs
+def test_a_step_takes_what_one_run_does(english, make_recognizer):
+    """Nobody's words wait for those of a second part of the batch."""
+    recognizer = make_recognizer(english[1], 2, largest=3)
+    assert recognizer.max_batch == 3
+    streams = [Stream(recognizer, reference.utterance(n, 12_000)) for n in range(4)]
+    recognizer.step([stream.work() for stream in streams[:3]])
+    statistics = recognizer.statistics()
+    assert (statistics.runs, statistics.rows) == (1, 3)
+    with pytest.raises(AssertionError, match="fits into one run"):
+        recognizer.step([stream.work() for stream in streams])
+
+
+def test_the_longer_the_chunks_the_fewer_in_one_run(english):
+    config = load_config(english[1])
+    sizes = [largest_batch(Layout(config, 5_000, frames, 2)) for frames in (1, 2, 4, 7, 14)]
+    assert sizes == [4_096, 2_048, 1_024, 585, 292]
+    assert largest_batch(Layout(config, 40, 14, 2)) == 40
 
 
 def test_another_stream_s_leavings_do_not_matter(english, make_recognizer):
