@@ -23,7 +23,7 @@ from ssasr.protocol.recognition import Word
 
 _WORD_START = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_TAG = re.compile(r"<([a-z]{2,3})(?:-[A-Za-z]{2,4})?>")
+_TAG = re.compile(r"<(?!unk>|pad>)([a-z]{2,3})(?:-[A-Za-z]{2,4})?>")
 _OPEN_TAG = re.compile(r"<[a-zA-Z-]{0,7}$")
 _SENTENCE_ENDS = tuple(".?!。？！؟।…")
 _CLOSING = "\"')]»”’」』"

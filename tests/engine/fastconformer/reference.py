@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     NemotronAsrStreamingProcessor,
     ParakeetTokenizer,
 )
+from transformers.convert_slow_tokenizer import ParakeetConverter
 
 SAMPLE_RATE = 16_000
 WORDS = [
@@ -52,6 +54,27 @@ def tokenizer():
         tokenizer_object=inner,
         unk_token="<unk>",
         pad_token="<unk>",
+        extra_special_tokens={"blank_token": "<blank>"},
+    )
+
+
+def converted_tokenizer(pieces):
+    """As the library makes one of a SentencePiece model, whose ``pieces`` have a type each: 1 for
+    an ordinary one, 2 unknown, 3 control, 4 defined by the user."""
+    scored = [SimpleNamespace(piece=p, score=-float(n), type=t) for n, (p, t) in enumerate(pieces)]
+    converter = ParakeetConverter.__new__(ParakeetConverter)  # which would read a file
+    converter.original_tokenizer, converter.proto = (
+        None,
+        SimpleNamespace(
+            pieces=scored,
+            trainer_spec=SimpleNamespace(unk_piece="<unk>"),
+            normalizer_spec=SimpleNamespace(precompiled_charsmap=b""),
+        ),
+    )
+    return ParakeetTokenizer(
+        tokenizer_object=converter.converted(),
+        unk_token="<unk>",
+        pad_token="<pad>",
         extra_special_tokens={"blank_token": "<blank>"},
     )
 

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +97,47 @@ def test_going_back_keeps_what_was_told_as_final(pieces, tokens, frame, at):
     told = [word for word in transcript.words() if word.final and word.end <= at]
     transcript.go_back(frame, at)
     assert list(transcript.words(end=at)[: len(told)]) == told
+
+
+CONVERTED = reference.converted_tokenizer(
+    [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("<pt-BR>", 4), ("<de>", 4)]
+    + [(piece, 1) for piece in ("▁", "▁cat", "s", "▁a", "of", ".", "3", "é", "▁猫", "'")]
+    + [("<0xC3>", 1), ("<0xA9>", 1), ("<pad>", 3)]
+)
+
+
+@pytest.fixture(scope="module")
+def converted(english, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("converted")
+    CONVERTED.save_pretrained(directory)
+    blank = CONVERTED.convert_tokens_to_ids("<blank>")
+    assert blank == len(CONVERTED) - 1
+    config = evolve(load_config(english[1]), vocab_size=blank + 1, blank_token_id=blank)
+    return Pieces.load(directory, config)
+
+
+@given(tokens=st.lists(st.integers(0, len(CONVERTED) - 1), max_size=20))
+@settings(deadline=None)
+def test_a_converted_tokenizer_is_read_as_the_library_reads_it(converted, tokens):
+    """But for bytes, of which its decoder makes no characters, and for language tags."""
+    names = CONVERTED.convert_ids_to_tokens(tokens)
+    tokens = [t for t, name in zip(tokens, names, strict=True) if not name.startswith("<0x")]
+    expected = CONVERTED.decode(tokens, group_tokens=False, skip_special_tokens=True)
+    expected = expected.replace("<pt-BR>", "").replace("<de>", "")
+    transcript = Transcript(converted, 0)
+    transcript.extend([Token(token, place, 0.5) for place, token in enumerate(tokens)])
+    assert " ".join(said(transcript, end=99 * FRAME)) == " ".join(expected.split())
+    tags = [name[1:3] for name in names if name in ("<pt-BR>", "<de>")]
+    assert transcript.language == (tags[-1] if tags else None)
+
+
+def test_what_is_unknown_or_padding_is_no_language(converted):
+    transcript = Transcript(converted, 0)
+    names = ["▁cat", "<0xC3>", "<0xA9>", "<de>", "<unk>", "▁cat", "<pad>", "s", "</s>"]
+    ids = CONVERTED.convert_tokens_to_ids(names)
+    transcript.extend([Token(token, place, 0.5) for place, token in enumerate(ids)])
+    assert said(transcript) == ["caté", "cats"]
+    assert transcript.language == "de"
 
 
 def test_a_character_of_several_bytes_waits_for_all_of_them(pieces):
