@@ -137,6 +137,11 @@ class SileroVad(nn.Module):
 
     def listen(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
         """``frames`` (n, k, 512) -> (n, k): k consecutive frames of each of n streams."""
+        probability, hidden, cells = self.hear(frames, state)
+        return probability, VadState(hidden[-1], cells[-1], frames[:, -1, -CONTEXT:].clone())
+
+    def hear(self, frames: Tensor, state: VadState) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The same, with the LSTM's output and cell (n, 128) after each of the frames."""
         n, k, length = frames.shape
         assert length == VAD_FRAME, f"a frame has {VAD_FRAME} samples, not {length}"
         before = torch.cat([state.context[:, None], frames[:, :-1, -CONTEXT:]], dim=1)
@@ -144,14 +149,14 @@ class SileroVad(nn.Module):
         # The input half of the gates does not depend on the state: one product for all frames.
         gates = F.linear(columns, self.lstm_cell.weight_ih, self.lstm_cell.bias_ih)
         h, c = state.h, state.c
-        outputs = []
+        outputs, cells = [], []
         for gate in gates.reshape(n, k, -1).unbind(1):
             h, c = self._cell(gate, h, c)
             outputs.append(h)
+            cells.append(c)
         hidden = torch.stack(outputs, dim=1).relu()
         logit: Tensor = self.final(hidden)
-        context = frames[:, -1, -CONTEXT:].clone()
-        return logit[..., 0].sigmoid(), VadState(h, c, context)
+        return logit[..., 0].sigmoid(), outputs, cells
 
     def _columns(self, audio: Tensor) -> Tensor:
         """(m, 64 + 512) samples -> (m, 128): all that is done to a frame on its own."""

@@ -27,9 +27,9 @@ VAD_CONTEXT = 64
 ENDLESS = 2**40
 """``END`` of a stream that goes on; also more mel frames than any stream has."""
 
-SpeechDetector = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Frame (batch, 512), the samples before it (batch, 64), hidden and cell (batch, 128), to the
-probability of speech (batch,), hidden and cell."""
+SpeechDetector = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Frames (batch, n, 512), the samples before them (batch, 64), its state (batch, 2, 128), to the
+probabilities of speech (batch, n) and the states after each frame (batch, n, 2, 128)."""
 
 
 class Column(IntEnum):
@@ -202,20 +202,15 @@ class Program:
         wanted = VAD_CONTEXT + VAD_FRAME * self.vad_frames
         begin = first * VAD_FRAME - VAD_CONTEXT
         samples = self.slots.get_audio(slot, begin, wanted, end).samples
-        kept = self.slots.vad[slot]
-        hidden, cell = torch.where((first > 0)[:, None, None], kept, 0.0).unbind(1)
-        speech = []
-        for number in range(self.vad_frames):
-            context, frame = samples[:, VAD_FRAME * number :].tensor_split(
-                (VAD_CONTEXT, VAD_CONTEXT + VAD_FRAME), dim=1
-            )[:2]
-            probability, new_hidden, new_cell = self._detect(frame, context, hidden, cell)
-            heard = (number < count)[:, None]
-            hidden = torch.where(heard, new_hidden, hidden)
-            cell = torch.where(heard, new_cell, cell)
-            speech.append(probability)
-        self.slots.vad.index_copy_(0, slot, torch.stack([hidden, cell], dim=1))
-        return torch.stack(speech, dim=1)
+        before = torch.where((first > 0)[:, None, None], self.slots.vad[slot], 0.0)
+        context, frames = samples.tensor_split((VAD_CONTEXT,), dim=1)
+        frames = frames.view(-1, self.vad_frames, VAD_FRAME)
+        speech, after = self._detect(frames, context, before)
+        # The row's last frame; those behind it have not come yet.
+        last = after[torch.arange(len(slot), device=slot.device), (count - 1).clamp(min=0)]
+        state = torch.where((count > 0)[:, None, None], last, before)
+        self.slots.vad.index_copy_(0, slot, state)
+        return speech
 
 
 class PlainRunner:

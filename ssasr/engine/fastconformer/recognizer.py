@@ -351,11 +351,10 @@ class SileroDetector:
     def __init__(self, vad: SileroVad) -> None:
         self._vad = vad
 
-    def __call__(
-        self, frame: Tensor, context: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        probability, state = self._vad.forward(frame, VadState(hidden, cell, context))
-        return probability, state.h, state.c
+    def __call__(self, frames: Tensor, context: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        before = VadState(state[:, 0], state[:, 1], context)
+        probability, hidden, cells = self._vad.hear(frames, before)
+        return probability, torch.stack([torch.stack(hidden, 1), torch.stack(cells, 1)], dim=2)
 
 
 def create(settings: RecognizerSettings) -> FastConformerRecognizer:

@@ -11,14 +11,18 @@ from ssasr.engine.fastconformer.slots import Layout, Slots
 from tests.engine.fastconformer import reference
 
 
-def loudness(frame, context, hidden, cell):
+def loudness(frames, context, state):
     """A speech detector with the interface and the memory of the real one: the running maximum of
     the frame's level and the step from the sample before it."""
-    level = frame.abs().mean(dim=1)
-    hidden = torch.maximum(hidden * 0.9, level[:, None].expand_as(hidden))
-    cell = cell + 1.0
-    step = (frame[:, 0] - context[:, -1]).abs()
-    return (hidden[:, 0] + step / (1.0 + cell[:, 0])).clamp(max=1.0), hidden, cell
+    (hidden, cell), before, speech, states = state.unbind(1), context[:, -1], [], []
+    for frame in frames.unbind(1):
+        level = frame.abs().mean(dim=1)
+        hidden = torch.maximum(hidden * 0.9, level[:, None].expand_as(hidden))
+        cell = cell + 1.0
+        step, before = (frame[:, 0] - before).abs(), frame[:, -1]
+        speech.append((hidden[:, 0] + step / (1.0 + cell[:, 0])).clamp(max=1.0))
+        states.append(torch.stack([hidden, cell], dim=1))
+    return torch.stack(speech, dim=1), torch.stack(states, dim=1)
 
 
 @pytest.fixture(autouse=True)
