@@ -270,11 +270,11 @@ class Block(nn.Module):
 
     def halfway(self, x: Tensor) -> Tensor:
         """The part before attention, (batch, c, dim)."""
-        return x + 0.5 * self.feed_forward1(self.norm_feed_forward1(x))  # type: ignore[no-any-return]
+        return torch.add(x, self.feed_forward1(self.norm_feed_forward1(x)), alpha=0.5)
 
     def rest(self, x: Tensor) -> Tensor:
         """The part after the convolution."""
-        x = x + 0.5 * self.feed_forward2(self.norm_feed_forward2(x))
+        x = torch.add(x, self.feed_forward2(self.norm_feed_forward2(x)), alpha=0.5)
         return self.norm_out(x)  # type: ignore[no-any-return]
 
 

@@ -45,13 +45,13 @@ class Text:
         parts = packed.view(packed.shape[0], 2 * layers + 1, -1)
         return cls(parts[:, :layers], parts[:, layers : 2 * layers], parts[:, 2 * layers])
 
-    def where(self, chosen: Tensor, other: "Text") -> "Text":
-        """This text in the rows that are ``chosen`` (batch,), the other one elsewhere."""
-        return Text(
-            torch.where(chosen[:, None, None], self.hidden, other.hidden),
-            torch.where(chosen[:, None, None], self.cell, other.cell),
-            torch.where(chosen[:, None], self.summary, other.summary),
-        )
+    def take(self, chosen: Tensor, other: "Text") -> None:
+        """Become the other text in the rows that are ``chosen`` (batch,)."""
+        for mine, its in (
+            (self.hidden, other.hidden), (self.cell, other.cell), (self.summary, other.summary)
+        ):  # fmt: skip
+            rows = chosen.view(-1, *[1] * (mine.dim() - 1))
+            torch.where(rows, its, mine, out=mine)
 
 
 class PredictionNetwork(nn.Module):
@@ -206,7 +206,7 @@ class Decoding:
         confidence = scores[row, safe].float().softmax(dim=1).gather(1, token[:, None])[:, 0]
         self._write(found, token, place, confidence)
         self._move(found, place, most_per_frame)
-        self._append(found, model.decoder(token, self.text))
+        self.text.take(found, model.decoder(token, self.text))
 
     def _write(self, found: Tensor, token: Tensor, place: Tensor, confidence: Tensor) -> None:
         # Rows that found nothing write into the last column, which nobody reads.
@@ -219,14 +219,8 @@ class Decoding:
         self.emitted.add_(found)
         here = torch.where(place == self.frame, self.at_frame + 1, 1)
         full = here >= most_per_frame
-        self.frame.copy_(torch.where(found, place + full, self.counts))
-        self.at_frame.copy_(torch.where(found & ~full, here, 0))
-
-    def _append(self, found: Tensor, longer: Text) -> None:
-        text = longer.where(found, self.text)
-        self.text.hidden.copy_(text.hidden)
-        self.text.cell.copy_(text.cell)
-        self.text.summary.copy_(text.summary)
+        torch.where(found, place + full, self.counts, out=self.frame)
+        torch.mul(here, found & ~full, out=self.at_frame)
 
 
 def decode(model: Model, frames: Tensor, counts: Tensor, text: Text) -> Decoding:
