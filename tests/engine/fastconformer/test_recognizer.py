@@ -24,6 +24,7 @@ from ssasr.engine.recognizer import Work
 from ssasr.errors import EngineBusy
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 from tests.engine.fastconformer import reference
+from tests.engine.fastconformer.conftest import loudness
 
 
 @define(eq=False)
@@ -341,6 +342,17 @@ def test_releasing_twice_frees_one_slot(english, make_recognizer):
     recognizer.release(state)
     recognizer.release(state)
     assert recognizer.statistics().free_slots == recognizer.statistics().slots
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 2, 4])
+def test_speech_is_what_one_look_at_all_frames_finds(english, make_recognizer, chunk_frames):
+    """Though a step may have a frame more or less than the one before."""
+    audio = reference.utterance(5, 30_000)
+    stream = Stream(make_recognizer(english[1], chunk_frames), audio).run()
+    count = len(audio) // VAD_FRAME
+    frames = torch.from_numpy(audio[: count * VAD_FRAME]).reshape(1, count, VAD_FRAME)
+    expected, _ = loudness(frames, torch.zeros(1, 64), torch.zeros(1, 2, 128))
+    assert stream.speech == pytest.approx(expected[0].tolist(), abs=1e-6)
 
 
 def test_a_step_takes_what_one_run_does(english, make_recognizer):
