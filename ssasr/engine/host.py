@@ -92,7 +92,9 @@ class EngineHost:
         self.draining = trio.Event()
         self._model = model
         limit = max_streams or recognizer.max_streams
-        self._scheduler = Scheduler(recognizer.chunk, limit, recognizer.max_batch)
+        self._scheduler = Scheduler(
+            recognizer.chunk, limit, recognizer.max_batch, recognizer.max_chunks
+        )
         self._links: dict[Stream, Lane[FromEngine]] = {}
         self._wake = trio.Event()
         self._done, self._batches = trio.open_memory_channel[Batch](1)

@@ -69,6 +69,10 @@ class Outcome:
     unfinished: bool = False
 
 
+MANY_CHUNKS = 64
+"""``max_chunks`` where a step with many of them takes little longer than one with few."""
+
+
 class Recognizer(Protocol):
     """Weights and the batched step; holds no stream."""
 
@@ -81,6 +85,9 @@ class Recognizer(Protocol):
     max_batch: int
     """Works that one step takes at most: all of them are told when the last is done, so no more
     than the device works on at once. Who drives the recogniser chooses among more."""
+    max_chunks: int
+    """Chunks of a stream that are put into one step at most, so that one that is far behind does
+    not hold up the others. ``step`` itself takes any number."""
     languages: tuple[str, ...]
     """ISO 639 codes that the model knows; options may hold others, which count for nothing."""
 

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 from attrs import define, field, frozen
 
-from ssasr.engine.recognizer import Outcome, State
+from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
 from ssasr.engine.streams import BLOCK, Sheet, Stream, StreamId, Take, prepare
 from ssasr.protocol.recognition import Open, ToEngine
 
@@ -48,12 +48,13 @@ class SchedulerStatistics:
 
 @define(eq=False)
 class Scheduler:
-    """``max_batch`` bounds one step (``Recognizer.max_batch``), ``max_streams`` the streams
-    admitted."""
+    """``max_batch`` and ``max_chunks`` bound one step (see ``Recognizer``), ``max_streams`` the
+    streams admitted."""
 
     chunk: int
     max_streams: int
     max_batch: int
+    max_chunks: int = MANY_CHUNKS
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""
     _ready: dict[int, Stream] = field(factory=dict)
@@ -99,7 +100,7 @@ class Scheduler:
             slot = self._next_slot
             self._next_slot += 1
         self._generation += 1
-        stream = Stream(StreamId(slot, self._generation), opening, self.chunk)
+        stream = Stream(StreamId(slot, self._generation), opening, self.chunk, self.max_chunks)
         self._streams[slot] = stream
         return stream
 

@@ -15,7 +15,15 @@ from zlib import crc32
 import numpy as np
 from attrs import define, field, frozen
 
-from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
+from ssasr.engine.recognizer import (
+    MANY_CHUNKS,
+    Heard,
+    Outcome,
+    Recognizer,
+    RecognizerSettings,
+    State,
+    Work,
+)
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 
 CHUNK = 1_600
@@ -74,6 +82,7 @@ class ScriptedRecognizer:
 
     def __init__(self, max_streams: int = 1_000) -> None:
         self.max_streams = self.max_batch = max_streams
+        self.max_chunks = MANY_CHUNKS
 
     def warm_up(self) -> None:
         pass

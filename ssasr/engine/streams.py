@@ -11,7 +11,7 @@ import numpy as np
 from attrs import define, frozen
 from numpy.typing import NDArray
 
-from ssasr.engine.recognizer import Outcome, State
+from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
 from ssasr.engine.tape import BITE, Tape
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
@@ -34,9 +34,6 @@ few seconds be under way, so this is generous."""
 
 MAX_BACKLOG = 120 * SAMPLE_RATE
 """More audio than this ahead of the model is a session that ignores acknowledgements."""
-
-MAX_CHUNKS = 64
-"""Chunks of one stream in one step, so that one stream far behind does not hold up the others."""
 
 BLOCK = 32
 """Streams whose audio is converted at a time: little enough to stay in the processor's cache."""
@@ -141,12 +138,14 @@ class Stream:
     """Not thread-safe and need not be; the model thread sees only ``Take`` and ``state``."""
 
     __slots__ = (
-        "_applied", "_changes", "_chunk", "_ending", "_finals", "_tape", "committed",
+        "_applied", "_changes", "_chunk", "_ending", "_finals", "_max_chunks", "_tape", "committed",
         "committed_at", "id", "in_batch", "language_before", "next_take", "options", "position",
         "ready_since", "received", "segment", "segment_start", "session_id", "state", "unfinished",
     )  # fmt: skip
 
-    def __init__(self, stream_id: StreamId, opening: Open, chunk: int) -> None:
+    def __init__(
+        self, stream_id: StreamId, opening: Open, chunk: int, max_chunks: int = MANY_CHUNKS
+    ) -> None:
         self.id = stream_id
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id
@@ -175,7 +174,7 @@ class Stream:
         self.ready_since: float | None = None
         """Since when there is something to do for the model and it is not being done. This and
         ``in_batch`` are the scheduler's notes."""
-        self._chunk = chunk
+        self._chunk, self._max_chunks = chunk, max_chunks
         self._tape = Tape(opening.start)
         self._finals: deque[int] = deque()
 
@@ -242,7 +241,7 @@ class Stream:
         if self._finals or self._changes:
             upto, final_at, options = self._next_with_care()
         else:
-            chunks = min((self.received - first) // chunk, MAX_CHUNKS)
+            chunks = min((self.received - first) // chunk, self._max_chunks)
             upto, final_at, options = first + chunks * chunk, None, self.options
         pieces += tape.cut(first, upto)
         more = final_at is None and (self.received - upto >= chunk or bool(self._finals))
@@ -258,7 +257,7 @@ class Stream:
         first = self.position
         final_at = self._finals[0] if self._finals else None
         end = self.received if final_at is None else final_at
-        chunks = min(max(0, end - first) // self._chunk, MAX_CHUNKS)
+        chunks = min(max(0, end - first) // self._chunk, self._max_chunks)
         soonest = first + self._chunk if chunks else max(final_at or 0, first)
         options, until = self._options_at(soonest)
         if chunks and until is not None:

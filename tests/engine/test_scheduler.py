@@ -111,6 +111,25 @@ def test_a_stream_that_is_behind_gets_several_chunks_in_one_step():
     assert take.samples == 5 * CHUNK
 
 
+def test_but_no_more_of_them_than_the_others_can_wait_for():
+    """With and without an end behind them; nothing is left out, and the others go along."""
+    scheduler = Scheduler(CHUNK, max_streams=2, max_batch=2, max_chunks=3)
+    behind, other = scheduler.admit(OPENING), scheduler.admit(OPENING)
+    scheduler.feed(behind, audio(behind, 7 * CHUNK + 30), now=0.0)
+    taken = []
+    for step in range(4):
+        scheduler.feed(other, audio(other, CHUNK), now=0.0)
+        if step == 2:
+            scheduler.feed(behind, audio(behind, 4 * CHUNK), now=0.0)
+            scheduler.feed(behind, Finalize(0, behind.received), now=0.0)
+        takes, _ = run_batch(scheduler, 0.0)
+        (mine,) = (take for take in takes if take.stream is behind)
+        taken.append((mine.samples, mine.final_at))
+        assert len(takes) == 2
+    end = 11 * CHUNK + 30
+    assert taken == [(3 * CHUNK, None)] * 3 + [(2 * CHUNK + 30, end)]
+
+
 def test_finalize_ahead_of_and_behind_the_position():
     scheduler = Scheduler(CHUNK, max_streams=1, max_batch=1)
     stream = scheduler.admit(OPENING)

@@ -53,6 +53,9 @@ _FRAME_MS = 80
 _LARGEST_BATCH_FRAMES = 4_096
 """Encoder frames in one step at most. Bounds the memory of the recorded graphs; a product of this
 height keeps any current device busy, so more of them in a step would only be told later."""
+_MAX_CHUNKS = 4
+"""Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
+follow each other at once, so a stream that was taken over catches up as fast with few."""
 _CPU_STREAMS = 2
 _CUDA_STREAMS = {1: 1_000, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
@@ -132,6 +135,8 @@ _NO_ROWS = _Rows(np.empty((0, len(Column)), np.int64), (), ())
 
 class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
+
+    max_chunks = _MAX_CHUNKS
 
     def __init__(
         self,

@@ -22,7 +22,15 @@ from ssasr import catalogue
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
 from ssasr.engine.graphs import CudaRecorder
-from ssasr.engine.recognizer import Heard, Outcome, Recognizer, RecognizerSettings, State, Work
+from ssasr.engine.recognizer import (
+    MANY_CHUNKS,
+    Heard,
+    Outcome,
+    Recognizer,
+    RecognizerSettings,
+    State,
+    Work,
+)
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.vad import SileroVad, VadState, stack, unstack
@@ -139,6 +147,7 @@ class WhisperRecognizer:
     """Implements ``engine.recognizer.Recognizer``."""
 
     chunk = CHUNK
+    max_chunks = MANY_CHUNKS
 
     def __init__(
         self,
