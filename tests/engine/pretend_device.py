@@ -10,7 +10,11 @@ from functools import cache
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _DummyPrivateUse1Hook,
+    _setup_privateuseone_for_python_backend,
+)
 
 BETWEEN_DEVICES = ("aten::_to_copy", "aten::to.", "aten::copy_")
 
@@ -18,7 +22,7 @@ BETWEEN_DEVICES = ("aten::_to_copy", "aten::to.", "aten::copy_")
 @cache
 def pretend_device():
     """The device. Work on it within ``Pretending``."""
-    _setup_privateuseone_for_python_backend("pretend")
+    _setup_privateuseone_for_python_backend("pretend", _Module(), _Hook())
     fallback = torch.library.Library("_", "IMPL", "PrivateUse1")
     fallback.fallback(lambda function, *args, **kwargs: _run(function, args, kwargs), "PrivateUse1")
     _libraries.append(fallback)  # it holds as long as this is kept
@@ -26,6 +30,18 @@ def pretend_device():
 
 
 _libraries = []
+
+
+class _Module(_DummyBackendModule):
+    """Not one that torch itself would look for: fake tensors would use it."""
+
+    def is_available(self):
+        return False
+
+
+class _Hook(_DummyPrivateUse1Hook):
+    def is_available(self):
+        return False
 
 
 class OnDevice(torch.Tensor):
