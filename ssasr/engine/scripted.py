@@ -78,11 +78,11 @@ class ScriptedRecognizer:
 
     name: str = "scripted"
     chunk: int = CHUNK
+    max_chunks = MANY_CHUNKS
     languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
 
     def __init__(self, max_streams: int = 1_000) -> None:
         self.max_streams = self.max_batch = max_streams
-        self.max_chunks = MANY_CHUNKS
 
     def warm_up(self) -> None:
         pass

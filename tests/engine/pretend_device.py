@@ -9,12 +9,14 @@ from functools import cache
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import (
     _DummyBackendModule,
     _DummyPrivateUse1Hook,
     _setup_privateuseone_for_python_backend,
 )
+
+from tests.engine.recorder import tensors
 
 BETWEEN_DEVICES = ("aten::_to_copy", "aten::to.", "aten::copy_")
 
@@ -82,7 +84,7 @@ def _run(function, args, kwargs):
     name = function.name()
     if name == "aten::_has_compatible_shallow_copy_type":
         return False
-    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    given = tensors((args, kwargs))
     ours = [tensor for tensor in given if isinstance(tensor, OnDevice)]
     if ours and not name.startswith(BETWEEN_DEVICES):
         strays = [tensor for tensor in given if not isinstance(tensor, OnDevice) and tensor.ndim]

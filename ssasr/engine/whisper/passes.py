@@ -167,8 +167,8 @@ class PlainPasses:
 
     def __init__(self, network: Network) -> None:
         dims = network.model.dims
-        self.frames, self.widest = dims.audio_context, dims.text_context
-        self.room = dims.text_context
+        self.frames = dims.audio_context
+        self.widest = self.room = dims.text_context
         self.network = network
 
     def warm_up(self) -> None:
@@ -181,25 +181,24 @@ class PlainPasses:
 class _PlainBatch:
     def __init__(self, network: Network, excerpts: Sequence[Excerpt], capacity: int) -> None:
         """Excerpts of the same length share an encoder's batch; nothing is padded that way."""
-        self._network, self._device = network, network.device
+        self._network = network
         groups: dict[int, list[int]] = {}
         for number, excerpt in enumerate(excerpts):
             groups.setdefault(excerpt.frames, []).append(number)
-        longest, lengths = max(groups), self._tensor([one.frames for one in excerpts])
+        longest, lengths = max(groups), torch.tensor([one.frames for one in excerpts])
         shape = (len(excerpts), longest, network.model.dims.audio_width)
         audio = network.model.encoder.positions.new_zeros(shape)
         for frames, numbers in groups.items():
-            samples = np.zeros((len(numbers), frames * FRAME), dtype=np.float32)
+            samples = np.empty((len(numbers), frames * FRAME), dtype=np.float32)
             for row, number in enumerate(numbers):
                 fill(samples[row], excerpts[number])
-            heard = network.hear(torch.from_numpy(samples).to(self._device), None)
-            audio[self._tensor(numbers), :frames] = heard
+            audio[numbers, :frames] = network.hear(torch.from_numpy(samples), None)
         decoder = network.model.decoder
         self._cache = decoder.start(audio, None if len(groups) == 1 else lengths, capacity)
         self._capacity = self._cache.text.shape[2]
 
     def languages(self) -> Tensor:
-        return self._network.languages(self._cache).cpu()
+        return self._network.languages(self._cache)
 
     def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
         longest = max(len(row.tokens) for row in inputs)
@@ -209,14 +208,15 @@ class _PlainBatch:
             for place in range(row.certain - 1, len(row.tokens))
         ]
         places, first = zip(*wanted, strict=True)
+        openings = [number * longest for number, row in enumerate(inputs) if not row.before]
         logits, no_speech, scores = self._network.read(
-            self._tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in inputs]),
-            self._tensor([row.before for row in inputs]),
+            torch.tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in inputs]),
+            torch.tensor([row.before for row in inputs]),
             self._cache,
             min(max(row.before for row in inputs) + longest, self._capacity),
-            self._tensor(places),
-            torch.tensor(first, device=self._device),
-            self._tensor([number * longest for number, row in enumerate(inputs) if not row.before]),
+            torch.tensor(places),
+            torch.tensor(first),
+            torch.tensor(openings, dtype=torch.long),
         )
         # torch takes ten times as long to say where the largest one is.
         tokens = logits.numpy().argmax(-1)
@@ -233,10 +233,7 @@ class _PlainBatch:
         ]
 
     def keep(self, rows: Sequence[int]) -> None:
-        self._cache = self._cache.select(self._tensor(rows))
-
-    def _tensor(self, numbers: object) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=self._device)
+        self._cache = self._cache.select(torch.tensor(rows))
 
 
 def fill(row: NDArray[np.float32], excerpt: Excerpt) -> None:
