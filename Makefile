@@ -58,7 +58,7 @@ lint: $(VENV)/.tested   ## style and types
 	$(BIN)/mypy
 
 demo: install    ## real speech to words, live, through a server on this machine
-	@$(BIN)/python -m ssasr.demo
+	@$(BIN)/python -m ssasr.client.demo
 
 serve: install   ## the all-in-one server on port 8080
 	@$(BIN)/ssasr serve

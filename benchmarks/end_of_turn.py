@@ -28,9 +28,9 @@ import numpy as np
 import soundfile
 import torch
 
-from ssasr import catalogue
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
 from ssasr.engine.vad import SileroVad
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
 
 PAUSE = 6_400  # samples: the default of StreamOptions.pause, where the engine asks

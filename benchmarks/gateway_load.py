@@ -41,7 +41,7 @@ from benchmarks.gateway_speed import calibrate
 from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
 from ssasr.bench.processes import usage
 from ssasr.bench.report import machine
-from ssasr.frames import FrameCutter, encode_message
+from ssasr.net.frames import FrameCutter, encode_message
 from ssasr.protocol.engine_link import SUBPROTOCOL, EngineLink, Role
 from ssasr.protocol.recognition import (
     VAD_FRAME,

@@ -122,7 +122,7 @@ async def watch_memory(pid, rss, nursery):
 
 async def idle(given, cluster):
     """Sessions that were opened and say nothing."""
-    from ssasr.websocket import connect_websocket
+    from ssasr.net.websocket_client import connect_websocket
 
     async with trio.open_nursery() as nursery:
         for _ in range(given.idle):

@@ -24,14 +24,14 @@ import torch
 from conditions import conditions, publish
 from whisper_quality import clips_of, load_audio
 
-from ssasr import catalogue
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.vad import SileroVad
 from ssasr.engine.whisper.decoding import Request
-from ssasr.engine.whisper.hearing import Hearing
 from ssasr.engine.whisper.language import ASK_AGAIN, SURE_AFTER, SURE_ANYHOW
 from ssasr.engine.whisper.recognizer import create
 from ssasr.engine.whisper.segment import CHUNK, LEAD
+from ssasr.engine.whisper.speech_buffer import Hearing
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE
 
 EARLY = SURE_AFTER // 2

@@ -24,13 +24,13 @@ from conditions import conditions, publish
 from operations import serving
 from whisper_quality import clips_of, load_audio, load_scorer, offline
 
-from ssasr.client import open_session
+from ssasr.client.connection import open_session
+from ssasr.client.transcribe import to_pcm
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.codec import encode
 from ssasr.protocol.messages import Terminate, Termination, Turn
 from ssasr.protocol.recognition import SAMPLE_RATE
-from ssasr.transcribe import to_pcm
 
 PAUSE = 2 * SAMPLE_RATE
 SHORTEST, LONGEST = 1.5, 28.0

@@ -36,8 +36,8 @@ from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
 from ssasr.bench.recordings import bundled_recordings, make_tape
 from ssasr.bench.report import machine
-from ssasr.catalogue import cache_directory
-from ssasr.websocket import connect_websocket
+from ssasr.models.catalogue import cache_directory
+from ssasr.net.websocket_client import connect_websocket
 from tests.harness.cluster import ClusterConfig, run_cluster
 from tests.harness.processes import free_port
 

@@ -9,8 +9,8 @@ import torch
 
 from ssasr.engine.fastconformer.checkpoint import Processing
 from ssasr.engine.fastconformer.config import EncoderConfig, ModelConfig
+from ssasr.engine.fastconformer.detokenizer import Piece, Pieces
 from ssasr.engine.fastconformer.encoder import Span, WholePast
-from ssasr.engine.fastconformer.pieces import Piece, Pieces
 from ssasr.engine.fastconformer.program import PlainRunner, Program
 from ssasr.engine.fastconformer.recognizer import (
     FastConformerRecognizer,

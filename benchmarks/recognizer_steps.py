@@ -24,8 +24,8 @@ from random_fastconformer import Audio, make_recognizer, model_config, random_mo
 from ssasr.bench.report import machine
 from ssasr.engine.fastconformer.program import Answer, Inputs
 from ssasr.engine.recognizer import Work
-from ssasr.garbage import calm_collector
 from ssasr.protocol.recognition import StreamOptions
+from ssasr.runtime.garbage import calm_collector
 
 VOCABULARY = 65
 SEGMENT_STEPS = 50

@@ -39,9 +39,9 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Heard, Outcome
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
-from ssasr.garbage import calm_collector
-from ssasr.observability import Metrics, configure_logging
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, StreamOptions
+from ssasr.runtime.garbage import calm_collector
+from ssasr.telemetry.observability import Metrics, configure_logging
 
 SILENCE = bytes(2 * CHUNK)
 SEGMENT = 10 * SAMPLE_RATE

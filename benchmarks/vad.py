@@ -10,8 +10,8 @@ import time
 
 import torch
 
-from ssasr import catalogue
 from ssasr.engine.vad import SileroVad
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import VAD_FRAME
 
 

@@ -21,7 +21,6 @@ import transformers
 from conditions import conditions
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from ssasr import catalogue
 from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.weights import read_weights
@@ -31,6 +30,7 @@ from ssasr.engine.whisper.model import Whisper
 from ssasr.engine.whisper.passes import Network, PlainPasses
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.vocabulary import Vocabulary
+from ssasr.models import catalogue
 
 CONTEXT = 30 * 16_000
 MOST_TOKENS = 200

@@ -30,14 +30,14 @@ from ssasr.bench.player import StreamLog
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.streams import Stream, StreamId, answers
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
-from ssasr.inference import WINDOW
 from ssasr.protocol.codec import encode
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters, stream_options, turn_settings
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, Update
 from ssasr.routing.failover import REPLAY_WINDOW
 from ssasr.routing.replay import Replay
-from ssasr.turns import Say, TurnPolicy
+from ssasr.session.inference import WINDOW
+from ssasr.session.turns import Say, TurnPolicy
 
 GAP = 1.5
 MESSAGE = 1_600

@@ -1,5 +1,5 @@
 """``python -m ssasr``."""
 
-from ssasr.cli import main
+from ssasr.cli.commands import main
 
 main()

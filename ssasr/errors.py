@@ -27,3 +27,7 @@ class EngineUnavailable(EngineError):
 
 class EngineLost(EngineError):
     """An open stream broke: the engine died, stopped answering or drains."""
+
+
+class UsageError(SsasrError):
+    """The command line or the environment cannot be used; exit status 2."""

@@ -10,17 +10,17 @@ import trio
 from attrs import frozen
 from hypothesis import HealthCheck, settings
 
-from ssasr.access import Access, parse_keys
+from ssasr.cli.build.all_in_one import LocalEngines
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
-from ssasr.gateway import Gateway, GatewayLimits
-from ssasr.http import HttpApp, gateway_routes
-from ssasr.observability import Metrics
+from ssasr.gateway.auth.access import Access, parse_keys
+from ssasr.gateway.auth.tokens import TokenMint
+from ssasr.gateway.gateway import Gateway, GatewayLimits
+from ssasr.gateway.http import HttpApp, gateway_routes
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
-from ssasr.serving import LocalEngines
-from ssasr.tokens import TokenMint
+from ssasr.telemetry.observability import Metrics
 
 # Hypothesis takes a slow machine for a slow test; its first texts alone need seconds, once.
 settings.register_profile("ssasr", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -190,7 +190,7 @@ def spawn(name: str, given: argparse.Namespace) -> subprocess.Popen:
     python = sys.executable if name == "ssasr" else str(given.peers / "bin" / "python")
     command = [python, __file__, "--worker", name, "--threads", str(given.threads)]
     if name in WEIGHTS_OF_OURS:
-        from ssasr import catalogue
+        from ssasr.models import catalogue
 
         command += ["--model", str(catalogue.resolve("tiny.en", pull=False).directory)]
     environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}

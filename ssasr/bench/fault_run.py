@@ -12,7 +12,7 @@ from ssasr.bench.player import Player, StreamLog, Target, play_all
 from ssasr.bench.processes import programs_with
 from ssasr.bench.recordings import Recording, Tape, make_tape
 from ssasr.bench.run import BenchConfig
-from ssasr.client import session_url
+from ssasr.client.connection import session_url
 from ssasr.errors import SsasrError
 
 TAPES = 4

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from attrs import define, field, frozen
 
-from ssasr import frames
 from ssasr.errors import SsasrError
+from ssasr.net import frames
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 LONGEST_HEAD = 16 * 1024

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from ssasr.bench.player import StreamLog
-from ssasr.formatting import ends_sentence, plain
 from ssasr.protocol.parameters import TurnSettings
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.speech_models import Family
+from ssasr.session.formatting import ends_sentence, plain
 
 FARTHEST_END = 0.75
 """Seconds between a turn's last word and the end of a stretch of sound that may still be its end.

@@ -24,7 +24,7 @@ from ssasr.bench.frames import (
     handshake,
 )
 from ssasr.bench.recordings import Tape
-from ssasr.running import plain_nursery
+from ssasr.runtime.process import plain_nursery
 
 OPEN_SECONDS = 10.0
 """For TCP, TLS, the handshake and Begin."""

@@ -14,7 +14,7 @@ from ssasr.bench.measure import Samples, Spread, collect, spread, word_error_rat
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import Usage, name_of, serving, usage
 from ssasr.bench.recordings import Recording, bundled_recordings, make_tape, read_recordings
-from ssasr.client import ClientError, session_url
+from ssasr.client.connection import ClientError, session_url
 from ssasr.errors import SsasrError
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.parameters import TurnSettings, parse_parameters, turn_settings

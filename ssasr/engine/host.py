@@ -27,8 +27,6 @@ from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
 from ssasr.engine.streams import Stream, Take, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
-from ssasr.lane import Lane
-from ssasr.observability import EngineReadings, Metrics, get_logger
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
     Draining,
@@ -37,6 +35,8 @@ from ssasr.protocol.recognition import (
     Opened,
     ToEngine,
 )
+from ssasr.runtime.handoff import Lane
+from ssasr.telemetry.observability import EngineReadings, Metrics, get_logger
 
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""

@@ -21,10 +21,9 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, w
 from ssasr.engine.host import EngineHost, LocalStream, Place
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
-from ssasr.express import ExpressSocket, ExpressStream
-from ssasr.link import QUEUE, Link, LinkDown
-from ssasr.listener import FrontDoor
-from ssasr.observability import Metrics, get_logger
+from ssasr.net.engine_connection import QUEUE, Link, LinkDown
+from ssasr.net.listener import FrontDoor
+from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
     PATH,
@@ -38,8 +37,9 @@ from ssasr.protocol.engine_link import (
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
-from ssasr.running import first_leaf, plain_nursery
-from ssasr.tracing import HEADER, OFF, Tracer, current, working_under
+from ssasr.runtime.process import first_leaf, plain_nursery
+from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
 UPGRADE_SECONDS = 10.0
 """For trio-websocket to answer a handshake whose head has already been read."""

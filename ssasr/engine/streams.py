@@ -11,8 +11,8 @@ import numpy as np
 from attrs import define, frozen
 from numpy.typing import NDArray
 
+from ssasr.engine.pcm_buffer import BITE, Tape
 from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
-from ssasr.engine.tape import BITE, Tape
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ssasr.catalogue import ModelFiles
 from ssasr.errors import WeightsError
+from ssasr.models.catalogue import ModelFiles
 
 NameMap = Mapping[str, str] | Callable[[str], str | None]
 """Raw name to parameter name. A callable gives None for a tensor that the model does not use."""

@@ -55,7 +55,7 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from ssasr.protocol.engine_news import NewsReader, NewsWriter
+from ssasr.protocol.engine_delta import NewsReader, NewsWriter
 from ssasr.protocol.engine_wire import Message, decode, decode_audio, encode, encode_audio
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (

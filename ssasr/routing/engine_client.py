@@ -21,9 +21,8 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.express import ExpressSocket, ExpressStream
-from ssasr.link import QUEUE, Link, LinkDown, PeerSilent
-from ssasr.observability import get_logger
+from ssasr.net.engine_connection import QUEUE, Link, LinkDown, PeerSilent
+from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
     PATH,
@@ -37,8 +36,9 @@ from ssasr.protocol.engine_link import (
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
 from ssasr.routing.engine_stream import AnswerTaker, EngineSilent, EngineStream
-from ssasr.running import plain_nursery
-from ssasr.tracing import current
+from ssasr.runtime.process import plain_nursery
+from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.tracing import current
 
 CONNECT_SECONDS = 2.0
 """For name, TCP, TLS and the handshake. Engines answer in milliseconds, also when they refuse."""

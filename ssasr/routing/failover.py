@@ -24,8 +24,6 @@ import trio
 from attrs import define, field, frozen
 
 from ssasr.errors import EngineError, EngineLost, EngineUnavailable
-from ssasr.lane import Lane
-from ssasr.observability import Metrics, get_logger
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
     Audio,
@@ -40,8 +38,10 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.routing.engine_stream import AnswerTaker, Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
-from ssasr.running import plain_nursery
-from ssasr.tracing import Span, child_span, current
+from ssasr.runtime.handoff import Lane
+from ssasr.runtime.process import plain_nursery
+from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the

@@ -1,4 +1,4 @@
-// Turns as text, SRT, VTT and JSON. `ssasr/subtitles.py` has the same rules; a test compares them.
+// Turns as text, SRT, VTT and JSON. `ssasr/client/subtitles.py` has the same rules; a test compares them.
 
 const LINE = 42; // characters of a line, two lines a cue: what broadcasters use
 const LONGEST = 6000; // ms a cue may stay

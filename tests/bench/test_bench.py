@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from ssasr.bench.run import Search
+from tests.cli.test_commands import ssasr
 from tests.harness.processes import free_port, running, server
-from tests.test_cli import ssasr
 
 pytestmark = pytest.mark.slow
 

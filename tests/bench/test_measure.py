@@ -9,7 +9,7 @@ import pytest
 from ssasr.bench.measure import collect, spread, word_error_rate
 from ssasr.bench.player import StreamLog
 from ssasr.bench.recordings import Tape, make_recording, make_tape, sound_stretches
-from ssasr.frames import apply_mask
+from ssasr.net.frames import apply_mask
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 
 SETTINGS = turn_settings(parse_parameters("min_turn_silence=400&max_turn_silence=1200"))

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from ssasr.cli.build.all_in_one import LocalEngines
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
-from ssasr.observability import Metrics
 from ssasr.routing.failover import ResilientEngines
-from ssasr.serving import LocalEngines
+from ssasr.telemetry.observability import Metrics
 from tests.contracts.engine_link import VERSION, check_engine_link
 from tests.harness.engines import engine_server
 from tests.harness.memory_links import SharedMemoryEngines

@@ -7,8 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ssasr import cli
-from ssasr.gateway import FINAL_WORDS_DEADLINE
+from ssasr.cli import commands as cli
+from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE
 from tests.docker import compose
 from tests.harness.nginx import TEMPLATE
 

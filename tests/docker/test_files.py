@@ -13,7 +13,7 @@ from compose_spec import PyCompose
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ssasr import cli
+from ssasr.cli import commands as cli
 from tests.docker import compose
 from tests.harness.nginx import TEMPLATE
 

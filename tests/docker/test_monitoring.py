@@ -7,8 +7,8 @@ import promql_parser
 import pytest
 import yaml
 
-from ssasr.observability import Metrics
 from ssasr.protocol.close_codes import EndCause
+from ssasr.telemetry.observability import Metrics
 from tests.docker import compose
 
 MONITORING = compose.DOCKER / "monitoring"

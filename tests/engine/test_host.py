@@ -13,7 +13,6 @@ from ssasr.engine.model_thread import InlineModel, ModelThread, ModelThreadGone
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
-from ssasr.observability import Metrics
 from ssasr.protocol.recognition import (
     Audio,
     Draining,
@@ -23,6 +22,7 @@ from ssasr.protocol.recognition import (
     StreamOptions,
     Update,
 )
+from ssasr.telemetry.observability import Metrics
 from tests.harness.clients import speech_like
 
 SPEECH = speech_like(2.0).astype("<i2")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ssasr import catalogue
 from ssasr.engine.onnx_file import read_onnx
 from ssasr.errors import WeightsError
+from ssasr.models import catalogue
 
 ARRAYS = {
     "f32": np.array([[1.5, -2.0, 3.25]], dtype=np.float32),

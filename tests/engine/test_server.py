@@ -8,9 +8,9 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
+from ssasr.net.websocket_client import connect_websocket
 from ssasr.protocol.engine_link import PATH, SUBPROTOCOL
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
-from ssasr.websocket import connect_websocket
 from tests.contracts.engine_link import say, until
 from tests.harness.clients import speech_like
 from tests.harness.engines import VERSION, engine_server

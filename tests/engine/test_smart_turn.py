@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from ssasr import catalogue
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
 from ssasr.errors import WeightsError
+from ssasr.models import catalogue
 
 DATA = Path(__file__).parent.parent / "data"
 pytestmark = [pytest.mark.slow, pytest.mark.weights]

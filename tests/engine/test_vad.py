@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from ssasr import catalogue
 from ssasr.engine.vad import SileroVad, stack, unstack
 from ssasr.errors import WeightsError
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import VAD_FRAME
 
 SPEECH = Path(__file__).parent.parent / "data" / "speech.flac"

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ssasr.catalogue import ModelFiles
 from ssasr.engine.weights import (
     load_strict,
     read_ctranslate2,
@@ -19,6 +18,7 @@ from ssasr.engine.weights import (
     read_weights,
 )
 from ssasr.errors import WeightsError
+from ssasr.models.catalogue import ModelFiles
 
 
 def _string(text):

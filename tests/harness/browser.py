@@ -15,8 +15,8 @@ import trio
 from attrs import define, field
 from trio_websocket import ConnectionClosed
 
-from ssasr.running import plain_nursery
-from ssasr.websocket import connect_websocket
+from ssasr.net.websocket_client import connect_websocket
+from ssasr.runtime.process import plain_nursery
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_DEADLINE = 30.0

@@ -8,7 +8,7 @@ import trio
 from attrs import define, field
 from trio_websocket import ConnectionClosed
 
-from ssasr.websocket import connect_websocket
+from ssasr.net.websocket_client import connect_websocket
 
 KEY = "self-hosted"
 

@@ -9,9 +9,9 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.server import EngineServer
-from ssasr.http import HttpApp, engine_routes
-from ssasr.observability import Metrics
+from ssasr.gateway.http import HttpApp, engine_routes
 from ssasr.routing.engine_client import Address, EngineClient
+from ssasr.telemetry.observability import Metrics
 
 VERSION = "en-default"
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ssasr.cli import main
+from ssasr.cli.commands import main
 
 
 def install(path: Path) -> None:

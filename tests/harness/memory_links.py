@@ -16,11 +16,11 @@ from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.server import serve_link
 from ssasr.errors import EngineBusy, EngineUnavailable
-from ssasr.link import Link
-from ssasr.observability import Metrics
+from ssasr.net.engine_connection import Link
 from ssasr.protocol.engine_link import EngineLink, Role
 from ssasr.routing.engine_client import open_link
-from ssasr.running import plain_nursery
+from ssasr.runtime.process import plain_nursery
+from ssasr.telemetry.observability import Metrics
 
 
 @define(eq=False)

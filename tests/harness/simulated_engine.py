@@ -11,7 +11,7 @@ from collections import deque
 from attrs import define, field, frozen
 
 from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
-from ssasr.turns import Finalize, Say, TurnPolicy
+from ssasr.session.turns import Finalize, Say, TurnPolicy
 
 
 @frozen

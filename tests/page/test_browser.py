@@ -22,9 +22,9 @@ import pytest
 import soundfile
 import trio
 
+from ssasr.client.subtitles import FORMATS
 from ssasr.protocol.codec import decode_server
 from ssasr.protocol.messages import Turn
-from ssasr.subtitles import FORMATS
 from tests.conftest import JFK
 from tests.harness.browser import browser
 from tests.harness.processes import Program, free_port, server

@@ -6,12 +6,12 @@ from importlib.resources import files
 
 import pytest
 
-from ssasr.access import Access, parse_keys
-from ssasr.demo_page import FILES, content_security_policy, page_routes
-from ssasr.http import HttpApp, Request, gateway_routes
-from ssasr.observability import Metrics
+from ssasr.gateway.auth.access import Access, parse_keys
+from ssasr.gateway.auth.tokens import TokenMint
+from ssasr.gateway.demo_page import FILES, content_security_policy, page_routes
+from ssasr.gateway.http import HttpApp, Request, gateway_routes
 from ssasr.protocol.speech_models import EngineKind
-from ssasr.tokens import TokenMint
+from ssasr.telemetry.observability import Metrics
 
 NOW = 1_800_000_000.0
 WEB = files("ssasr") / "web"

@@ -162,7 +162,9 @@ async def test_both_ends_notice_a_half_open_connection(monkeypatch):
     """The cable is cut while somebody speaks, and nobody says goodbye: the gateway gives the engine
     up, and the engine, which has more time, gives the place back."""
     soon = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
-    monkeypatch.setattr("ssasr.link.PATIENCE", {Role.GATEWAY: GATEWAY, Role.ENGINE: soon})
+    monkeypatch.setattr(
+        "ssasr.net.engine_connection.PATIENCE", {Role.GATEWAY: GATEWAY, Role.ENGINE: soon}
+    )
     async with engine_server(max_streams=1) as (server, direct):
         async with stoppable_proxy(direct) as (client, stop):
             async with client.open_stream(VERSION, OPENING) as stream:
@@ -184,7 +186,9 @@ async def test_an_idle_stream_is_kept_alive(monkeypatch):
     """A client may be silent for long; pings and pongs keep the link meanwhile."""
     gateway = Patience(ask_owed=1.0, answer_owed=2.0, ask_idle=1.0, answer_idle=2.0)
     engine = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
-    monkeypatch.setattr("ssasr.link.PATIENCE", {Role.GATEWAY: gateway, Role.ENGINE: engine})
+    monkeypatch.setattr(
+        "ssasr.net.engine_connection.PATIENCE", {Role.GATEWAY: gateway, Role.ENGINE: engine}
+    )
     async with engine_server() as (_, client):
         async with client.open_stream(VERSION, OPENING) as stream:
             with trio.move_on_after(9) as idle:

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from ssasr.inference import Endpoint, Inference, Samples, Settings
-from ssasr.lane import Lane
-from ssasr.observability import Metrics
 from ssasr.protocol.messages import Turn, UpdateConfiguration
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.failover import ResilientEngines, RetryPolicy
+from ssasr.runtime.handoff import Lane
+from ssasr.session.inference import Endpoint, Inference, Samples, Settings
+from ssasr.telemetry.observability import Metrics
 from tests.harness.memory_links import Fate, MemoryEngines
 
 CRASH_POINTS, EXAMPLES = 1_000, 260

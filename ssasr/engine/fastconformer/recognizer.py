@@ -18,13 +18,11 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssasr.catalogue import resolve
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
+from ssasr.engine.fastconformer.detokenizer import Pieces, Token, Transcript
 from ssasr.engine.fastconformer.graphs import GraphRunner
-from ssasr.engine.fastconformer.ledger import Ledger, Speech, spoken
-from ssasr.engine.fastconformer.pieces import Pieces, Token, Transcript
 from ssasr.engine.fastconformer.program import (
     Answer,
     Column,
@@ -33,6 +31,7 @@ from ssasr.engine.fastconformer.program import (
     Runner,
     SpeechDetector,
 )
+from ssasr.engine.fastconformer.slot_state import Ledger, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
@@ -40,6 +39,7 @@ from ssasr.engine.graphs import CudaRecorder
 from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
 from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
+from ssasr.models.catalogue import resolve
 from ssasr.protocol.recognition import StreamOptions, Word
 
 CHUNK_MS = 160

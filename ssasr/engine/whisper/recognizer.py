@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from attrs import define, evolve, field, frozen
 
-from ssasr import catalogue
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
 from ssasr.engine.graphs import CudaRecorder
@@ -37,18 +36,19 @@ from ssasr.engine.vad import SileroVad, VadState, stack, unstack
 from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
-from ssasr.engine.whisper.crew import Crew
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
+from ssasr.engine.whisper.graph_passes import RecordedPasses
+from ssasr.engine.whisper.hypothesis_alignment import Spoken
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
-from ssasr.engine.whisper.pace import Pace, least_capacity, most_streams
+from ssasr.engine.whisper.partial_interval import Pace, least_capacity, most_streams
 from ssasr.engine.whisper.passes import Network, Passes, PlainPasses
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.recorded import RecordedPasses
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
-from ssasr.engine.whisper.splice import Spoken
 from ssasr.engine.whisper.vocabulary import Vocabulary
+from ssasr.engine.whisper.worker_pool import Crew
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
 PATIENCE = 0.04

@@ -44,9 +44,9 @@ from itertools import pairwise
 from attrs import define, evolve, field, frozen
 
 from ssasr.engine.recognizer import Heard
-from ssasr.engine.whisper.hearing import Hearing, Samples
+from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
-from ssasr.engine.whisper.splice import Spoken, after
+from ssasr.engine.whisper.speech_buffer import Hearing, Samples
 from ssasr.protocol.recognition import (
     BOUNDARY_BACK,
     SAMPLE_RATE,

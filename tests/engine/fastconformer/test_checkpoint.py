@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssasr import catalogue
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing, translate
 from ssasr.engine.fastconformer.config import load_config
-from ssasr.engine.fastconformer.pieces import Pieces
+from ssasr.engine.fastconformer.detokenizer import Pieces
 from ssasr.engine.fastconformer.recognizer import build, create
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.errors import StartRefused, WeightsError
+from ssasr.models import catalogue
 from tests.engine.fastconformer import reference
 
 

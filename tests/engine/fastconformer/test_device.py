@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from ssasr.engine.fastconformer import checkpoint
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
+from ssasr.engine.fastconformer.detokenizer import Pieces
 from ssasr.engine.fastconformer.graphs import GraphRunner
-from ssasr.engine.fastconformer.pieces import Pieces
 from ssasr.engine.fastconformer.program import Program
 from ssasr.engine.fastconformer.recognizer import (
     FastConformerRecognizer,

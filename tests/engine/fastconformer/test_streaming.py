@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssasr.engine.fastconformer.detokenizer import Transcript
 from ssasr.engine.fastconformer.encoder import encoder_frames
-from ssasr.engine.fastconformer.ledger import Ledger, spoken
-from ssasr.engine.fastconformer.pieces import Transcript
 from ssasr.engine.fastconformer.program import ENDLESS, Column
+from ssasr.engine.fastconformer.slot_state import Ledger, spoken
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, fill, undoable
 from ssasr.protocol.recognition import VAD_FRAME
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ssasr.engine.whisper.hypothesis_alignment import Spoken
 from ssasr.engine.whisper.segment import CHUNK, Kind, Segment
-from ssasr.engine.whisper.splice import Spoken
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
 SPEECH, SILENCE = 0.9, 0.01

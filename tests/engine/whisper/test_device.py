@@ -8,7 +8,7 @@ from ssasr.engine.graphs import Recording
 from ssasr.engine.recognizer import Work
 from ssasr.engine.smart_turn import SmartTurn
 from ssasr.engine.vad import SileroVad
-from ssasr.engine.whisper.recorded import RecordedPasses
+from ssasr.engine.whisper.graph_passes import RecordedPasses
 from ssasr.protocol.recognition import StreamOptions
 from tests.engine.pretend_device import Pretending, pretend_device
 from tests.engine.recorder import LateRecorder

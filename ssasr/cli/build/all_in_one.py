@@ -1,0 +1,96 @@
+"""The all-in-one process: the public side and engines behind it, without a network between."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from attrs import frozen
+
+from ssasr.models.catalogue import architecture
+from ssasr.engine.host import EngineHost
+from ssasr.engine.model_thread import ModelThread
+from ssasr.engine.recognizer import Factory, RecognizerSettings
+from ssasr.errors import EngineUnavailable
+from ssasr.cli.build.public_side import FrontConfig, serve_front
+from ssasr.runtime.garbage import calm_collector
+from ssasr.telemetry.observability import Metrics
+from ssasr.protocol.recognition import Open
+from ssasr.routing.engine_stream import EngineStream
+from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.telemetry.tracing import child_span
+
+
+@frozen
+class ServeConfig:
+    """Everything ``ssasr serve`` needs."""
+
+    front: FrontConfig
+    engine_kind: str
+    device: str
+    threads: int | None
+    max_streams: int | None
+    chunk_ms: int | None
+
+
+@frozen(eq=False)
+class LocalEngines:
+    """Engines in this process."""
+
+    hosts: Mapping[str, EngineHost]
+
+    @asynccontextmanager
+    async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
+        """Raises EngineBusy, EngineUnavailable."""
+        host = self.hosts.get(model_version)
+        if host is None:
+            raise EngineUnavailable(f"no engine serves {model_version}")
+        with child_span("engine stream", attempt=1) as span:
+            async with host.open_stream(opening) as stream:
+                span.note(model=stream.opened.model, engine=stream.opened.engine)
+                yield stream
+
+    def is_ready(self) -> bool:
+        return all(host.ready.is_set() for host in self.hosts.values())
+
+
+def recognizer_factory(engine_kind: str, model: str) -> Factory:
+    """Imports the recogniser's module only now: torch takes seconds. Raises WeightsError for a
+    model that is neither in the catalogue nor a path."""
+    if engine_kind == "scripted":
+        from ssasr.engine import scripted
+
+        return scripted.create
+    if architecture(model) == "fastconformer":
+        from ssasr.engine.fastconformer import recognizer as fastconformer
+
+        return fastconformer.create
+    from ssasr.engine.whisper import recognizer as whisper
+
+    return whisper.create
+
+
+def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
+    """Loads the weights. Raises WeightsError."""
+    hosts = {}
+    for kind in config.front.engines:
+        settings = RecognizerSettings(
+            kind.value, config.device, config.max_streams, config.threads, config.chunk_ms
+        )
+        recognizer = recognizer_factory(config.engine_kind, kind.value)(settings)
+        hosts[MODEL_VERSIONS[kind]] = EngineHost(
+            recognizer,
+            ModelThread(f"model-{kind.value}"),
+            metrics,
+            name=kind.value,
+            max_streams=config.max_streams,
+        )
+    return hosts
+
+
+async def serve(config: ServeConfig) -> None:
+    """Gateway and engines in one process, until SIGTERM or SIGINT. Raises StartRefused, and
+    whatever ends a model thread."""
+    metrics = Metrics()
+    hosts = build_hosts(config, metrics)
+    calm_collector()
+    services = tuple(host.run for host in hosts.values())
+    await serve_front(config.front, LocalEngines(hosts), metrics, services)

@@ -1,0 +1,88 @@
+"""Builds the engine process."""
+
+import time
+from functools import partial
+
+import trio
+from attrs import frozen
+
+from ssasr.engine.host import EngineHost
+from ssasr.engine.model_thread import ModelThread
+from ssasr.engine.recognizer import Recognizer, RecognizerSettings
+from ssasr.engine.server import EngineServer
+from ssasr.runtime.garbage import calm_collector
+from ssasr.gateway.http import HttpApp, engine_routes
+from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.runtime.process import watch_signals
+from ssasr.cli.build.all_in_one import recognizer_factory
+from ssasr.telemetry.tracing import Destination, tracing
+
+log = get_logger(__name__)
+
+
+@frozen
+class EngineConfig:
+    """``version``: what gateways ask for, or None: by ``model``."""
+
+    host: str
+    port: int
+    model: str
+    version: str | None
+    engine_kind: str
+    device: str
+    threads: int | None
+    max_streams: int | None
+    chunk_ms: int | None
+    drain_seconds: float
+    traces: Destination | None = None
+
+    @property
+    def model_version(self) -> str | None:
+        """None: whatever is asked for."""
+        if self.version is not None:
+            return self.version
+        versions = {kind.value: version for kind, version in MODEL_VERSIONS.items()}
+        return versions.get(self.model)
+
+
+async def serve_engine(config: EngineConfig) -> None:
+    """Until SIGTERM or SIGINT. Raises StartRefused, and whatever ends the model thread."""
+    metrics = Metrics()
+    server = EngineServer(metrics, config.model_version, config.drain_seconds)
+    async with tracing(config.traces, "ssasr-engine") as server.tracer:
+        await _serve(config, server, metrics)
+
+
+async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
+    app = HttpApp(engine_routes(server.is_ready, metrics, config.model_version))
+    async with trio.open_nursery() as process:
+        await process.start(watch_signals, server.draining.set)
+        async with trio.open_nursery() as serving:
+            port = await serving.start(partial(server.run, app, config.host, config.port))
+            log.info("listening", host=config.host, port=port, model=config.model)
+            process.start_soon(_run_model, config, server, metrics)
+        process.cancel_scope.cancel()
+
+
+async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
+    """Load the weights while the port already answers, then serve. Raises WeightsError."""
+    started = time.monotonic()
+    recognizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
+    calm_collector()
+    log.info("loaded", model=recognizer.name, seconds=round(time.monotonic() - started, 2))
+    server.host = EngineHost(
+        recognizer,
+        ModelThread(f"model-{config.model}"),
+        metrics,
+        name=config.model,
+        max_streams=config.max_streams,
+    )
+    await server.host.run()
+
+
+def _load(config: EngineConfig) -> Recognizer:
+    settings = RecognizerSettings(
+        config.model, config.device, config.max_streams, config.threads, config.chunk_ms
+    )
+    return recognizer_factory(config.engine_kind, config.model)(settings)

@@ -1,0 +1,58 @@
+"""The gateway process. Imports nothing of the engine: it must start without torch."""
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from attrs import evolve, frozen
+
+from ssasr.gateway.auth.access import parse_keys
+from ssasr.errors import StartRefused
+from ssasr.cli.build.public_side import FrontConfig, serve_front
+from ssasr.net.listener import hold_port, port_of
+from ssasr.telemetry.observability import Metrics
+from ssasr.routing.engine_client import Address, EngineClient
+from ssasr.routing.failover import ResilientEngines
+from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.runtime.process import run, tls_context
+from ssasr.gateway.workers.supervisor import Supervisor, Worker
+
+
+@frozen
+class GatewayConfig:
+    """``required``: all engines of ``front`` must be there for the gateway to be ready."""
+
+    front: FrontConfig
+    address: Address
+    required: bool
+
+
+def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., int]) -> int:
+    """``count`` processes behind one port; the exit status. ``status_of``: runs a function and
+    makes an exit status of how it ended. Raises StartRefused."""
+    front = config.front
+    if front.limits.most_per_address is not None:
+        raise StartRefused("--max-connections-per-address counts in one process: not in --workers")
+    tls_context(front.tls_certificate, front.tls_key)
+    parse_keys(front.keys)
+    held = hold_port(front.host, front.port)
+    port = port_of(held[0])
+    secret = front.token_secret or secrets.token_bytes(32)
+
+    def work(worker: Worker) -> int:
+        mine = evolve(front, port=port, token_secret=secret, worker=worker)
+        return status_of(lambda: run(partial(serve_gateway, evolve(config, front=mine))))
+
+    status = Supervisor(count, work).run()
+    for each in held:
+        each.close()
+    return status
+
+
+async def serve_gateway(config: GatewayConfig) -> None:
+    """Until SIGTERM or SIGINT. Raises StartRefused."""
+    versions = [MODEL_VERSIONS[kind] for kind in config.front.engines]
+    client = EngineClient(config.address, versions, config.required)
+    metrics = Metrics()
+    engines = ResilientEngines(client, metrics)
+    await serve_front(config.front, engines, metrics, (client.run,))

@@ -1,0 +1,198 @@
+"""The public side that ``serve`` and ``gateway`` have in common, built from its configuration."""
+
+import secrets
+import ssl
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import field, frozen
+
+from ssasr import __version__
+from ssasr.gateway.auth.access import Access, parse_keys
+from ssasr.gateway.demo_page import page_routes
+from ssasr.runtime.garbage import collect_when_due
+from ssasr.gateway.gateway import Gateway, GatewayLimits
+from ssasr.gateway.http import Handler, HttpApp, Request, Response, gateway_routes
+from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
+from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.protocol.speech_models import EngineKind
+from ssasr.routing.engine_stream import Engines
+from ssasr.routing.models import Offer
+from ssasr.runtime.process import Service, tls_context, watch_signals
+from ssasr.gateway.workers.shared import ReportMissing, SharedPlaces, Siblings
+from ssasr.gateway.workers.supervisor import Worker
+from ssasr.gateway.auth.tokens import TokenMint
+from ssasr.telemetry.tracing import Destination, tracing
+from ssasr.gateway.usage.records import UsageLog
+from ssasr.gateway.usage.push import Destination as PushDestination
+from ssasr.gateway.usage.push import UsagePush
+
+log = get_logger(__name__)
+
+
+@frozen
+class FrontConfig:
+    host: str
+    port: int
+    engines: tuple[EngineKind, ...]
+    """The kinds that sessions may ask for."""
+    limits: GatewayLimits
+    keys: str = field(repr=False)
+    """As ``access.parse_keys`` reads them."""
+    token_secret: bytes | None = field(default=None, repr=False)
+    """None: one of this process's own, whose tokens no other gateway accepts."""
+    demo_page: bool = True
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    usage_dir: Path | None = None
+    """None: no usage records."""
+    usage_destination: PushDestination | None = None
+    """None: they stay where they are."""
+    licence: Licence | None = None
+    worker: Worker | None = None
+    """Which of several processes behind one port this is."""
+    traces: Destination | None = None
+    """None: nowhere."""
+
+
+def usage_services(config: FrontConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
+    """Where records are kept, if anywhere, and what writes and sends them. Workers keep theirs
+    apart, each in a directory; the first uses that of a gateway without workers, and sends what
+    was left by more workers than there are now. Raises StartRefused."""
+    if config.usage_dir is None:
+        return None, ()
+    worker = config.worker
+    number, count = (0, 1) if worker is None else (worker.number, worker.count)
+    usage = UsageLog.open(config.usage_dir / f"worker-{number}" if number else config.usage_dir)
+    if config.usage_destination is None:
+        return usage, (usage.run,)
+    logs = [usage]
+    if number == 0:
+        others = sorted(config.usage_dir.glob("worker-*"))
+        numbers = [each.name.removeprefix("worker-") for each in others]
+        left = [
+            each
+            for each, text in zip(others, numbers, strict=True)
+            if text.isdecimal() and int(text) >= count
+        ]
+        logs += map(UsageLog.open, left)
+    pushes = [UsagePush(each, config.usage_destination).run for each in logs]
+    return usage, (usage.run, *pushes)
+
+
+def status_of(gateway: Gateway) -> dict[str, object]:
+    numbers = gateway.statistics()
+    licence = gateway.licence
+    return {
+        "version": __version__,
+        "ready": gateway.is_ready(),
+        "draining": numbers.draining,
+        "sessions": numbers.sessions,
+        "sessions_limit": numbers.limit,
+        "licence": {"state": "none"} if licence is None else licence.state(gateway.wall_clock()),
+    }
+
+
+def status_route(gateway: Gateway, siblings: Siblings | None = None) -> Handler:
+    """``GET /v1/status``: for people and scripts; nothing of it is secret or of a client."""
+
+    def status(_: Request) -> Response:
+        return Response.of(200, status_of(gateway))
+
+    async def status_of_all(_: Request) -> Response:
+        assert siblings is not None, "a route only where there are others"
+        try:
+            every: list[Any] = [report["status"] for report in await siblings.reports()]
+        except ReportMissing as missing:
+            return Response.of(503, {"error": str(missing)})
+        whole = status_of(gateway)
+        whole["sessions"] = sum(each["sessions"] for each in every)
+        whole["workers"] = len(every)
+        return Response.of(200, whole)
+
+    return status if siblings is None else status_of_all
+
+
+def make_siblings(config: FrontConfig, gateway: Gateway) -> Siblings | None:
+    worker = config.worker
+    if worker is None:
+        return None
+
+    def report() -> dict[str, object]:
+        return {"status": status_of(gateway), "metrics": to_plain(gateway.metrics.registry)}
+
+    return Siblings(worker.directory, worker.number, worker.count, report)
+
+
+async def sum_of_metrics(siblings: Siblings) -> bytes:
+    """Raises ReportMissing."""
+    reports: list[Any] = [report["metrics"] for report in await siblings.reports()]
+    return exposition_of_sum(reports)
+
+
+def make_access(config: FrontConfig) -> Access:
+    """Raises StartRefused."""
+    mint = TokenMint(config.token_secret or secrets.token_bytes(32))
+    keys = parse_keys(config.keys)
+    if config.worker is None:
+        return Access(keys, mint)
+    shared = SharedPlaces(config.worker.directory, config.worker.number)
+    return Access(keys, mint, shared, shared)
+
+
+async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
+    """A worker whose supervisor is gone ends as if it had been told to."""
+    await trio.lowlevel.wait_readable(parent)
+    log.error("the supervisor is gone")
+    stop()
+    await trio.sleep_forever()
+
+
+async def serve_front(
+    config: FrontConfig, engines: Engines, metrics: Metrics, services: tuple[Service, ...]
+) -> None:
+    """Serve until SIGTERM or SIGINT has drained it. ``services`` keep the engines, or the way to
+    them, alive meanwhile; what one of them raises ends everything. Raises StartRefused."""
+    tls = tls_context(config.tls_certificate, config.tls_key)
+    access = make_access(config)
+    usage, keeping = usage_services(config)
+    gateway = Gateway(
+        engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence
+    )  # fmt: skip
+    if usage is not None:
+        gateway.on_end = usage.record
+    pages = page_routes(config.engines) if config.demo_page else {}
+    siblings = make_siblings(config, gateway)
+    together = None if siblings is None else partial(sum_of_metrics, siblings)
+    routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
+    app = HttpApp(pages | routes | {"/v1/status": status_route(gateway, siblings)})
+    keeping = keeping if siblings is None else (*keeping, siblings.run)
+    async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
+        collecting = partial(collect_when_due, gateway.session_count)
+        await _serve(config, gateway, app, tls, (*keeping, *services, collecting))
+
+
+async def _serve(
+    config: FrontConfig,
+    gateway: Gateway,
+    app: HttpApp,
+    tls: ssl.SSLContext | None,
+    services: tuple[Service, ...],
+) -> None:
+    worker = config.worker
+    async with trio.open_nursery() as process:
+        await process.start(watch_signals, gateway.draining.set)
+        async with trio.open_nursery() as serving:
+            serve = partial(gateway.run, app, config.host, config.port, tls)
+            port = await serving.start(partial(serve, share_port=worker is not None))
+            log.info("listening", host=config.host, port=port)
+            if worker is not None:
+                process.start_soon(watch_parent, worker.parent, gateway.draining.set)
+                worker.started()
+            for service in services:
+                process.start_soon(service)
+        process.cancel_scope.cancel()

@@ -1,0 +1,459 @@
+"""The ``ssasr`` command. Imports what a subcommand needs only when it runs: the gateway must start
+on a machine without torch.
+
+Exit status: 0 after a clean stop, 1 when the start is refused or a fault is fatal (one line on
+stderr says why), 2 for wrong usage.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attrs import frozen
+
+from ssasr import __version__
+from ssasr.cli import bench as cli_bench
+from ssasr.cli import models as cli_models
+from ssasr.cli import options
+from ssasr.cli.options import Option
+from ssasr.errors import SsasrError, StartRefused, UsageError
+from ssasr.gateway.auth.access import DEFAULT_KEYS
+from ssasr.gateway.auth.tokens import SHORTEST_SECRET
+from ssasr.telemetry.observability import configure_logging, get_logger
+
+
+@frozen
+class Command:
+    """One subcommand. ``run`` gets the resolved options and the positional arguments."""
+
+    help: str
+    options: tuple[Option, ...]
+    run: Callable[[dict[str, Any], argparse.Namespace], int]
+    positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")
+LOGGING = (
+    Option("--log-format", "console or json", "console", choices=("console", "json")),
+    Option(
+        "--log-level", "least level that is logged", "info",
+        choices=("debug", "info", "warning", "error"),
+    ),
+)  # fmt: skip
+TRACES = Option(
+    "--otlp-endpoint",
+    "where traces go, http://HOST:4318 (needs ssasr[otel]); default: nowhere",
+    metavar="URL",
+)
+DRAIN = Option(
+    "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
+)
+GATEWAY = (
+    Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
+    Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
+    DRAIN,
+    Option(
+        "--max-connections-per-address",
+        "connections of one IP address at once; not behind a proxy, where all have its address; "
+        "default: no limit",
+        None,
+        options.count,
+        "N",
+    ),
+    Option(
+        "--api-keys",
+        "comma-separated keys that open sessions, each with the most it may have open if you like "
+        "(key 20); * is any",
+        DEFAULT_KEYS,
+        metavar="KEYS",
+    ),
+    Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--token-secret-file",
+        "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
+        "other's; default: a random one",
+        metavar="FILE",
+    ),
+    Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
+    Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
+    Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
+    Option("--usage-dir", "directory for usage records; default: none are kept", metavar="DIR"),
+    Option(
+        "--usage-push-url", "where usage records are sent as well; default: nowhere", metavar="URL"
+    ),
+    Option("--usage-push-token-file", "file with the bearer token for that", metavar="FILE"),
+    Option("--licence-file", "licence, where the vendor's key asks for one", metavar="FILE"),
+    Option(
+        "--licence-key-file",
+        "the vendor's public key (PEM); then a licence is needed",
+        metavar="FILE",
+    ),
+)
+ENGINE = (
+    Option("--device", "auto, cpu or cuda:N", "auto", metavar="D"),
+    Option("--threads",
+           "CPU threads of one model; default: the cores, four at most if it is small",
+           None, options.count, "N"),
+    Option("--max-streams", "streams per engine; default: what it should keep up with", None,
+           options.count, "N"),
+    Option("--chunk-ms", "step of a FastConformer model: 80, 160 (English), 320 (multilingual), "
+           "560 or 1120, longer is cheaper and more accurate; default: 160 or 320; others have "
+           "their own", None, options.count, "MS"),
+    Option("--engine-kind", "model, or scripted: deterministic words without weights", "model",
+           choices=("model", "scripted")),
+)  # fmt: skip
+
+
+def api_keys(values: dict[str, Any]) -> str:
+    """Raises StartRefused if the key file cannot be used."""
+    path = values["api_keys_file"]
+    if path is None:
+        return str(values["api_keys"])
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the key file {path}: {error}") from error
+
+
+def token_secret(values: dict[str, Any]) -> bytes | None:
+    """Raises StartRefused if the file cannot be used."""
+    path = values["token_secret_file"]
+    if path is None:
+        return None
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
+    if len(secret) < SHORTEST_SECRET:
+        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
+    return secret
+
+
+def usage_destination(values: dict[str, Any]) -> Any:
+    """Raises UsageError, StartRefused."""
+    from ssasr.gateway.usage.push import Destination
+
+    if values["usage_push_url"] is None:
+        return None
+    if values["usage_dir"] is None:
+        raise UsageError("--usage-push-url needs --usage-dir: the records wait there")
+    path = values["usage_push_token_file"]
+    try:
+        token = None if path is None else Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the push token {path}: {error}") from error
+    return Destination.parse(values["usage_push_url"], token)
+
+
+def licence(values: dict[str, Any]) -> Any:
+    """Raises UsageError, StartRefused."""
+    file, key = values["licence_file"], values["licence_key_file"]
+    if key is None:
+        if file is not None:
+            raise UsageError("--licence-file needs --licence-key-file")
+        return None
+    if file is None:
+        raise StartRefused("a licence is needed: --licence-file")
+    from ssasr.gateway.auth.licence import read_licence
+
+    return read_licence(Path(file), Path(key))
+
+
+def engine_kinds(names: tuple[str, ...]) -> Any:
+    """Raises UsageError."""
+    from ssasr.protocol.speech_models import EngineKind
+
+    try:
+        return tuple(EngineKind(name) for name in names)
+    except ValueError as error:
+        raise UsageError(f"--engines: {error}") from None
+
+
+def front_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.cli.build.public_side import FrontConfig
+    from ssasr.gateway.gateway import GatewayLimits
+
+    limits = GatewayLimits(
+        values["max_sessions"],
+        values["max_duration"],
+        values["drain_seconds"],
+        values["max_connections_per_address"],
+    )
+    return FrontConfig(
+        host=values["host"],
+        port=values["port"],
+        engines=engines,
+        limits=limits,
+        keys=api_keys(values),
+        token_secret=token_secret(values),
+        demo_page=values["demo_page"],
+        tls_certificate=values["tls_certificate"],
+        tls_key=values["tls_key"],
+        usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
+        usage_destination=usage_destination(values),
+        licence=licence(values),
+        traces=traces(values),
+    )
+
+
+def traces(values: dict[str, Any]) -> Any:
+    """Raises StartRefused."""
+    from ssasr.telemetry.tracing import destination
+
+    return destination(values["otlp_endpoint"], os.environ)
+
+
+def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr.cli.build import all_in_one as serving
+    from ssasr.runtime import process as running
+
+    config = serving.ServeConfig(
+        front_config(values, engine_kinds(values["engines"])),
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        chunk_ms=values["chunk_ms"],
+    )
+    running.run(partial(serving.serve, config))
+    return 0
+
+
+def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr.cli.build import gateway as serving_gateway
+    from ssasr.protocol.speech_models import EngineKind
+    from ssasr.routing.engine_client import Address
+    from ssasr.runtime import process as running
+
+    if values["asr_endpoint"] is None:
+        raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
+    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
+    config = serving_gateway.GatewayConfig(
+        front_config(values, engines),
+        Address.parse(values["asr_endpoint"]),
+        required=values["engines"] is not None,
+    )
+    if values["workers"] > 1:
+        return serving_gateway.serve_workers(config, values["workers"], exit_status)
+    running.run(partial(serving_gateway.serve_gateway, config))
+    return 0
+
+
+def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr.cli.build import engine as serving_engine
+    from ssasr.runtime import process as running
+
+    if values["model"] is None:
+        raise UsageError("--model is needed: english, multilingual, or the name of a model")
+    config = serving_engine.EngineConfig(
+        host=values["host"],
+        port=values["port"],
+        model=values["model"],
+        version=values["model_version"],
+        engine_kind=values["engine_kind"],
+        device=values["device"],
+        threads=values["threads"],
+        max_streams=values["max_streams"],
+        chunk_ms=values["chunk_ms"],
+        drain_seconds=values["drain_seconds"],
+        traces=traces(values),
+    )
+    running.run(partial(serving_engine.serve_engine, config))
+    return 0
+
+
+def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr.client.recordings import Wish, transcribe_all
+    from ssasr.client.transcribe import Request
+
+    request = Request(
+        Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
+    )
+    wish = Wish(tuple(given.files), values["output"], values["format"], given.json)
+    return transcribe_all(wish, request)
+
+
+def session_parameters(values: dict[str, Any]) -> dict[str, object]:
+    codes = [code.strip() for code in (values["language"] or "").split(",")]
+    several = len(codes) > 1
+    return {
+        "speech_model": values["speech_model"],
+        "language": "multi" if several else values["language"],
+        "language_codes": json.dumps(codes) if several else None,
+        "format_turns": "true" if values["format_turns"] else None,
+    }
+
+
+def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "files", metavar="FILE", nargs="+",
+        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
+    )  # fmt: skip
+    sub.add_argument("--json", action="store_true", help="one JSON message a line")
+
+
+def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:
+    from ssasr.client import microphone
+
+    request = microphone.Request(values["endpoint"], values["api_key"], session_parameters(values))
+    return microphone.main(request, values["device_name"], only_list=given.list_devices)
+
+
+def mic_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--list-devices", action="store_true", help="show the microphones and exit")
+
+
+CLIENT = (
+    Option("--endpoint", "address of the server", "ws://localhost:8080/v3/ws", metavar="URL"),
+    Option("--api-key", "key that opens the session", "self-hosted", metavar="KEY"),
+    Option("--speech-model", "model to ask for; default: the server's", metavar="M"),
+    Option(
+        "--language",
+        "language code, several with commas between, or multi; default: the model's",
+        metavar="L",
+    ),
+    Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
+)
+ENGINES = ("english", "multilingual")
+PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
+COMMANDS = {
+    "serve": Command(
+        "gateway and engines in one process",
+        (
+            HOST,
+            PORT,
+            Option("--engines", "engines to run", ENGINES, options.names, "LIST"),
+            *ENGINE,
+            *GATEWAY,
+            *LOGGING,
+            TRACES,
+        ),
+        run_serve,
+    ),
+    "gateway": Command(
+        "the public face alone; the engines are elsewhere",
+        (
+            HOST,
+            PORT,
+            Option("--asr-endpoint", "where the engines are, usually their load balancer",
+                   metavar="ws://HOST:PORT"),
+            Option("--engines", "models that must be there for this gateway to be ready; "
+                   "default: whichever are found", None, options.names, "LIST"),
+            Option("--workers", "processes behind one port; the limits hold for all together", 1,
+                   options.count, "N"),
+            *GATEWAY,
+            *LOGGING,
+            TRACES,
+        ),
+        run_gateway,
+    ),
+    "engine": Command(
+        "one model, for gateways elsewhere",
+        (
+            Option("--model", "english, multilingual, or the name or path of a model",
+                   metavar="NAME"),
+            HOST,
+            Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            *ENGINE,
+            Option("--model-version", "X-Model-Version that this engine serves; default: "
+                   "en-default, ml-default, or any for a model by name", metavar="V"),
+            DRAIN,
+            *LOGGING,
+            TRACES,
+        ),
+        run_engine,
+    ),
+    "transcribe": Command(
+        "stream a recording and show the words as they come",
+        (
+            *CLIENT,
+            Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
+                   choices=("realtime", "fast")),
+            Option("--output", "write the transcript there instead of showing it; a directory for "
+                   "several recordings", metavar="FILE|DIR"),
+            Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "
+                   "text", choices=("text", "srt", "vtt", "json")),
+        ),
+        run_transcribe,
+        transcribe_arguments,
+    ),
+    "mic": Command(
+        "show what the microphone hears as words",
+        (
+            *CLIENT,
+            Option("--device-name", "microphone: its number or part of its name; default: the "
+                   "system's", metavar="NAME"),
+        ),
+        run_mic,
+        mic_arguments,
+    ),
+    "bench": Command(
+        "real-time clients in number: how many streams, how fast",
+        cli_bench.OPTIONS,
+        cli_bench.run_bench,
+        cli_bench.arguments,
+    ),
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="ssasr",
+        description="Self-hosted streaming speech recognition.",
+        epilog="Every option is also an environment variable; the command line wins.",
+    )
+    root.add_argument("--version", action="version", version=f"ssasr {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        command.positionals(sub)
+        options.add_options(sub, command.options)
+    cli_models.register(commands)
+    return root
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    given = parser().parse_args(arguments)
+    if given.command == "models":
+        return int(given.run(given))
+    command = COMMANDS[given.command]
+    every = [option for each in COMMANDS.values() for option in each.options]
+    options.check_environment(every, os.environ)
+    values = options.resolve(command.options, given, os.environ)
+    configure_logging(
+        json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
+    )
+    return command.run(values, given)
+
+
+def exit_status(command: Callable[[], int | None]) -> int:
+    """What a process that does this ends with; why it failed is on stderr."""
+    try:
+        return command() or 0
+    except UsageError as error:
+        sys.stderr.write(f"ssasr: {error}\n")
+        return 2
+    except (SsasrError, OSError) as error:
+        sys.stderr.write(f"ssasr: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        get_logger(__name__).critical("fatal fault", exc_info=error)
+        sys.stderr.write(f"ssasr: fatal: {type(error).__name__}: {error}\n")
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(exit_status(lambda: run_command(arguments)))

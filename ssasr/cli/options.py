@@ -1,0 +1,135 @@
+"""Command-line options that are also environment variables ``SSASR_…``.
+
+An option given on the command line wins over the environment. An ``SSASR_`` variable that no
+command knows is an error: a typo in a deployment must not be a silent default.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import frozen
+
+from ssasr.errors import UsageError
+
+PREFIX = "SSASR_"
+NOT_OPTIONS = frozenset({"SSASR_CACHE", "SSASR_MODELS_DIR"})
+"""Variables read elsewhere: where the weights are (``ssasr.models.catalogue``)."""
+
+
+@frozen
+class Option:
+    """``parse`` raises ValueError with a readable message."""
+
+    flag: str
+    help: str
+    default: object = None
+    parse: Callable[[str], object] = str
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def dest(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.dest.upper()
+
+    def value(self, text: str, origin: str) -> object:
+        """Raises UsageError naming ``origin``, the flag or the variable."""
+        if self.choices is not None and text not in self.choices:
+            raise UsageError(f"{origin}: {text!r} is not one of {', '.join(self.choices)}")
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise UsageError(f"{origin}: {error}") from None
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+    """Add each option with no default of argparse's own, so that ``resolve`` can tell what was
+    given."""
+    for option in options:
+        text = f"{option.help} [${option.variable}"
+        if option.default is not None:
+            text += f"; default {_shown(option.default)}"
+        parser.add_argument(
+            option.flag, default=None, metavar=option.metavar, help=(text + "]").replace("%", "%%")
+        )
+
+
+def resolve(
+    options: Iterable[Option], given: argparse.Namespace, environment: Mapping[str, str]
+) -> dict[str, object]:
+    """The value of every option by ``dest``. Raises UsageError."""
+    values = {}
+    for option in options:
+        text = vars(given)[option.dest]
+        if text is not None:
+            values[option.dest] = option.value(text, option.flag)
+        elif option.variable in environment:
+            values[option.dest] = option.value(environment[option.variable], option.variable)
+        else:
+            values[option.dest] = option.default
+    return values
+
+
+def check_environment(options: Iterable[Option], environment: Mapping[str, str]) -> None:
+    """Raises UsageError for ``SSASR_`` variables that mean nothing."""
+    known = {option.variable for option in options} | NOT_OPTIONS
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise UsageError(f"unknown environment variable {', '.join(unknown)}")
+
+
+def port(text: str) -> int:
+    number = _integer(text)
+    if not 0 <= number <= 65_535:
+        raise ValueError(f"{text} is not a port (0 to 65535)")
+    return number
+
+
+def count(text: str) -> int:
+    number = _integer(text)
+    if number < 1:
+        raise ValueError(f"{text} is not a positive number")
+    return number
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{text!r} is not a number of seconds")
+    return number
+
+
+def flag(text: str) -> bool:
+    """For options that are switched by a value, as environment variables must be."""
+    lowered = text.lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{text!r} is not true or false")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Comma-separated, no empty entries."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise ValueError(f"{text!r} is not a comma-separated list")
+    return parts
+
+
+def _shown(default: object) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None

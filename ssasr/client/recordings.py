@@ -1,0 +1,168 @@
+"""``ssasr transcribe`` for any number of recordings: which files are meant, where their transcripts
+go, and one after the other."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from attrs import define, field, frozen
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ssasr.client.connection import ClientError
+from ssasr.client.subtitles import FORMATS, SUFFIXES
+from ssasr.client.transcribe import Request, open_sound, stream_file, transcribe
+from ssasr.errors import UsageError
+from ssasr.protocol.messages import ServerMessage, Turn
+from ssasr.runtime.process import run
+
+RECORDINGS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64",
+)  # fmt: skip
+"""Suffixes of what is taken from a directory; a file that is named is taken whatever its name."""
+
+
+@frozen
+class Wish:
+    """What the command line asks for. ``output``: a file, a directory, or None: the screen.
+    ``format``: of the transcript, or None: by the output's suffix."""
+
+    inputs: tuple[str, ...]
+    output: str | None
+    format: str | None
+    as_json: bool
+
+
+@frozen
+class Job:
+    """``output`` None: standard output."""
+
+    file: Path
+    output: Path | None
+    format: str
+
+
+@define
+class Collected:
+    """The finished turns of one recording; ``heard`` is told how far the words have come, in
+    milliseconds."""
+
+    heard: Callable[[int], None] = lambda _: None
+    turns: list[Turn] = field(factory=list)
+
+    def show(self, message: ServerMessage) -> None:
+        if isinstance(message, Turn) and message.words:
+            self.heard(message.words[-1].end)
+            if message.end_of_turn:
+                # The formatted end of a turn comes after the plain one, if both come.
+                if self.turns and self.turns[-1].turn_order == message.turn_order:
+                    self.turns.pop()
+                self.turns.append(message)
+
+
+def find_files(inputs: Iterable[str]) -> list[Path]:
+    """Files as they are, directories searched to the bottom, patterns expanded; each once, in
+    order. Raises ClientError for what gives nothing."""
+    found: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            files = [each for each in path.rglob("*") if each.suffix.lower() in RECORDINGS]
+        elif path.exists() or not glob.has_magic(text):
+            files = [path]  # what does not exist is said when it is opened
+        else:
+            files = [Path(each) for each in glob.glob(text, recursive=True) if Path(each).is_file()]
+        if not files:
+            raise ClientError(f"{text}: no recording there")
+        found |= dict.fromkeys(sorted(files))
+    return list(found)
+
+
+def plan(files: Sequence[Path], wish: Wish) -> list[Job]:
+    """Raises UsageError where two transcripts would be the same file, or the format is unknown."""
+    output = None if wish.output is None else Path(wish.output)
+    to_directory = output is not None and (
+        len(files) > 1 or output.is_dir() or str(wish.output).endswith(("/", "\\"))
+    )
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    suffix = "" if output is None or to_directory else output.suffix.lower()
+    chosen = wish.format or by_suffix.get(suffix, "text")
+    if output is None or not to_directory:
+        return [Job(file, output, chosen) for file in files]
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output}: several recordings need a directory")
+    jobs = [Job(file, output / (file.stem + SUFFIXES[chosen]), chosen) for file in files]
+    if len({job.output for job in jobs}) < len(jobs):
+        # talk.wav and talk.flac, or a/talk.wav and b/talk.wav
+        raise UsageError("--output: two recordings have the same name; transcribe them one by one")
+    return jobs
+
+
+def transcribe_all(wish: Wish, request: Request) -> int:
+    """The exit status: 1 if any recording failed, each with a line on stderr. ``request.file`` is
+    replaced. Raises ClientError, UsageError."""
+    files = find_files(wish.inputs)
+    if wish.as_json and (wish.output or wish.format):
+        raise UsageError("--json shows the messages as they come; it has no --output or --format")
+    if wish.output or wish.format:
+        return _write_all(plan(files, wish), request)
+    return _each(files, lambda file: _show(file, request, wish, alone=len(files) == 1))
+
+
+def _each(files: Sequence[Path], one: Callable[[Path], None]) -> int:
+    if len(files) == 1:
+        one(files[0])
+        return 0
+    failed = 0
+    for file in files:
+        try:
+            one(file)
+        except ClientError as error:
+            failed += 1
+            sys.stderr.write(f"ssasr: {error}\n")
+    return 1 if failed else 0
+
+
+def _show(file: Path, request: Request, wish: Wish, *, alone: bool) -> None:
+    if not alone and not wish.as_json:
+        sys.stdout.write(f"\n{file}\n")
+        sys.stdout.flush()
+    transcribe(request.of(file), as_json=wish.as_json)
+
+
+def _write_all(jobs: Sequence[Job], request: Request) -> int:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        by_file = {job.file: job for job in jobs}
+
+        def one(file: Path) -> None:
+            job = by_file[file]
+            length = _milliseconds(file)
+            task = progress.add_task(file.name, total=length)
+            collected = Collected(lambda ms: progress.update(task, completed=ms))
+            run(lambda: stream_file(request.of(file), collected.show))
+            progress.update(task, completed=length)
+            _write(job, FORMATS[job.format](collected.turns))
+            if job.output is not None:
+                progress.console.print(f"{file} → {job.output}", highlight=False, soft_wrap=True)
+
+        return _each([job.file for job in jobs], one)
+
+
+def _milliseconds(file: Path) -> int:
+    with open_sound(file) as sound:
+        return int(1_000 * sound.frames / sound.samplerate)
+
+
+def _write(job: Job, text: str) -> None:
+    if job.output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ClientError(f"cannot write {job.output}: {error.strerror}") from None

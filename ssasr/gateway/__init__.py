@@ -1,0 +1,1 @@
+"""The public side: handshakes, HTTP, access, usage records, worker processes."""

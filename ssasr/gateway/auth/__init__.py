@@ -1,0 +1,1 @@
+"""Who may open a session: keys, temporary tokens, the licence file."""

@@ -1,0 +1,106 @@
+"""The demo page at ``/``: files of the package, served under exact paths.
+
+The page has no privilege of its own. It asks for a temporary token as any client may
+(``GET /v3/token``), first with the key that everybody knows (``self-hosted``) and, where the
+operator has chosen keys, with the one that the visitor types in. So switching it on opens nothing
+that is not open already, and there are no limits to keep but those of the keys.
+
+Nothing it loads comes from anywhere else: the content security policy says so to the browser.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+
+from attrs import frozen
+
+from ssasr import __version__
+from ssasr.gateway.http import Handler, Request, Response
+from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind
+
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/demo/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/demo/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{
+        f"/demo/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
+        for name in (
+            "main", "session", "sources", "capture", "transcript", "latency", "subtitles",
+            "view", "plain_words", "languages",
+        )
+    },
+}  # fmt: skip
+"""Path to file in ``ssasr/web`` and media type; any other path is 404."""
+COMMON = (
+    # Ask each time whether the file is still the same (ETag): an upgrade shows at once.
+    ("cache-control", "no-cache"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+)
+PERMISSIONS = "microphone=(self), camera=(), geolocation=(), payment=(), usb=()"
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+
+
+@frozen
+class Asset:
+    """One file, read once."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+    def answer(self, request: Request, headers: Iterable[tuple[str, str]] = ()) -> Response:
+        common = (*COMMON, ("etag", self.etag), *headers)
+        known = request.headers.get("if-none-match", "")
+        if self.etag in (tag.strip() for tag in known.split(",")):
+            return Response(304, b"", self.media_type, common)
+        return Response(200, self.body, self.media_type, common)
+
+
+def load_asset(name: str, media_type: str) -> Asset:
+    body = (files("ssasr") / "web" / name).read_bytes()
+    return Asset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def content_security_policy(host: str) -> str:
+    """``host``: the request's Host header. Its WebSocket addresses are named one by one because
+    not every browser counts them as ``'self'``; a host that is not one is left out."""
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return (
+        "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; "
+        f"img-src 'self'; connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+def page_routes(engines: Iterable[EngineKind]) -> dict[str, Handler]:
+    """Every path of the page. ``engines``: what is behind this gateway, for the list of models."""
+    routes: dict[str, Handler] = {
+        path: _file(path, load_asset(*entry)) for path, entry in FILES.items()
+    }
+    routes["/demo/server.json"] = _description(tuple(engines))
+    return routes
+
+
+def _file(path: str, asset: Asset) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        if path != "/":
+            return asset.answer(request)
+        policy = content_security_policy(request.headers.get("host", ""))
+        return asset.answer(
+            request, [("content-security-policy", policy), ("permissions-policy", PERMISSIONS)]
+        )
+
+    return answer
+
+
+def _description(engines: tuple[EngineKind, ...]) -> Callable[[Request], Response]:
+    models = [name for name, model in SPEECH_MODELS.items() if model.engine in engines]
+    response = Response.of(200, {"version": __version__, "speech_models": models})
+
+    def answer(_: Request) -> Response:
+        return Response(response.status, response.body, response.content_type, COMMON)
+
+    return answer

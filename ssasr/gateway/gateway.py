@@ -1,0 +1,293 @@
+"""The public face: WebSocket handshakes, credentials, admission, drain.
+
+process nursery
+├─ HTTP and WebSocket connections arrive at the front door
+└─ connections nursery, which outlives the listeners and gets a deadline when draining
+   └─ one task a connection ▶ one session (``session.Session``)
+"""
+
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+from attrs import define, field, frozen
+from hypercorn.typing import ASGIFramework
+from trio_websocket import (
+    ConnectionClosed,
+    HandshakeError,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+
+from ssasr.audio.decoding import make_decoder
+from ssasr.gateway.auth.access import HOUSE, Access, Grant
+from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.usage.records import UsageRecord
+from ssasr.net.listener import FrontDoor
+from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
+from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
+from ssasr.protocol.codec import encode
+from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
+from ssasr.protocol.messages import Error
+from ssasr.protocol.parameters import SessionParameters, parse_parameters
+from ssasr.protocol.query import Query
+from ssasr.routing.engine_stream import Engines
+from ssasr.routing.models import Offer
+from ssasr.runtime.garbage import SessionCount
+from ssasr.runtime.process import plain_nursery
+from ssasr.runtime.timers import Visit
+from ssasr.session.session import Session, SessionTerms
+from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
+
+WEBSOCKET_PATHS = ("/v3/ws", "/")
+MAX_MESSAGE = 1 << 20
+"""Bytes of one client message; beyond it the connection closes with 1009."""
+UPGRADE_DEADLINE = 10.0
+"""Seconds for trio-websocket to answer a handshake whose head has already been read."""
+REFUSAL_DEADLINE = 2.0
+"""Seconds to tell a client why it is refused."""
+FINAL_WORDS_DEADLINE = 8.0
+"""Seconds for the sessions that are wound down to say what they have heard."""
+
+log = get_logger(__name__)
+
+
+@frozen
+class GatewayLimits:
+    max_sessions: int = 1_000
+    max_duration: float = 10_800.0
+    """Seconds a session may last: the three hours of the specification."""
+    drain_seconds: float = 30.0
+    """Seconds that running sessions have to end by themselves once the server is asked to stop."""
+    most_per_address: int | None = None
+    """Connections of one IP address at once."""
+
+
+@frozen
+class GatewayStatistics:
+    sessions: int
+    limit: int
+    """Sessions that may be open; 0 when no new one may, for whatever reason."""
+    draining: bool
+
+
+def _nobody(_: UsageRecord) -> None:
+    pass
+
+
+@define(eq=False)
+class Gateway:
+    """``run`` serves until ``drain`` is set and the sessions have ended."""
+
+    engines: Engines
+    offer: Offer
+    access: Access
+    metrics: Metrics
+    limits: GatewayLimits
+    wall_clock: Callable[[], float] = time.time
+    on_end: Callable[[UsageRecord], None] = _nobody
+    """Told of every session that was served."""
+    licence: Licence | None = None
+    tracer: Tracer = OFF
+    draining: trio.Event = field(factory=trio.Event)
+    _sessions: set[Session] = field(factory=set)
+    _ended: trio.Event = field(factory=trio.Event)
+    _count_ended: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.metrics.sessions_limit.set_function(self.session_limit)
+        if self.licence is not None:
+            self.metrics.licence.set(self.licence.expires)
+
+    def session_limit(self) -> int:
+        most = self.limits.max_sessions
+        return most if self.licence is None else self.licence.limit(most, self.wall_clock())
+
+    def statistics(self) -> GatewayStatistics:
+        draining = self.draining.is_set()
+        limit = 0 if draining else self.session_limit()
+        return GatewayStatistics(len(self._sessions), limit, draining)
+
+    def session_count(self) -> SessionCount:
+        return SessionCount(len(self._sessions), self._count_ended)
+
+    def is_ready(self) -> bool:
+        return self.engines.is_ready() and not self.draining.is_set()
+
+    async def run(
+        self,
+        app: ASGIFramework,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        share_port: bool = False,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Started with the port that was bound. ``share_port``: with other processes. Raises
+        StartRefused."""
+        door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
+        await door.run(
+            host, port, tls, self._drain,
+            leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
+        )  # fmt: skip
+
+    async def _drain(self) -> None:
+        """Sessions may end by themselves for a while; then they are wound down, in order."""
+        await self.draining.wait()
+        log.info("draining", sessions=len(self._sessions))
+        with trio.move_on_after(self.limits.drain_seconds):
+            await self._wait_no_sessions()
+        for session in self._sessions:
+            session.wind_down(EndCause.DRAINED)
+        with trio.move_on_after(FINAL_WORDS_DEADLINE):
+            await self._wait_no_sessions()
+
+    async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
+        """One upgraded connection. This is the session boundary: nothing escapes it."""
+        express = ExpressStream(stream, client=False, head=head)
+        try:
+            async with plain_nursery() as nursery:
+                with trio.fail_after(UPGRADE_DEADLINE):
+                    request = await wrap_server_stream(
+                        nursery,
+                        express,
+                        max_message_size=MAX_MESSAGE,
+                    )
+                await self._serve_request(request, express, nursery)
+                nursery.cancel_scope.cancel()
+        except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
+            pass  # it left before there was anything to say
+        except Exception:  # trio-websocket's reader is in that nursery too
+            log.exception("connection failed")
+
+    async def _serve_request(
+        self, request: WebSocketRequest, stream: ExpressStream, nursery: trio.Nursery
+    ) -> None:
+        path, _, query = request.path.partition("?")
+        if path not in WEBSOCKET_PATHS:
+            await request.reject(404, body=b"Not found\n")
+            return
+        if self.draining.is_set():
+            await request.reject(503, body=b"The server is shutting down\n")
+            return
+        websocket = ExpressSocket(await request.accept(), stream, nursery)
+        try:
+            grant, terms = self._admit(request, query)
+        except ClientFault as fault:
+            self.metrics.closed(fault.cause)
+            await refuse(websocket, fault)
+            return
+        with grant, working_under(self._span(terms)):
+            await self._run_session(websocket, terms, grant.key_id)
+
+    def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
+        """Everything that can be refused before any work is done. Raises ClientFault."""
+        headers = {name.lower(): value for name, value in request.headers}
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        token = Query(query).text("token")
+        grant = self.access.open_session(authorization or None, token, self.wall_clock())
+        try:
+            return grant, self._agree(parse_parameters(query), grant)
+        except ClientFault:
+            grant.release()
+            raise
+
+    def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
+        if not grant.hold(HOUSE, self.session_limit()):
+            raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
+        duration = min(self.limits.max_duration, grant.max_duration)
+        return SessionTerms(
+            id=str(uuid.uuid4()),
+            parameters=parameters,
+            model_version=self.offer.version_for(parameters),
+            decoder=make_decoder(parameters),
+            max_duration=duration,
+            expires_at=int(self.wall_clock() + duration),
+        )
+
+    def _span(self, terms: SessionTerms) -> Span:
+        parameters = terms.parameters
+        return self.tracer.begin(
+            "session",
+            session_id=terms.id,
+            model_version=terms.model_version,
+            speech_model=parameters.speech_model,
+            family=parameters.family.value,
+        )
+
+    async def _run_session(
+        self, websocket: ExpressSocket, terms: SessionTerms, key_id: str
+    ) -> None:
+        if terms.parameters.ignored:
+            log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
+        session = Session(terms, websocket, self.engines, self.metrics)
+        started = self.wall_clock()
+        self._sessions.add(session)
+        self.metrics.sessions.inc()
+        cause = EndCause.INTERNAL
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_alive, websocket, session)
+                cause = await session.run()
+                nursery.cancel_scope.cancel()
+        except Exception:
+            log.exception("session failed", session=terms.id)
+            await refuse(websocket, ClientFault(END_CAUSES[cause], cause=cause))
+        finally:
+            self._sessions.discard(session)
+            self._count_ended += 1
+            self._ended.set()
+            self._ended = trio.Event()
+            self.metrics.sessions.dec()
+            self.metrics.closed(cause)
+            current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
+            log.info(
+                "session ended", session=terms.id, cause=cause.value, version=terms.model_version
+            )
+            self.on_end(
+                UsageRecord(
+                    session_id=terms.id,
+                    started=started,
+                    ended=self.wall_clock(),
+                    audio_seconds=session.audio_seconds,
+                    model=terms.model_version,
+                    close_code=int(END_CAUSES[cause]),
+                    key_id=key_id,
+                )
+            )
+
+    async def _wait_no_sessions(self) -> None:
+        while self._sessions:
+            await self._ended.wait()
+
+
+async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
+    """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
+    session given up."""
+    pulse = Pulse(trio.current_time())
+
+    def look(second: float) -> float | None:
+        verdict = pulse.look(
+            second, session.last_message, websocket.stream.received, held_back=session.held_back
+        )
+        if verdict is Verdict.SILENT:
+            session.give_up()
+            return None
+        if verdict is Verdict.ASK:
+            websocket.ping()
+        return pulse.rest(second)
+
+    await Visit(look).pay(PING_INTERVAL)
+
+
+async def refuse(websocket: ExpressSocket, fault: ClientFault) -> None:
+    """Say why in both ways that clients read: an Error message and a close frame."""
+    with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
+        await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))
+        await websocket.aclose(int(fault.code), fault.reason)

@@ -1,0 +1,1 @@
+"""Usage records, and sending them to where the operator wants them."""

@@ -1,0 +1,1 @@
+"""The weights catalogue and the places that weights come from."""

@@ -1,0 +1,1 @@
+"""Sockets: the listener, WebSocket streams on both sides, the engine connection."""

@@ -1,0 +1,1 @@
+"""One client: its four supervised tasks (receive, resample, infer, emit), turns and text."""

@@ -1,0 +1,352 @@
+"""One client's session: a nursery of four tasks joined by bounded channels.
+
+    receive ── packets ──▶ resample ── heard ──▶ infer ── said ──▶ emit
+
+``receive`` is the only reader of the WebSocket and ``emit`` its only writer. ``infer`` owns the
+stream to the engine and the turn policy. Whatever ends the session, ends it in one way: a task
+raises ``SessionEnd`` (or a fault that maps to one), the nursery is cancelled, and the close frame
+goes out under a deadline. When a channel is full its writer waits, up to ``receive``, which then
+stops reading, so that TCP holds a client back that sends faster than it is heard; nothing is lost.
+
+The channels are lanes: where nothing waits, as nearly always, a packet goes all the way to the
+engine's socket in the task that read it, and an answer all the way to the client's, and none of the
+four tasks wakes up.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+import trio
+from attrs import define, field, frozen
+from trio_websocket import ConnectionClosed
+
+from ssasr.audio.decoding import Decoder
+from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
+from ssasr.protocol.client_link import (
+    AudioReceived,
+    ClientLink,
+    ConfigurationUpdated,
+    EndpointForced,
+    KeptAlive,
+    TerminateRequested,
+)
+from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
+from ssasr.protocol.faults import ClientFault, inactivity
+from ssasr.protocol.messages import Error, ServerMessage, Termination
+from ssasr.protocol.parameters import SessionParameters, begin_configuration
+from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.routing.engine_stream import Engines
+from ssasr.runtime.handoff import Lane
+from ssasr.session.inference import Endpoint, Heard, Inference, Samples, Settings
+from ssasr.telemetry.observability import Metrics
+
+PACKETS = 128
+"""Client messages waiting: 6 to 13 s of audio at the 50 or 100 ms a message that clients send."""
+HEARD = 16
+"""Decoded packets waiting for the engine's acknowledgement window."""
+SAID = 256
+"""Messages waiting for a client that reads slowly."""
+SEND_DEADLINE = 20.0
+"""Seconds for one message to leave; a client that reads nothing for so long is given up."""
+CLOSE_DEADLINE = 2.0
+"""Seconds for the closing handshake."""
+OPEN_PATIENCE = 0.5
+"""Seconds that Begin waits for the engine, so that a refusal can come first. Clients allow one."""
+
+
+class WebSocket(Protocol):
+    """What a session uses of its connection; ``express.ExpressSocket`` has it."""
+
+    async def get_message(self) -> str | bytes: ...
+    async def send_message(self, message: str) -> None: ...
+    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
+    @property
+    def clear(self) -> bool: ...
+    def offer(self, message: str) -> None: ...
+    def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
+
+
+@frozen
+class SessionTerms:
+    """What was agreed before the session began."""
+
+    id: str
+    parameters: SessionParameters
+    model_version: str
+    decoder: Decoder
+    max_duration: float
+    """Seconds until the session expires."""
+    expires_at: int
+    """The same as Unix seconds, for Begin."""
+
+
+Packet = AudioReceived | ConfigurationUpdated | EndpointForced
+
+
+class ClientGone(Exception):
+    """The client closed or vanished; there is nobody to say anything to."""
+
+
+Fault = ClientFault | EngineError | ClientGone
+
+ENGINE_FAULTS: dict[type[EngineError], EndCause] = {
+    EngineBusy: EndCause.TOO_MANY_SESSIONS,
+    EngineUnavailable: EndCause.OVERLOADED,
+    EngineLost: EndCause.ENGINE_LOST,
+}
+
+
+@define(eq=False)
+class Session:
+    """``run`` returns why the session ended. Raises only what is a bug."""
+
+    terms: SessionTerms
+    websocket: WebSocket
+    engines: Engines
+    metrics: Metrics
+    ending: EndCause = EndCause.TERMINATED
+    """Why the session ends once the pipeline has run dry."""
+    last_message: float = field(factory=trio.current_time)
+    audio_seconds: float = 0.0
+    """What its engine was given, once the session has ended."""
+    held_back: bool = False
+    """The receiver waits for room; whatever the client sends stays in its socket."""
+    _link: ClientLink = field(init=False)
+    _began: float = field(factory=trio.current_time)
+    _opened: trio.Event = field(factory=trio.Event)
+    _model: str = ""
+    _receiving: trio.CancelScope = field(factory=trio.CancelScope)
+    _fault: Fault | None = None
+    _bug: Exception | None = None
+    _sending: bool = False
+    _listening: bool = False
+    """The next frame is for ``_take_in``, which waits for it."""
+    _packets: Lane[Packet] = field(factory=partial(Lane, PACKETS))
+    _heard: Lane[Heard] = field(factory=partial(Lane, HEARD))
+    _said: Lane[ServerMessage] = field(factory=partial(Lane, SAID))
+    _scope: trio.CancelScope = field(factory=trio.CancelScope)
+
+    def __attrs_post_init__(self) -> None:
+        self._link = ClientLink(self.terms.parameters)
+
+    async def run(self) -> EndCause:
+        self._packets.cut(self._resample_now)
+        self._said.cut(self._emit_now)
+        self.websocket.listen(self._take_in_now)
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            nursery.start_soon(self._contain, self._receive)
+            nursery.start_soon(self._contain, self._resample)
+            nursery.start_soon(self._contain, self._infer)
+            await self._contain(self._emit)
+            self._scope.cancel()
+        if self._bug is not None:
+            raise self._bug
+        return await self._close()
+
+    def wind_down(self, cause: EndCause) -> None:
+        """Take no more audio, say all that was heard, then close because of ``cause``."""
+        if not self._receiving.cancel_called:
+            self.ending = cause
+            self._listening = False
+            self._receiving.cancel()
+
+    def give_up(self) -> None:
+        """The client is dead; end without a word."""
+        self._fault = self._fault or ClientGone()
+        self._scope.cancel()
+
+    async def _contain(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run one of the four; the first fault ends them all."""
+        try:
+            await task()
+        except (ClientFault, EngineError, ClientGone) as fault:
+            self._fail(fault)
+
+    def _fail(self, fault: Fault) -> None:
+        self._fault = self._fault or fault
+        if self._sending:  # a frame that is cut here would be the end of what can be said
+            self._scope.deadline = trio.current_time() + CLOSE_DEADLINE
+        else:
+            self._scope.cancel()
+
+    async def _receive(self) -> None:
+        with self._receiving:
+            self._receiving.deadline = trio.current_time() + self.terms.max_duration
+            await self._take_in()
+        self._listening = False
+        if self._receiving.cancelled_caught and self.ending is EndCause.TERMINATED:
+            self.ending = EndCause.EXPIRED
+        self._packets.close()
+        while True:  # go on reading: pings want answers, and the client may leave
+            await self._next_frame()
+
+    async def _take_in(self) -> None:
+        while True:
+            self._listening = True
+            frame = await self._next_frame()
+            self._listening = False
+            for event in self._link.receive(frame):
+                match event:
+                    case TerminateRequested():
+                        return
+                    case KeptAlive():
+                        pass
+                    case _:
+                        await self._hand_on(event)
+
+    def _take_in_now(self, frame: str | bytes) -> bool:
+        """The short way of audio, in the task that reads the socket."""
+        if not self._listening or self._fault is not None:
+            return False
+        if not isinstance(frame, bytes) or not self._packets.clear:
+            return False
+        self.last_message = trio.current_time()
+        try:
+            for event in self._link.receive(frame):
+                if isinstance(event, AudioReceived):
+                    self._packets.put_nowait(event)
+        except (ClientFault, EngineError) as fault:
+            self._fail(fault)
+        except Exception as bug:  # which is the session's, and not that of the socket's reader
+            self._bug = bug
+            self._scope.cancel()
+        return True
+
+    async def _next_frame(self) -> str | bytes:
+        timeout = self.terms.parameters.inactivity_timeout
+        try:
+            if timeout is None:  # as nearly always, so that no scope is made for each message
+                frame = await self.websocket.get_message()
+            else:
+                frame = await self._next_frame_within(timeout)
+        except ConnectionClosed:
+            raise ClientGone from None
+        self.last_message = trio.current_time()
+        return frame
+
+    async def _next_frame_within(self, timeout: int) -> str | bytes:
+        """Messages that take the short way count as well."""
+        deadline = trio.current_time() + timeout
+        while trio.current_time() < deadline:
+            with trio.move_on_at(deadline):
+                return await self.websocket.get_message()
+            deadline = max(deadline, self.last_message + timeout)
+        raise inactivity(timeout)
+
+    async def _hand_on(self, event: Packet) -> None:
+        try:
+            self._packets.put_nowait(event)
+        except trio.WouldBlock:
+            self.held_back = True
+            await self._packets.put(event)
+            self.held_back = False
+            self.last_message = trio.current_time()
+
+    async def _resample(self) -> None:
+        decoder = self.terms.decoder
+        while True:
+            try:
+                packet = await self._packets.get()
+            except trio.EndOfChannel:
+                break
+            match packet:
+                case AudioReceived(data):
+                    if pcm := decoder.decode(data):
+                        await self._heard.put(Samples(pcm))
+                case ConfigurationUpdated(parameters):
+                    await self._heard.put(Settings(parameters))
+                case EndpointForced():
+                    await self._heard.put(Endpoint())
+        if pcm := decoder.flush():
+            await self._heard.put(Samples(pcm))
+        self._heard.close()
+
+    def _resample_now(self, packet: Packet) -> bool:
+        """The short way of audio."""
+        if not isinstance(packet, AudioReceived) or not self._heard.clear:
+            return False
+        if pcm := self.terms.decoder.decode(packet.data):
+            self._heard.put_nowait(Samples(pcm))
+        return True
+
+    async def _infer(self) -> None:
+        terms = self.terms
+        inference = Inference(terms.parameters, self.engines, self.metrics, self._heard, self._said)
+        try:
+            await inference.run(terms.id, terms.model_version, self._engine_opened)
+        finally:  # however it ends, this much was listened to
+            self.audio_seconds = inference.samples / SAMPLE_RATE
+            self.metrics.audio_seconds.inc(self.audio_seconds)
+        await self._said.put(
+            Termination(
+                audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
+                session_duration_seconds=round(trio.current_time() - self._began),
+            )
+        )
+        self._said.close()
+
+    def _engine_opened(self, model: str) -> None:
+        self._model = model
+        self._opened.set()
+
+    async def _emit(self) -> None:
+        with trio.move_on_after(OPEN_PATIENCE):
+            await self._opened.wait()
+        await self._send(
+            self._link.begin(
+                self.terms.id,
+                self.terms.expires_at,
+                begin_configuration(self.terms.parameters, self._model or self.terms.model_version),
+            )
+        )
+        while True:
+            try:
+                message = await self._said.get()
+            except trio.EndOfChannel:
+                break
+            await self._send(self._link.send(message))
+
+    def _emit_now(self, message: ServerMessage) -> bool:
+        """The short way of what is said."""
+        if not self.websocket.clear or self._fault is not None:
+            return False
+        self.websocket.offer(self._link.send(message))
+        return True
+
+    async def _send(self, frame: str) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # nothing is torn that has not begun
+        self._sending = True
+        try:
+            with trio.fail_after(SEND_DEADLINE):
+                await self.websocket.send_message(frame)
+        except trio.TooSlowError:
+            raise ClientGone from None  # it is there but does not read; the frame is torn
+        except ConnectionClosed:
+            raise ClientGone from None
+        self._sending = False
+        if self._fault is not None:
+            self._scope.cancel()  # that waited for this frame
+            await trio.lowlevel.checkpoint()
+
+    async def _close(self) -> EndCause:
+        """The pipeline has ended; tell the client why."""
+        fault = self._fault
+        if isinstance(fault, ClientGone):
+            return EndCause.CLIENT_VANISHED if self._sending else EndCause.CLIENT_CLOSED
+        if isinstance(fault, EngineError):
+            cause = ENGINE_FAULTS[type(fault)]
+            fault = ClientFault(END_CAUSES[cause], cause=cause)
+        with trio.move_on_after(CLOSE_DEADLINE, shield=True), suppress(ConnectionClosed):
+            if self._sending:  # a torn frame: nothing more can be said on this socket
+                pass
+            elif fault is not None:
+                error = Error(error=fault.text, error_code=int(fault.code))
+                await self.websocket.send_message(self._link.send(error))
+                await self.websocket.aclose(int(fault.code), fault.reason)
+            else:
+                code = END_CAUSES[self.ending]
+                await self.websocket.aclose(int(code), CLOSE_CODES[code].reason)
+        return self.ending if fault is None else fault.cause

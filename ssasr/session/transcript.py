@@ -1,0 +1,158 @@
+"""The words of the turn that is open, as the client has been shown them.
+
+The promise kept here: a word that was sent as final never changes, moves or repeats within its
+turn, whatever the engine says afterwards, and times never go back, across turns too. Everything
+that was final is therefore kept as it was sent, and of later news only the words beyond those are
+taken.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve, frozen
+
+from ssasr.protocol.messages import TurnWord
+from ssasr.protocol.recognition import SAMPLE_RATE, Word
+from ssasr.session.formatting import plain
+
+
+def probability(value: float) -> float:
+    """Within 0 to 1, in few digits; not a number counts as 0."""
+    return round(min(value, 1.0), 4) if value > 0 else 0.0
+
+
+@frozen
+class _Kept:
+    """One word in both forms; milliseconds."""
+
+    text: str
+    plain: str
+    start: int
+    end: int
+    confidence: float
+    final: bool
+
+    def shown(self, formatted: bool, finality: bool) -> TurnWord:
+        text = self.text if formatted else self.plain
+        return TurnWord(text, self.start, self.end, self.confidence, self.final and finality)
+
+
+class Transcript:
+    """Words of one turn, and the times and the turn number that go on across turns."""
+
+    def __init__(self) -> None:
+        self.turn_order = 0
+        self._taken = 0  # words of the engine's that are in _finals (or had no text)
+        self._heard: Sequence[Word] = ()
+        self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
+        self._finals: list[_Kept] = []
+        self._open: list[_Kept] = []
+        self._uttered = 0
+        self._shown: tuple[int, list[str]] = (0, [])  # how many finals, and the open words
+        self._told: list[TurnWord] = []  # the finals, as
+        self._told_as = (False, False)  # formatted, with finality
+        self.final_text = ""
+        """Of the final words that ``words`` gave last."""
+        self._floor = (0, 0)  # start and end of the last word of the last turn
+        self._last_end: int | None = None
+        self._first_start = 0
+
+    @property
+    def any_words(self) -> bool:
+        return bool(self._finals or self._open)
+
+    @property
+    def last_end(self) -> int | None:
+        """Stream sample at which the last word ends, by the engine's account."""
+        return self._last_end
+
+    @property
+    def first_start(self) -> int:
+        """Stream sample at which the first word starts, by the engine's account."""
+        return self._first_start
+
+    @property
+    def last_text(self) -> str:
+        """The last word in the model's own form; "" without words."""
+        words = self._open or self._finals
+        return words[-1].text if words else ""
+
+    def is_known(self, words: Sequence[Word]) -> bool:
+        """Whether these were heard last; most steps bring no new words."""
+        return words is self._heard or words == self._heard
+
+    def hear(self, words: Sequence[Word]) -> None:
+        """The segment's words so far. Final words come first."""
+        if self.is_known(words):
+            return
+        self._heard = words
+        final = self._taken
+        while final < len(words) and words[final].final:
+            final += 1
+        self._finals.extend(self._kept(words[self._taken : final], final=True))
+        self._taken = final
+        self._open = list(self._kept(words[self._taken :], final=False))
+        if words:
+            self._first_start = words[0].start
+            self._last_end = words[-1].end
+
+    def _last(self) -> tuple[int, int]:
+        return (self._finals[-1].start, self._finals[-1].end) if self._finals else self._floor
+
+    def _kept(self, words: Iterable[Word], *, final: bool) -> Iterable[_Kept]:
+        start, end = self._last()
+        for word in words:
+            text, bare = self._forms.get(word.text) or self._new_forms(word.text)
+            if not bare:
+                continue  # a dash or a note: nothing that was said
+            start = max(start, self.milliseconds(word.start))
+            end = max(start, end, self.milliseconds(word.end))
+            yield _Kept(text, bare, start, end, probability(word.confidence), final)
+
+    def _new_forms(self, said: str) -> tuple[str, str]:
+        text = " ".join(said.split())
+        self._forms[said] = text, plain(text)
+        return self._forms[said]
+
+    def milliseconds(self, sample: int) -> int:
+        """Stream time as the wire counts it."""
+        return sample * 1_000 // SAMPLE_RATE
+
+    def take_change(self) -> bool:
+        """Whether the words look different from when this was last asked."""
+        # Final words stay as they are, so their number stands for them.
+        shown = (len(self._finals), [word.text for word in self._open])
+        changed, self._shown = shown != self._shown, shown
+        return changed
+
+    def words(self, *, formatted: bool, finality: bool) -> tuple[TurnWord, ...]:
+        """The turn so far. ``finality``: False shows every word as one that may change. Words that
+        are final are the same objects each time."""
+        if self._told_as != (formatted, finality):
+            self._told_as, self._told, self.final_text = (formatted, finality), [], ""
+        told = self._told
+        if len(told) < len(self._finals):
+            told += [word.shown(formatted, finality) for word in self._finals[len(told) :]]
+            self.final_text = " ".join([word.text for word in told])
+        return (*told, *[word.shown(formatted, finality) for word in self._open])
+
+    def new_utterance(self, *, formatted: bool) -> str:
+        """The text since the last utterance, which this one becomes; "" if there is none."""
+        words = (self._finals + self._open)[self._uttered :]
+        self._uttered += len(words)
+        return " ".join(word.text if formatted else word.plain for word in words)
+
+    def finish(self, *, formatted: bool) -> tuple[TurnWord, ...]:
+        """All words of the turn, final now."""
+        self._finals += [evolve(word, final=True) for word in self._open]
+        self._open = []
+        return self.words(formatted=formatted, finality=True)
+
+    def next_segment(self, *, turn_ended: bool) -> None:
+        """Forget the words; keep the time, and count the turn if it was one."""
+        self._floor = self._last()
+        self.turn_order += turn_ended
+        self._heard, self._taken, self._uttered = (), 0, 0
+        self._forms = {}
+        self._finals, self._open, self._shown = [], [], (0, [])
+        self._told, self.final_text = [], ""
+        self._last_end, self._first_start = None, 0

@@ -1,0 +1,390 @@
+"""When a turn ends and what is said of it meanwhile: the turn policy of one session.
+
+Engine news go in, messages for the client and ``Finalize`` requests come out. Nothing here knows
+what time it is: every decision is a function of the sequence of updates, finals and forced ends *by
+their positions in the stream*, never of when they arrive, which is what makes a replay on another
+engine invisible.
+
+A turn is a segment. It ends in three steps: the policy decides on a boundary and asks for it
+(``Finalize(k, at)``); what the engine still says of segment k is stale and ignored; ``Final(k)``
+brings the last words, the ``end_of_turn`` Turn is said, and segment k + 1 starts at the boundary.
+A final without words says nothing and uses up no turn.
+
+A forced end at ``at`` may come before the engine has stepped through the audio up to ``at``. It
+waits until the last step on the grid before ``at`` has been looked at, so that a silence that ends
+the turn earlier is taken first, no matter which of the two arrived first.
+"""
+
+import bisect
+from collections import deque
+from typing import TypedDict
+
+from attrs import define, field, frozen
+
+from ssasr.protocol.messages import Silence, SpeechStarted, Turn
+from ssasr.protocol.parameters import SHORTEST_PAUSE
+from ssasr.protocol.parameters import TurnSettings as TurnSettings
+from ssasr.protocol.parameters import turn_settings as turn_settings
+from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
+from ssasr.protocol.speech_models import Family
+from ssasr.session.formatting import ends_sentence
+from ssasr.session.speech_activity import Voicing
+from ssasr.session.transcript import Transcript, probability
+
+SHORTEST_SPEECH = SAMPLE_RATE * 80 // 1_000
+"""Less speech than this does not make a turn end by its meaning."""
+LONG_NON_SPEECH = 10 * SAMPLE_RATE
+"""After this much without speech or words the audio is let go, so that a replay stays short."""
+KEPT_NON_SPEECH = SAMPLE_RATE
+"""What is kept of it: the onset of a word must not be cut."""
+LONGEST_SEGMENT = 300 * SAMPLE_RATE
+"""Then a turn is ended at the next gap, however short: every Turn repeats all the words so far, and
+a message must stay far below a client's limit of 1 MiB, as must a replay below its own."""
+LONGEST_WITHOUT_GAP = 330 * SAMPLE_RATE
+"""And then even without a gap (music, a crowd)."""
+CONTINUOUS_PARTIAL = 3 * SAMPLE_RATE
+"""Family P: a partial about this often while somebody speaks on."""
+SILENCE_REPORT = SAMPLE_RATE
+"""``acknowledge_silence``: how often silence is reported while it lasts."""
+NEVER = 1.0
+"""A threshold at which only ``max_turn_silence`` ends a turn, however confident the model is."""
+
+
+@frozen
+class Say:
+    """Send this to the client."""
+
+    message: Turn | SpeechStarted | Silence
+
+
+Decision = Say | Finalize
+
+
+@frozen
+class TurnStatistics:
+    """What a policy has done so far."""
+
+    turns: int
+    segment: int
+    position: int
+    forces_waiting: int
+
+
+@define
+class _Segment:
+    """What belongs to one segment and is gone with it."""
+
+    number: int
+    start: int
+    voicing: Voicing
+    position: int = field(init=False)
+    decoded: int = -1
+    paused_after: int | None = None
+    """End of the speech whose pause has had its partial (P) or utterance (U)."""
+    said_at: int | None = None
+    """P: position of the last partial of the turn."""
+    started: bool = False
+    """P: SpeechStarted has been said."""
+    words: bool = False
+    ending: Finalize | None = None
+    heard_until: int | None = None
+    """Where the last speech ended; by the words if the voice detector never fired."""
+    silence: int = 0
+    """Samples since then, 0 while there is speech."""
+    confidence: float | None = None
+    """Where silence was decided to end the turn. The final's own is that of an engine which may
+    have listened further by now, how far depends on the moment."""
+
+    def __attrs_post_init__(self) -> None:
+        self.position = self.start
+
+
+class _Language(TypedDict, total=False):
+    language_code: str
+    language_confidence: float
+
+
+class TurnPolicy:
+    """The policy of one session. ``chunk``: samples between two of the engine's steps; ``start``,
+    ``segment``: where the stream begins."""
+
+    def __init__(
+        self, settings: TurnSettings, *, chunk: int, start: int = 0, segment: int = 0
+    ) -> None:
+        self._settings = settings
+        self._chunk = chunk
+        self._segment = _Segment(segment, start, Voicing(start))
+        self._transcript = Transcript()
+        self._turn_said = False  # a partial of the turn that is open; outlives a wordless segment
+        self._forces: list[int] = []  # ascending
+        self._changes: deque[tuple[int, TurnSettings]] = deque()
+        self._silence_start: int | None = None
+        self._silence_said = start
+
+    # -- what the session may ask ------------------------------------------------------------------
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether words or speech have been heard since the last end of a turn."""
+        segment = self._segment
+        return segment.words or segment.voicing.speech >= SHORTEST_SPEECH
+
+    def settled(self, at: int) -> bool:
+        """Whether everything before stream sample ``at`` is final and said."""
+        return self._segment.start >= at
+
+    def statistics(self) -> TurnStatistics:
+        segment = self._segment
+        return TurnStatistics(
+            self._transcript.turn_order, segment.number, segment.position, len(self._forces)
+        )
+
+    # -- inputs ------------------------------------------------------------------------------------
+
+    def configure(self, settings: TurnSettings, at: int = 0) -> None:
+        """New settings for what lies after stream sample ``at``. Without ``at`` they hold for the
+        next update, whichever that is."""
+        self._changes.append((at, settings))
+
+    def force(self, at: int) -> list[Decision]:
+        """End what was said before stream sample ``at``, which must not lie beyond the audio sent.
+        ``settled(at)`` follows, now or after further updates and finals."""
+        if at > self._segment.start and at not in self._forces:
+            bisect.insort(self._forces, at)
+        return self._act_on_force()
+
+    def update(self, update: Update) -> list[Decision]:
+        """What follows from the engine's news; news of another segment, news that came before
+        (a replay) and news of a segment that is being finalized are ignored."""
+        segment = self._segment
+        if update.segment != segment.number or segment.ending is not None:
+            return []
+        if (update.position, update.decoded) <= (segment.position, segment.decoded):
+            return []
+        self._change_settings(update.position)
+        if self._forces and update.position > self._forces[0]:
+            # The engine skipped a step; what it heard after the forced end belongs to the next.
+            return self._finalize(self._forces[0])
+        segment.position, segment.decoded = update.position, update.decoded
+        segment.voicing.hear(update.position, update.speech, self._settings.vad_threshold)
+        if self._speaks_on(update):
+            return []
+        self._transcript.hear(update.words)
+        segment.words = self._transcript.any_words
+        self._look_back()
+        family_u = self._settings.family is Family.U
+        decisions = self._hear_u(update) if family_u else self._hear_p(update)
+        decisions += self._acknowledge_silence()
+        return decisions if segment.ending else decisions + self._act_on_force()
+
+    def final(self, final: Final) -> list[Decision]:
+        """The end of the turn, if there was one, and the next segment."""
+        segment = self._segment
+        if segment.ending is None or final.segment != segment.number:
+            return []  # answered before: an engine that took over repeats it
+        self._transcript.hear(final.words)
+        decisions = self._end_of_turn(final) if self._transcript.any_words else []
+        start = segment.ending.at
+        self._segment = _Segment(segment.number + 1, start, Voicing(start))
+        self._transcript.next_segment(turn_ended=bool(decisions))
+        return decisions + self._act_on_force()
+
+    def _speaks_on(self, update: Update) -> bool:
+        """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
+        nobody has heard new words. The short way past all that is asked otherwise."""
+        segment = self._segment
+        if not segment.voicing.speaking or not self._transcript.is_known(update.words):
+            return False
+        self._silence_start = None
+        of_length = segment.position - segment.start < LONGEST_SEGMENT
+        return of_length and not self._forces and self._settings.family is Family.U
+
+    # -- decisions ---------------------------------------------------------------------------------
+
+    def _change_settings(self, position: int) -> None:
+        while self._changes and self._changes[0][0] < position:
+            self._settings = self._changes.popleft()[1]
+
+    def _act_on_force(self) -> list[Decision]:
+        segment = self._segment
+        while self._forces and self._forces[0] <= segment.start:
+            self._forces.pop(0)
+        if segment.ending or not self._forces or segment.position <= self._forces[0] - self._chunk:
+            return []
+        return self._finalize(self._forces[0])
+
+    def _finalize(self, at: int) -> list[Decision]:
+        self._segment.ending = Finalize(self._segment.number, at)
+        return [self._segment.ending]
+
+    def _hear_u(self, update: Update) -> list[Decision]:
+        """Words as they come; an utterance at a pause; the end."""
+        ends = self._silence_end(update)
+        decisions: list[Decision] = []
+        utterance = ""
+        if self._settings.partials and not ends and self._is_new_pause():
+            utterance = self._transcript.new_utterance(formatted=self._settings.always_formatted)
+        changed = self._transcript.take_change()
+        if self._settings.partials and (changed or utterance):
+            decisions.append(Say(self._partial(update, utterance)))
+        return decisions + ends
+
+    def _hear_p(self, update: Update) -> list[Decision]:
+        """SpeechStarted at the onset; partials at pauses, early, and now and then; the end."""
+        decisions: list[Decision] = []
+        segment = self._segment
+        if segment.voicing.onset_confirmed:
+            decisions += self._speech_started()
+        if ends := self._silence_end(update):
+            return decisions + ends
+        due = self._is_new_pause() or self._early_or_continuous()
+        if due and segment.words and self._settings.partials and self._transcript.take_change():
+            decisions += self._speech_started()
+            segment.said_at = update.position
+            decisions.append(Say(self._partial(update, "")))
+        return decisions
+
+    def _early_or_continuous(self) -> bool:
+        segment, settings = self._segment, self._settings
+        if segment.said_at is not None:
+            waited = segment.position - segment.said_at >= CONTINUOUS_PARTIAL
+            return settings.continuous_partials and segment.voicing.speaking and waited
+        onset = segment.voicing.onset
+        return onset is not None and segment.position - onset >= settings.interruption_delay
+
+    def _look_back(self) -> None:
+        segment = self._segment
+        heard, spoken = segment.voicing.speech_end, self._transcript.last_end
+        if heard is None and spoken is not None:
+            heard = max(spoken, segment.start)
+        segment.heard_until = heard
+        quiet = heard is not None and not segment.voicing.speaking
+        segment.silence = max(segment.position - heard, 0) if quiet and heard is not None else 0
+
+    def _is_decoded(self) -> bool:
+        """Whether the words and the confidence cover the last speech."""
+        heard = self._segment.heard_until
+        return heard is not None and self._segment.decoded >= heard
+
+    def _is_new_pause(self) -> bool:
+        """Whether a pause has been reached, and decoded, that was not there when last asked."""
+        segment = self._segment
+        if segment.silence < self._settings.min_turn_silence or not self._is_decoded():
+            return False
+        new = segment.heard_until != segment.paused_after
+        segment.paused_after = segment.heard_until
+        return new
+
+    def _silence_end(self, update: Update) -> list[Decision]:
+        """The finalize that the silence at this position calls for, if any."""
+        silence = self._segment.silence
+        ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)
+        if ends or self._ends_by_length(silence):
+            self._segment.confidence = update.end_of_turn_confidence
+            return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
+        if self._segment.words:
+            return []
+        heard = self._segment.heard_until
+        quiet = update.position - (self._segment.start if heard is None else heard)
+        if self._segment.voicing.speaking or quiet < LONG_NON_SPEECH:
+            return []
+        return self._finalize(update.position - KEPT_NON_SPEECH)
+
+    def _ends_by_meaning(self, update: Update, silence: int) -> bool:
+        segment, settings = self._segment, self._settings
+        if silence < settings.min_turn_silence or not segment.words or not self._is_decoded():
+            return False
+        if segment.voicing.speech < SHORTEST_SPEECH:
+            return False
+        if settings.family is Family.P:
+            return ends_sentence(self._transcript.last_text)
+        return settings.threshold <= update.end_of_turn_confidence and settings.threshold < NEVER
+
+    def _ends_by_silence(self, silence: int) -> bool:
+        """Speech that was decoded and gave no words (a cough) ends nothing; speech that was not
+        decoded yet may hold words, and the final will tell."""
+        if silence < self._settings.max_turn_silence:
+            return False
+        undecoded = self._segment.voicing.speech >= SHORTEST_SPEECH and not self._is_decoded()
+        return self._segment.words or undecoded
+
+    def _ends_by_length(self, silence: int) -> bool:
+        length = self._segment.position - self._segment.start
+        gap = silence >= SHORTEST_PAUSE
+        return length >= LONGEST_WITHOUT_GAP or (length >= LONGEST_SEGMENT and gap)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _speech_started(self) -> list[Decision]:
+        """Once a segment, and not within a turn that has been shown already."""
+        if self._segment.started or self._turn_said:
+            return []
+        self._segment.started = True
+        onset = self._segment.voicing.onset
+        start = self._transcript.first_start if onset is None else onset
+        confidence = probability(self._segment.voicing.loudest)
+        return [Say(SpeechStarted(self._transcript.milliseconds(start), confidence))]
+
+    def _partial(self, update: Update, utterance: str) -> Turn:
+        self._turn_said = True
+        settings = self._settings
+        p = settings.family is Family.P
+        formatted = settings.always_formatted
+        transcript = self._transcript
+        words = transcript.words(formatted=formatted, finality=not p)
+        return Turn(
+            turn_order=transcript.turn_order,
+            turn_is_formatted=formatted and not p,
+            end_of_turn=False,
+            transcript=" ".join([word.text for word in words]) if p else transcript.final_text,
+            utterance=utterance,
+            end_of_turn_confidence=0.0 if p else probability(update.end_of_turn_confidence),
+            words=words,
+            speaker_label="UNKNOWN" if settings.speaker_labels else None,
+            **self._language(update, shown=bool(utterance)),
+        )
+
+    def _end_of_turn(self, final: Final) -> list[Decision]:
+        settings, transcript = self._settings, self._transcript
+        p = settings.family is Family.P
+        formatted = settings.always_formatted or settings.format_turns
+        words = transcript.finish(formatted=formatted)
+        text = " ".join(word.text for word in words)
+        decided = self._segment.confidence
+        confidence = final.end_of_turn_confidence if decided is None else decided
+        turn = Turn(
+            turn_order=transcript.turn_order,
+            turn_is_formatted=formatted,
+            end_of_turn=True,
+            transcript=text,
+            utterance=text if p else transcript.new_utterance(formatted=formatted),
+            end_of_turn_confidence=1.0 if p else probability(confidence),
+            words=words,
+            speaker_label="UNKNOWN" if settings.speaker_labels else None,
+            **self._language(final, shown=True),
+        )
+        before = self._speech_started() if p else []
+        self._turn_said = False
+        return [*before, Say(turn)]
+
+    def _acknowledge_silence(self) -> list[Decision]:
+        """The silent stretch so far, about once a second, if the client wants to know."""
+        position = self._segment.position
+        if self.in_turn or self._segment.voicing.speaking:
+            self._silence_start = None
+            return []
+        if self._silence_start is None:
+            begin = self._segment.heard_until or self._segment.start
+            self._silence_start = self._silence_said = begin
+        wanted = self._settings.acknowledge_silence
+        if not wanted or position - self._silence_said < SILENCE_REPORT:
+            return []
+        self._silence_said = position
+        span = map(self._transcript.milliseconds, (self._silence_start, position))
+        return [Say(Silence(*span))]
+
+    def _language(self, news: Update | Final, *, shown: bool) -> _Language:
+        if not (shown and self._settings.language_detection) or news.language is None:
+            return {}
+        confidence = probability(news.language_confidence)
+        return {"language_code": news.language, "language_confidence": confidence}

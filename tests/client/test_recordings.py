@@ -1,0 +1,145 @@
+"""``ssasr transcribe`` with files, directories and patterns, against the scripted engine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ssasr.client.connection import ClientError
+from ssasr.client.recordings import Wish, find_files, plan
+from ssasr.errors import UsageError
+from tests.conftest import JFK
+from tests.harness.processes import server
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_directories_are_searched_patterns_expanded_and_nothing_is_taken_twice(tmp_path):
+    first, second, other = tmp_path / "b.wav", tmp_path / "in" / "a.FLAC", tmp_path / "notes.txt"
+    touch(first, second, other)
+    assert find_files([str(tmp_path)]) == [first, second]
+    assert find_files([str(tmp_path / "**" / "*.wav"), str(first)]) == [first]
+    assert find_files([str(other)]) == [other]
+
+
+@pytest.mark.parametrize("name", ["empty", "*.wav"])
+def test_an_input_that_gives_nothing_is_an_error(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClientError, match="no recording there"):
+        find_files([str(tmp_path / name)])
+
+
+def wish(output=None, form=None):
+    return Wish((), output, form, False)
+
+
+def test_format_follows_the_suffix_and_one_file_goes_where_it_is_told(tmp_path):
+    (job,) = plan([Path("talk.wav")], wish("out/talk.srt"))
+    assert (job.output, job.format) == (Path("out/talk.srt"), "srt")
+    (job,) = plan([Path("talk.wav")], wish("talk.out", "vtt"))
+    assert (job.output, job.format) == (Path("talk.out"), "vtt")
+    (job,) = plan([Path("talk.wav")], wish(f"{tmp_path}/", "json"))
+    assert job.output == tmp_path / "talk.json"
+    (job,) = plan([Path("talk.wav")], wish(None, "srt"))
+    assert job.output is None
+
+
+def test_several_need_a_directory_and_different_names(tmp_path):
+    jobs = plan([Path("a.wav"), Path("b.wav")], wish("out", "vtt"))
+    assert [job.output for job in jobs] == [Path("out/a.vtt"), Path("out/b.vtt")]
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match="need a directory"):
+        plan([Path("a.wav"), Path("b.wav")], wish(str(file)))
+    with pytest.raises(UsageError, match="same name"):
+        plan([Path("a.wav"), Path("a.flac")], wish("out"))
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with server("--engine-kind", "scripted", "--engines", "english") as (_, port):
+        yield f"ws://127.0.0.1:{port}/v3/ws"
+
+
+def transcribe(endpoint, *arguments):
+    command = [sys.executable, "-m", "ssasr", "transcribe", *map(str, arguments)]
+    options = ["--endpoint", endpoint, "--pace", "fast"]
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    samples, rate = soundfile.read(JFK, dtype="int16")
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    soundfile.write(folder / "one.wav", samples[: 3 * rate], rate)
+    stereo = np.stack([samples[3 * rate : 6 * rate]] * 2, axis=1)
+    soundfile.write(folder / "two.flac", stereo, rate)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_directory_becomes_a_directory_of_subtitles(endpoint, clips, tmp_path):
+    out = tmp_path / "out"
+    result = transcribe(endpoint, clips, "--output", out, "--format", "srt")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert {path.name for path in out.iterdir()} == {"one.srt", "two.srt"}
+    assert "00:00:0" in (out / "one.srt").read_text()
+    assert result.stderr.count(" → ") == 2
+
+
+@pytest.mark.slow
+def test_formats_hold_the_words_that_the_messages_hold(endpoint, clips):
+    file = clips / "one.wav"
+    lines = transcribe(endpoint, file, "--json").stdout.splitlines()
+    messages = [json.loads(line) for line in lines]
+    assert [messages[0]["type"], messages[-1]["type"]] == ["Begin", "Termination"]
+    ended = [each["transcript"] for each in messages if each.get("end_of_turn")]
+    assert transcribe(endpoint, file, "--format", "text").stdout.splitlines() == ended
+    turns = json.loads(transcribe(endpoint, file, "--format", "json").stdout)["turns"]
+    assert [each["transcript"] for each in turns] == ended
+
+
+@pytest.mark.slow
+def test_one_bad_recording_is_one_line_and_the_others_are_done(endpoint, clips, tmp_path):
+    (clips / "broken.wav").write_text("not audio")
+    result = transcribe(endpoint, clips, "--output", tmp_path / "out")
+    assert result.returncode == 1
+    failures = [line for line in result.stderr.splitlines() if line.startswith("ssasr: ")]
+    assert len(failures) == 1
+    assert "broken.wav" in failures[0]
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (["missing.wav"], 1, "no such file"),
+        (["missing/*.wav"], 1, "no recording there"),
+        ([JFK, "--json", "--format", "srt"], 2, "--json"),
+        ([JFK, "--endpoint", "http://localhost"], 1, "not a ws://"),
+        ([JFK, "--endpoint", "ws://127.0.0.1:9/v3/ws"], 1, "cannot connect"),
+        ([JFK, "--speech-model", "nonsense"], 1, "speech_model"),
+        ([JFK, "--output", "/proc/nowhere/x.txt"], 1, "cannot write"),
+    ],
+)
+def test_errors_are_one_line(endpoint, arguments, status, word):
+    given = arguments if "--endpoint" in arguments else [*arguments, "--endpoint", endpoint]
+    command = [sys.executable, "-m", "ssasr", "transcribe", *map(str, given), "--pace", "fast"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    (line,) = [each for each in result.stderr.splitlines() if each.strip()]
+    assert result.returncode == status
+    assert line.startswith("ssasr: ")
+    assert word in line

@@ -1,0 +1,101 @@
+"""Transcripts as files. The page's own writer is compared with this one in tests/page."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssasr.client.subtitles import FORMATS, LINE, LONGEST, cues, srt, text, to_json, vtt, wrapped
+from ssasr.protocol.messages import Turn, TurnWord
+
+
+def turn(*words, order=0):
+    """Words as (text, start, end)."""
+    items = tuple(TurnWord(t, start, end, 0.5, True) for t, start, end in words)
+    transcript = " ".join(t for t, _, _ in words)
+    return Turn(order, True, True, transcript, transcript, 0.75, items)
+
+
+HELLO = turn(("Hello", 500, 900), ("world.", 950, 1_200))
+LATER = turn(("R&D", 3_661_005, 3_661_200), ("<ok>", 3_661_300, 3_661_400), order=1)
+
+
+def test_text_is_a_line_a_turn():
+    assert text([HELLO, LATER]) == "Hello world.\nR&D <ok>\n"
+
+
+def test_srt():
+    assert srt([HELLO, LATER]) == (
+        "1\n00:00:00,500 --> 00:00:01,500\nHello world.\n\n"
+        "2\n01:01:01,005 --> 01:01:02,005\nR&D <ok>\n"
+    )
+
+
+def test_vtt_escapes_markup():
+    assert vtt([HELLO, LATER]) == (
+        "WEBVTT\n\n00:00:00.500 --> 00:00:01.500\nHello world.\n\n"
+        "01:01:01.005 --> 01:01:02.005\nR&amp;D &lt;ok&gt;\n"
+    )
+
+
+def test_json_has_words_and_times():
+    assert json.loads(to_json([HELLO])) == {
+        "turns": [
+            {
+                "transcript": "Hello world.",
+                "start": 500,
+                "end": 1_200,
+                "end_of_turn_confidence": 0.75,
+                "words": [
+                    {"text": "Hello", "start": 500, "end": 900, "confidence": 0.5},
+                    {"text": "world.", "start": 950, "end": 1_200, "confidence": 0.5},
+                ],
+            }
+        ]
+    }
+
+
+@pytest.mark.parametrize(("name", "nothing"), [("text", ""), ("srt", ""), ("vtt", "WEBVTT\n")])
+def test_nothing_said(name, nothing):
+    assert FORMATS[name]([]) == nothing
+
+
+def test_a_sentence_ends_a_long_cue_and_a_pause_any():
+    long = "abcdefghij " * 4 + "end."
+    words = [(each, i * 100, i * 100 + 90) for i, each in enumerate([*long.split(), "Next"])]
+    assert [cue.text for cue in cues([turn(*words)])] == [long, "Next"]
+    paused = turn(("one", 0, 100), ("two", 1_600, 1_700))
+    assert [cue.text for cue in cues([paused])] == ["one", "two"]
+
+
+def test_two_lines_as_even_as_possible():
+    line = "ask not what your country can do for you, ask"
+    assert wrapped(line) == "ask not what your country\ncan do for you, ask"
+    assert wrapped("x" * 60) == "x" * 60
+
+
+WORDS = st.lists(
+    st.tuples(st.text("abc.,é😀", min_size=1, max_size=20), st.integers(0, 2_000)), min_size=1
+)
+
+
+@given(st.lists(WORDS, max_size=4))
+def test_every_word_is_in_one_cue_and_cues_do_not_overlap(spoken):
+    """Whatever is said, at whatever speed."""
+    at, turns = 0, []
+    for order, words in enumerate(spoken):
+        items = []
+        for word, length in words:
+            items.append((word, at, at + length))
+            at += length + 100
+        turns.append(turn(*items, order=order))
+    made = cues(turns)
+    assert " ".join(cue.text for cue in made) == " ".join(t.transcript for t in turns)
+    for cue, following in pairwise(made):
+        assert cue.end <= following.start
+    for cue in made:
+        single = " " not in cue.text
+        assert single or (cue.end - cue.start <= LONGEST and len(cue.text) <= 2 * LINE)
+        assert wrapped(cue.text).replace("\n", " ") == cue.text

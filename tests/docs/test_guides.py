@@ -1,0 +1,78 @@
+"""The guides' commands: ours parse and Helm's render. Each that can run here is run, as it
+stands, by ``test_guides_run.py``."""
+
+import re
+import shlex
+from pathlib import Path
+
+import helm_python
+import pytest
+
+from ssasr.cli import commands as cli
+
+TOP = Path(__file__).parents[2]
+PAGES = sorted(TOP.glob("docs/*.md"))
+COMMAND = r"[A-Za-z.]"
+"""How one begins; other lines of code blocks are drawings."""
+
+
+def commands() -> list[str]:
+    """Every line of every code block that is one, continued lines joined."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"^ *```(?:sh)?\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+            found += [re.sub(r"\s+", " ", line.strip()) for line in block.splitlines()]
+    return [line for line in found if re.match(COMMAND, line)]
+
+
+def without_environment(command: str) -> str:
+    return re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command)
+
+
+OURS = [
+    bare.removeprefix(".venv/bin/")
+    for bare in map(without_environment, commands())
+    if re.match(r"(\.venv/bin/)?ssasr ", bare)
+]
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_our_own_commands_parse(command: str):
+    cli.parser().parse_args(shlex.split(command)[1:])
+
+
+def test_there_are_some():
+    assert len(OURS) >= 5
+
+
+def test_helm_install_renders():
+    (install,) = [command for command in commands() if command.startswith("helm install")]
+    chart = TOP / shlex.split(install)[3]
+    values: dict = {}
+    for setting in re.findall(r"--set (\S+)", install):
+        parsed = helm_python.parse_set_string(setting)
+        for name, value in parsed.items():
+            merge(values, name, value)
+    with helm_python.Chart.load(chart) as loaded:
+        loaded.validate_schema(values)
+        assert loaded.render(values, name="asr", namespace="speech")
+
+
+def merge(into: dict, name: str, value: object) -> None:
+    if isinstance(value, dict):
+        for inner, content in value.items():
+            merge(into.setdefault(name, {}), inner, content)
+    else:
+        into[name] = value
+
+
+def test_files_that_guides_name_exist():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:docker|lb|docs|tests)/[\w./-]+)`", text):
+            assert (TOP / path).exists(), f"{page.name}: {path}"
+        for sibling in re.findall(r"`([\w-]+\.md)`", text):
+            assert (page.parent / sibling).exists(), f"{page.name}: {sibling}"
+        for name in re.findall(r"compose\.\w*\.?yaml", text):
+            assert (TOP / "docker" / name).exists(), f"{page.name}: {name}"

@@ -1,0 +1,134 @@
+"""Keys, tokens in their place, and limits."""
+
+import math
+
+import pytest
+
+from ssasr.errors import StartRefused
+from ssasr.gateway.auth.access import DEFAULT_KEYS, Access, parse_keys
+from ssasr.gateway.auth.tokens import Redeemed, TokenMint, TokenRequest
+from ssasr.protocol.close_codes import CloseCode
+from ssasr.protocol.faults import ClientFault
+
+NOW = 1_800_000_000.0
+REQUEST = TokenRequest(60, 300)
+
+
+def access(keys=DEFAULT_KEYS, **options):
+    return Access(parse_keys(keys), TokenMint(b"s" * 16), **options)
+
+
+def refused(rules, authorization=None, token=None, now=NOW):
+    with pytest.raises(ClientFault) as caught:
+        rules.open_session(authorization, token, now)
+    return caught.value
+
+
+@pytest.mark.parametrize("header", ["self-hosted", "Bearer self-hosted", " self-hosted "])
+def test_the_default_key(header):
+    assert access().open_session(header, None, NOW).max_duration == math.inf
+
+
+@pytest.mark.parametrize("header", ["wrong", "Self-Hosted", "self-hosted2", "é", "\udcff"])
+def test_a_wrong_key_is_refused_and_not_echoed(header):
+    fault = refused(access(), header)
+    assert fault.code is CloseCode.UNAUTHORIZED
+    assert fault.text == "Unauthorized Connection: Invalid API key"
+
+
+@pytest.mark.parametrize("header", [None, "", " ", "Bearer "])
+def test_no_credentials(header):
+    text = "Unauthorized Connection: Missing Authorization header"
+    assert refused(access(), header).text == text
+    assert refused(access("*"), header).text == text
+
+
+def test_any_credential():
+    rules = access("*")
+    one, other = (rules.open_session(name, None, NOW) for name in ("x", "y"))
+    assert one.key_id != other.key_id
+
+
+def test_keys_are_read_from_lines_and_commas():
+    rules = access("# ours\nalpha, beta 2\n\n gamma\n")
+    for name in ("alpha", "beta", "gamma"):
+        rules.open_session(name, None, NOW)
+    refused(rules, "# ours")
+    assert "alpha" not in repr(rules)
+
+
+@pytest.mark.parametrize("text", ["", "#x\n", "a b", "a 1 2", "a,a", "a -1"])
+def test_malformed_keys_refuse_the_start_without_quoting_them(text):
+    with pytest.raises(StartRefused, match=r"API keys: [^`]*(`key|twice|none)"):
+        parse_keys(text)
+
+
+def test_limit_per_key():
+    rules = access("free, paid 1")
+    grant = rules.open_session("paid", None, NOW)
+    fault = refused(rules, "paid")
+    assert fault.code is CloseCode.TOO_MANY_SESSIONS
+    rules.open_session("free", None, NOW)
+    grant.release()
+    grant.release()
+    with rules.open_session("paid", None, NOW):
+        refused(rules, "paid")
+    assert sorted(rules.statistics().sessions.values()) == [1]
+
+
+@pytest.mark.parametrize("place", ["query", "header"])
+def test_a_token_opens_one_session(place):
+    rules = access()
+    token = rules.issue_token("self-hosted", REQUEST, NOW)
+    where = (None, token) if place == "query" else (token, None)
+    grant = rules.open_session(*where, NOW)
+    assert grant.max_duration == 300
+    assert refused(rules, *where).text == "Unauthorized Connection: Token already used"
+    assert rules.statistics().redeemed == 1
+
+
+def test_a_token_counts_for_the_key_that_asked_for_it_and_survives_a_full_house():
+    rules = access("paid 1")
+    token = rules.issue_token("paid", REQUEST, NOW)
+    with rules.open_session("paid", None, NOW):
+        assert refused(rules, token=token).code is CloseCode.TOO_MANY_SESSIONS
+    rules.open_session(None, token, NOW)
+
+
+def test_a_token_of_a_withdrawn_key_is_refused():
+    token = access("old").issue_token("old", REQUEST, NOW)
+    assert refused(access("new"), token=token).text == "Unauthorized Connection: Invalid token"
+    access("*").open_session(None, token, NOW)
+
+
+def test_a_key_is_not_taken_from_the_query():
+    assert refused(access(), token="self-hosted").code is CloseCode.UNAUTHORIZED
+
+
+def test_the_query_goes_before_the_header():
+    assert refused(access(), "self-hosted", "t1.x.y").text.endswith("Invalid token")
+
+
+def test_who_may_ask_for_a_token():
+    rules = access()
+    token = rules.issue_token("Bearer self-hosted", REQUEST, NOW)
+    for header in (None, "wrong", token):
+        with pytest.raises(ClientFault) as caught:
+            rules.issue_token(header, REQUEST, NOW)
+        assert caught.value.code is CloseCode.UNAUTHORIZED
+    with pytest.raises(ClientFault):
+        access("*").issue_token(token, REQUEST, NOW)
+
+
+def test_without_a_mint_there_are_no_tokens():
+    rules = Access(parse_keys(DEFAULT_KEYS))
+    with pytest.raises(ClientFault):
+        rules.issue_token("self-hosted", REQUEST, NOW)
+    assert refused(rules, token="t1.a.b").text.endswith("not in use")
+
+
+def test_more_tokens_than_can_be_remembered_are_asked_to_come_again():
+    rules = access(used=Redeemed(memory=1))
+    tokens = [rules.issue_token("self-hosted", REQUEST, NOW) for _ in range(2)]
+    rules.open_session(None, tokens[0], NOW)
+    assert refused(rules, token=tokens[1]).code is CloseCode.TRY_AGAIN_LATER
