@@ -14,10 +14,10 @@ are; so a draft and a batch change nothing, where rounding to 8 bits would blow 
 import torch
 from torch import Tensor, nn
 
+from ssasr.engine.kernels import HalfProduct, has_half, has_int8
 from ssasr.engine.whisper.model import DecoderLayer
 
 _LARGEST = 127.0
-_LARGEST_HALF = 65_504.0
 
 
 class Int8Linear(nn.Module):
@@ -66,16 +66,14 @@ class Int8Linear(nn.Module):
 
 class HalfLinear(nn.Module):
     """Replaces a ``nn.Linear``, float32 (..., inputs) -> float32 (..., outputs), with weights in
-    half precision, laid out for FBGEMM's product."""
+    half precision."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        weight = linear.weight.detach().float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, linear.bias.detach().float())
+        self._product = HalfProduct(linear.weight, linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
-        return result
+        return self._product(x.flatten(0, -2)).view(*x.shape[:-1], -1)
 
 
 def quantize(module: nn.Module, *, few_rows: bool = False) -> None:
@@ -87,14 +85,7 @@ def quantize(module: nn.Module, *, few_rows: bool = False) -> None:
         if not isinstance(child, nn.Linear):
             quantize(child, few_rows=few_rows or isinstance(child, DecoderLayer))
         elif few_rows and name != "kv":  # the keys and values of the audio have many rows
-            if "fbgemm" in torch.backends.quantized.supported_engines:
+            if has_half():
                 setattr(module, name, HalfLinear(child))
         elif has_int8():
             setattr(module, name, Int8Linear(child))
-
-
-def has_int8() -> bool:
-    """Whether there are instructions that add up products of 8-bit integers in 32 bits. Without
-    them the product overflows (x86) or is slower than in float."""
-    supported: bool = torch.cpu._is_vnni_supported()
-    return supported

@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from ssasr.engine.kernels import has_half, has_int8
 from ssasr.engine.whisper.decoding import Request
-from ssasr.engine.whisper.quantized import HalfLinear, Int8Linear, has_int8, quantize
+from ssasr.engine.whisper.quantized import HalfLinear, Int8Linear, quantize
 from tests.engine.whisper import tiny
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="the processor has no 8-bit products")
-needs_half = pytest.mark.skipif(
-    "fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no FBGEMM here"
-)
+needs_half = pytest.mark.skipif(not has_half(), reason="torch has no FBGEMM here")
 
 
 @needs_int8
