@@ -11,6 +11,7 @@ from types import MappingProxyType
 from attrs import frozen
 
 from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.modes import MODES
 
 
 class Kind(enum.Enum):
@@ -40,7 +41,6 @@ class Parameter:
 
 ENCODINGS = ("pcm_s16le", "pcm_mulaw", "opus", "ogg_opus", "aac")
 COMPRESSED = frozenset({"opus", "ogg_opus", "aac"})
-MODES = ("min_latency", "balanced", "max_accuracy")
 VOICE_FOCUS = ("near-field", "far-field")
 TEXT_LIMIT = 1750
 """Characters of ``prompt`` and ``agent_context``."""
@@ -48,6 +48,10 @@ KEYTERM_LIMIT = 50
 """Characters of one key term; a longer one is ignored."""
 DAY_MS = 86_400_000
 """Nobody means a silence longer than this; it keeps integers small (our choice)."""
+SHORTEST_SILENCE, LONGEST_SILENCE = 50, 10_000
+"""Milliseconds that ``min_turn_silence`` is brought to when it is shorter or longer."""
+LONGEST_P_TURN = 60
+"""Seconds after which a turn of family P ends in any case."""
 
 
 def _table(parameters: Iterable[Parameter]) -> Mapping[str, Parameter]:
@@ -68,13 +72,14 @@ PARAMETERS: Mapping[str, Parameter] = _table(
         Parameter("min_turn_silence", Kind.INTEGER, 0, DAY_MS, live=True),
         Parameter("min_end_of_turn_silence_when_confident", Kind.INTEGER, 0, DAY_MS, live=True),
         Parameter("max_turn_silence", Kind.INTEGER, 0, DAY_MS, live=True),
+        Parameter("max_turn_duration", Kind.NUMBER, 1, 10_800, live=True),
         Parameter("vad_threshold", Kind.NUMBER, 0, 1, live=True),
         Parameter("keyterms_prompt", Kind.STRINGS, high=100, live=True),
         Parameter("keyterms", Kind.STRINGS, high=100),
         Parameter("prompt", Kind.TEXT, high=TEXT_LIMIT, live=True, effect=False),
         Parameter("agent_context", Kind.TEXT, high=TEXT_LIMIT, live=True, effect=False),
         Parameter("previous_context_n_turns", Kind.INTEGER, 0, 100, effect=False),
-        Parameter("filter_profanity", Kind.BOOLEAN, live=True, effect=False),
+        Parameter("filter_profanity", Kind.BOOLEAN, live=True),
         Parameter("inactivity_timeout", Kind.INTEGER, 5, 3_600),
         Parameter("speaker_labels", Kind.BOOLEAN),
         Parameter("max_speakers", Kind.INTEGER, 1, 10, effect=False),
@@ -82,7 +87,7 @@ PARAMETERS: Mapping[str, Parameter] = _table(
         Parameter("continuous_partials", Kind.BOOLEAN, live=True),
         Parameter("interruption_delay", Kind.INTEGER, 0, 1_000, live=True),
         Parameter("turn_left_pad_ms", Kind.INTEGER, 0, DAY_MS, live=True, effect=False),
-        Parameter("mode", Kind.TEXT, choices=MODES, effect=False),
+        Parameter("mode", Kind.TEXT, choices=tuple(MODES), live=True),
         Parameter("voice_focus", Kind.TEXT, choices=VOICE_FOCUS, effect=False),
         Parameter("noise_suppression_model", Kind.TEXT, choices=VOICE_FOCUS, effect=False),
         Parameter("voice_focus_threshold", Kind.NUMBER, 0, 1, effect=False),
@@ -117,6 +122,11 @@ def check(name: str, value: object) -> None:
         if not limits.low <= value <= high:  # false for NaN too
             raise invalid_value(name, f"expected a value between {limits.low} and {high}")
     elif isinstance(value, str) and limits.high is not None and len(value) > limits.high:
-        raise invalid_value(name, f"longer than {limits.high} characters")
+        raise invalid_value(name, _too_long(name, limits.high, len(value)))
     elif isinstance(value, tuple) and limits.high is not None and len(value) > limits.high:
-        raise invalid_value(name, f"more than {limits.high} entries")
+        raise invalid_value(name, f"too many entries: Max {limits.high} items")
+
+
+def _too_long(name: str, high: float, length: int) -> str:
+    """The hosted service's wording."""
+    return f"{name} exceeds maximum length of {high} characters (got {length})"

@@ -21,6 +21,7 @@ class UpdateConfiguration:
     min_turn_silence: int | None = None
     min_end_of_turn_silence_when_confident: int | None = None
     max_turn_silence: int | None = None
+    max_turn_duration: float | None = None
     vad_threshold: float | None = None
     keyterms_prompt: tuple[str, ...] | None = None
     prompt: str | None = None
@@ -29,6 +30,7 @@ class UpdateConfiguration:
     continuous_partials: bool | None = None
     interruption_delay: int | None = None
     turn_left_pad_ms: int | None = None
+    mode: str | None = None
     session_heartbeat: bool | None = None
     acknowledge_silence: bool | None = None
 

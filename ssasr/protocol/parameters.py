@@ -12,8 +12,17 @@ import attrs
 from attrs import field, frozen
 
 from ssasr.protocol.faults import invalid_value
-from ssasr.protocol.limits import COMPRESSED, KEYTERM_LIMIT, PARAMETERS, check
+from ssasr.protocol.limits import (
+    COMPRESSED,
+    KEYTERM_LIMIT,
+    LONGEST_P_TURN,
+    LONGEST_SILENCE,
+    PARAMETERS,
+    SHORTEST_SILENCE,
+    check,
+)
 from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
+from ssasr.protocol.modes import MODES, WITHOUT_P, WITHOUT_U
 from ssasr.protocol.query import Query
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
 from ssasr.protocol.speech_models import (
@@ -37,6 +46,8 @@ __all__ = [
 
 SHORTEST_PAUSE = 3 * VAD_FRAME
 """A shorter silence than this is not told from a gap between two sounds of one word."""
+INTERRUPTION_PAD = 256
+"""Milliseconds that the hosted service adds to every ``interruption_delay``."""
 T = TypeVar("T")
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
 
@@ -60,6 +71,8 @@ class SessionParameters:
     end_of_turn_confidence_threshold: float
     min_turn_silence: int
     max_turn_silence: int
+    max_turn_duration: float | None
+    """Seconds, or None: as long as the family allows."""
     vad_threshold: float
     keyterms: tuple[str, ...] = field(repr=False)  # text of the customer's: never in a log
     prompt: str | None = field(repr=False)
@@ -78,6 +91,8 @@ class SessionParameters:
     acknowledge_silence: bool
     include_partial_turns: bool
     token: str | None = field(repr=False)
+    own: frozenset[str]
+    """Of what ``mode`` decides: the names that the client has given itself."""
     ignored: tuple[str, ...]
     """Names that were given, are understood, and have no effect here: for the session's log."""
 
@@ -103,11 +118,23 @@ class SessionParameters:
         old_name = given.pop("min_end_of_turn_silence_when_confident", None)
         if old_name is not None:
             given.setdefault("min_turn_silence", old_name)
+        given |= self._patience(given)
         if update.keyterms_prompt is not None:
             given["keyterms"] = _usable_keyterms(given.pop("keyterms_prompt"))
         if update.language_codes is not None:
             given["language_codes"] = _languages("language_codes", update.language_codes)
         return attrs.evolve(self, **given)
+
+    def _patience(self, given: dict[str, object]) -> dict[str, object]:
+        """What follows from an update's values for those that ``mode`` decides."""
+        own = self.own | (given.keys() & WITHOUT_U.values().keys())
+        changed: dict[str, object] = {"own": own}
+        if given.get("mode") is not None:
+            values = MODES[str(given["mode"])].values()
+            changed |= {name: value for name, value in values.items() if name not in own}
+        if "min_turn_silence" in given:
+            changed["min_turn_silence"] = _within_reason(int(str(given["min_turn_silence"])))
+        return changed
 
 
 def parse_parameters(query: str) -> SessionParameters:
@@ -118,6 +145,8 @@ def parse_parameters(query: str) -> SessionParameters:
     model = _speech_model(values.text("speech_model"), language)
     p = model.family is Family.P
     mode = values.text("mode")
+    patience = MODES[mode] if mode else WITHOUT_P if p else WITHOUT_U
+    silence = _min_turn_silence(values)
     return SessionParameters(
         speech_model=model.name,
         family=model.family,
@@ -132,18 +161,19 @@ def parse_parameters(query: str) -> SessionParameters:
         end_of_turn_confidence_threshold=_or(
             values.number("end_of_turn_confidence_threshold"), 0.4
         ),
-        min_turn_silence=_min_turn_silence(values, 100 if p else 400),
-        max_turn_silence=_or(values.integer("max_turn_silence"), 1_000 if p else 1_280),
+        min_turn_silence=_or(silence, patience.min_turn_silence),
+        max_turn_silence=_or(values.integer("max_turn_silence"), patience.max_turn_silence),
+        max_turn_duration=values.number("max_turn_duration"),
         vad_threshold=_or(values.number("vad_threshold"), 0.3 if p else 0.4),
         keyterms=_keyterms(values),
         prompt=values.text("prompt"),
         agent_context=values.text("agent_context"),
-        previous_context_n_turns=_or(values.integer("previous_context_n_turns"), 3),
+        previous_context_n_turns=_or(values.integer("previous_context_n_turns"), 5),
         filter_profanity=_or(values.boolean("filter_profanity"), False),
         inactivity_timeout=values.integer("inactivity_timeout"),
         speaker_labels=_or(values.boolean("speaker_labels"), False),
         continuous_partials=_or(values.boolean("continuous_partials"), True),
-        interruption_delay=_or(values.integer("interruption_delay"), 500),
+        interruption_delay=_or(values.integer("interruption_delay"), patience.interruption_delay),
         mode="balanced" if mode is None and p else mode,
         voice_focus=_voice_focus(values),
         domain=values.text("domain"),
@@ -151,6 +181,7 @@ def parse_parameters(query: str) -> SessionParameters:
         acknowledge_silence=_or(values.boolean("acknowledge_silence"), False),
         include_partial_turns=_or(values.boolean("include_partial_turns"), True),
         token=values.text("token"),
+        own=_own(values, silence),
         ignored=_without_effect(values),
     )
 
@@ -203,10 +234,21 @@ def _languages(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(match[1] for match in matches if match))
 
 
-def _min_turn_silence(values: Query, default: int) -> int:
+def _min_turn_silence(values: Query) -> int | None:
     new = values.integer("min_turn_silence")
     old = values.integer("min_end_of_turn_silence_when_confident")
-    return _or(new, _or(old, default))
+    given = _or(new, old)
+    return None if given is None else _within_reason(given)
+
+
+def _within_reason(silence: int) -> int:
+    return min(max(silence, SHORTEST_SILENCE), LONGEST_SILENCE)
+
+
+def _own(values: Query, min_turn_silence: int | None) -> frozenset[str]:
+    """Under either name."""
+    own = values.names() & WITHOUT_U.values().keys()
+    return frozenset(own if min_turn_silence is None else own | {"min_turn_silence"})
 
 
 def _keyterms(values: Query) -> tuple[str, ...]:
@@ -246,12 +288,17 @@ class TurnSettings:
     threshold: float = 0.4
     min_turn_silence: int = 6_400
     max_turn_silence: int = 20_480
+    max_turn_duration: int | None = None
+    """None: no shorter than any turn must be."""
     vad_threshold: float = 0.4
     format_turns: bool = False
     always_formatted: bool = False
     language_detection: bool = False
     continuous_partials: bool = True
     interruption_delay: int = 8_000
+    filter_profanity: bool = False
+    languages: tuple[str, ...] = ()
+    """What may be spoken; none: whatever the engine hears, English until it has heard it."""
     partials: bool = True
     """False: nothing but ends of turns (and SpeechStarted)."""
     acknowledge_silence: bool = False
@@ -263,6 +310,13 @@ def _samples(milliseconds: int) -> int:
     return milliseconds * SAMPLE_RATE // 1_000
 
 
+def _longest_turn(parameters: SessionParameters) -> int | None:
+    seconds = parameters.max_turn_duration
+    if parameters.family is Family.P:
+        seconds = min(_or(seconds, LONGEST_P_TURN), LONGEST_P_TURN)
+    return None if seconds is None else int(seconds * SAMPLE_RATE)
+
+
 def turn_settings(parameters: SessionParameters) -> TurnSettings:
     """The part of the parameters that the turn policy acts on."""
     return TurnSettings(
@@ -270,12 +324,15 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         threshold=parameters.end_of_turn_confidence_threshold,
         min_turn_silence=max(_samples(parameters.min_turn_silence), SHORTEST_PAUSE),
         max_turn_silence=max(_samples(parameters.max_turn_silence), SHORTEST_PAUSE),
+        max_turn_duration=_longest_turn(parameters),
         vad_threshold=parameters.vad_threshold,
         format_turns=parameters.format_turns,
         always_formatted=parameters.always_formatted,
         language_detection=parameters.language_detection,
         continuous_partials=parameters.continuous_partials,
-        interruption_delay=_samples(parameters.interruption_delay),
+        interruption_delay=_samples(parameters.interruption_delay + INTERRUPTION_PAD),
+        filter_profanity=parameters.filter_profanity,
+        languages=parameters.languages,
         partials=parameters.include_partial_turns,
         acknowledge_silence=parameters.acknowledge_silence,
         speaker_labels=parameters.speaker_labels,
@@ -289,7 +346,7 @@ def begin_configuration(parameters: SessionParameters, model: str) -> BeginConfi
         model=model,
         mode=parameters.mode,
         speaker_labels=False if parameters.speaker_labels else None,
-        filter_profanity=False if parameters.filter_profanity else None,
+        filter_profanity=True if parameters.filter_profanity else None,
     )
 
 

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.session.formatting import plain
+from ssasr.session.profanity import Hide
 
 
 def probability(value: float) -> float:
@@ -44,6 +45,7 @@ class Transcript:
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
         self._heard: Sequence[Word] = ()
         self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
+        self._hide: Hide | None = None
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
@@ -80,11 +82,13 @@ class Transcript:
         """Whether these were heard last; most steps bring no new words."""
         return words is self._heard or words == self._heard
 
-    def hear(self, words: Sequence[Word]) -> None:
-        """The segment's words so far. Final words come first."""
+    def hear(self, words: Sequence[Word], hide: Hide | None = None) -> None:
+        """The segment's words so far. Final words come first. ``hide``: what is shown of a word."""
         if self.is_known(words):
             return
         self._heard = words
+        if hide is not self._hide:
+            self._hide, self._forms = hide, {}
         final = self._taken
         while final < len(words) and words[final].final:
             final += 1
@@ -110,7 +114,8 @@ class Transcript:
 
     def _new_forms(self, said: str) -> tuple[str, str]:
         text = " ".join(said.split())
-        self._forms[said] = text, plain(text)
+        bare = plain(text)
+        self._forms[said] = (self._hide(text), self._hide(bare)) if self._hide else (text, bare)
         return self._forms[said]
 
     def milliseconds(self, sample: int) -> int:

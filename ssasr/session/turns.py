@@ -27,6 +27,7 @@ from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
+from ssasr.session import profanity
 from ssasr.session.formatting import ends_sentence
 from ssasr.session.speech_activity import Voicing
 from ssasr.session.transcript import Transcript, probability
@@ -42,6 +43,9 @@ LONGEST_SEGMENT = 300 * SAMPLE_RATE
 a message must stay far below a client's limit of 1 MiB, as must a replay below its own."""
 LONGEST_WITHOUT_GAP = 330 * SAMPLE_RATE
 """And then even without a gap (music, a crowd)."""
+GAP_SOUGHT = 8
+"""A turn that has its longest duration but for this part of it ends at the next gap: a word that is
+cut in two is lost."""
 CONTINUOUS_PARTIAL = 3 * SAMPLE_RATE
 """Family P: a partial about this often while somebody speaks on."""
 SILENCE_REPORT = SAMPLE_RATE
@@ -169,7 +173,7 @@ class TurnPolicy:
         segment.voicing.hear(update.position, update.speech, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
-        self._transcript.hear(update.words)
+        self._transcript.hear(update.words, self._hide(update))
         segment.words = self._transcript.any_words
         self._look_back()
         family_u = self._settings.family is Family.U
@@ -182,7 +186,7 @@ class TurnPolicy:
         segment = self._segment
         if segment.ending is None or final.segment != segment.number:
             return []  # answered before: an engine that took over repeats it
-        self._transcript.hear(final.words)
+        self._transcript.hear(final.words, self._hide(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         self._segment = _Segment(segment.number + 1, start, Voicing(start))
@@ -196,7 +200,7 @@ class TurnPolicy:
         if not segment.voicing.speaking or not self._transcript.is_known(update.words):
             return False
         self._silence_start = None
-        of_length = segment.position - segment.start < LONGEST_SEGMENT
+        of_length = not self._ends_by_length(SHORTEST_PAUSE)
         return of_length and not self._forces and self._settings.family is Family.U
 
     # -- decisions ---------------------------------------------------------------------------------
@@ -311,7 +315,15 @@ class TurnPolicy:
     def _ends_by_length(self, silence: int) -> bool:
         length = self._segment.position - self._segment.start
         gap = silence >= SHORTEST_PAUSE
-        return length >= LONGEST_WITHOUT_GAP or (length >= LONGEST_SEGMENT and gap)
+        if length >= LONGEST_WITHOUT_GAP or (length >= LONGEST_SEGMENT and gap):
+            return True
+        longest = self._settings.max_turn_duration
+        if longest is None or not self.in_turn:
+            return False
+        onset = self._segment.voicing.onset
+        begun = self._transcript.first_start if onset is None else onset
+        duration = self._segment.position - begun
+        return duration >= longest or (gap and duration >= longest - longest // GAP_SOUGHT)
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -382,6 +394,13 @@ class TurnPolicy:
         self._silence_said = position
         span = map(self._transcript.milliseconds, (self._silence_start, position))
         return [Say(Silence(*span))]
+
+    def _hide(self, news: Update | Final) -> profanity.Hide | None:
+        """What is not to be shown, if anything."""
+        settings = self._settings
+        if not settings.filter_profanity:
+            return None
+        return profanity.hide(settings.languages or (news.language or "en",))
 
     def _language(self, news: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or news.language is None:

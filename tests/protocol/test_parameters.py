@@ -196,21 +196,75 @@ def test_every_field_of_an_update_is_a_live_parameter_and_takes_effect_or_says_i
     assert set(UpdateConfiguration.__annotations__) == live
     values = {
         Kind.INTEGER: 77,
-        Kind.NUMBER: 0.77,
+        Kind.NUMBER: 1.0,
         Kind.BOOLEAN: True,
         Kind.TEXT: "de",
         Kind.STRINGS: ("de",),
     }
     before = parse_parameters("speech_model=whisper-rt&continuous_partials=false")
     for name in live - {"turn_left_pad_ms"}:
-        update = UpdateConfiguration(**{name: values[PARAMETERS[name].kind]})
+        value = "max_accuracy" if name == "mode" else values[PARAMETERS[name].kind]
+        update = UpdateConfiguration(**{name: value})
         assert before.updated(update) != before, name
 
 
-def test_begin_says_what_is_not_there():
+def silences(parameters):
+    return (
+        parameters.min_turn_silence, parameters.max_turn_silence, parameters.interruption_delay
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("mode=min_latency", (128, 640, 0)),
+        ("mode=balanced&speech_model=u3-rt-pro", (128, 1_280, 500)),
+        ("mode=max_accuracy", (512, 2_560, 500)),
+        ("mode=max_accuracy&max_turn_silence=900&interruption_delay=7", (512, 900, 7)),
+        ("mode=min_latency&min_end_of_turn_silence_when_confident=300", (300, 640, 0)),
+    ],
+)
+def test_a_mode_is_patience_and_what_the_client_gives_itself_wins(query, expected):
+    assert silences(parse_parameters(query)) == expected
+
+
+def test_a_live_change_of_mode_spares_what_the_client_gave_itself_then_or_before():
+    parameters = parse_parameters("max_turn_silence=900&mode=min_latency")
+    slow = UpdateConfiguration(mode="max_accuracy")
+    assert silences(parameters.updated(slow)) == (512, 900, 500)
+    own = UpdateConfiguration(min_end_of_turn_silence_when_confident=77, mode="balanced")
+    assert silences(parameters.updated(own).updated(slow)) == (77, 900, 500)
+    assert begin_configuration(parameters.updated(slow), "m").mode == "max_accuracy"
+
+
+@pytest.mark.parametrize(("given", "taken"), [(0, 50), (49, 50), (51, 51), (20_000, 10_000)])
+def test_min_turn_silence_is_brought_within_reason(given, taken):
+    assert parse_parameters(f"min_turn_silence={given}").min_turn_silence == taken
+    update = UpdateConfiguration(min_turn_silence=given)
+    assert parse_parameters("").updated(update).min_turn_silence == taken
+
+
+def test_the_longest_turn_is_the_clients_and_on_family_p_a_minute_at_most():
+    def longest(query):
+        return turn_settings(parse_parameters(query)).max_turn_duration
+
+    assert (longest(""), longest("max_turn_duration=2.5")) == (None, 40_000)
+    p = "speech_model=u3-rt-pro"
+    given = [longest(f"{p}&max_turn_duration={seconds}") for seconds in (90, 10)]
+    assert [longest(p), *given] == [960_000, 960_000, 160_000]
+
+
+def test_too_long_is_said_in_the_hosted_services_words():
+    assert "prompt exceeds maximum length of 1750 characters (got 1751)" in refusal(
+        "prompt=" + "x" * 1_751
+    )
+    assert refusal("keyterms_prompt=" + json.dumps(["a"] * 101)).endswith("Max 100 items")
+
+
+def test_begin_says_what_is_there_and_what_is_not():
     asked = parse_parameters("speaker_labels=true&filter_profanity=true&mode=min_latency")
     assert begin_configuration(asked, "m") == BeginConfiguration(
-        model="m", mode="min_latency", speaker_labels=False, filter_profanity=False
+        model="m", mode="min_latency", speaker_labels=False, filter_profanity=True
     )
     assert begin_configuration(parse_parameters(""), "m") == BeginConfiguration(model="m")
 

@@ -231,12 +231,12 @@ async def test_heartbeats_only_when_asked_for(engines, autojump_clock, nursery):
     nursery.cancel_scope.cancel()
 
 
-async def test_begin_names_the_model_and_what_is_missing(engines, autojump_clock):
+async def test_begin_names_the_model_and_what_was_asked_for(engines, autojump_clock):
     websocket = FakeWebSocket()
     send_now(websocket, {"type": "Terminate"})
     await make_session(engines, websocket, "sample_rate=16000&filter_profanity=true").run()
     configuration = websocket.said[0]["configuration"]
-    assert configuration == {"model": "scripted", "filter_profanity": False}
+    assert configuration == {"model": "scripted", "filter_profanity": True}
 
 
 async def test_live_configuration_from_the_next_audio_on(engines, autojump_clock):

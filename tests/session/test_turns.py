@@ -7,7 +7,7 @@ import pytest
 from ssasr.protocol.client_link import ClientLink
 from ssasr.protocol.messages import Silence, SpeechStarted, Turn
 from ssasr.protocol.parameters import parse_parameters, turn_settings
-from ssasr.protocol.recognition import Final, Update, Word
+from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
 from ssasr.session.turns import Finalize, Say, TurnPolicy
 from tests.harness.simulated_engine import Script, SimulatedSession
 
@@ -270,7 +270,7 @@ def test_words_that_were_only_punctuation_disappear():
 
 
 def test_a_partial_that_came_to_nothing_uses_up_no_turn():
-    query = "speech_model=u3-rt-pro"
+    query = "speech_model=u3-rt-pro&interruption_delay=0"
     policy = TurnPolicy(turn_settings(parse_parameters(query)), chunk=CHUNK)
     link = ClientLink(parse_parameters(query))
     link.begin("id", 1)
@@ -367,3 +367,38 @@ def test_a_turn_without_a_pause_is_ended_in_a_gap_or_at_last_without(gap_at, exp
             assert abs(cut[0] - expected * SECOND) <= 4_096
             return
     pytest.fail("the turn went on")
+
+
+def monologue(gap):
+    return speak("word " * 40, length=4_800, gap=gap)
+
+
+@pytest.mark.parametrize(
+    "query", ["max_turn_duration=4", "max_turn_duration=4&speech_model=u3-pro"]
+)
+def test_a_turn_ends_at_its_longest_duration(query):
+    """Ten seconds without a gap; no word is lost or said twice."""
+    script = Script(monologue(0), 15 * SECOND, confidence=0.0)
+    run = session(query, script)
+    said = ends(run.run())
+    first = next(d.at for d in run.decisions if isinstance(d, Finalize))
+    assert 4 * SECOND <= first - script.words[0].start // VAD_FRAME * VAD_FRAME < 4 * SECOND + CHUNK
+    assert len(said) == 3
+    assert sum(len(turn.words) for turn in said) == 40
+
+
+def test_it_ends_at_a_gap_shortly_before_if_there_is_one():
+    script = Script(monologue(4_000), 25 * SECOND, confidence=0.0)
+    run = session("max_turn_duration=4", script)
+    run.run()
+    first = next(d.at for d in run.decisions if isinstance(d, Finalize))
+    assert first > 8_000 + 3.5 * SECOND - CHUNK
+    assert first < 8_000 + 4 * SECOND
+    assert not any(word.start < first < word.end for word in script.words)
+
+
+def test_a_turn_of_family_p_ends_after_a_minute():
+    script = Script(speak("word " * 250, length=4_800, gap=0), 80 * SECOND, confidence=0.0)
+    first, second = ends(turns("speech_model=u3-rt-pro", script))
+    assert first.words[-1].end - first.words[0].start == pytest.approx(60_000, abs=500)
+    assert len(first.words) + len(second.words) == 250

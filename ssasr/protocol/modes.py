@@ -1,0 +1,33 @@
+"""What ``mode`` stands for: the patience of a session, in one word (the hosted service's table)."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import asdict, frozen
+
+
+@frozen
+class Patience:
+    """Milliseconds. A value that the client gives itself wins over its mode's."""
+
+    min_turn_silence: int
+    max_turn_silence: int
+    interruption_delay: int
+
+    def values(self) -> dict[str, int]:
+        """By the names of the parameters."""
+        return asdict(self)
+
+
+MODES: Mapping[str, Patience] = MappingProxyType(
+    {
+        "min_latency": Patience(128, 640, 0),
+        "balanced": Patience(128, 1_280, 500),
+        "max_accuracy": Patience(512, 2_560, 500),
+    }
+)
+WITHOUT_U = Patience(400, 1_280, 500)
+"""Of family U, where no mode is given."""
+WITHOUT_P = Patience(100, 1_000, 500)
+"""Of family P, where no mode is given: what its clients count on, although ``Begin`` calls it
+``balanced``."""
