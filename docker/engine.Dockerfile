@@ -37,7 +37,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
 FROM build AS weights
 ARG MODEL=english
 ENV SSASR_CACHE=/weights
-RUN /opt/ssasr/bin/ssasr models pull "${MODEL}" silero-vad smart-turn \
+RUN /opt/ssasr/bin/ssasr models pull "${MODEL}" silero-vad smart-turn speakers \
     && /opt/ssasr/bin/ssasr models verify
 
 FROM ${PYTHON_IMAGE}

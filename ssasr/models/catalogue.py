@@ -54,9 +54,10 @@ class Entry:
 
     name: str
     architecture: str
-    """whisper, fastconformer, silero-vad or smart-turn; empty where only the files can tell."""
+    """whisper, fastconformer, silero-vad, smart-turn or speakers; empty where only the files can
+    tell."""
     format: str
-    """ctranslate2, safetensors, openai or onnx; empty where only the files can tell."""
+    """ctranslate2, safetensors, openai, onnx or torch; empty where only the files can tell."""
     languages: tuple[str, ...]
     """ISO 639-1 codes; ``*``: many, or it does not matter."""
     licence: str

@@ -1,0 +1,1 @@
+"""Who speaks when: networks, and what a stream of audio makes of them. See ``diarizer``."""
