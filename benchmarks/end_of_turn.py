@@ -106,7 +106,7 @@ class Punctuation:
             work = self.work(state, audio, final_at=len(samples))
             (outcome,) = self.recognizer.step([work])
             audio = samples[:0]
-        words = outcome.heard[-1].words
+        words = outcome.results[-1].words
         return float(bool(words) and words[-1].text.endswith(SENTENCE_END))
 
 

@@ -41,7 +41,7 @@ from benchmarks.gateway_speed import calibrate
 from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
 from ssasr.bench.processes import usage
 from ssasr.bench.report import machine
-from ssasr.net.frames import FrameCutter, encode_message
+from ssasr.net.frames import FrameSplitter, encode_message
 from ssasr.protocol.engine_link import SUBPROTOCOL, EngineLink, Role
 from ssasr.protocol.recognition import (
     VAD_FRAME,
@@ -117,7 +117,7 @@ class Engine(Peer):
             f"Sec-WebSocket-Accept: {accept}\r\n"
             f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode()
         )
-        self.link, self.cutter = EngineLink(Role.ENGINE), FrameCutter(masked=True)
+        self.link, self.cutter = EngineLink(Role.ENGINE), FrameSplitter(masked=True)
 
     def say(self, message):
         self.socket.send(encode_message(self.link.send(message), None))

@@ -26,7 +26,7 @@ from conditions import publish
 from ssasr.bench.measure import collect, spread
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
-from ssasr.bench.recordings import MESSAGE_SECONDS, RATE, make_recording, make_tape
+from ssasr.bench.recordings import MESSAGE_SECONDS, RATE, make_recording, make_track
 from ssasr.bench.report import machine
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 from tests.harness.cluster import ClusterConfig, run_cluster
@@ -52,7 +52,7 @@ def tapes_for(given):
     random = Random(given.seed)
     recordings = [make_recording(str(i), bursts(4, i), gap=1.6) for i in range(8)]
     seconds = SETTLE + given.seconds + 3
-    return [make_tape(recordings, seconds, MESSAGE_SECONDS, random) for _ in range(given.streams)]
+    return [make_track(recordings, seconds, MESSAGE_SECONDS, random) for _ in range(given.streams)]
 
 
 def pids_of(cluster):
@@ -80,8 +80,8 @@ async def speak(given, cluster):
             nursery.start_soon(profile, given, cluster)
         nursery.start_soon(watch_memory, pids["gateway"], rss, nursery)
         target = Target(cluster.url + query, KEY)
-        tapes = tapes_for(given)
-        logs = await play_all(target, tapes, spread=3.0, random=Random(given.seed))
+        tracks = tapes_for(given)
+        logs = await play_all(target, tracks, spread=3.0, random=Random(given.seed))
         nursery.cancel_scope.cancel()
     calibration.append(calibrate())
     cpu = {name: usage(pid).cpu_seconds - before[name].cpu_seconds for name, pid in pids.items()}

@@ -30,7 +30,7 @@ from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.language import ASK_AGAIN, SURE_AFTER, SURE_ANYHOW
 from ssasr.engine.whisper.recognizer import create
 from ssasr.engine.whisper.segment import CHUNK, LEAD
-from ssasr.engine.whisper.speech_buffer import Hearing
+from ssasr.engine.whisper.speech_buffer import SpeechBuffer
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE
 
@@ -51,16 +51,16 @@ def excerpts(vad: SileroVad, samples: np.ndarray) -> dict[int, np.ndarray]:
     frames = samples[: len(samples) // 512 * 512].reshape(1, -1, 512)
     with torch.inference_mode():
         speech, _ = vad.listen(torch.from_numpy(frames), vad.initial_state(1, device))
-    hearing = Hearing(0)
-    hearing.receive(samples, speech[0].tolist())
+    speech_buffer = SpeechBuffer(0)
+    speech_buffer.receive(samples, speech[0].tolist())
     found: dict[int, np.ndarray] = {}
     begin = None
     for position in range(CHUNK, len(samples) + 1, CHUNK):
-        hearing.walk(position)
-        if begin is None and hearing.spoken:
+        speech_buffer.walk(position)
+        if begin is None and speech_buffer.spoken:
             begin = max(0, position - CHUNK - LEAD)
         for amount in AMOUNTS:
-            if hearing.spoken >= amount:
+            if speech_buffer.spoken >= amount:
                 found.setdefault(amount, samples[begin:position])
     return found
 

@@ -25,7 +25,7 @@ from ssasr.bench.frames import handshake
 from ssasr.bench.measure import collect, spread
 from ssasr.bench.player import Player, StreamLog, Target, play_all
 from ssasr.bench.processes import usage
-from ssasr.bench.recordings import MESSAGE_SECONDS, make_recording, make_tape
+from ssasr.bench.recordings import MESSAGE_SECONDS, make_recording, make_track
 from ssasr.bench.report import machine
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 from tests.harness.cluster import ClusterConfig, run_cluster
@@ -38,11 +38,11 @@ RECEIVE_BUFFER = 4_096
 """Bytes the deaf client's kernel holds, so that it is the gateway that has to."""
 
 
-def tapes(given, seed):
+def tracks(given, seed):
     random = Random(seed)
     recordings = [make_recording(str(n), speech(10, random), gap=1.5) for n in range(6)]
     return [
-        make_tape(recordings, given.seconds, MESSAGE_SECONDS, random) for _ in range(given.streams)
+        make_track(recordings, given.seconds, MESSAGE_SECONDS, random) for _ in range(given.streams)
     ]
 
 
@@ -52,7 +52,7 @@ async def streams(given, cluster, neighbour=None):
         if neighbour is not None:
             nursery.start_soon(neighbour)
         target = Target(cluster.url, KEY)
-        logs = await play_all(target, tapes(given, 1), spread=1.0, random=Random(1))
+        logs = await play_all(target, tracks(given, 1), spread=1.0, random=Random(1))
         nursery.cancel_scope.cancel()
     samples = collect(logs, turn_settings(parse_parameters("")))
     lag = spread(samples.first_seen)
@@ -69,9 +69,9 @@ async def streams(given, cluster, neighbour=None):
 async def in_vain(cluster, seen):
     """Clients that find the engine full: seconds from the call to the close frame, and the code."""
     await trio.sleep(3)
-    tape = tapes(argparse.Namespace(streams=1, seconds=1), 2)[0]
+    track = tracks(argparse.Namespace(streams=1, seconds=1), 2)[0]
     while True:
-        log = StreamLog(tape)
+        log = StreamLog(track)
         started = trio.current_time()
         await Player(Target(cluster.url, KEY), log).play()
         seen.append((trio.current_time() - started, log.code))
@@ -88,11 +88,11 @@ async def deaf(cluster, seen):
     stream = trio.SocketStream(own)
     key = b"0123456789abcdef"
     await stream.send_all(handshake(url.netloc, f"{url.path}?", key, {"Authorization": KEY}))
-    (tape,) = tapes(argparse.Namespace(streams=1, seconds=120), 3)
+    (track,) = tracks(argparse.Namespace(streams=1, seconds=120), 3)
     started = trio.current_time()
     try:
         while True:
-            for each in tape.frames:
+            for each in track.frames:
                 await stream.send_all(each)
                 seen["sent"] += MESSAGE_SECONDS
     except trio.BrokenResourceError:

@@ -34,7 +34,7 @@ from conditions import publish
 
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
-from ssasr.bench.recordings import bundled_recordings, make_tape
+from ssasr.bench.recordings import bundled_recordings, make_track
 from ssasr.bench.report import machine
 from ssasr.models.catalogue import cache_directory
 from ssasr.net.websocket_client import connect_websocket
@@ -133,11 +133,11 @@ async def speak(cluster, streams, seconds):
     """The most memory meanwhile; close codes."""
     random, most = Random(1), rss(cluster)
     recordings = bundled_recordings(1.6, 0.1)
-    tapes = [make_tape(recordings, seconds, 0.1, random) for _ in range(streams)]
+    tracks = [make_track(recordings, seconds, 0.1, random) for _ in range(streams)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, cluster, most)
         target = Target(f"{cluster.url}?", KEY)
-        logs = await play_all(target, tapes, spread=2.0, random=random)
+        logs = await play_all(target, tracks, spread=2.0, random=random)
         nursery.cancel_scope.cancel()
     return most, {str(log.code) for log in logs}
 

@@ -9,7 +9,7 @@ import torch
 
 from ssasr.engine.fastconformer.checkpoint import Processing
 from ssasr.engine.fastconformer.config import EncoderConfig, ModelConfig
-from ssasr.engine.fastconformer.detokenizer import Piece, Pieces
+from ssasr.engine.fastconformer.detokenizer import Piece, PieceTable
 from ssasr.engine.fastconformer.encoder import Span, WholePast
 from ssasr.engine.fastconformer.program import PlainRunner, Program
 from ssasr.engine.fastconformer.recognizer import (
@@ -134,7 +134,7 @@ def make_recognizer(
     words = tuple(Piece(f"w{n}", starts_word=n % 2 == 0) for n in range(model.config.vocab_size))
     processing = Processing((chunk_frames - 1,), {})
     recognizer = FastConformerRecognizer(
-        "random", runner, layout, Pieces(words), processing, streams
+        "random", runner, layout, PieceTable(words), processing, streams
     )
     if warm:
         recognizer.warm_up()

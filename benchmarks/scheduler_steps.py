@@ -37,7 +37,7 @@ from conditions import publish
 from ssasr.bench.report import machine
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
-from ssasr.engine.recognizer import Heard, Outcome
+from ssasr.engine.recognizer import Outcome, StepResult
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, StreamOptions
 from ssasr.runtime.garbage import calm_collector
@@ -66,7 +66,7 @@ def pass_over(work):
     """Hear nothing."""
     work.state.position += len(work.audio)
     position = work.state.position if work.final_at is None else work.final_at
-    return Outcome((Heard(position, (0.1, 0.1, 0.1), (), position),))
+    return Outcome((StepResult(position, (0.1, 0.1, 0.1), (), position),))
 
 
 class Device(Timed):
@@ -184,7 +184,7 @@ async def run(count, steps, age, kind, device_s):
             pupils.append(pupil)
             nursery.start_soon(pupil.listen)
             if kind != "task":
-                stream.cut(pupil.hear)
+                stream.set_fast_path(pupil.hear)
         await grow_old(recognizer, pupils, age)
         if kind == "waits":
             costs = await idle_times(recognizer, pupils, steps)

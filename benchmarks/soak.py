@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from ssasr.bench.frames import CLOSE, encode_frame
 from ssasr.bench.player import NO_CLOSE, TERMINATE, Player, StreamLog, Target
 from ssasr.bench.processes import usage
-from ssasr.bench.recordings import RATE, make_recording, make_tape
+from ssasr.bench.recordings import RATE, make_recording, make_track
 from ssasr.bench.report import machine
 from tests.harness.cluster import ClusterConfig, run_cluster
 
@@ -66,7 +66,7 @@ class Visitor(Player):
         await self._begun.wait()
         self._speaking = True
         try:
-            await self._send_tape()
+            await self._send_track()
             await self._leave()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.log.problem = self.log.problem or str(error)
@@ -116,9 +116,9 @@ class Crowd:
         weights = [share for share, _, _ in ENDINGS.values()]
         (ending,) = self.random.choices(list(ENDINGS), weights)
         seconds = self.random.uniform(SHORTEST, LONGEST)
-        tape = make_tape(self.recordings, seconds, MESSAGE_SECONDS, self.random)
+        track = make_track(self.recordings, seconds, MESSAGE_SECONDS, self.random)
         query = f"inactivity_timeout={INACTIVITY}" if ending == "fall silent" else ""
-        visitor = Visitor(Target(f"{self.url}?{query}", KEY), StreamLog(tape), ending=ending)
+        visitor = Visitor(Target(f"{self.url}?{query}", KEY), StreamLog(track), ending=ending)
         await visitor.play()
         self.endings[ending] += 1
         self.codes[visitor.log.code] += 1

@@ -32,7 +32,7 @@ def main() -> None:
         final_at = number * chunk if number == count else None
         outcome = recognizer.step([Work(state, silence, final_at)])[0]
         assert not outcome.unfinished, "there is nothing to decode in silence"
-        for heard in outcome.heard:
+        for heard in outcome.results:
             words = max(words, len(heard.words))
             probability = max(probability, *heard.speech, 0.0)
     result = {

@@ -125,13 +125,13 @@ def next_chunk(player: Player, chunk: int) -> float:
 
 def settle(recognizer: Recognizer, player: Player, work: Work, outcome, now: float) -> None:
     player.unfinished = outcome.unfinished
-    for heard in outcome.heard:
+    for heard in outcome.results:
         player.hear(heard.speech)
         player.heard = heard.position
     if outcome.unfinished and work.final_at is not None:
         return
     if work.final_at is not None:
-        words = outcome.heard[-1].words
+        words = outcome.results[-1].words
         player.words += len(words)
         player.ttfs.append(now - player.begun - work.final_at / SAMPLE_RATE)
         player.state = recognizer.new_state(StreamOptions(), work.final_at)

@@ -50,7 +50,7 @@ class Kept:
     """Stands before the recogniser's decoding: what was decoded once is not decoded again."""
 
     def __init__(self, recognizer: WhisperRecognizer, file: Path | None) -> None:
-        self.file, self.tape = file, ""
+        self.file, self.track = file, ""
         self.decodes = pickle.loads(file.read_bytes()) if file and file.exists() else {}
         self.sounds: dict = {}
         self.made = 0
@@ -61,7 +61,7 @@ class Kept:
         return [self._one(*pair) for pair in zip(requests, dues, strict=True)]
 
     def _one(self, asked, due):
-        key = (self.tape, due.begin, due.end, asked.language, asked.draft, asked.among,
+        key = (self.track, due.begin, due.end, asked.language, asked.draft, asked.among,
                asked.language_before, asked.settled)  # fmt: skip
         if key not in self.decodes:
             self.made += 1
@@ -151,13 +151,13 @@ class Session:
         return self.pushed - self.heard < REPLAY_WINDOW
 
     def send(self) -> None:
-        self.say(Audio(self.sent, self.pcm[2 * self.sent : 2 * (self.sent + MESSAGE)]))
+        self.add(Audio(self.sent, self.pcm[2 * self.sent : 2 * (self.sent + MESSAGE)]))
         self.sent = min(self.sent + MESSAGE, len(self.pcm) // 2)
         if not self.unsent:
             self._perform(self.policy.force(self.sent))
 
-    def say(self, message) -> None:
-        self.replay.say(message)
+    def add(self, message) -> None:
+        self.replay.add(message)
         self.outbox.append(message)
 
     def push(self) -> None:
@@ -176,7 +176,7 @@ class Session:
             self.heard, self.asked = answer.at, False
         elif not self.asked:
             self.heard = max(self.heard, answer.position)
-        news = self.replay.tell(answer)
+        news = self.replay.deliver(answer)
         if isinstance(news, Update):
             if not self.finalizing:
                 self.acknowledged = max(self.acknowledged, news.position)
@@ -192,7 +192,7 @@ class Session:
                     self.arrivals.append((0.0, encode(decision.message)))
             else:
                 self.finalizing = True
-                self.say(decision)
+                self.add(decision)
 
     def lose(self) -> None:
         """The engine, with what it had not been told and what nobody had read; another goes on."""
@@ -296,19 +296,19 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
     recognizer = create(RecognizerSettings(arguments.model, device="cpu", threads=1))
-    recognizer._crew = type(recognizer._crew)(0)
+    recognizer._pool = type(recognizer._pool)(0)
     kept = Kept(recognizer, arguments.keep)
     wanted = arguments.categories.split(",")
     clips = [clip for clip in clips_of(arguments.evaldata, arguments.half)
              if clip["category"] in wanted]  # fmt: skip
     totals: Counter = Counter()
-    for number in range(arguments.first, arguments.first + arguments.tapes):
+    for number in range(arguments.first, arguments.first + arguments.tracks):
         chance = random.Random(number)
         chosen = [chance.choice([clip for clip in clips if clip["category"] == one])
                   for one in wanted for _ in range(-(-arguments.clips // len(wanted)))]  # fmt: skip
         chance.shuffle(chosen)
         pcm = tape_of(chosen, arguments.evaldata)
-        kept.tape = ",".join(clip["id"] for clip in chosen)
+        kept.track = ",".join(clip["id"] for clip in chosen)
         reference = Session(recognizer, pcm, chance)
         reference.run_in_time()
         print(f"tape {number}: {len(pcm) // 32_000} s, {kept.made} decodes", flush=True)

@@ -35,7 +35,7 @@ def make_decoder(parameters: SessionParameters) -> Decoder:
         return _compressed(parameters.encoding)
     mulaw = parameters.encoding == "pcm_mulaw"
     if not mulaw and parameters.sample_rate == SAMPLE_RATE:
-        return AsItIs()
+        return NativeRate()
     return PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(parameters.sample_rate))
 
 
@@ -68,7 +68,7 @@ class WholeSamples:
         return data[:size]
 
 
-class AsItIs(WholeSamples):
+class NativeRate(WholeSamples):
     """For PCM at 16 kHz there is nothing to do."""
 
     def decode(self, data: bytes) -> bytes:

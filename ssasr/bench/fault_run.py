@@ -7,15 +7,15 @@ from random import Random
 import trio
 from attrs import frozen
 
-from ssasr.bench.faults import Damage, Fault, Pauses, codes, compare, parse_schedule, pauses, strike
+from ssasr.bench.faults import Damage, Fault, Pauses, codes, compare, inject, parse_schedule, pauses
 from ssasr.bench.player import Player, StreamLog, Target, play_all
 from ssasr.bench.processes import programs_with
-from ssasr.bench.recordings import Recording, Tape, make_tape
+from ssasr.bench.recordings import Recording, Track, make_track
 from ssasr.bench.run import BenchConfig
 from ssasr.client.connection import session_url
 from ssasr.errors import SsasrError
 
-TAPES = 4
+TRACKS = 4
 """Different tapes; the clients share them, so that the run without faults is a short one."""
 SPREAD = 2.0
 """Seconds in which the clients begin."""
@@ -26,7 +26,7 @@ AFTER = 10.0
 
 Done = list[tuple[float, Fault]]
 """Faults with the time at which each was done."""
-Doer = Callable[[Done], Awaitable[None]]
+FaultAction = Callable[[Done], Awaitable[None]]
 
 
 @frozen(eq=False)
@@ -48,11 +48,11 @@ class FaultOutcome:
 
 
 async def run_with_faults(
-    url: str, key: str, tapes: Sequence[Tape], streams: int, seed: int, do_faults: Doer
+    url: str, key: str, tracks: Sequence[Track], streams: int, seed: int, do_faults: FaultAction
 ) -> FaultOutcome:
     """The tapes once without faults, as fast as they are taken; then all clients in real time, with
     ``do_faults`` beside them. Raises SsasrError if the run without faults fails."""
-    references = [StreamLog(tape) for tape in tapes]
+    references = [StreamLog(track) for track in tracks]
     async with trio.open_nursery() as nursery:
         for log in references:
             nursery.start_soon(Player(Target(url, key, real_time=False), log).play)
@@ -60,16 +60,16 @@ async def run_with_faults(
     if bad:
         raise SsasrError(f"the run without faults failed: {bad[0]}")
     done: Done = []
-    played = [tapes[index % len(tapes)] for index in range(streams)]
+    played = [tracks[index % len(tracks)] for index in range(streams)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(do_faults, done)
         logs = await play_all(Target(url, key), played, spread=SPREAD, random=Random(seed))
         nursery.cancel_scope.cancel()
-    by_tape = {id(log.tape): log for log in references}
+    by_tape = {id(log.track): log for log in references}
     kinds: dict[str, int] = {}
     for _, fault in done:
         kinds[fault.kind] = kinds.get(fault.kind, 0) + 1
-    damage = compare(logs, lambda log: by_tape[id(log.tape)])
+    damage = compare(logs, lambda log: by_tape[id(log.track)])
     return FaultOutcome(streams, kinds, damage, pauses(logs, done), dict(codes(logs)))
 
 
@@ -88,9 +88,9 @@ async def bench_with_faults(config: BenchConfig, recordings: Sequence[Recording]
         raise SsasrError(f"no program here has {config.fault_target!r} in its command line")
     random = Random(config.seed)
     seconds = max(config.seconds, config.faults[-1].at + AFTER)
-    tapes = [
-        make_tape(recordings, seconds, config.message_seconds, random)
-        for _ in range(min(TAPES, config.streams))
+    tracks = [
+        make_track(recordings, seconds, config.message_seconds, random)
+        for _ in range(min(TRACKS, config.streams))
     ]
 
     async def do_faults(done: Done) -> None:
@@ -100,7 +100,7 @@ async def bench_with_faults(config: BenchConfig, recordings: Sequence[Recording]
                 await trio.sleep_until(start + fault.at)
                 if there := programs_with(config.fault_target):
                     done.append((trio.current_time(), fault))
-                    nursery.start_soon(strike, random.choice(there), fault)
+                    nursery.start_soon(inject, random.choice(there), fault)
 
     url = session_url(config.endpoint, config.parameters)
-    return await run_with_faults(url, config.key, tapes, config.streams, config.seed, do_faults)
+    return await run_with_faults(url, config.key, tracks, config.streams, config.seed, do_faults)

@@ -20,7 +20,7 @@ from attrs import frozen
 from ssasr.bench.measure import Spread, spread, turns
 from ssasr.bench.player import StreamLog
 
-AFTERMATH = 6.0
+RECOVERY_SECONDS = 6.0
 """Seconds after a fault in which a late word is put down to it."""
 SLOW_PERIOD, SLOW_SHARE = 0.2, 0.75
 """``slow``: in every period of so many seconds the process is stopped for this share."""
@@ -59,7 +59,7 @@ def parse_schedule(text: str, random: Random, *, first: float = 5.0) -> list[Fau
 # -- doing -----------------------------------------------------------------------------------------
 
 
-async def strike(pid: int, fault: Fault) -> None:
+async def inject(pid: int, fault: Fault) -> None:
     """One fault on one process; one that has gone has nothing left to suffer. Raises ValueError for
     a kind that is not a matter of signals."""
     with suppress(ProcessLookupError):
@@ -170,7 +170,7 @@ def pauses(logs: Sequence[StreamLog], faults: Sequence[tuple[float, Fault]]) -> 
     usual = sorted(lag for _, lag in lags)[len(lags) // 2]
     worst = []
     for at, fault in faults:
-        end = at + AFTERMATH + (fault.seconds if fault.kind in {"stop", "slow"} else 0.0)
+        end = at + RECOVERY_SECONDS + (fault.seconds if fault.kind in {"stop", "slow"} else 0.0)
         near = [lag - usual for spoken, lag in lags if at - 1.0 <= spoken <= end]
         worst.append(max(near, default=0.0))
     return Pauses(usual, spread(worst), max(worst, default=0.0), worst)

@@ -78,7 +78,7 @@ def _collect_stream(samples: Samples, log: StreamLog, settings: TurnSettings) ->
     samples.blocked += log.blocked
     samples.messages += log.sent
     samples.received += len(log.arrivals)
-    samples.audio_seconds += log.sent * log.tape.message_seconds
+    samples.audio_seconds += log.sent * log.track.message_seconds
     if log.ended is not None and log.closed is not None:
         samples.drain.append(log.closed - log.ended)
     if log.began is None:
@@ -87,8 +87,8 @@ def _collect_stream(samples: Samples, log: StreamLog, settings: TurnSettings) ->
     for turn in turns(log.arrivals):
         ended = _measure_turn(samples, log, turn.messages, settings)
         said.append(ended)
-    if log.tape.reference is not None:
-        samples.transcripts.append((log.tape.reference, " ".join(filter(None, said))))
+    if log.track.reference is not None:
+        samples.transcripts.append((log.track.reference, " ".join(filter(None, said))))
 
 
 def turns(arrivals: Sequence[tuple[float, bytes]]) -> list[_TurnSoFar]:
@@ -121,7 +121,7 @@ def _measure_turn(
         end = log.began + _seconds(word["end"])
         samples.first_seen.append(seen_at - end)
         samples.final.append(final_at - end)
-    speech_end = _nearest_end(log.tape.speech, _seconds(words[-1]["end"]))
+    speech_end = _nearest_end(log.track.speech, _seconds(words[-1]["end"]))
     if speech_end is None:
         samples.unmatched += 1
     else:
@@ -208,15 +208,15 @@ def spread(values: Sequence[float]) -> Spread:
 def word_error_rate(transcripts: Sequence[tuple[str, str]]) -> float | None:
     """Over all streams together, text in lower case without punctuation; None where nothing has a
     reference or jiwer (the ``bench`` extra) is not installed."""
-    pairs = [(_bare(said), _bare(heard)) for said, heard in transcripts]
-    pairs = [(said, heard) for said, heard in pairs if said]
+    pairs = [(_bare(said), _bare(hypothesis)) for said, hypothesis in transcripts]
+    pairs = [(said, hypothesis) for said, hypothesis in pairs if said]
     if not pairs:
         return None
     try:
         import jiwer
     except ModuleNotFoundError:
         return None
-    return float(jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs]))
+    return float(jiwer.wer([said for said, _ in pairs], [hypothesis for _, hypothesis in pairs]))
 
 
 def _bare(text: str) -> str:

@@ -23,7 +23,7 @@ from ssasr.bench.frames import (
     encode_frame,
     handshake,
 )
-from ssasr.bench.recordings import Tape
+from ssasr.bench.recordings import Track
 from ssasr.runtime.process import plain_nursery
 
 OPEN_SECONDS = 10.0
@@ -41,7 +41,7 @@ RECEIVE_SIZE = 65_536
 class StreamLog:
     """What one client saw. Times are seconds of one monotonic clock."""
 
-    tape: Tape
+    track: Track
     arrivals: list[tuple[float, bytes]] = field(factory=list)
     """Text messages, as they came."""
     began: float | None = None
@@ -131,7 +131,7 @@ class Player:
 
     async def _listen(self) -> None:
         with trio.CancelScope() as scope:
-            scope.deadline = trio.current_time() + OPEN_SECONDS + self.log.tape.seconds * 4
+            scope.deadline = trio.current_time() + OPEN_SECONDS + self.log.track.seconds * 4
             while self.log.code is None:
                 data = await self._stream.receive_some(RECEIVE_SIZE)
                 if not data:
@@ -172,18 +172,18 @@ class Player:
         await self._begun.wait()
         self._speaking = True
         try:
-            await self._send_tape()
+            await self._send_track()
             await self._stream.send_all(TERMINATE + b"".join(self._waiting))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.log.problem = self.log.problem or str(error)
         self._speaking = False
         self.log.ended = trio.current_time()
 
-    async def _send_tape(self) -> None:
+    async def _send_track(self) -> None:
         """Each message when its last sample would have been spoken."""
-        log, stream, step = self.log, self._stream, self.log.tape.message_seconds
+        log, stream, step = self.log, self._stream, self.log.track.message_seconds
         due = log.began = free = trio.current_time()
-        for frame in log.tape.frames:
+        for frame in log.track.frames:
             due += step
             if self.target.real_time:
                 await trio.sleep_until(due)
@@ -200,10 +200,10 @@ class Player:
 
 
 async def play_all(
-    target: Target, tapes: Sequence[Tape], *, spread: float, random: Random
+    target: Target, tracks: Sequence[Track], *, spread: float, random: Random
 ) -> list[StreamLog]:
     """All tapes at once, each from a random moment in the first ``spread`` seconds on."""
-    logs = [StreamLog(tape) for tape in tapes]
+    logs = [StreamLog(track) for track in tracks]
     async with trio.open_nursery() as nursery:
         for log in logs:
             nursery.start_soon(_play_later, target, log, random.uniform(0, spread))

@@ -44,7 +44,7 @@ class Recording:
 
 
 @frozen(eq=False)
-class Tape:
+class Track:
     """What one stream plays."""
 
     frames: Sequence[bytes]
@@ -99,9 +99,9 @@ def silence(messages: int, message_seconds: float) -> list[bytes]:
     return [frame] * messages
 
 
-def make_tape(
+def make_track(
     recordings: Sequence[Recording], seconds: float, message_seconds: float, random: Random
-) -> Tape:
+) -> Track:
     """Whole recordings in random order until ``seconds`` are full, after a random silence that
     keeps streams which begin together apart."""
     frames = silence(random.randrange(20), message_seconds)
@@ -117,7 +117,7 @@ def make_tape(
         references.append(recording.reference)
     known = [text for text in references if text is not None]
     reference = " ".join(known) if len(known) == len(references) else None
-    return Tape(frames, speech, reference, message_seconds)
+    return Track(frames, speech, reference, message_seconds)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ssasr.bench.faults import Fault
 from ssasr.bench.measure import Samples, Spread, collect, spread, word_error_rate
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import Usage, name_of, serving, usage
-from ssasr.bench.recordings import Recording, bundled_recordings, make_tape, read_recordings
+from ssasr.bench.recordings import Recording, bundled_recordings, make_track, read_recordings
 from ssasr.client.connection import ClientError, session_url
 from ssasr.errors import SsasrError
 from ssasr.protocol.faults import ClientFault
@@ -118,22 +118,22 @@ async def run_streams(
 ) -> Outcome:
     """Raises SsasrError if not one session could be opened."""
     random = Random(f"{config.seed} {streams}")
-    tapes = [
-        make_tape(recordings, config.seconds, config.message_seconds, random)
+    tracks = [
+        make_track(recordings, config.seconds, config.message_seconds, random)
         for _ in range(streams)
     ]
     target = Target(session_url(config.endpoint, config.parameters), config.key)
-    gauge = Gauge(config)
+    measurement = Measurement(config)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(gauge.run)
+        nursery.start_soon(measurement.run)
         started, own = trio.current_time(), _own_cpu()
-        logs = await play_all(target, tapes, spread=SPREAD_SECONDS, random=random)
+        logs = await play_all(target, tracks, spread=SPREAD_SECONDS, random=random)
         seconds, cpu = trio.current_time() - started, _own_cpu() - own
         nursery.cancel_scope.cancel()
     if all(log.began is None for log in logs):
         raise SsasrError(f"no session on {config.endpoint}: {logs[0].problem or logs[0].code}")
     samples = collect(logs, session_settings(config))
-    processes = gauge.processes(seconds, samples.messages)
+    processes = measurement.processes(seconds, samples.messages)
     return _outcome(config, streams, seconds, samples, processes, cpu / seconds)
 
 
@@ -193,7 +193,7 @@ def _own_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-class Gauge:
+class Measurement:
     """CPU and memory of the server's processes over one run. What has no connection when the run
     begins (an engine that gets its first stream then) is found a little later and counts from
     there."""

@@ -173,8 +173,8 @@ def engine_kinds(names: tuple[str, ...]) -> Any:
         raise UsageError(f"--engines: {error}") from None
 
 
-def front_config(values: dict[str, Any], engines: Any) -> Any:
-    from ssasr.cli.build.public_side import FrontConfig
+def public_config(values: dict[str, Any], engines: Any) -> Any:
+    from ssasr.cli.build.public_side import PublicConfig
     from ssasr.gateway.gateway import GatewayLimits
 
     limits = GatewayLimits(
@@ -183,7 +183,7 @@ def front_config(values: dict[str, Any], engines: Any) -> Any:
         values["drain_seconds"],
         values["max_connections_per_address"],
     )
-    return FrontConfig(
+    return PublicConfig(
         host=values["host"],
         port=values["port"],
         engines=engines,
@@ -214,7 +214,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from ssasr.runtime import process as running
 
     config = serving.ServeConfig(
-        front_config(values, engine_kinds(values["engines"])),
+        public_config(values, engine_kinds(values["engines"])),
         engine_kind=values["engine_kind"],
         device=values["device"],
         threads=values["threads"],
@@ -237,7 +237,7 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
         raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
     engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
     config = serving_gateway.GatewayConfig(
-        front_config(values, engines),
+        public_config(values, engines),
         Address.parse(values["asr_endpoint"]),
         required=values["engines"] is not None,
     )
@@ -273,14 +273,14 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
 
 
 def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
-    from ssasr.client.recordings import Wish, transcribe_all
+    from ssasr.client.recordings import OutputChoice, transcribe_all
     from ssasr.client.transcribe import Request
 
     request = Request(
         Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
     )
-    wish = Wish(tuple(given.files), values["output"], values["format"], given.json)
-    return transcribe_all(wish, request)
+    choice = OutputChoice(tuple(given.files), values["output"], values["format"], given.json)
+    return transcribe_all(choice, request)
 
 
 def session_parameters(values: dict[str, Any]) -> dict[str, object]:

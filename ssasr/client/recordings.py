@@ -24,7 +24,7 @@ RECORDINGS = (
 
 
 @frozen
-class Wish:
+class OutputChoice:
     """What the command line asks for. ``output``: a file, a directory, or None: the screen.
     ``format``: of the transcript, or None: by the output's suffix."""
 
@@ -45,15 +45,15 @@ class Job:
 
 @define
 class Collected:
-    """The finished turns of one recording; ``heard`` is told how far the words have come, in
+    """The finished turns of one recording; ``on_words`` is told how far the words have come, in
     milliseconds."""
 
-    heard: Callable[[int], None] = lambda _: None
+    on_words: Callable[[int], None] = lambda _: None
     turns: list[Turn] = field(factory=list)
 
     def show(self, message: ServerMessage) -> None:
         if isinstance(message, Turn) and message.words:
-            self.heard(message.words[-1].end)
+            self.on_words(message.words[-1].end)
             if message.end_of_turn:
                 # The formatted end of a turn comes after the plain one, if both come.
                 if self.turns and self.turns[-1].turn_order == message.turn_order:
@@ -79,15 +79,15 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def plan(files: Sequence[Path], wish: Wish) -> list[Job]:
+def plan(files: Sequence[Path], choice: OutputChoice) -> list[Job]:
     """Raises UsageError where two transcripts would be the same file, or the format is unknown."""
-    output = None if wish.output is None else Path(wish.output)
+    output = None if choice.output is None else Path(choice.output)
     to_directory = output is not None and (
-        len(files) > 1 or output.is_dir() or str(wish.output).endswith(("/", "\\"))
+        len(files) > 1 or output.is_dir() or str(choice.output).endswith(("/", "\\"))
     )
     by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
     suffix = "" if output is None or to_directory else output.suffix.lower()
-    chosen = wish.format or by_suffix.get(suffix, "text")
+    chosen = choice.format or by_suffix.get(suffix, "text")
     if output is None or not to_directory:
         return [Job(file, output, chosen) for file in files]
     if output.exists() and not output.is_dir():
@@ -99,15 +99,15 @@ def plan(files: Sequence[Path], wish: Wish) -> list[Job]:
     return jobs
 
 
-def transcribe_all(wish: Wish, request: Request) -> int:
+def transcribe_all(choice: OutputChoice, request: Request) -> int:
     """The exit status: 1 if any recording failed, each with a line on stderr. ``request.file`` is
     replaced. Raises ClientError, UsageError."""
-    files = find_files(wish.inputs)
-    if wish.as_json and (wish.output or wish.format):
+    files = find_files(choice.inputs)
+    if choice.as_json and (choice.output or choice.format):
         raise UsageError("--json shows the messages as they come; it has no --output or --format")
-    if wish.output or wish.format:
-        return _write_all(plan(files, wish), request)
-    return _each(files, lambda file: _show(file, request, wish, alone=len(files) == 1))
+    if choice.output or choice.format:
+        return _write_all(plan(files, choice), request)
+    return _each(files, lambda file: _show(file, request, choice, alone=len(files) == 1))
 
 
 def _each(files: Sequence[Path], one: Callable[[Path], None]) -> int:
@@ -124,11 +124,11 @@ def _each(files: Sequence[Path], one: Callable[[Path], None]) -> int:
     return 1 if failed else 0
 
 
-def _show(file: Path, request: Request, wish: Wish, *, alone: bool) -> None:
-    if not alone and not wish.as_json:
+def _show(file: Path, request: Request, choice: OutputChoice, *, alone: bool) -> None:
+    if not alone and not choice.as_json:
         sys.stdout.write(f"\n{file}\n")
         sys.stdout.flush()
-    transcribe(request.of(file), as_json=wish.as_json)
+    transcribe(request.of(file), as_json=choice.as_json)
 
 
 def _write_all(jobs: Sequence[Job], request: Request) -> int:

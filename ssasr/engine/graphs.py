@@ -31,15 +31,15 @@ _WARM_UPS = 2
 
 
 @frozen
-class Recording(Generic[T]):
-    """``replay`` inside of ``Recorder.working``."""
+class CapturedGraph(Generic[T]):
+    """``replay`` inside of ``GraphRecorder.working``."""
 
     result: T
     """What the function returned: the places of its results."""
     replay: Callable[[], None]
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Makes recordings, and is where they run: one queue of work for one device."""
 
     def pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
@@ -49,15 +49,15 @@ class Recorder(Protocol):
         """Replays and ``non_blocking`` copies inside are done one after the other, some time until
         ``synchronize``; until then pinned memory that is copied from must not change."""
 
-    def record(self, function: Callable[[], T]) -> Recording[T]:
+    def capture(self, function: Callable[[], T]) -> CapturedGraph[T]:
         """See the top of this file. Waits for the device."""
 
     def synchronize(self) -> None:
         """Wait for all of it."""
 
 
-class CudaRecorder:
-    """See ``Recorder``."""
+class CudaGraphRecorder:
+    """See ``GraphRecorder``."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -71,7 +71,7 @@ class CudaRecorder:
         return torch.cuda.stream(self._stream)
 
     @torch.no_grad()
-    def record(self, function: Callable[[], T]) -> Recording[T]:
+    def capture(self, function: Callable[[], T]) -> CapturedGraph[T]:
         # What it works on may have been made on the stream that is everybody's.
         torch.cuda.synchronize(self._device)
         with self.working():
@@ -84,7 +84,7 @@ class CudaRecorder:
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             result = function()
-        return Recording(result, graph.replay)
+        return CapturedGraph(result, graph.replay)
 
     def synchronize(self) -> None:
         self._stream.synchronize()

@@ -25,7 +25,7 @@ from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
-from ssasr.engine.streams import Stream, Take, answers
+from ssasr.engine.streams import StepInput, Stream, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -35,13 +35,13 @@ from ssasr.protocol.recognition import (
     Opened,
     ToEngine,
 )
-from ssasr.runtime.handoff import Lane
+from ssasr.runtime.handoff import HandoffChannel
 from ssasr.telemetry.observability import EngineReadings, Metrics, get_logger
 
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""
 
-TELLING_SECONDS = 0.0005
+DELIVERY_SECONDS = 0.0005
 """For which answers are told before other tasks have their turn."""
 
 LOAD_MEMORY = 10.0
@@ -49,9 +49,9 @@ LOAD_MEMORY = 10.0
 
 log = get_logger(__name__)
 
-Batch = tuple[Sequence[Take], Sequence[Outcome]]
+Batch = tuple[Sequence[StepInput], Sequence[Outcome]]
 """A step that is done."""
-Shortcut = Callable[[FromEngine], bool]
+FastPath = Callable[[FromEngine], bool]
 """Deals with an answer at once, without waiting, or says False and has then done nothing."""
 
 
@@ -68,7 +68,7 @@ class HostStatistics:
 
 
 @define(eq=False)
-class Place:
+class Reservation:
     """Room for one stream, kept until it opens."""
 
     taken: bool = False
@@ -95,10 +95,10 @@ class EngineHost:
         self._scheduler = Scheduler(
             recognizer.chunk, limit, recognizer.max_batch, recognizer.max_chunks
         )
-        self._links: dict[Stream, Lane[FromEngine]] = {}
+        self._links: dict[Stream, HandoffChannel[FromEngine]] = {}
         self._wake = trio.Event()
         self._done, self._batches = trio.open_memory_channel[Batch](1)
-        self._untold: Batch | None = None
+        self._undelivered: Batch | None = None
         """The last step, until the next one has begun."""
         self._spent: list[State] = []
         """To be released with the next step."""
@@ -127,43 +127,45 @@ class EngineHost:
             places = self._scheduler.max_streams
             model = self.recognizer.name
             log.info("Ready to serve!", model=model, engine=self.name, max_streams=places)
-            nursery.start_soon(self._tell_forever)
+            nursery.start_soon(self._deliver_forever)
             task_status.started()
             await self._step_forever(self._model, trio.lowlevel.current_trio_token())
 
     @contextmanager
-    def reserve(self) -> Iterator[Place]:
+    def reserve(self) -> Iterator[Reservation]:
         """Room for one ``open_stream`` inside the block, promised before the stream is known.
         Raises EngineUnavailable before ready and while draining, EngineBusy when full."""
         if not self.ready.is_set() or self.draining.is_set():
             raise EngineUnavailable(f"engine {self.recognizer.name} is not accepting streams")
         if not self._scheduler.reserve():
             raise EngineBusy(f"engine {self.recognizer.name} has no free slot")
-        place = Place()
+        reservation = Reservation()
         try:
-            yield place
+            yield reservation
         finally:
-            if not place.taken:
-                self._scheduler.give_back()
+            if not reservation.taken:
+                self._scheduler.release_place()
 
     @asynccontextmanager
     async def open_stream(self, opening: Open) -> AsyncIterator["LocalStream"]:
         """Raises as ``reserve``."""
-        with self.reserve() as place:
-            async with self.open_reserved(opening, place) as stream:
+        with self.reserve() as reservation:
+            async with self.open_reserved(opening, reservation) as stream:
                 yield stream
 
     @asynccontextmanager
-    async def open_reserved(self, opening: Open, place: Place) -> AsyncIterator["LocalStream"]:
+    async def open_reserved(
+        self, opening: Open, reservation: Reservation
+    ) -> AsyncIterator["LocalStream"]:
         """A stream in a place of this host."""
-        assert not place.taken, "a place is for one stream"
-        place.taken = True
+        assert not reservation.taken, "a place is for one stream"
+        reservation.taken = True
         stream = self._scheduler.admit_reserved(opening)
-        lane = self._links[stream] = Lane[FromEngine](MAX_UNREAD)
+        channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD)
         if self.draining.is_set():
             self._deliver(stream, Draining())  # it was on its way in when the others were told
         try:
-            yield LocalStream(self, stream, lane)
+            yield LocalStream(self, stream, channel)
         finally:
             self.forget(stream)
 
@@ -196,56 +198,58 @@ class EngineHost:
 
     async def _step_forever(self, model: ModelCaller, token: trio.lowlevel.TrioToken) -> None:
         while True:
-            takes = self._scheduler.next_batch()
-            if not takes:
-                await self._have_told()
+            step_inputs = self._scheduler.next_batch()
+            if not step_inputs:
+                await self._hand_over()
                 if not self._scheduler.has_work:
                     self._wake = trio.Event()
                     await self._wake.wait()
                 continue
             started = trio.current_time()
             spent, self._spent = self._spent, []
-            outcomes = await model.call(self._step, takes, works_of(takes), spent, token)
+            outcomes = await model.call(
+                self._step, step_inputs, works_of(step_inputs), spent, token
+            )
             now = trio.current_time()
-            self._spent += self._scheduler.complete(takes, outcomes, now)
-            self._note_step(takes, started, now)
-            await self._have_told()
-            self._untold = takes, outcomes
+            self._spent += self._scheduler.complete(step_inputs, outcomes, now)
+            self._note_step(step_inputs, started, now)
+            await self._hand_over()
+            self._undelivered = step_inputs, outcomes
 
-    def _let_tell(self) -> None:
+    def _begin_delivery(self) -> None:
         """The model has begun; the step before may be told, unless others wait to be."""
-        if self._untold is not None:
+        if self._undelivered is not None:
             with suppress(trio.WouldBlock):
-                self._done.send_nowait(self._untold)
-                self._untold = None
+                self._done.send_nowait(self._undelivered)
+                self._undelivered = None
 
-    async def _have_told(self) -> None:
+    async def _hand_over(self) -> None:
         """The same, if need be later."""
-        untold, self._untold = self._untold, None
-        if untold is not None:
-            await self._done.send(untold)
+        undelivered, self._undelivered = self._undelivered, None
+        if undelivered is not None:
+            await self._done.send(undelivered)
 
-    def _note_step(self, takes: Sequence[Take], started: float, now: float) -> None:
+    def _note_step(self, step_inputs: Sequence[StepInput], started: float, now: float) -> None:
         self._steps += 1
         self._last_step_seconds = now - started
         self._busy.worked(now - started, now)
         self.recognizer.worked(now - started, now)
-        audio = sum([take.samples for take in takes]) / SAMPLE_RATE
-        self._meter.step(len(takes), audio, now - started)
+        audio = sum([take.samples for take in step_inputs]) / SAMPLE_RATE
+        self._meter.step(len(step_inputs), audio, now - started)
 
     def _step(
         self,
-        takes: Sequence[Take],
+        step_inputs: Sequence[StepInput],
         works: list[Work],
         spent: Sequence[State],
         token: trio.lowlevel.TrioToken,
     ) -> Sequence[Outcome]:
         """In the model thread: free, make and change states as the takes need, then step."""
-        token.run_sync_soon(self._let_tell)
+        token.run_sync_soon(self._begin_delivery)
         recognizer = self.recognizer
         for state in spent:
             recognizer.release(state)
-        for number, take in enumerate(takes):
+        for number, take in enumerate(step_inputs):
             if take.fresh:
                 state = recognizer.new_state(
                     take.options,
@@ -260,47 +264,47 @@ class EngineHost:
                 recognizer.configure(works[number].state, take.options)
         return recognizer.step(works)
 
-    async def _tell_forever(self) -> None:
-        async for takes, outcomes in self._batches:
+    async def _deliver_forever(self) -> None:
+        async for step_inputs, outcomes in self._batches:
             began = perf_counter()
-            for take, outcome in zip(takes, outcomes, strict=True):
+            for take, outcome in zip(step_inputs, outcomes, strict=True):
                 if take.stream in self._links:  # or it left meanwhile
                     for message in answers(take, outcome):
                         self._deliver(take.stream, message)
-                if perf_counter() - began > TELLING_SECONDS:
+                if perf_counter() - began > DELIVERY_SECONDS:
                     await trio.lowlevel.checkpoint()
                     began = perf_counter()
 
     def _deliver(self, stream: Stream, message: FromEngine) -> None:
-        lane = self._links.get(stream)
-        if lane is None:
+        channel = self._links.get(stream)
+        if channel is None:
             return  # the link has just gone
         try:
-            lane.put_nowait(message)
+            channel.put_nowait(message)
         except trio.WouldBlock:
             log.warning("stream reads no results, dropped", session=stream.session_id)
             self.forget(stream)
 
     def forget(self, stream: Stream) -> None:
         """Let a stream go; whoever receives from it hears that it has ended. May be repeated."""
-        lane = self._links.pop(stream, None)
-        if lane is None:
+        channel = self._links.pop(stream, None)
+        if channel is None:
             return
-        lane.close()
+        channel.close()
         in_batch = self._scheduler.is_in_batch(stream)
         self._scheduler.release(stream)
         if stream.state is not None and not in_batch:
             self._spent.append(stream.state)
 
 
-def works_of(takes: Sequence[Take]) -> list[Work]:
+def works_of(step_inputs: Sequence[StepInput]) -> list[Work]:
     """What the recogniser is given; a fresh take's state is still to be made. In the event loop's
     thread: the model thread would share the interpreter with the telling of answers from here
     on, and the device waits for this."""
-    return [Work(take.stream.state, take.audio, take.final_at) for take in takes]
+    return [Work(take.stream.state, take.audio, take.final_at) for take in step_inputs]
 
 
-class AnswerTaker(Protocol):
+class AnswerSink(Protocol):
     """Whoever can be told an answer at once, in whatever task has it."""
 
     def ready(self) -> bool: ...
@@ -313,7 +317,7 @@ class LocalStream:
 
     host: EngineHost
     stream: Stream
-    _answers: Lane[FromEngine]
+    _answers: HandoffChannel[FromEngine]
     _fault: Exception | None = None
 
     @property
@@ -331,28 +335,28 @@ class LocalStream:
             return False
         return True
 
-    def cut(self, shortcut: Shortcut) -> None:
-        """What ``receive`` waits for goes to ``shortcut`` first. What that raises ends this stream
+    def set_fast_path(self, fast_path: FastPath) -> None:
+        """What ``receive`` waits for goes to ``fast_path`` first. What that raises ends this stream
         alone, and ``receive`` raises it: the task that tells answers belongs to all."""
 
         def contained(answer: FromEngine) -> bool:
             try:
-                return shortcut(answer)
+                return fast_path(answer)
             except Exception as fault:
                 self._fault = fault
                 self.host.forget(self.stream)
                 return True
 
-        self._answers.cut(contained)
+        self._answers.set_fast_path(contained)
 
-    def tell(self, taker: AnswerTaker) -> None:
+    def deliver_to(self, sink: AnswerSink) -> None:
         def take(answer: FromEngine) -> bool:
-            if not taker.ready():
+            if not sink.ready():
                 return False
-            taker.take(answer)
+            sink.take(answer)
             return True
 
-        self.cut(take)
+        self.set_fast_path(take)
 
     async def receive(self) -> FromEngine:
         try:

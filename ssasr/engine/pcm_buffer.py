@@ -8,14 +8,14 @@ from bisect import bisect_right
 
 from ssasr.protocol.recognition import SAMPLE_RATE
 
-SHORT = 1_600
+SHORT_PIECE = 1_600
 """Samples. A piece that is shorter takes in the next one, so that a stream which comes in crumbs is
 not kept as crumbs."""
-BITE = SAMPLE_RATE
+DISCARD_STEP = SAMPLE_RATE
 """Samples that are let go at once: each time moves what is left."""
 
 
-class Tape:
+class PcmBuffer:
     """Little-endian signed 16-bit mono samples from position ``kept_from`` to ``end``."""
 
     __slots__ = ("_pieces", "_starts", "end", "kept_from")
@@ -29,14 +29,14 @@ class Tape:
     def append(self, pcm: bytes) -> None:
         """Whole samples, at least one."""
         pieces = self._pieces
-        if pieces and len(pieces[-1]) < 2 * SHORT:
+        if pieces and len(pieces[-1]) < 2 * SHORT_PIECE:
             pieces[-1] += pcm
         else:
             pieces.append(pcm)
             self._starts.append(self.end)
         self.end += len(pcm) // 2
 
-    def cut(self, first: int, upto: int) -> list[bytes]:
+    def read(self, first: int, upto: int) -> list[bytes]:
         """The samples from ``first`` up to ``upto``, in pieces; they stay on the tape."""
         assert self.kept_from <= first <= upto <= self.end, "the audio asked for is not kept"
         if first == upto:
@@ -60,9 +60,9 @@ class Tape:
             number += 1
             piece = pieces[number]
 
-    def let_go(self, before: int) -> None:
+    def discard_before(self, before: int) -> None:
         """What lies before that position is not needed any more."""
-        if before - self.kept_from <= BITE:
+        if before - self.kept_from <= DISCARD_STEP:
             return
         whole = bisect_right(self._starts, before) - 1
         del self._pieces[:whole], self._starts[:whole]

@@ -43,7 +43,7 @@ class Work:
 
 
 @value
-class Heard:
+class StepResult:
     """What a step found out about one stream, as of stream position ``position``.
 
     Field meanings as in ``protocol.recognition.Update``."""
@@ -65,7 +65,7 @@ class Outcome:
     step the stream again even if no audio has arrived. For work with ``final_at`` the last entry of
     the outcome that is not unfinished is the final one: all its words are final."""
 
-    heard: tuple[Heard, ...]
+    results: tuple[StepResult, ...]
     unfinished: bool = False
 
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
-from ssasr.engine.streams import BLOCK, Sheet, Stream, StreamId, Take, prepare
+from ssasr.engine.streams import BLOCK, SampleArray, StepInput, Stream, StreamId, prepare
 from ssasr.protocol.recognition import Open, ToEngine
 
 
@@ -61,7 +61,7 @@ class Scheduler:
     """Those with work, in the running batch or not."""
     _unprepared: list[Stream] = field(factory=list)
     """The newest of those, until there are enough of them."""
-    _sheet: Sheet = field(factory=lambda: Sheet(0))
+    _array: SampleArray = field(factory=lambda: SampleArray(0))
     """For the takes of the next batch."""
     _free: list[int] = field(factory=list)
     _next_slot: int = 0
@@ -75,7 +75,7 @@ class Scheduler:
         return len(self._streams) + self._reserved
 
     def reserve(self) -> bool:
-        """Hold a place for ``admit_reserved``, or for ``give_back``; False when there is no
+        """Hold a place for ``admit_reserved``, or for ``release_place``; False when there is no
         room."""
         if self.in_use >= self.max_streams:
             self._refused += 1
@@ -83,7 +83,7 @@ class Scheduler:
         self._reserved += 1
         return True
 
-    def give_back(self) -> None:
+    def release_place(self) -> None:
         """The stream that a place was reserved for does not come."""
         self._reserved -= 1
 
@@ -131,7 +131,7 @@ class Scheduler:
         """``next_batch`` would not be empty."""
         return bool(self._ready)
 
-    def next_batch(self) -> list[Take]:
+    def next_batch(self) -> list[StepInput]:
         """What the model does next, when it is done with all before; empty when nothing is
         ready."""
         chosen = list(self._ready.values())
@@ -143,23 +143,23 @@ class Scheduler:
         else:
             self._ready = {}
         self._unprepared.clear()
-        prepare([stream for stream in chosen if stream.next_take is None], self._sheet)
-        takes = []
+        prepare([stream for stream in chosen if stream.next_input is None], self._array)
+        step_inputs = []
         for stream in chosen:
             assert not stream.in_batch, "no stream is twice in a batch"
             stream.in_batch = True
             stream.ready_since = None
-            takes.append(stream.take())
-        self._sheet = Sheet(len(takes) * self.chunk)
-        return takes
+            step_inputs.append(stream.take())
+        self._array = SampleArray(len(step_inputs) * self.chunk)
+        return step_inputs
 
     def complete(
-        self, takes: Sequence[Take], outcomes: Sequence[Outcome], now: float
+        self, step_inputs: Sequence[StepInput], outcomes: Sequence[Outcome], now: float
     ) -> list[State]:
         """The batch is done, and its streams go on from there. Gives the states that nobody needs
         any more: of segments that have ended, and of streams that left while the batch ran."""
         spent: list[State] = []
-        for take, outcome in zip(takes, outcomes, strict=True):
+        for take, outcome in zip(step_inputs, outcomes, strict=True):
             stream = take.stream
             stream.in_batch = False
             if not self.is_current(stream):
@@ -198,7 +198,7 @@ class Scheduler:
             stream.ready_since = now
             self._unprepared.append(stream)
             if len(self._unprepared) == BLOCK:
-                prepare(self._unprepared, self._sheet)
+                prepare(self._unprepared, self._array)
                 self._unprepared.clear()
         self._ready[stream.id.slot] = stream
 

@@ -17,11 +17,11 @@ from attrs import define, field, frozen
 
 from ssasr.engine.recognizer import (
     MANY_CHUNKS,
-    Heard,
     Outcome,
     Recognizer,
     RecognizerSettings,
     State,
+    StepResult,
     Work,
 )
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
@@ -114,14 +114,14 @@ class ScriptedRecognizer:
     def _advance(self, work: Work) -> Outcome:
         segment = work.state
         assert isinstance(segment, _Segment), "a state made by this recogniser"
-        heard = []
+        results = []
         for first in range(0, len(work.audio), CHUNK):
             audio = work.audio[first : first + CHUNK]
             speech = _listen(segment, audio)
-            heard.append(_report(segment, segment.position, speech, _words(segment), segment.now))
+            results.append(_report(segment, segment.position, speech, _words(segment), segment.now))
         if work.final_at is not None:
-            heard.append(_finish(segment, work.final_at))
-        return Outcome(tuple(heard))
+            results.append(_finish(segment, work.final_at))
+        return Outcome(tuple(results))
 
 
 def _listen(
@@ -150,7 +150,7 @@ def _listen(
     return tuple(speech)
 
 
-def _finish(segment: _Segment, at: int) -> Heard:
+def _finish(segment: _Segment, at: int) -> StepResult:
     """The segment as it was at ``at``, all its words final."""
     back = segment.frames - (at - segment.start) // VAD_FRAME
     moment = segment.moments[-1 - min(back, len(segment.moments) - 1)]
@@ -186,13 +186,13 @@ def _report(
     speech: tuple[float, ...],
     words: tuple[Word, ...],
     moment: _Moment,
-) -> Heard:
+) -> StepResult:
     confidence = 0.0
     if words and moment.silent_frames * VAD_FRAME >= segment.options.pause:
         ended = words[-1].text.endswith(".")
         confidence = END_PUNCTUATION_CONFIDENCE if ended else OPEN_CONFIDENCE
     language = segment.options.language or "en"
-    return Heard(position, speech, words, position, confidence, language, 0.99)
+    return StepResult(position, speech, words, position, confidence, language, 0.99)
 
 
 def create(settings: RecognizerSettings) -> Recognizer:

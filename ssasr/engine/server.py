@@ -18,12 +18,12 @@ from attrs import define, field, frozen
 from hypercorn.typing import ASGIFramework
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
 
-from ssasr.engine.host import EngineHost, LocalStream, Place
+from ssasr.engine.host import EngineHost, LocalStream, Reservation
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
 from ssasr.net.engine_connection import QUEUE, Link, LinkDown
-from ssasr.net.listener import FrontDoor
-from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
+from ssasr.net.listener import HttpListener
+from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
     PATH,
@@ -87,7 +87,7 @@ class EngineServer:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        door = FrontDoor(app, self.serve_websocket)
+        door = HttpListener(app, self.serve_websocket)
         await door.run(
             host, port, tls, self._drain, leave_within=LEAVE_SECONDS, task_status=task_status
         )
@@ -107,17 +107,17 @@ class EngineServer:
 
     async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the link boundary: nothing escapes it."""
-        express = ExpressStream(stream, client=False, head=head)
+        raw = RawWebSocketStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_SECONDS):
                     request = await wrap_server_stream(
                         nursery,
-                        express,
+                        raw,
                         message_queue_size=QUEUE,
                         max_message_size=MESSAGE_LIMIT,
                     )
-                await self._serve_request(request, express, nursery)
+                await self._serve_request(request, raw, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left, and there is nobody to tell
@@ -125,7 +125,7 @@ class EngineServer:
             log.exception("link failed")
 
     async def _serve_request(
-        self, request: WebSocketRequest, stream: ExpressStream, nursery: trio.Nursery
+        self, request: WebSocketRequest, stream: RawWebSocketStream, nursery: trio.Nursery
     ) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
@@ -142,13 +142,13 @@ class EngineServer:
         if refusal is not None or self.host is None:
             return await self._refuse(request, refusal or Refusal.STARTING)
         try:
-            with self.host.reserve() as place:
+            with self.host.reserve() as reservation:
                 websocket = await request.accept(subprotocol=SUBPROTOCOL)
-                express = ExpressSocket(websocket, stream, nursery)
-                link = Link(express, EngineLink(Role.ENGINE), stream)
+                raw = RawWebSocket(websocket, stream, nursery)
+                link = Link(raw, EngineLink(Role.ENGINE), stream)
                 span = self.tracer.begin("stream", headers.get(HEADER.encode(), ""))
                 with working_under(span):
-                    await self._serve_link(self.host, link, place)
+                    await self._serve_link(self.host, link, reservation)
         except EngineBusy:
             await self._refuse(request, Refusal.FULL)
 
@@ -158,17 +158,17 @@ class EngineServer:
         body = f"This engine takes no stream now: {refusal.value}\n".encode()
         await request.reject(503, extra_headers=[header], body=body)
 
-    async def _serve_link(self, host: EngineHost, link: Link, place: Place) -> None:
+    async def _serve_link(self, host: EngineHost, link: Link, reservation: Reservation) -> None:
         self._links.add(link)
         try:
-            await serve_link(host, link, place)
+            await serve_link(host, link, reservation)
         finally:
             self._links.discard(link)
             self._left.set()
             self._left = trio.Event()
 
 
-async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
+async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> None:
     """One stream from its Open to its end. Raises only what is a bug."""
     code, reason = 1000, ""
     session = ""
@@ -177,15 +177,15 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
             opening = await link.receive()
         assert isinstance(opening, Open), "the machine lets nothing else come first"
         session = opening.session_id
-        async with host.open_reserved(opening, place) as stream:
-            told = stream.opened
-            current().note(session_id=session, model=told.model, engine=told.engine)
+        async with host.open_reserved(opening, reservation) as stream:
+            opened = stream.opened
+            current().note(session_id=session, model=opened.model, engine=opened.engine)
             try:
-                await link.send(told)
+                await link.send(opened)
                 await _exchange(stream, link)
             finally:
-                heard = stream.stream.received - opening.start
-                current().note(audio_seconds=heard / SAMPLE_RATE)
+                received = stream.stream.received - opening.start
+                current().note(audio_seconds=received / SAMPLE_RATE)
     except* LinkDown as group:
         log.debug("link ended", session=session, reason=str(group.exceptions[0]))
     except* (PeerFault, LinkFault) as group:
@@ -202,10 +202,10 @@ async def serve_link(host: EngineHost, link: Link, place: Place) -> None:
 async def _exchange(stream: LocalStream, link: Link) -> None:
     """Both directions at once; the first to end ends the other. Raises what ended it."""
     async with trio.open_nursery() as nursery:
-        stream.cut(link.offer)
+        stream.set_fast_path(link.offer)
         nursery.start_soon(_answer, stream, link)
         nursery.start_soon(link.watch)
-        link.taker = _Feeder(stream, nursery)
+        link.sink = _Feeder(stream, nursery)
         while True:
             message = await link.receive()
             assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"

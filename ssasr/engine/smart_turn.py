@@ -86,8 +86,8 @@ class SmartTurn(nn.Module):
         """Each: 16 kHz in [-1, 1], up to now; the last 8 s count. (n,) on the model's device."""
         batch = torch.zeros(len(audio), WINDOW)
         for row, samples in zip(batch, audio, strict=True):
-            heard = torch.from_numpy(samples[-WINDOW:])
-            row[WINDOW - len(heard) :] = heard  # silence before, as in training
+            received = torch.from_numpy(samples[-WINDOW:])
+            row[WINDOW - len(received) :] = received  # silence before, as in training
         return self.forward(batch.to(self.encoder.positions.device))
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def _matrices(graph: OnnxFile, floats: Mapping[str, Tensor]) -> dict[str, Tensor
     inputs = {names[n.outputs[0]]: n.inputs[0] for n in products if n.outputs[0] in names}
     for node in products:
         if node.outputs[0] not in names:
-            alike = (name for name, heard in inputs.items() if heard == node.inputs[0])
+            alike = (name for name, received in inputs.items() if received == node.inputs[0])
             (query,) = (name for name in alike if name.endswith("q_proj"))
             names[node.outputs[0]] = query.replace("q_proj", "k_proj")
     return {f"{names[n.outputs[0]]}.weight": floats[n.inputs[1]].t() for n in products}

@@ -11,7 +11,7 @@ import numpy as np
 from attrs import define, frozen
 from numpy.typing import NDArray
 
-from ssasr.engine.pcm_buffer import BITE, Tape
+from ssasr.engine.pcm_buffer import DISCARD_STEP, PcmBuffer
 from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
@@ -56,7 +56,7 @@ class StreamId:
 
 
 @define(eq=False)
-class Take:
+class StepInput:
     """One stream's share of a batch, cut out of its buffer; nobody changes it, but ``frozen`` would
     make it three times as dear to make. ``fresh``: the segment has no state yet, make one at
     ``start``. ``changed``: ``options`` are news to its state. ``more``: there was more to do for
@@ -80,7 +80,7 @@ class Take:
     """float32 in [-1, 1)."""
 
 
-class Sheet:
+class SampleArray:
     """Memory for the audio of one step. In one piece, because many of them go back to the system
     after every step, and come from there with a page fault for each 4 KiB."""
 
@@ -95,36 +95,36 @@ class Sheet:
         return room
 
 
-def prepare(streams: Sequence["Stream"], sheet: Sheet) -> None:
+def prepare(streams: Sequence["Stream"], array: SampleArray) -> None:
     """Have the next take of each ready, with its audio. Costs a stream the same from a few dozen
     on, and thrice as much if it comes alone."""
     for first in range(0, len(streams), BLOCK):
         pieces: list[bytes] = []
-        takes = [stream.prepare(pieces) for stream in streams[first : first + BLOCK]]
+        step_inputs = [stream.prepare(pieces) for stream in streams[first : first + BLOCK]]
         pcm = np.frombuffer(b"".join(pieces), dtype="<i2")
-        audio = sheet.room(len(pcm))
+        audio = array.room(len(pcm))
         audio[:] = pcm
         audio *= _SCALE
         end = 0
-        for take in takes:
+        for take in step_inputs:
             begin, end = end, end + take.samples
             take.audio = audio[begin:end]
 
 
-def answers(take: Take, outcome: Outcome) -> list[Update | Final]:
+def answers(take: StepInput, outcome: Outcome) -> list[Update | Final]:
     """What the model found, as messages for the session."""
     final = take.final_at is not None and not outcome.unfinished
-    heard = outcome.heard[:-1] if final else outcome.heard
+    results = outcome.results[:-1] if final else outcome.results
     messages: list[Update | Final] = [
         Update(
             take.segment, h.position, h.speech, h.words, h.decoded,
             h.end_of_turn_confidence, h.language, h.language_confidence,
         )
-        for h in heard
+        for h in results
     ]  # fmt: skip
     if final:
         assert take.final_at is not None, "see above"
-        last = outcome.heard[-1]
+        last = outcome.results[-1]
         messages.append(
             Final(
                 take.segment, take.final_at, last.words,
@@ -135,11 +135,11 @@ def answers(take: Take, outcome: Outcome) -> list[Update | Final]:
 
 
 class Stream:
-    """Not thread-safe and need not be; the model thread sees only ``Take`` and ``state``."""
+    """Not thread-safe and need not be; the model thread sees only ``StepInput`` and ``state``."""
 
     __slots__ = (
-        "_applied", "_changes", "_chunk", "_ending", "_finals", "_max_chunks", "_tape", "committed",
-        "committed_at", "id", "in_batch", "language_before", "next_take", "options", "position",
+        "_applied", "_changes", "_chunk", "_ending", "_finals", "_max_chunks", "_pcm", "committed",
+        "committed_at", "id", "in_batch", "language_before", "next_input", "options", "position",
         "ready_since", "received", "segment", "segment_start", "session_id", "state", "unfinished",
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ class Stream:
         """What the state was last told; None before the first take of the segment."""
         self._ending = False
         """The segment ends with the running step: where the next take begins is not known yet."""
-        self.next_take: Take | None = None
+        self.next_input: StepInput | None = None
         """Prepared, for as long as it is all that there is to do."""
         self.unfinished = False
         self.in_batch = False
@@ -175,7 +175,7 @@ class Stream:
         """Since when there is something to do for the model and it is not being done. This and
         ``in_batch`` are the scheduler's notes."""
         self._chunk, self._max_chunks = chunk, max_chunks
-        self._tape = Tape(opening.start)
+        self._pcm = PcmBuffer(opening.start)
         self._finals: deque[int] = deque()
 
     def receive(self, message: ToEngine) -> None:
@@ -186,19 +186,19 @@ class Stream:
                 if message.start != self.received or len(pcm) % 2:
                     raise LinkFault(f"audio at sample {message.start}, expected {self.received}")
                 if pcm:
-                    self._tape.append(pcm)
-                    self.received = self._tape.end
-                    ahead = self.next_take
+                    self._pcm.append(pcm)
+                    self.received = self._pcm.end
+                    ahead = self.next_input
                     if ahead is not None and self.received - ahead.upto >= self._chunk:
-                        self.next_take = None
+                        self.next_input = None
                 if self.received - self.position > MAX_BACKLOG:
                     raise LinkFault("more audio in flight than the link allows")
             case Finalize(segment, at):
-                earliest = max(self.segment_start, self._tape.kept_from)
+                earliest = max(self.segment_start, self._pcm.kept_from)
                 if segment != self.segment or self._finals or not earliest <= at <= self.received:
                     raise LinkFault(f"cannot finalize segment {segment} at sample {at}")
                 self._finals.append(at)
-                self.next_take = None
+                self.next_input = None
             case Configure(options):
                 self._changes.append((self.received, options))
 
@@ -219,12 +219,12 @@ class Stream:
         """Somebody waits for the last words of a turn."""
         return bool(self._finals)
 
-    def take(self) -> Take:
+    def take(self) -> StepInput:
         """The next work, and the stream moves on. Whole chunks on the segment's grid, and the rest
         of the segment if it is being finalized and everything fits."""
-        if self.next_take is None:
-            prepare([self], Sheet(0))
-        take, self.next_take = self.next_take, None
+        if self.next_input is None:
+            prepare([self], SampleArray(0))
+        take, self.next_input = self.next_input, None
         assert take is not None, "it was prepared just now"
         self.position = take.upto
         self._applied = take.options
@@ -232,20 +232,20 @@ class Stream:
         self.unfinished = False
         return take
 
-    def prepare(self, pieces: list[bytes]) -> Take:
+    def prepare(self, pieces: list[bytes]) -> StepInput:
         """Cut the next take out of the buffer without moving on. Its audio comes to ``pieces``, as
         little-endian signed 16-bit, and is for the caller to put in."""
-        chunk, first, tape, applied = self._chunk, self.position, self._tape, self._applied
-        if self._changes or first - tape.kept_from > KEPT_BEHIND + BITE:
+        chunk, first, buffer, applied = self._chunk, self.position, self._pcm, self._applied
+        if self._changes or first - buffer.kept_from > KEPT_BEHIND + DISCARD_STEP:
             self._trim()
         if self._finals or self._changes:
             upto, final_at, options = self._next_with_care()
         else:
             chunks = min((self.received - first) // chunk, self._max_chunks)
             upto, final_at, options = first + chunks * chunk, None, self.options
-        pieces += tape.cut(first, upto)
+        pieces += buffer.read(first, upto)
         more = final_at is None and (self.received - upto >= chunk or bool(self._finals))
-        take = self.next_take = Take(
+        take = self.next_input = StepInput(
             self, self.segment, self.segment_start, upto, upto - first, final_at, options,
             self.committed, self.committed_at, self.language_before,
             applied is None, applied is not options, more,
@@ -268,13 +268,13 @@ class Stream:
             return max(final_at, first), final_at, options
         return upto, None, options
 
-    def settle(self, take: Take, outcome: Outcome) -> Sequence[State]:
+    def settle(self, take: StepInput, outcome: Outcome) -> Sequence[State]:
         """Go on from what the model found, where that is not simply the next chunk: there is more
         to do, or the segment has ended. Gives the states that are not needed any more."""
         self.unfinished, self._ending = outcome.unfinished, False
         if take.final_at is None or outcome.unfinished:
             return ()
-        state, last = self.state, outcome.heard[-1]
+        state, last = self.state, outcome.results[-1]
         self.language_before = language_after(
             self.language_before, last.words, last.language, last.language_confidence
         )
@@ -301,4 +301,4 @@ class Stream:
         keep_from = max(self.segment_start, self.position - KEPT_BEHIND)
         while self._changes and self._changes[0][0] <= keep_from:
             self.options = self._changes.pop(0)[1]
-        self._tape.let_go(keep_from)
+        self._pcm.discard_before(keep_from)

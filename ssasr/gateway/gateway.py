@@ -26,8 +26,8 @@ from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.usage.records import UsageRecord
-from ssasr.net.listener import FrontDoor
-from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
+from ssasr.net.listener import HttpListener
+from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault
@@ -39,7 +39,7 @@ from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
 from ssasr.runtime.process import plain_nursery
-from ssasr.runtime.timers import Visit
+from ssasr.runtime.timers import Timer
 from ssasr.session.session import Session, SessionTerms
 from ssasr.telemetry.observability import Metrics, get_logger
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
@@ -131,7 +131,7 @@ class Gateway:
     ) -> None:
         """Started with the port that was bound. ``share_port``: with other processes. Raises
         StartRefused."""
-        door = FrontDoor(app, self.serve_websocket, self.limits.most_per_address)
+        door = HttpListener(app, self.serve_websocket, self.limits.most_per_address)
         await door.run(
             host, port, tls, self._drain,
             leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
@@ -150,16 +150,16 @@ class Gateway:
 
     async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the session boundary: nothing escapes it."""
-        express = ExpressStream(stream, client=False, head=head)
+        raw = RawWebSocketStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_DEADLINE):
                     request = await wrap_server_stream(
                         nursery,
-                        express,
+                        raw,
                         max_message_size=MAX_MESSAGE,
                     )
-                await self._serve_request(request, express, nursery)
+                await self._serve_request(request, raw, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left before there was anything to say
@@ -167,7 +167,7 @@ class Gateway:
             log.exception("connection failed")
 
     async def _serve_request(
-        self, request: WebSocketRequest, stream: ExpressStream, nursery: trio.Nursery
+        self, request: WebSocketRequest, stream: RawWebSocketStream, nursery: trio.Nursery
     ) -> None:
         path, _, query = request.path.partition("?")
         if path not in WEBSOCKET_PATHS:
@@ -176,7 +176,7 @@ class Gateway:
         if self.draining.is_set():
             await request.reject(503, body=b"The server is shutting down\n")
             return
-        websocket = ExpressSocket(await request.accept(), stream, nursery)
+        websocket = RawWebSocket(await request.accept(), stream, nursery)
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
@@ -221,9 +221,7 @@ class Gateway:
             family=parameters.family.value,
         )
 
-    async def _run_session(
-        self, websocket: ExpressSocket, terms: SessionTerms, key_id: str
-    ) -> None:
+    async def _run_session(self, websocket: RawWebSocket, terms: SessionTerms, key_id: str) -> None:
         if terms.parameters.ignored:
             log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
         session = Session(terms, websocket, self.engines, self.metrics)
@@ -267,7 +265,7 @@ class Gateway:
             await self._ended.wait()
 
 
-async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
+async def keep_alive(websocket: RawWebSocket, session: Session) -> None:
     """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
     session given up."""
     pulse = Pulse(trio.current_time())
@@ -283,10 +281,10 @@ async def keep_alive(websocket: ExpressSocket, session: Session) -> None:
             websocket.ping()
         return pulse.rest(second)
 
-    await Visit(look).pay(PING_INTERVAL)
+    await Timer(look).run_until_over(PING_INTERVAL)
 
 
-async def refuse(websocket: ExpressSocket, fault: ClientFault) -> None:
+async def refuse(websocket: RawWebSocket, fault: ClientFault) -> None:
     """Say why in both ways that clients read: an Error message and a close frame."""
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
         await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))

@@ -360,8 +360,8 @@ def _problems(entry: Entry, directory: Path) -> list[tuple[WeightFile, str]]:
         return "" if found == file.sha256 else wrong
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        said = list(pool.map(problem, entry.files))
-    return [(file, text) for file, text in zip(entry.files, said, strict=True) if text]
+        problems_found = list(pool.map(problem, entry.files))
+    return [(file, text) for file, text in zip(entry.files, problems_found, strict=True) if text]
 
 
 def _require_intact(entry: Entry, directory: Path) -> None:

@@ -19,8 +19,8 @@ from ssasr.errors import SsasrError
 from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
-from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Patience, Verdict
-from ssasr.runtime.timers import Visit
+from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
+from ssasr.runtime.timers import Timer
 
 QUEUE = 1_024
 """Messages a WebSocket may hold unread. The sender of audio stays a few seconds ahead at most, and
@@ -29,7 +29,7 @@ CLOSE_SECONDS = 0.5
 """For the closing handshake; what it brings is only politeness."""
 
 
-PATIENCE: Mapping[Role, Patience] = MappingProxyType({Role.GATEWAY: GATEWAY, Role.ENGINE: ENGINE})
+PATIENCE: Mapping[Role, Timeouts] = MappingProxyType({Role.GATEWAY: GATEWAY, Role.ENGINE: ENGINE})
 NOT_YET = frozenset({State.CONNECTED, State.OPENING})
 
 
@@ -42,7 +42,7 @@ class PeerSilent(LinkDown):
 
 
 class WebSocket(Protocol):
-    """What a link uses of its connection; ``express.ExpressSocket`` has it."""
+    """What a link uses of its connection; ``express.RawWebSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str | bytes) -> None: ...
@@ -65,7 +65,7 @@ class Connection(Protocol):
         """Break the connection at once; whoever waits on it is freed."""
 
 
-class Taker(Protocol):
+class MessageSink(Protocol):
     """Whoever can be told a message at once, in the task that reads the connection."""
 
     def ready(self) -> bool: ...
@@ -74,32 +74,32 @@ class Taker(Protocol):
 
 @define(eq=False)
 class Link:
-    """Any task may send; one receives. What it waits for goes to ``taker`` instead, where there is
+    """Any task may send; one receives. What it waits for goes to ``sink`` instead, where there is
     one and it is ready."""
 
     websocket: WebSocket
     machine: EngineLink
     connection: Connection
-    taker: Taker | None = None
+    sink: MessageSink | None = None
     _messages: int = 0
     _silent: Verdict | None = None
-    _owing_from: int = 1
+    _expected_from: int = 1
     _receiving: bool = False
     _liveness: Liveness = field(init=False)
-    _visit: Visit = field(init=False)
+    _timer: Timer = field(init=False)
     _seen: int = 0
     """Messages at the last look."""
     _resting: bool = False
     """The next look is far off."""
 
     def __attrs_post_init__(self) -> None:
-        self._visit = Visit(self._look)
-        self.websocket.listen(self._hear)
+        self._timer = Timer(self._look)
+        self.websocket.listen(self._receive_now)
 
     async def send(self, message: Message) -> None:
         """Raises LinkDown."""
         frame = self.machine.send(message)
-        self._stir()
+        self._hasten()
         try:
             # No checkpoint between the machine and the socket's own queue: the order is kept.
             await self.websocket.send_message(frame)
@@ -111,7 +111,7 @@ class Link:
         if not self.websocket.clear:
             return False
         self.websocket.offer(self.machine.send(message))
-        self._stir()
+        self._hasten()
         return True
 
     async def receive(self) -> Message:
@@ -126,41 +126,41 @@ class Link:
         self._messages += 1
         return self.machine.receive(frame)
 
-    def _hear(self, frame: str | bytes) -> bool:
+    def _receive_now(self, frame: str | bytes) -> bool:
         """The short way of a message, while ``receive`` waits for it."""
-        if not self._receiving or self.taker is None or not self.taker.ready():
+        if not self._receiving or self.sink is None or not self.sink.ready():
             return False
         try:
             message = self.machine.receive(frame)
         except PeerFault:
             return False  # ``receive`` will find the same, and is there to raise it
         self._messages += 1
-        self.taker.take(message)
+        self.sink.take(message)
         return True
 
-    def _stir(self) -> None:
+    def _hasten(self) -> None:
         if self._resting and self.machine.role is Role.GATEWAY:
             self._resting = False
-            self._visit.hasten()
+            self._timer.hasten()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, but not for long. Never raises."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosed):
             await self.websocket.aclose(code, reason[:120] or None)
 
-    def owe_after(self, samples: int) -> None:
+    def expect_answer_after(self, samples: int) -> None:
         """An engine owes an answer once this much audio waits for one: a chunk."""
-        self._owing_from = samples
+        self._expected_from = samples
 
     async def watch(self) -> None:
         """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
         then raise PeerSilent."""
         self._liveness = Liveness(PATIENCE[self.machine.role], math.floor(trio.current_time()))
-        await self._visit.pay(self._rest())
+        await self._timer.run_until_over(self._rest())
 
     def _look(self, second: float) -> float | None:
         verdict = self._liveness.look(
-            second, self.connection.received, self._messages, owing=self._is_owed()
+            second, self.connection.received, self._messages, expecting=self._is_answer_expected()
         )
         if verdict is Verdict.ASK:
             self.websocket.ping()
@@ -172,7 +172,7 @@ class Link:
 
     def _rest(self) -> float:
         """Seconds until the next look."""
-        rest = self._liveness.rest(owing=self._is_owed())
+        rest = self._liveness.rest(expecting=self._is_answer_expected())
         busy = self.machine.role is Role.GATEWAY and self._messages > self._seen
         self._seen = self._messages
         self._resting = rest > LOOK_SECONDS and not busy
@@ -181,13 +181,13 @@ class Link:
     def statistics(self) -> LinkStatistics:
         return self.machine.statistics()
 
-    def _is_owed(self) -> bool:
+    def _is_answer_expected(self) -> bool:
         """Only a gateway waits for work, and only while it reads: a session that is slow to take
         the answers must not blame the engine."""
         machine = self.machine
         if machine.role is Role.ENGINE or not self._receiving or machine.state in NOT_YET:
             return False
-        return machine.finalizing or machine.unacknowledged >= self._owing_from
+        return machine.finalizing or machine.unacknowledged >= self._expected_from
 
     def _down(self, closed: ConnectionClosed) -> LinkDown:
         if self._silent is not None:

@@ -26,20 +26,20 @@ TICK = 0.005
 """Seconds from one look at the sockets to the next, where one finds something after the other."""
 
 
-class Doorbell:
-    """``ring`` functions must not raise, nor leave their socket both unread and watched."""
+class EpollReader:
+    """``callback`` functions must not raise, nor leave their socket both unread and watched."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._rings: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callable[[], None]] = {}
 
-    def watch(self, fileno: int, ring: Callable[[], None]) -> None:
+    def watch(self, fileno: int, callback: Callable[[], None]) -> None:
         """Until ``forget``, which must come before the socket is closed."""
-        self._rings[fileno] = ring
+        self._callbacks[fileno] = callback
         self._epoll.register(fileno, select.EPOLLIN)
 
     def forget(self, fileno: int) -> None:
-        if self._rings.pop(fileno, None) is not None:
+        if self._callbacks.pop(fileno, None) is not None:
             with suppress(OSError):  # closed behind our back, and unregistered by that
                 self._epoll.unregister(fileno)
 
@@ -60,19 +60,19 @@ class Doorbell:
 
     def _serve(self) -> int:
         """Ring for a round of those that have something; how many there were."""
-        news = self._epoll.poll(0, ROUND)
-        for fileno, _ in news:
-            ring = self._rings.get(fileno)  # one that rang before may have put it off
-            if ring is not None:
-                ring()
-        return len(news)
+        events = self._epoll.poll(0, ROUND)
+        for fileno, _ in events:
+            callback = self._callbacks.get(fileno)  # one that rang before may have put it off
+            if callback is not None:
+                callback()
+        return len(events)
 
 
-_doorbell: trio.lowlevel.RunVar[Doorbell] = trio.lowlevel.RunVar("ssasr_doorbell")
+_reader: trio.lowlevel.RunVar[EpollReader] = trio.lowlevel.RunVar("ssasr_epoll_reader")
 
 
-def the_doorbell() -> Doorbell | None:
+def current_reader() -> EpollReader | None:
     """That of this trio run; None where there is no epoll."""
     if sys.platform != "linux":
         return None
-    return of_this_run(_doorbell, Doorbell)
+    return of_this_run(_reader, EpollReader)

@@ -62,7 +62,7 @@ def encode_frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
 
 
 @frozen
-class Piece:
+class FramePart:
     """Bytes as they came. ``message``: what they say, where they are one plain frame. ``ends``:
     they are the last of a message."""
 
@@ -74,7 +74,7 @@ class Piece:
 
 
 @define
-class FrameCutter:
+class FrameSplitter:
     """``masked``: whether the peer masks, as clients do. Frames come out whole; a long one comes as
     it came in. Once a frame breaks a rule, or closes, all that follows is one piece a call."""
 
@@ -82,16 +82,16 @@ class FrameCutter:
     _rest: bytes = b""
     _fragmented: bool = False
     """Inside a message of several frames."""
-    _through: int = 0
+    _left_of_long: int = 0
     """Bytes left of a long frame."""
     _ends: bool = False
     """That frame is the last of its message."""
-    _blind: bool = False
+    _pass_through: bool = False
 
     def whole(self, data: bytes) -> str | bytes | None:
         """The message, if ``data`` is just one plain frame, as nearly always; if not, ``feed``."""
         size = len(data)
-        if size < 2 or self._rest or self._through or self._blind or self._fragmented:
+        if size < 2 or self._rest or self._left_of_long or self._pass_through or self._fragmented:
             return None
         first, length, start = data[0], data[1], 2
         if self.masked:
@@ -108,30 +108,32 @@ class FrameCutter:
             return None
         return self._message(data, start, size, first & 0x0F)
 
-    def feed(self, data: bytes) -> list[Piece]:
+    def feed(self, data: bytes) -> list[FramePart]:
         """The pieces that ``data`` completes."""
         if self._rest:
             data = self._rest + data
-        pieces = []
+        parts = []
         at = 0
         while at < len(data):
-            if self._blind:
-                pieces.append(Piece(data[at:]))
+            if self._pass_through:
+                parts.append(FramePart(data[at:]))
                 at = len(data)
-            elif self._through:
-                size = min(self._through, len(data) - at)
-                self._through -= size
-                pieces.append(Piece(data[at : at + size], None, self._ends and not self._through))
+            elif self._left_of_long:
+                size = min(self._left_of_long, len(data) - at)
+                self._left_of_long -= size
+                parts.append(
+                    FramePart(data[at : at + size], None, self._ends and not self._left_of_long)
+                )
                 at += size
-            elif (piece := self._cut(data, at)) is not None:
-                pieces.append(piece)
-                at += len(piece.raw)
-            elif not (self._blind or self._through):
+            elif (part := self._split(data, at)) is not None:
+                parts.append(part)
+                at += len(part.raw)
+            elif not (self._pass_through or self._left_of_long):
                 break  # the frame is not all there yet
         self._rest = data[at:]
-        return pieces
+        return parts
 
-    def _cut(self, data: bytes, at: int) -> Piece | None:
+    def _split(self, data: bytes, at: int) -> FramePart | None:
         """The frame at ``at``; None if it is not all there, or not for us to cut."""
         if len(data) - at < 2:
             return None
@@ -143,16 +145,16 @@ class FrameCutter:
                 return None
             size = int.from_bytes(data[start : start + width], "big")
             start += width
-            self._blind = size < (126 if width == 2 else 1 << 16)  # longer than it need be
+            self._pass_through = size < (126 if width == 2 else 1 << 16)  # longer than it need be
         if (second >= _MASKED) != self.masked or not self._is_legal(first, size):
-            self._blind = True
-        if self._blind:
+            self._pass_through = True
+        if self._pass_through:
             return None
         start += 4 if self.masked else 0
         end = start + size
         opcode = first & 0x0F
         if size > LONGEST:
-            self._through, self._ends = end - at, first >= _FIN
+            self._left_of_long, self._ends = end - at, first >= _FIN
             self._note(first, opcode)
             return None
         if len(data) < end:
@@ -163,7 +165,7 @@ class FrameCutter:
             message = self._message(data, start, end, opcode)
         self._note(first, opcode)
         is_data = opcode < _CLOSE
-        return Piece(raw, message, is_data and first >= _FIN, opcode == _PONG and not size)
+        return FramePart(raw, message, is_data and first >= _FIN, opcode == _PONG and not size)
 
     def _message(self, data: bytes, start: int, end: int, opcode: int) -> str | bytes | None:
         payload = data[start:end]
@@ -187,4 +189,4 @@ class FrameCutter:
     def _note(self, first: int, opcode: int) -> None:
         if opcode < _CLOSE:
             self._fragmented = first < _FIN
-        self._blind = opcode == _CLOSE
+        self._pass_through = opcode == _CLOSE

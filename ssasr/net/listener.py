@@ -188,7 +188,7 @@ def address_of(stream: trio.abc.Stream) -> str:
 
 
 @define(eq=False)
-class FrontDoor:
+class HttpListener:
     """Serves connections; ``app`` answers HTTP, ``websocket`` owns an upgraded stream whole.
     ``most_per_address``: connections of one IP address at once, or None."""
 

@@ -1,12 +1,12 @@
-"""A WebSocket of trio-websocket's whose plain data frames take a shorter way.
+"""A WebSocket whose plain data frames bypass trio-websocket.
 
-The library reads from and writes to an ``ExpressStream``, which knows where frames begin. A plain
-message (``frames``) goes straight to ``sink`` in the task that read it (for sockets that of the
-``doorbell``, else the library's own), if the sink takes it; all else goes on to the library, which
-keeps what it keeps, answers pings and closes. A message is never told before one that came earlier:
-while any that the library was given has not been taken out of it, all go that way. Sent messages
-are made into frames here and never wait while the socket takes them; what it does not take at once
-is kept in order, the library's own frames included.
+The library reads from and writes to a ``RawWebSocketStream``, which knows where frames begin. A
+plain message goes straight to ``sink`` in the task that read it: that of the
+``epoll_reader`` for sockets, the library's own otherwise. Everything else, and every message that
+the sink does not accept, goes to the library, which answers pings and closes. The order is kept:
+while the library holds one that has not been taken out of it, all others go that way too.
+Sent messages are encoded here and never wait while the socket takes them; what it does not take at
+once is kept in order, together with the library's own frames.
 """
 
 import os
@@ -16,8 +16,8 @@ from contextlib import suppress
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
 
-from ssasr.net.epoll_reader import Doorbell, the_doorbell
-from ssasr.net.frames import NO_MASK, FrameCutter, encode_message, encode_ping
+from ssasr.net.epoll_reader import EpollReader, current_reader
+from ssasr.net.frames import NO_MASK, FrameSplitter, encode_message, encode_ping
 
 READ_SIZE = 16 * 1024
 LONGEST_HEAD = 64 * 1024
@@ -25,7 +25,7 @@ LONGEST_HEAD = 64 * 1024
 Sink = Callable[[str | bytes], bool]
 
 
-class ExpressStream(trio.abc.Stream):
+class RawWebSocketStream(trio.abc.Stream):
     """``client``: which end of the WebSocket we are; ``head``: bytes that were read already.
 
     A client's data frames carry a mask that changes nothing. A random one keeps a script in a
@@ -36,112 +36,112 @@ class ExpressStream(trio.abc.Stream):
         self.received = 0
         """Bytes so far; any byte is a sign of life."""
         self.sink: Sink | None = None
-        self.slow = 0
+        self.in_library = 0
         """Messages that the library has been given and nobody has taken out of it."""
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._key = NO_MASK if client else None
-        self._cutter = FrameCutter(masked=not client)
+        self._splitter = FrameSplitter(masked=not client)
         self._handshake: bytes | None = b""
         """Its beginning, until it is over."""
-        self._told = bytearray()
+        self._for_library = bytearray()
         """For the library to read."""
         self._unsent = bytearray()
         self._sending = trio.StrictFIFOLock()
-        self._torn = False
-        self._bell = None if self._socket is None else the_doorbell()
+        self._cut_off = False
+        self._epoll = None if self._socket is None else current_reader()
         self._watched: int | None = None
         """The socket's number, while the bell watches it."""
-        self._rung = trio.Event()
+        self._stopped = trio.Event()
         self._fault: Exception | None = None
         """What the bell came upon."""
         if head:
-            self._take(head)
+            self._accept(head)
 
     # -- in ----------------------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """For the library: what is not for the sink."""
-        if not self._told and not await self._wait_told():
+        if not self._for_library and not await self._wait_for_library():
             return b""
-        size = max_bytes or len(self._told)
-        data = self._told[:size]
-        del self._told[:size]
+        size = max_bytes or len(self._for_library)
+        data = self._for_library[:size]
+        del self._for_library[:size]
         await trio.lowlevel.checkpoint()
         return data
 
-    async def _wait_told(self) -> bool:
+    async def _wait_for_library(self) -> bool:
         """Until there is something for the library. False: the connection has ended."""
-        if self._bell is not None:
-            await self._wait_rung(self._bell)
+        if self._epoll is not None:
+            await self._wait_stopped(self._epoll)
         else:
-            while not self._told and (data := await self._stream.receive_some(READ_SIZE)):
-                self._take(bytes(data))
-        return bool(self._told)
+            while not self._for_library and (data := await self._stream.receive_some(READ_SIZE)):
+                self._accept(bytes(data))
+        return bool(self._for_library)
 
-    async def _wait_rung(self, bell: Doorbell) -> None:
+    async def _wait_stopped(self, reader: EpollReader) -> None:
         """Have the bell read, until it has come upon something that is not the sink's."""
         assert self._socket is not None, "the bell is for sockets"
         fileno = self._socket.fileno()
         if fileno < 0:
             raise trio.ClosedResourceError
-        self._rung, self._watched, self._fault = trio.Event(), fileno, None
-        bell.watch(fileno, self._ring)
+        self._stopped, self._watched, self._fault = trio.Event(), fileno, None
+        reader.watch(fileno, self._on_readable)
         try:
-            await self._rung.wait()
+            await self._stopped.wait()
         finally:
-            self._leave_bell()
+            self._stop_reading()
         if self._fault is not None:
             raise self._fault
 
-    def _ring(self) -> None:
+    def _on_readable(self) -> None:
         assert self._watched is not None, "rung while it is watched"
         try:
             data = os.read(self._watched, READ_SIZE)
             if data:
-                self._take(data)
+                self._accept(data)
         except BlockingIOError:
             return  # somebody else's news
         except OSError as error:
             data, self._fault = b"", trio.BrokenResourceError(str(error))
         except Exception as bug:  # which is for the connection's own task to raise
             data, self._fault = b"", bug
-        if self._told or not data:
-            self._leave_bell()
+        if self._for_library or not data:
+            self._stop_reading()
 
-    def _leave_bell(self) -> None:
-        if self._watched is not None and self._bell is not None:
-            self._bell.forget(self._watched)
+    def _stop_reading(self) -> None:
+        if self._watched is not None and self._epoll is not None:
+            self._epoll.forget(self._watched)
             self._watched = None
-        self._rung.set()
+        self._stopped.set()
 
-    def _take(self, data: bytes) -> None:
+    def _accept(self, data: bytes) -> None:
         self.received += len(data)
-        self._sort(data)
+        self._route(data)
 
-    def _sort(self, data: bytes) -> None:
+    def _route(self, data: bytes) -> None:
         if self._handshake is not None:
-            data = self._pass_handshake(data)
+            data = self._split_handshake(data)
         sink = self.sink
-        if sink is not None and not self.slow and not self._told:
-            message = self._cutter.whole(data)
+        if sink is not None and not self.in_library and not self._for_library:
+            message = self._splitter.whole(data)
             if message is not None:
                 if not sink(message):
-                    self._tell(data, ends=True)
+                    self._give_library(data, ends=True)
                 return
-        for piece in self._cutter.feed(data):
-            if piece.is_our_pong:
+        for part in self._splitter.feed(data):
+            if part.is_our_pong:
                 continue
-            if piece.message is None or self.slow or self.sink is None or self._told:
-                self._tell(piece.raw, ends=piece.ends)
-            elif not self.sink(piece.message):
-                self._tell(piece.raw, ends=True)
+            if part.message is None or self.in_library or self.sink is None or self._for_library:
+                self._give_library(part.raw, ends=part.ends)
+            elif not self.sink(part.message):
+                self._give_library(part.raw, ends=True)
 
-    def _tell(self, raw: bytes, *, ends: bool) -> None:
-        self._told += raw
-        self.slow += ends
+    def _give_library(self, raw: bytes, *, ends: bool) -> None:
+        self._for_library += raw
+        self.in_library += ends
 
-    def _pass_handshake(self, data: bytes) -> bytes:
+    def _split_handshake(self, data: bytes) -> bytes:
         """Hand it to the library; what is left are frames."""
         assert self._handshake is not None, "asked while it lasts"
         known = len(self._handshake)
@@ -149,10 +149,10 @@ class ExpressStream(trio.abc.Stream):
         end = head.find(b"\r\n\r\n", max(known - 3, 0))
         if end < 0:
             self._handshake = head[:LONGEST_HEAD]
-            self._told += data
+            self._for_library += data
             return b""
         self._handshake = None
-        self._told += head[known : end + 4]
+        self._for_library += head[known : end + 4]
         return head[end + 4 :]
 
     # -- out ---------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class ExpressStream(trio.abc.Stream):
     @property
     def clear(self) -> bool:
         """Nothing waits to be sent."""
-        return not self._unsent and not self._torn
+        return not self._unsent and not self._cut_off
 
     def offer(self, message: str | bytes) -> bool:
         """Send as much as the socket takes now; False: the rest waits for ``flush``."""
@@ -186,12 +186,12 @@ class ExpressStream(trio.abc.Stream):
         """Wait until all has left. Raises trio.BrokenResourceError, trio.ClosedResourceError."""
         async with self._sending:
             while self._unsent:
-                if self._torn:
+                if self._cut_off:
                     raise trio.BrokenResourceError("a frame was cut off")
                 data, self._unsent = self._unsent, bytearray()
-                self._torn = True  # if this is cancelled, nothing more can follow
+                self._cut_off = True  # if this is cancelled, nothing more can follow
                 await self._stream.send_all(data)
-                self._torn = False
+                self._cut_off = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """For the library."""
@@ -202,29 +202,29 @@ class ExpressStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        self._close_bell()
+        self._close_reader()
         await self._stream.aclose()
 
-    def _close_bell(self) -> None:
+    def _close_reader(self) -> None:
         if self._watched is not None:
             self._fault = trio.ClosedResourceError()
-            self._leave_bell()
+            self._stop_reading()
 
     def abort(self) -> None:
         """Break the connection at once; whoever waits on it is freed."""
-        self._close_bell()
+        self._close_reader()
         stream = self._stream
         if isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
         stream.socket.close()  # type: ignore[attr-defined]  # a socket stream
 
 
-class ExpressSocket:
+class RawWebSocket:
     """``websocket``: a connection whose stream is ``stream``. ``nursery``: its own, for what the
     socket does not take at once."""
 
     def __init__(
-        self, websocket: WebSocketConnection, stream: ExpressStream, nursery: trio.Nursery
+        self, websocket: WebSocketConnection, stream: RawWebSocketStream, nursery: trio.Nursery
     ) -> None:
         self.websocket = websocket
         self.stream = stream
@@ -259,7 +259,7 @@ class ExpressSocket:
     async def get_message(self) -> str | bytes:
         """Raises ConnectionClosed."""
         message = await self.websocket.get_message()
-        self.stream.slow -= 1
+        self.stream.in_library -= 1
         return message
 
     async def send_message(self, message: str | bytes) -> None:

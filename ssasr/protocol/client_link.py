@@ -114,10 +114,10 @@ def _received(then: State, terminated: State) -> dict[type, State]:
     return {**dict.fromkeys(same, then), Terminate: terminated}
 
 
-def _said(then: State) -> dict[type, State]:
-    said = (SpeechStarted, Turn, messages.Heartbeat, messages.Silence, messages.WarningMessage)
+def _after_sending(then: State) -> dict[type, State]:
+    kinds = (SpeechStarted, Turn, messages.Heartbeat, messages.Silence, messages.WarningMessage)
     ends = (messages.Termination, messages.Error)
-    return {**dict.fromkeys(said, then), **dict.fromkeys(ends, State.ENDED)}
+    return {**dict.fromkeys(kinds, then), **dict.fromkeys(ends, State.ENDED)}
 
 
 # Termination is legal in OPEN too: a session that expires says it without having been asked.
@@ -129,12 +129,12 @@ TRANSITIONS: Mapping[State, Row] = MappingProxyType(
             messages.Error: State.ENDED,
         },
         State.OPENING_TO_END: {Begin: State.ENDING, messages.Error: State.ENDED},
-        State.OPEN: {**_received(State.OPEN, State.ENDING), **_said(State.OPEN)},
-        State.ENDING: _said(State.ENDING),
+        State.OPEN: {**_received(State.OPEN, State.ENDING), **_after_sending(State.OPEN)},
+        State.ENDING: _after_sending(State.ENDING),
         State.ENDED: {},
     }
 )
-DEAF = frozenset({State.OPENING_TO_END, State.ENDING, State.ENDED})
+IGNORING = frozenset({State.OPENING_TO_END, State.ENDING, State.ENDED})
 """States in which whatever the client sends is dropped."""
 
 
@@ -145,9 +145,9 @@ class ClientLink:
         self._parameters = parameters
         self._state = State.OPENING
         self._allowed = TRANSITIONS[State.OPENING]
-        self._deaf = False
+        self._ignoring = False
         self._turn_order = 0
-        self._turn_said = False
+        self._turn_sent = False
         self._speech_started = False
         self._turns = TurnWriter()
         self._short_run = 0  # bytes in consecutive short messages
@@ -169,7 +169,7 @@ class ClientLink:
 
     def receive(self, frame: str | bytes) -> list[Event]:
         """What one frame from the client means. ``ClientFault`` with 1009, 3006 or 3007."""
-        if self._deaf:
+        if self._ignoring:
             return []
         if _exceeds_limit(frame):
             raise ClientFault(
@@ -235,13 +235,13 @@ class ClientLink:
         if self._parameters.family is Family.P and not self._speech_started:
             raise LocalProtocolError(f"no SpeechStarted before turn {turn.turn_order}")
         self._turn_order += turn.end_of_turn
-        self._turn_said = not turn.end_of_turn
+        self._turn_sent = not turn.end_of_turn
         self._speech_started = self._speech_started and not turn.end_of_turn
 
     def _check_speech_started(self) -> None:
         if self._parameters.family is not Family.P:
             raise LocalProtocolError("SpeechStarted is for family P only")
-        if self._turn_said:
+        if self._turn_sent:
             raise LocalProtocolError(f"SpeechStarted inside turn {self._turn_order}")
         self._speech_started = True
 
@@ -251,7 +251,7 @@ class ClientLink:
             raise LocalProtocolError(f"{kind.__name__} in state {self._state.name}")
         if after is not self._state:
             self._state, self._allowed = after, TRANSITIONS[after]
-            self._deaf = after in DEAF
+            self._ignoring = after in IGNORING
 
 
 def _exceeds_limit(frame: str | bytes) -> bool:

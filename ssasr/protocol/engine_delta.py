@@ -46,39 +46,41 @@ _SPEECH = tuple(step / 255 for step in range(256))
 
 
 @define
-class NewsWriter:
+class DeltaWriter:
     """The engine's end of one link."""
 
     _segment: int = -1
     _words: Words = ()
     _judgement: Judgement = NOTHING
 
-    def write(self, news: Update | Final) -> bytes:
+    def write(self, answer: Update | Final) -> bytes:
         """One frame. LocalProtocolError for what has no place on the wire: a bug of ours."""
         try:
-            return self._write(news)
+            return self._write(answer)
         except (ValueError, struct.error) as error:
-            raise LocalProtocolError(f"{type(news).__name__} cannot be written: {error}") from None
+            raise LocalProtocolError(
+                f"{type(answer).__name__} cannot be written: {error}"
+            ) from None
 
-    def _write(self, news: Update | Final) -> bytes:
-        same = news.segment == self._segment
+    def _write(self, answer: Update | Final) -> bytes:
+        same = answer.segment == self._segment
         words, judgement = (self._words, self._judgement) if same else ((), NOTHING)
         what, body = 0, b""
-        new = (news.end_of_turn_confidence, news.language, news.language_confidence)
+        new = (answer.end_of_turn_confidence, answer.language, answer.language_confidence)
         if new != judgement:
             what |= JUDGEMENT
             body = _judgement_bytes(new)
-        if news.words != words:  # by identity, mostly: an engine keeps its words
+        if answer.words != words:  # by identity, mostly: an engine keeps its words
             what |= WORDS
-            body += _words_bytes(words, news.words)
-        if isinstance(news, Update):
-            speech = bytes([int(each * 255 + 0.5) for each in news.speech])
-            behind = news.position - news.decoded
-            head = _HEAD.pack(what, news.segment, news.position, behind, len(speech))
+            body += _words_bytes(words, answer.words)
+        if isinstance(answer, Update):
+            speech = bytes([int(each * 255 + 0.5) for each in answer.speech])
+            behind = answer.position - answer.decoded
+            head = _HEAD.pack(what, answer.segment, answer.position, behind, len(speech))
         else:
             speech = b""
-            head = _HEAD.pack(what | FINAL, news.segment, news.at, 0, 0)
-        self._segment, self._words, self._judgement = news.segment, news.words, new
+            head = _HEAD.pack(what | FINAL, answer.segment, answer.at, 0, 0)
+        self._segment, self._words, self._judgement = answer.segment, answer.words, new
         return head + speech + body
 
 
@@ -113,8 +115,8 @@ def _words_bytes(known: Words, words: Words) -> bytes:
 
 
 @define
-class NewsReader:
-    """The inverse of ``NewsWriter``."""
+class DeltaReader:
+    """The inverse of ``DeltaWriter``."""
 
     _segment: int = -1
     _words: Words = ()

@@ -11,8 +11,8 @@ returns the frame) and on what it hears (``receive`` takes the frame), and keeps
 can know: the state, the current segment, the finalize that is open, how much audio was sent and how
 much of it has been acknowledged. A breach by the peer is a ``PeerFault``, a breach by us a
 ``LocalProtocolError``, which is a bug. Rule 1: everything that decides what is legal when is in
-``TRANSITIONS`` and ``SPOKEN_BY``; a pair that is not there is the error. Rule 2: the table does not
-know which end we are, so the two cannot be held to different rules.
+``TRANSITIONS`` and ``ALLOWED_SENDERS``; a pair that is not there is the error. Rule 2: the table
+does not know which end we are, so the two cannot be held to different rules.
 
 Life of a link:
 
@@ -55,7 +55,7 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from ssasr.protocol.engine_delta import NewsReader, NewsWriter
+from ssasr.protocol.engine_delta import DeltaReader, DeltaWriter
 from ssasr.protocol.engine_wire import Message, decode, decode_audio, encode, encode_audio
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
@@ -114,7 +114,7 @@ TRANSITIONS: Mapping[State, Mapping[type, State]] = MappingProxyType(
         State.DRAINING: _streaming(State.DRAINING),
     }
 )
-SPOKEN_BY: Mapping[type, Role] = MappingProxyType(
+ALLOWED_SENDERS: Mapping[type, Role] = MappingProxyType(
     {
         **dict.fromkeys((Open, Audio, Configure, Finalize), Role.GATEWAY),
         **dict.fromkeys((Opened, Update, Final, Draining), Role.ENGINE),
@@ -154,8 +154,8 @@ class EngineLink:
         self._sent = 0
         self._acknowledged = 0
         self._finalize: Finalize | None = None
-        self._writer = NewsWriter()
-        self._reader = NewsReader()
+        self._writer = DeltaWriter()
+        self._reader = DeltaReader()
 
     @property
     def role(self) -> Role:
@@ -182,7 +182,7 @@ class EngineLink:
 
     def send(self, message: Message) -> str | bytes:
         """The frame for ``message``. Raises LocalProtocolError if it may not be said now."""
-        if SPOKEN_BY[type(message)] is not self._role:
+        if ALLOWED_SENDERS[type(message)] is not self._role:
             raise LocalProtocolError(f"{type(message).__name__} is not ours to say")
         try:
             self._advance(message)
@@ -195,7 +195,7 @@ class EngineLink:
     def receive(self, frame: str | bytes) -> Message:
         """What a frame of the peer says. Raises PeerFault."""
         message = self._decode(frame)
-        if SPOKEN_BY[type(message)] is self._role:
+        if ALLOWED_SENDERS[type(message)] is self._role:
             raise PeerFault(f"{type(message).__name__} is not the peer's to say")
         try:
             self._advance(message)

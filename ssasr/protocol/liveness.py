@@ -2,7 +2,7 @@
 
 A peer is asked with a ping after a while of silence, and is dead when nothing at all came back for
 a while after that. Both whiles are short where it owes an answer to audio, and long where nobody
-waits for anything (``Patience``). One that answers pings but leaves work undone for
+waits for anything (``Timeouts``). One that answers pings but leaves work undone for
 ``WORK_SECONDS`` is as good as dead: its network half lives, its model does not.
 
 Time is counted in the judge's own looks, each of which counts for little more than it was meant to
@@ -30,21 +30,21 @@ Most pongs come before ``QUICK_PONG`` seconds have passed."""
 
 
 @frozen
-class Patience:
+class Timeouts:
     """Seconds. ``owed``: while the peer owes an answer; ``idle``: while it does not."""
 
-    ask_owed: float
+    ask_expecting: float
     """Silence after which the peer is asked."""
-    answer_owed: float
+    answer_expecting: float
     """From the question without a single byte to the verdict."""
     ask_idle: float
     answer_idle: float
 
 
-GATEWAY = Patience(ask_owed=1.0, answer_owed=2.0, ask_idle=20.0, answer_idle=4.0)
+GATEWAY = Timeouts(ask_expecting=1.0, answer_expecting=2.0, ask_idle=20.0, answer_idle=4.0)
 """Somebody is speaking: a pause of three seconds is long enough. Nobody is: a thousand idle
 sessions must cost next to nothing."""
-ENGINE = Patience(ask_owed=45.0, answer_owed=4.0, ask_idle=45.0, answer_idle=4.0)
+ENGINE = Timeouts(ask_expecting=45.0, answer_expecting=4.0, ask_idle=45.0, answer_idle=4.0)
 """The gateway asks often enough; an engine that hears nothing for so long has been left."""
 
 
@@ -69,7 +69,7 @@ class LivenessStatistics:
 class Liveness:
     """``look`` when ``rest`` has passed, or earlier; ``now`` is any clock that does not go back."""
 
-    patience: Patience
+    timeouts: Timeouts
     _looked: float
     _planned: float = LOOK_SECONDS
     _asked: bool = False
@@ -79,36 +79,36 @@ class Liveness:
     _bytes: int = field(default=-1)
     _messages: int = field(default=-1)
 
-    def look(self, now: float, received: int, messages: int, *, owing: bool) -> Verdict:
-        """``received``, ``messages``: bytes and messages so far; ``owing``: it has work of ours."""
+    def look(self, now: float, received: int, messages: int, *, expecting: bool) -> Verdict:
+        """``received``, ``messages``: bytes and messages so far; ``expecting``: it owes one."""
         passed = min(now - self._looked, self._planned + SLACK)
         self._looked = now
-        heard, self._bytes = received != self._bytes, received
+        alive, self._bytes = received != self._bytes, received
         worked, self._messages = messages != self._messages, messages
-        self._quiet = 0.0 if heard else self._quiet + passed
-        self._idle = self._idle + passed if owing and not worked else 0.0
-        self._asked = self._asked and not heard
+        self._quiet = 0.0 if alive else self._quiet + passed
+        self._idle = self._idle + passed if expecting and not worked else 0.0
+        self._asked = self._asked and not alive
         self._unanswered = self._unanswered + passed if self._asked else 0.0
-        return self._judge(owing)
+        return self._judge(expecting)
 
-    def _judge(self, owing: bool) -> Verdict:
-        patience = self.patience
+    def _judge(self, expecting: bool) -> Verdict:
+        timeouts = self.timeouts
         if self._idle >= WORK_SECONDS:
             return Verdict.STUCK
         if self._asked:
-            limit = patience.answer_owed if owing else patience.answer_idle
+            limit = timeouts.answer_expecting if expecting else timeouts.answer_idle
             return Verdict.SILENT if self._unanswered >= limit else Verdict.WELL
-        if self._quiet >= (patience.ask_owed if owing else patience.ask_idle):
+        if self._quiet >= (timeouts.ask_expecting if expecting else timeouts.ask_idle):
             self._asked = True
             return Verdict.ASK
         return Verdict.WELL
 
-    def rest(self, *, owing: bool) -> float:
+    def rest(self, *, expecting: bool) -> float:
         """Seconds until the next look."""
-        if owing or self._asked:
+        if expecting or self._asked:
             self._planned = LOOK_SECONDS
         else:
-            self._planned = max(self.patience.ask_idle - self._quiet, LOOK_SECONDS)
+            self._planned = max(self.timeouts.ask_idle - self._quiet, LOOK_SECONDS)
         return self._planned
 
     def statistics(self) -> LivenessStatistics:
@@ -124,7 +124,7 @@ class Pulse:
     _asked: bool = False
     _bytes: int = 0
     """When it was asked."""
-    _in_vain: int = 0
+    _unanswered_looks: int = 0
     """Looks since then that found nothing new."""
 
     def look(self, now: float, last_message: float, received: int, *, held_back: bool) -> Verdict:
@@ -136,15 +136,15 @@ class Pulse:
             self._alive = now
         self._alive = max(self._alive, last_message)
         if self._asked:
-            self._in_vain += 1
-            return Verdict.SILENT if self._in_vain == 2 else Verdict.WELL
+            self._unanswered_looks += 1
+            return Verdict.SILENT if self._unanswered_looks == 2 else Verdict.WELL
         if now - self._alive < PING_INTERVAL:
             return Verdict.WELL
-        self._asked, self._bytes, self._in_vain, self._alive = True, received, 0, now
+        self._asked, self._bytes, self._unanswered_looks, self._alive = True, received, 0, now
         return Verdict.ASK
 
     def rest(self, now: float) -> float:
         """Seconds until the next look."""
         if self._asked:
-            return QUICK_PONG if self._in_vain == 0 else PONG_DEADLINE - QUICK_PONG
+            return QUICK_PONG if self._unanswered_looks == 0 else PONG_DEADLINE - QUICK_PONG
         return self._alive + PING_INTERVAL - now

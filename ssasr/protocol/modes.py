@@ -7,7 +7,7 @@ from attrs import asdict, frozen
 
 
 @frozen
-class Patience:
+class Timeouts:
     """Milliseconds. A value that the client gives itself wins over its mode's."""
 
     min_turn_silence: int
@@ -19,15 +19,15 @@ class Patience:
         return asdict(self)
 
 
-MODES: Mapping[str, Patience] = MappingProxyType(
+MODES: Mapping[str, Timeouts] = MappingProxyType(
     {
-        "min_latency": Patience(128, 640, 0),
-        "balanced": Patience(128, 1_280, 500),
-        "max_accuracy": Patience(512, 2_560, 500),
+        "min_latency": Timeouts(128, 640, 0),
+        "balanced": Timeouts(128, 1_280, 500),
+        "max_accuracy": Timeouts(512, 2_560, 500),
     }
 )
-WITHOUT_U = Patience(400, 1_280, 500)
+WITHOUT_U = Timeouts(400, 1_280, 500)
 """Of family U, where no mode is given."""
-WITHOUT_P = Patience(100, 1_000, 500)
+WITHOUT_P = Timeouts(100, 1_000, 500)
 """Of family P, where no mode is given: what its clients count on, although ``Begin`` calls it
 ``balanced``."""

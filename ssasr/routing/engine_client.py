@@ -22,7 +22,7 @@ from wsproto.utilities import ProtocolError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
 from ssasr.net.engine_connection import QUEUE, Link, LinkDown, PeerSilent
-from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
+from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.engine_link import (
     MESSAGE_LIMIT,
     PATH,
@@ -35,7 +35,7 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
-from ssasr.routing.engine_stream import AnswerTaker, EngineSilent, EngineStream
+from ssasr.routing.engine_stream import AnswerSink, EngineSilent, EngineStream
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.observability import get_logger
 from ssasr.telemetry.tracing import current
@@ -94,7 +94,7 @@ class Address:
         return secure
 
 
-class _HandshakeStream(ExpressStream):
+class _HandshakeStream(RawWebSocketStream):
     """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
     for the answer of a peer that has gone."""
 
@@ -129,8 +129,8 @@ class LinkedStream:
     def offer(self, message: ToEngine) -> bool:
         return self.link.offer(message)
 
-    def tell(self, taker: AnswerTaker) -> None:
-        self.link.taker = taker  # type: ignore[assignment]  # the machine lets nothing else in
+    def deliver_to(self, sink: AnswerSink) -> None:
+        self.link.sink = sink  # type: ignore[assignment]  # the machine lets nothing else in
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""
@@ -159,7 +159,7 @@ async def open_link(link: Link, opening: Open) -> LinkedStream:
     except (LinkDown, PeerFault) as fault:
         raise _lost(fault) from None
     assert isinstance(opened, Opened), "the machine lets nothing else come first"
-    link.owe_after(opened.chunk)
+    link.expect_answer_after(opened.chunk)
     return LinkedStream(link, opened)
 
 
@@ -191,7 +191,7 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[ExpressStream] = []
+        connections: list[RawWebSocketStream] = []
         try:
             async with plain_nursery() as nursery:
                 link = await self._connect(nursery, model_version, connections)
@@ -215,7 +215,7 @@ class EngineClient:
                 connection.abort()
 
     async def _connect(
-        self, nursery: trio.Nursery, model_version: str, connections: list[ExpressStream]
+        self, nursery: trio.Nursery, model_version: str, connections: list[RawWebSocketStream]
     ) -> Link:
         """Notes the connection for its owner to close. Raises what ``_raise_refusal``
         understands."""
@@ -237,8 +237,8 @@ class EngineClient:
         if websocket.subprotocol != SUBPROTOCOL:
             text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
             raise EngineUnavailable(text)
-        express = ExpressSocket(websocket, stream, nursery)
-        return Link(express, EngineLink(Role.GATEWAY), stream)
+        raw = RawWebSocket(websocket, stream, nursery)
+        return Link(raw, EngineLink(Role.GATEWAY), stream)
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there

@@ -11,7 +11,7 @@ class EngineSilent(EngineLost):
     """The engine's connection stayed open, but it did not answer."""
 
 
-class AnswerTaker(Protocol):
+class AnswerSink(Protocol):
     """Whoever can be told an answer at once, in whatever task has it."""
 
     def ready(self) -> bool: ...
@@ -30,8 +30,8 @@ class EngineStream(Protocol):
     def offer(self, message: ToEngine) -> bool:
         """Send without waiting; False: that cannot be done now, and ``send`` is to be used."""
 
-    def tell(self, taker: AnswerTaker) -> None:
-        """What ``receive`` waits for may go to ``taker`` instead whenever it is ready; a stream is
+    def deliver_to(self, sink: AnswerSink) -> None:
+        """What ``receive`` waits for may go to ``sink`` instead whenever it is ready; a stream is
         free not to make use of it."""
 
     async def receive(self) -> FromEngine:

@@ -36,9 +36,9 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Update,
 )
-from ssasr.routing.engine_stream import AnswerTaker, Engines, EngineSilent, EngineStream
+from ssasr.routing.engine_stream import AnswerSink, Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
-from ssasr.runtime.handoff import Lane
+from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.observability import Metrics, get_logger
 from ssasr.telemetry.tracing import Span, child_span, current
@@ -89,7 +89,7 @@ class RetryBudget:
         if not any_left:
             self._without_since = min(self._without_since, now)
 
-    def news(self) -> None:
+    def progressed(self) -> None:
         """An engine has said something new: all is well."""
         self._tries = 0
 
@@ -136,7 +136,7 @@ class _Carrier:
     acknowledged: int = 0
     finalizing: bool = False
 
-    def say(self, message: ToEngine) -> None:
+    def add(self, message: ToEngine) -> None:
         """At once, where nothing waits and nothing has to."""
         stream = self.stream
         if self.resting and stream is not None and self._fits(message) and stream.offer(message):
@@ -160,7 +160,7 @@ class _Carrier:
             self.sent = message.start + len(message.pcm) // 2
         self.finalizing = self.finalizing or isinstance(message, Finalize)
 
-    def heard(self, answer: FromEngine) -> None:
+    def acknowledge(self, answer: FromEngine) -> None:
         match answer:
             case Update(_, position):
                 if not self.finalizing:  # else it is about audio that will be listened to again
@@ -210,9 +210,9 @@ class ResilientStream:
         self._failed: EngineLost | None = None
         self._reason = "lost"
         self._attempts = 0
-        self._answers = Lane[_Answer](ANSWERS)
-        self._answers.cut(self._take_now)
-        self._taker: AnswerTaker | None = None
+        self._answers = HandoffChannel[_Answer](ANSWERS)
+        self._answers.set_fast_path(self._take_now)
+        self._sink: AnswerSink | None = None
 
     @property
     def opened(self) -> Opened:
@@ -236,15 +236,15 @@ class ResilientStream:
         """It is kept in any case, so it never has to wait."""
         if self._failed is not None:
             return False
-        self._replay.say(message)
+        self._replay.add(message)
         for carrier in self._carriers:
-            carrier.say(message)
+            carrier.add(message)
         if self._joining is not None:
             self._joining.outbox.append(message)
         return True
 
-    def tell(self, taker: AnswerTaker) -> None:
-        self._taker = taker
+    def deliver_to(self, sink: AnswerSink) -> None:
+        self._sink = sink
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost as ``send`` does."""
@@ -253,19 +253,19 @@ class ResilientStream:
                 carrier, answer = await self._answers.get()
             except trio.EndOfChannel:
                 raise self._failed or EngineLost("the stream has ended") from None
-            if (news := self._sort(carrier, answer)) is not None:
-                return news
+            if (update := self._take_new(carrier, answer)) is not None:
+                return update
 
-    def _sort(self, carrier: _Carrier, answer: Update | Final) -> Update | Final | None:
+    def _take_new(self, carrier: _Carrier, answer: Update | Final) -> Update | Final | None:
         """What the session is to be told of it."""
-        news = self._replay.tell(answer)
+        update = self._replay.deliver(answer)
         if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
             self._dismiss_others(carrier)
-        if news is not None:
-            self._budget.news()
-            if isinstance(news, Final):
+        if update is not None:
+            self._budget.progressed()
+            if isinstance(update, Final):
                 self._notify()  # a new segment may be replayable where the last one was not
-        return news
+        return update
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ class ResilientStream:
         self._joining = None
         self._carriers.append(carrier)
         self._budget.opened()
-        if self._replay.nothing_told:
+        if self._replay.nothing_delivered:
             self._dismiss_others(carrier)
 
     def _leave(self, carrier: _Carrier, lost: EngineLost) -> None:
@@ -408,40 +408,40 @@ class ResilientStream:
             carrier.resting = False
 
     async def _pull(self, carrier: _Carrier, stream: EngineStream) -> None:
-        stream.tell(_Pull(self, carrier))
+        stream.deliver_to(_Pull(self, carrier))
         while True:
             answer = await stream.receive()
-            self.hear(carrier, answer)
+            self.note_answer(carrier, answer)
             if not isinstance(answer, Draining):
                 await self._answers.put((carrier, answer))
 
-    def hear(self, carrier: _Carrier, answer: FromEngine) -> None:
+    def note_answer(self, carrier: _Carrier, answer: FromEngine) -> None:
         """Note what an engine has said, before the session takes it."""
-        carrier.heard(answer)
+        carrier.acknowledge(answer)
         if isinstance(answer, Draining):
             self._reason = "draining"
             self._notify()
 
     def ready(self) -> bool:
         """Whether the session would take an answer at once."""
-        return self._answers.clear and self._taker is not None and self._taker.ready()
+        return self._answers.clear and self._sink is not None and self._sink.ready()
 
     def take(self, carrier: _Carrier, answer: FromEngine) -> None:
         """The short way of an answer to a session that is ready."""
-        self.hear(carrier, answer)
+        self.note_answer(carrier, answer)
         if not isinstance(answer, Draining):
-            self._tell(carrier, answer)
+            self._deliver(carrier, answer)
 
     def _take_now(self, item: _Answer) -> bool:
         if not self.ready():
             return False
-        self._tell(*item)
+        self._deliver(*item)
         return True
 
-    def _tell(self, carrier: _Carrier, answer: Update | Final) -> None:
-        news = self._sort(carrier, answer)
-        if news is not None and self._taker is not None:
-            self._taker.take(news)
+    def _deliver(self, carrier: _Carrier, answer: Update | Final) -> None:
+        update = self._take_new(carrier, answer)
+        if update is not None and self._sink is not None:
+            self._sink.take(update)
 
     # -- changes -----------------------------------------------------------------------------------
 

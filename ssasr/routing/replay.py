@@ -57,9 +57,9 @@ class ReplayStatistics:
     segment: int
     start: int
     """Stream position at which the open segment begins."""
-    said: int
+    added: int
     """Stream position up to which audio was said."""
-    told: int
+    delivered_to: int
     """Position of the newest answer delivered."""
     kept: int
     """Samples kept."""
@@ -81,11 +81,11 @@ class Replay:
         self._session_id = opening.session_id
         self._options = opening.options
         self._segment = opening.segment
-        self._start = self._said = self._kept_from = opening.start
+        self._start = self._added = self._kept_from = opening.start
         self._committed = opening.committed
         self._committed_at = opening.committed_at
         self._language_before = opening.language_before
-        self._told = (opening.start, -1)  # position, decoded
+        self._delivered_to = (opening.start, -1)  # position, decoded
         self._max_kept = max_kept
         self._kept: deque[tuple[int, ToEngine]] = deque()
         """Messages with the position they belong to: audio with its end, the others with the audio
@@ -100,17 +100,17 @@ class Replay:
         return self._kept_from <= self._start
 
     @property
-    def nothing_told(self) -> bool:
+    def nothing_delivered(self) -> bool:
         """Whether the session has not been told anything of the open segment."""
-        return self._told == (self._start, -1)
+        return self._delivered_to == (self._start, -1)
 
     def statistics(self) -> ReplayStatistics:
         return ReplayStatistics(
             segment=self._segment,
             start=self._start,
-            said=self._said,
-            told=self._told[0],
-            kept=self._said - self._kept_from,
+            added=self._added,
+            delivered_to=self._delivered_to[0],
+            kept=self._added - self._kept_from,
             messages=len(self._kept),
             committed=len(self._committed),
             replayable=self.replayable,
@@ -121,19 +121,19 @@ class Replay:
 
     # -- towards the engine ------------------------------------------------------------------------
 
-    def say(self, message: ToEngine) -> None:
+    def add(self, message: ToEngine) -> None:
         """Keep what the session says."""
         match message:
             case Audio(start, pcm):
-                assert start == self._said, "the session's audio has no gaps"
-                self._said += len(pcm) // 2
+                assert start == self._added, "the session's audio has no gaps"
+                self._added += len(pcm) // 2
             case Finalize():
                 assert self._finalize is None, "one finalize at a time"
                 self._finalize = message
             case Configure():
                 pass
-        self._kept.append((self._said, message))
-        while self._said - self._kept_from > self._max_kept:
+        self._kept.append((self._added, message))
+        while self._added - self._kept_from > self._max_kept:
             self._drop_oldest_audio()
 
     def opening(self) -> Open:
@@ -153,17 +153,17 @@ class Replay:
         told."""
         match answer:
             case Update(segment, position):
-                return (segment, position) >= (self._segment, self._told[0])
+                return (segment, position) >= (self._segment, self._delivered_to[0])
             case Final(segment):
-                return segment + 1 >= self._segment and self.nothing_told
+                return segment + 1 >= self._segment and self.nothing_delivered
 
     # -- towards the session -----------------------------------------------------------------------
 
-    def tell(self, answer: Update | Final) -> Update | Final | None:
+    def deliver(self, answer: Update | Final) -> Update | Final | None:
         """What the session is to be told of an engine's answer; None if it is old."""
         old = answer.segment != self._segment
         if isinstance(answer, Update):
-            old = old or (answer.position, answer.decoded) <= self._told
+            old = old or (answer.position, answer.decoded) <= self._delivered_to
         else:
             old = old or self._finalize is None or answer.at != self._finalize.at
         if old:
@@ -177,7 +177,7 @@ class Replay:
             )
             self._next_segment(answer.at)
         else:
-            self._told = (answer.position, answer.decoded)
+            self._delivered_to = (answer.position, answer.decoded)
             if self._finalize is None:  # else it is stale: nobody is shown its words
                 self._commit(answer.words, answer.position)
         return answer
@@ -204,7 +204,7 @@ class Replay:
     def _next_segment(self, at: int) -> None:
         self._segment += 1
         self._start = at
-        self._told = (at, -1)
+        self._delivered_to = (at, -1)
         self._committed, self._committed_at = (), 0
         self._finalize = None
         later: list[tuple[int, ToEngine]] = []
@@ -241,12 +241,12 @@ class Replay:
         for message in audio:
             assert message.start == position, "the audio kept has no gaps"
             position += len(message.pcm) // 2
-        assert position == self._said, "the newest audio is kept"
-        assert self._said - self._kept_from <= self._max_kept, "what is kept is bounded"
+        assert position == self._added, "the newest audio is kept"
+        assert self._added - self._kept_from <= self._max_kept, "what is kept is bounded"
         positions = [end for end, _ in self._kept]
         assert positions == sorted(positions), "messages keep their order"
         finalizes = [message for _, message in self._kept if isinstance(message, Finalize)]
         expected = [] if self._finalize is None else [self._finalize]
         assert finalizes == expected, "the open finalize is kept, and no other"
         assert all(word.final for word in self._committed), "committed words are final"
-        assert self._start <= self._told[0] <= self._said, "no answer is about the future"
+        assert self._start <= self._delivered_to[0] <= self._added, "no answer is about the future"

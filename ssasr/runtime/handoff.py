@@ -2,7 +2,7 @@
 
 Handing something from one task to the next costs a wake-up, which for a small message is more than
 the work itself. While the task at the far end has nothing to do, whoever puts something in does
-that work at once (``shortcut``), in its own task; otherwise the thing waits its turn as in any
+that work at once (``fast_path``), in its own task; otherwise the thing waits its turn as in any
 channel. The order is that of the puts in either case.
 """
 
@@ -14,24 +14,24 @@ import trio
 T = TypeVar("T")
 
 
-class Lane(Generic[T]):
+class HandoffChannel(Generic[T]):
     """``size``: things that may wait. Several may put, one takes."""
 
     def __init__(self, size: int) -> None:
         self._send, self._receive = trio.open_memory_channel[T](size)
         self.clear = False
         """Nothing is in the lane, and the taker waits. For others to read."""
-        self._shortcut: Callable[[T], bool] | None = None
+        self._fast_path: Callable[[T], bool] | None = None
 
-    def cut(self, shortcut: Callable[[T], bool]) -> None:
-        """For the taker: ``shortcut`` deals with a thing without waiting, or says False and has
+    def set_fast_path(self, fast_path: Callable[[T], bool]) -> None:
+        """For the taker: ``fast_path`` deals with a thing without waiting, or says False and has
         then done nothing."""
-        self._shortcut = shortcut
+        self._fast_path = fast_path
 
     def put_nowait(self, item: T) -> None:
         """Raises trio.WouldBlock when full. Never so while the lane is clear."""
         if self.clear:
-            if self._shortcut is not None and self._shortcut(item):
+            if self._fast_path is not None and self._fast_path(item):
                 return
             self.clear = False
         self._send.send_nowait(item)

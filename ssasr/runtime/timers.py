@@ -16,70 +16,70 @@ from ssasr.runtime.run_task import of_this_run
 ROUND = 64
 """Looks before the other tasks have their turn."""
 
-Look = Callable[[float], float | None]
+Callback = Callable[[float], float | None]
 """Given the whole second that it is; the seconds until the next look, rounded up; None: never
 again."""
 
 
-class Visit:
-    """One who is looked after, while ``pay`` runs."""
+class Timer:
+    """One who is looked after, while ``run_until_over`` runs."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
         self._over = trio.Event()
         self._bug: Exception | None = None
-        self._rounds: Rounds | None = None
+        self._timers: Timers | None = None
         self._due = 0
 
-    async def pay(self, seconds: float) -> None:
+    async def run_until_over(self, seconds: float) -> None:
         """The first look in ``seconds``; until there are to be no more. Raises what the look
         does."""
-        self._rounds = the_rounds()
-        self._due = self._rounds.plan(self, seconds)
+        self._timers = current_timers()
+        self._due = self._timers.schedule(self, seconds)
         try:
             await self._over.wait()
         finally:
-            self._rounds.forget(self, self._due)
-            self._rounds = None
+            self._timers.forget(self, self._due)
+            self._timers = None
         if self._bug is not None:
             raise self._bug
 
     def hasten(self) -> None:
         """Look with the next round."""
-        if self._rounds is not None:
-            self._rounds.forget(self, self._due)
-            self._due = self._rounds.plan(self, 1.0)
+        if self._timers is not None:
+            self._timers.forget(self, self._due)
+            self._due = self._timers.schedule(self, 1.0)
 
-    def make(self, second: int) -> None:
+    def fire(self, second: int) -> None:
         """For the rounds."""
-        assert self._rounds is not None, "forgotten before it was over"
+        assert self._timers is not None, "forgotten before it was over"
         try:
-            rest = self._look(second)
+            rest = self._callback(second)
         except Exception as bug:  # which is for its own task to raise
             self._bug, rest = bug, None
         if rest is None:
             self._over.set()
         else:
-            self._due = self._rounds.plan(self, rest)
+            self._due = self._timers.schedule(self, rest)
 
 
-class Rounds:
+class Timers:
     """``run`` must be running."""
 
     def __init__(self) -> None:
-        self._due: dict[int, set[Visit]] = {}
+        self._due: dict[int, set[Timer]] = {}
         self._rest = trio.CancelScope()
 
-    def plan(self, visit: Visit, seconds: float) -> int:
+    def schedule(self, timer: Timer, seconds: float) -> int:
         """The second of its next look."""
         due = math.floor(trio.current_time()) + max(math.ceil(seconds), 1)
-        self._due.setdefault(due, set()).add(visit)
+        self._due.setdefault(due, set()).add(timer)
         if due < self._rest.deadline:
             self._rest.deadline = due
         return due
 
-    def forget(self, visit: Visit, due: int) -> None:
-        self._due.get(due, set()).discard(visit)
+    def forget(self, timer: Timer, due: int) -> None:
+        self._due.get(due, set()).discard(timer)
 
     async def run(self) -> None:
         while True:
@@ -87,21 +87,21 @@ class Rounds:
                 await trio.sleep_forever()
             now = math.floor(trio.current_time())
             for second in sorted(each for each in self._due if each <= now):
-                await self._make(self._due[second], now)
+                await self._fire(self._due[second], now)
                 del self._due[second]
 
-    async def _make(self, visits: set[Visit], now: int) -> None:
+    async def _fire(self, due_timers: set[Timer], now: int) -> None:
         made = 0
-        while visits:
-            visits.pop().make(now)
+        while due_timers:
+            due_timers.pop().fire(now)
             made += 1
             if made % ROUND == 0:
                 await trio.lowlevel.checkpoint()
 
 
-_rounds: trio.lowlevel.RunVar[Rounds] = trio.lowlevel.RunVar("ssasr_rounds")
+_timers: trio.lowlevel.RunVar[Timers] = trio.lowlevel.RunVar("ssasr_timers")
 
 
-def the_rounds() -> Rounds:
+def current_timers() -> Timers:
     """Those of this trio run."""
-    return of_this_run(_rounds, Rounds)
+    return of_this_run(_timers, Timers)

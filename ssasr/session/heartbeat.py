@@ -17,7 +17,7 @@ class HeartbeatLog:
         self.began = began
         self._loudest = 0.0
 
-    def hear(self, speech: Iterable[float]) -> None:
+    def update(self, speech: Iterable[float]) -> None:
         """Speech probabilities, as they come with the engine's updates."""
         self._loudest = max([self._loudest, *speech])
 

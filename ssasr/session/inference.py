@@ -26,10 +26,10 @@ from ssasr.protocol.recognition import (
     Update,
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
-from ssasr.runtime.handoff import Lane
+from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
-from ssasr.session.turns import Decision, Say, TurnPolicy
+from ssasr.session.turns import Decision, Send, TurnPolicy
 from ssasr.telemetry.observability import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
 
@@ -59,20 +59,20 @@ class Endpoint:
     """The client wants the turn to end here."""
 
 
-Heard = Samples | Settings | Endpoint
+Input = Samples | Settings | Endpoint
 
 
 class Inference:
     """``run`` returns when everything heard has been said. Raises EngineError. What comes while
-    nothing waits is dealt with at once, by whoever brings it (``lane``)."""
+    nothing waits is dealt with at once, by whoever brings it (``channel``)."""
 
     def __init__(
         self,
         parameters: SessionParameters,
         engines: Engines,
         metrics: Metrics,
-        heard: Lane[Heard],
-        said: Lane[ServerMessage],
+        inputs: HandoffChannel[Input],
+        messages: HandoffChannel[ServerMessage],
     ) -> None:
         self.samples = 0
         """Sent to the engine so far; the stream time of the next sample."""
@@ -80,8 +80,8 @@ class Inference:
         self._options = stream_options(parameters)
         self._engines = engines
         self._metrics = metrics
-        self._heard = heard
-        self._said = said
+        self._inputs = inputs
+        self._messages = messages
         self._acknowledged = 0
         self._progress = trio.Event()
         self._awaited = False
@@ -115,8 +115,8 @@ class Inference:
             self._stream = stream
             self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
             opened(stream.opened.model)
-            self._heard.cut(self._feed_now)
-            stream.tell(self)
+            self._inputs.set_fast_path(self._feed_now)
+            stream.deliver_to(self)
             self._look_for_heartbeat()
             async with plain_nursery() as nursery:
                 nursery.start_soon(self._collect)
@@ -128,7 +128,7 @@ class Inference:
     async def _feed(self) -> None:
         while True:
             try:
-                item = await self._heard.get()
+                item = await self._inputs.get()
             except trio.EndOfChannel:
                 break
             match item:
@@ -143,7 +143,7 @@ class Inference:
                     await self._end_turn()
         await self._end_turn()
 
-    def _feed_now(self, item: Heard) -> bool:
+    def _feed_now(self, item: Input) -> bool:
         """The short way of audio."""
         if not isinstance(item, Samples) or self.samples - self._acknowledged > WINDOW:
             return False
@@ -194,15 +194,15 @@ class Inference:
 
     def ready(self) -> bool:
         """Whether ``take`` may be called: nothing that was decided is still on its way."""
-        return self._said.clear and not self._deciding.locked()
+        return self._messages.clear and not self._deciding.locked()
 
     def take(self, answer: FromEngine) -> None:
         """The short way of an answer."""
         for decision in self._decide(answer):
             match decision:
-                case Say(message):
+                case Send(message):
                     self._measure_lag(message)
-                    self._said.put_nowait(message)
+                    self._messages.put_nowait(message)
                 case Finalize():
                     self._note_finalize(decision)
                     self._stream.offer(decision)  # unless the stream has failed, as all will see
@@ -213,7 +213,7 @@ class Inference:
             case Update():
                 if not self._finalizing:
                     self._acknowledged = max(self._acknowledged, answer.position)
-                self._heartbeat.hear(answer.speech)
+                self._heartbeat.update(answer.speech)
                 return self._policy.update(answer)
             case Final():
                 # The engine listens again to what comes after the end of the segment, however far
@@ -231,9 +231,9 @@ class Inference:
     async def _perform(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             match decision:
-                case Say(message):
+                case Send(message):
                     self._measure_lag(message)
-                    await self._said.put(message)
+                    await self._messages.put(message)
                 case Finalize():
                     self._note_finalize(decision)
                     await self._stream.send(decision)
@@ -253,9 +253,9 @@ class Inference:
         if message.turn_order != self._shown_turn:
             self._shown_turn, self._shown = message.turn_order, 0
             self._turns += 1
-        heard = self.samples / SAMPLE_RATE
+        inputs = self.samples / SAMPLE_RATE
         for word in message.words[self._shown :]:
-            self._metrics.word_lag.observe(heard - word.end / 1_000)
+            self._metrics.word_lag.observe(inputs - word.end / 1_000)
         self._shown = max(self._shown, len(message.words))
 
     def _look_for_heartbeat(self) -> None:
@@ -270,7 +270,7 @@ class Inference:
             beats = (trio.current_time() - began) // HEARTBEAT_PERIOD
             await trio.sleep_until(began + (beats + 1) * HEARTBEAT_PERIOD)
             if self._parameters.session_heartbeat:
-                await self._said.put(self._heartbeat.beat(self.samples, trio.current_time()))
+                await self._messages.put(self._heartbeat.beat(self.samples, trio.current_time()))
 
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""

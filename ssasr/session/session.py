@@ -38,15 +38,15 @@ from ssasr.protocol.messages import Error, ServerMessage, Termination
 from ssasr.protocol.parameters import SessionParameters, begin_configuration
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.routing.engine_stream import Engines
-from ssasr.runtime.handoff import Lane
-from ssasr.session.inference import Endpoint, Heard, Inference, Samples, Settings
+from ssasr.runtime.handoff import HandoffChannel
+from ssasr.session.inference import Endpoint, Inference, Input, Samples, Settings
 from ssasr.telemetry.observability import Metrics
 
 PACKETS = 128
 """Client messages waiting: 6 to 13 s of audio at the 50 or 100 ms a message that clients send."""
-HEARD = 16
+INPUTS = 16
 """Decoded packets waiting for the engine's acknowledgement window."""
-SAID = 256
+MESSAGES = 256
 """Messages waiting for a client that reads slowly."""
 SEND_DEADLINE = 20.0
 """Seconds for one message to leave; a client that reads nothing for so long is given up."""
@@ -57,7 +57,7 @@ OPEN_PATIENCE = 0.5
 
 
 class WebSocket(Protocol):
-    """What a session uses of its connection; ``express.ExpressSocket`` has it."""
+    """What a session uses of its connection; ``express.RawWebSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str) -> None: ...
@@ -85,11 +85,11 @@ class SessionTerms:
 Packet = AudioReceived | ConfigurationUpdated | EndpointForced
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client closed or vanished; there is nobody to say anything to."""
 
 
-Fault = ClientFault | EngineError | ClientGone
+Fault = ClientFault | EngineError | ClientDisconnected
 
 ENGINE_FAULTS: dict[type[EngineError], EndCause] = {
     EngineBusy: EndCause.TOO_MANY_SESSIONS,
@@ -123,17 +123,17 @@ class Session:
     _sending: bool = False
     _listening: bool = False
     """The next frame is for ``_take_in``, which waits for it."""
-    _packets: Lane[Packet] = field(factory=partial(Lane, PACKETS))
-    _heard: Lane[Heard] = field(factory=partial(Lane, HEARD))
-    _said: Lane[ServerMessage] = field(factory=partial(Lane, SAID))
+    _packets: HandoffChannel[Packet] = field(factory=partial(HandoffChannel, PACKETS))
+    _inputs: HandoffChannel[Input] = field(factory=partial(HandoffChannel, INPUTS))
+    _messages: HandoffChannel[ServerMessage] = field(factory=partial(HandoffChannel, MESSAGES))
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
         self._link = ClientLink(self.terms.parameters)
 
     async def run(self) -> EndCause:
-        self._packets.cut(self._resample_now)
-        self._said.cut(self._emit_now)
+        self._packets.set_fast_path(self._resample_now)
+        self._messages.set_fast_path(self._emit_now)
         self.websocket.listen(self._take_in_now)
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
@@ -155,14 +155,14 @@ class Session:
 
     def give_up(self) -> None:
         """The client is dead; end without a word."""
-        self._fault = self._fault or ClientGone()
+        self._fault = self._fault or ClientDisconnected()
         self._scope.cancel()
 
     async def _contain(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run one of the four; the first fault ends them all."""
         try:
             await task()
-        except (ClientFault, EngineError, ClientGone) as fault:
+        except (ClientFault, EngineError, ClientDisconnected) as fault:
             self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:
@@ -223,7 +223,7 @@ class Session:
             else:
                 frame = await self._next_frame_within(timeout)
         except ConnectionClosed:
-            raise ClientGone from None
+            raise ClientDisconnected from None
         self.last_message = trio.current_time()
         return frame
 
@@ -255,38 +255,40 @@ class Session:
             match packet:
                 case AudioReceived(data):
                     if pcm := decoder.decode(data):
-                        await self._heard.put(Samples(pcm))
+                        await self._inputs.put(Samples(pcm))
                 case ConfigurationUpdated(parameters):
-                    await self._heard.put(Settings(parameters))
+                    await self._inputs.put(Settings(parameters))
                 case EndpointForced():
-                    await self._heard.put(Endpoint())
+                    await self._inputs.put(Endpoint())
         if pcm := decoder.flush():
-            await self._heard.put(Samples(pcm))
-        self._heard.close()
+            await self._inputs.put(Samples(pcm))
+        self._inputs.close()
 
     def _resample_now(self, packet: Packet) -> bool:
         """The short way of audio."""
-        if not isinstance(packet, AudioReceived) or not self._heard.clear:
+        if not isinstance(packet, AudioReceived) or not self._inputs.clear:
             return False
         if pcm := self.terms.decoder.decode(packet.data):
-            self._heard.put_nowait(Samples(pcm))
+            self._inputs.put_nowait(Samples(pcm))
         return True
 
     async def _infer(self) -> None:
         terms = self.terms
-        inference = Inference(terms.parameters, self.engines, self.metrics, self._heard, self._said)
+        inference = Inference(
+            terms.parameters, self.engines, self.metrics, self._inputs, self._messages
+        )
         try:
             await inference.run(terms.id, terms.model_version, self._engine_opened)
         finally:  # however it ends, this much was listened to
             self.audio_seconds = inference.samples / SAMPLE_RATE
             self.metrics.audio_seconds.inc(self.audio_seconds)
-        await self._said.put(
+        await self._messages.put(
             Termination(
                 audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
                 session_duration_seconds=round(trio.current_time() - self._began),
             )
         )
-        self._said.close()
+        self._messages.close()
 
     def _engine_opened(self, model: str) -> None:
         self._model = model
@@ -304,7 +306,7 @@ class Session:
         )
         while True:
             try:
-                message = await self._said.get()
+                message = await self._messages.get()
             except trio.EndOfChannel:
                 break
             await self._send(self._link.send(message))
@@ -323,9 +325,9 @@ class Session:
             with trio.fail_after(SEND_DEADLINE):
                 await self.websocket.send_message(frame)
         except trio.TooSlowError:
-            raise ClientGone from None  # it is there but does not read; the frame is torn
+            raise ClientDisconnected from None  # it is there but does not read; the frame is torn
         except ConnectionClosed:
-            raise ClientGone from None
+            raise ClientDisconnected from None
         self._sending = False
         if self._fault is not None:
             self._scope.cancel()  # that waited for this frame
@@ -334,7 +336,7 @@ class Session:
     async def _close(self) -> EndCause:
         """The pipeline has ended; tell the client why."""
         fault = self._fault
-        if isinstance(fault, ClientGone):
+        if isinstance(fault, ClientDisconnected):
             return EndCause.CLIENT_VANISHED if self._sending else EndCause.CLIENT_CLOSED
         if isinstance(fault, EngineError):
             cause = ENGINE_FAULTS[type(fault)]

@@ -14,7 +14,7 @@ ONSET_FRAMES = 4
 once when it hears of one, and a click is no speech. A guess."""
 
 
-class Voicing:
+class SpeechActivity:
     """Positions are stream samples; frames are counted from the start of the segment."""
 
     def __init__(self, start: int) -> None:
@@ -32,17 +32,17 @@ class Voicing:
         self.loudest = 0.0
         """The highest probability so far."""
 
-    def hear(self, position: int, speech: Sequence[float], threshold: float) -> None:
+    def update(self, position: int, speech: Sequence[float], threshold: float) -> None:
         """The frames completed up to ``position``. Frames that were heard before are dropped: an
         engine that took over, or one that decoded late, may say them again."""
         new = (position - self._start) // VAD_FRAME - self._frames
         frames = speech[max(len(speech) - new, 0) :] if new > 0 else ()
         threshold = max(threshold, LOWEST_THRESHOLD)
-        if frames and not self._hear_no_change(frames, threshold):
+        if frames and not self._update_unchanged(frames, threshold):
             for frame in frames:
-                self._hear_frame(frame, threshold)
+                self._update_frame(frame, threshold)
 
-    def _hear_no_change(self, frames: Sequence[float], threshold: float) -> bool:
+    def _update_unchanged(self, frames: Sequence[float], threshold: float) -> bool:
         """All at once, where speech or silence goes on, as nearly always; if not, nothing was
         done."""
         if self.speaking:
@@ -58,7 +58,7 @@ class Voicing:
             self.speech_end = self._start + self._frames * VAD_FRAME
         return True
 
-    def _hear_frame(self, frame: float, threshold: float) -> None:
+    def _update_frame(self, frame: float, threshold: float) -> None:
         begin = self._start + self._frames * VAD_FRAME
         self._frames += 1
         floor = max(threshold - HYSTERESIS, LOWEST_THRESHOLD)

@@ -43,15 +43,15 @@ class Transcript:
     def __init__(self) -> None:
         self.turn_order = 0
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
-        self._heard: Sequence[Word] = ()
+        self._received: Sequence[Word] = ()
         self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
         self._hide: Hide | None = None
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
         self._shown: tuple[int, list[str]] = (0, [])  # how many finals, and the open words
-        self._told: list[TurnWord] = []  # the finals, as
-        self._told_as = (False, False)  # formatted, with finality
+        self._sent: list[TurnWord] = []  # the finals, as
+        self._sent_as = (False, False)  # formatted, with finality
         self.final_text = ""
         """Of the final words that ``words`` gave last."""
         self._floor = (0, 0)  # start and end of the last word of the last turn
@@ -80,13 +80,13 @@ class Transcript:
 
     def is_known(self, words: Sequence[Word]) -> bool:
         """Whether these were heard last; most steps bring no new words."""
-        return words is self._heard or words == self._heard
+        return words is self._received or words == self._received
 
-    def hear(self, words: Sequence[Word], hide: Hide | None = None) -> None:
+    def update(self, words: Sequence[Word], hide: Hide | None = None) -> None:
         """The segment's words so far. Final words come first. ``hide``: what is shown of a word."""
         if self.is_known(words):
             return
-        self._heard = words
+        self._received = words
         if hide is not self._hide:
             self._hide, self._forms = hide, {}
         final = self._taken
@@ -112,11 +112,11 @@ class Transcript:
             end = max(start, end, self.milliseconds(word.end))
             yield _Kept(text, bare, start, end, probability(word.confidence), final)
 
-    def _new_forms(self, said: str) -> tuple[str, str]:
-        text = " ".join(said.split())
+    def _new_forms(self, original: str) -> tuple[str, str]:
+        text = " ".join(original.split())
         bare = plain(text)
-        self._forms[said] = (self._hide(text), self._hide(bare)) if self._hide else (text, bare)
-        return self._forms[said]
+        self._forms[original] = (self._hide(text), self._hide(bare)) if self._hide else (text, bare)
+        return self._forms[original]
 
     def milliseconds(self, sample: int) -> int:
         """Stream time as the wire counts it."""
@@ -132,13 +132,13 @@ class Transcript:
     def words(self, *, formatted: bool, finality: bool) -> tuple[TurnWord, ...]:
         """The turn so far. ``finality``: False shows every word as one that may change. Words that
         are final are the same objects each time."""
-        if self._told_as != (formatted, finality):
-            self._told_as, self._told, self.final_text = (formatted, finality), [], ""
-        told = self._told
-        if len(told) < len(self._finals):
-            told += [word.shown(formatted, finality) for word in self._finals[len(told) :]]
-            self.final_text = " ".join([word.text for word in told])
-        return (*told, *[word.shown(formatted, finality) for word in self._open])
+        if self._sent_as != (formatted, finality):
+            self._sent_as, self._sent, self.final_text = (formatted, finality), [], ""
+        sent = self._sent
+        if len(sent) < len(self._finals):
+            sent += [word.shown(formatted, finality) for word in self._finals[len(sent) :]]
+            self.final_text = " ".join([word.text for word in sent])
+        return (*sent, *[word.shown(formatted, finality) for word in self._open])
 
     def new_utterance(self, *, formatted: bool) -> str:
         """The text since the last utterance, which this one becomes; "" if there is none."""
@@ -156,8 +156,8 @@ class Transcript:
         """Forget the words; keep the time, and count the turn if it was one."""
         self._floor = self._last()
         self.turn_order += turn_ended
-        self._heard, self._taken, self._uttered = (), 0, 0
+        self._received, self._taken, self._uttered = (), 0, 0
         self._forms = {}
         self._finals, self._open, self._shown = [], [], (0, [])
-        self._told, self.final_text = [], ""
+        self._sent, self.final_text = [], ""
         self._last_end, self._first_start = None, 0

@@ -29,7 +29,7 @@ from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finali
 from ssasr.protocol.speech_models import Family
 from ssasr.session import profanity
 from ssasr.session.formatting import ends_sentence
-from ssasr.session.speech_activity import Voicing
+from ssasr.session.speech_activity import SpeechActivity
 from ssasr.session.transcript import Transcript, probability
 
 SHORTEST_SPEECH = SAMPLE_RATE * 80 // 1_000
@@ -55,13 +55,13 @@ NEVER = 1.0
 
 
 @frozen
-class Say:
+class Send:
     """Send this to the client."""
 
     message: Turn | SpeechStarted | Silence
 
 
-Decision = Say | Finalize
+Decision = Send | Finalize
 
 
 @frozen
@@ -80,18 +80,18 @@ class _Segment:
 
     number: int
     start: int
-    voicing: Voicing
+    activity: SpeechActivity
     position: int = field(init=False)
     decoded: int = -1
     paused_after: int | None = None
     """End of the speech whose pause has had its partial (P) or utterance (U)."""
-    said_at: int | None = None
+    first_partial_at: int | None = None
     """P: position of the last partial of the turn."""
     started: bool = False
     """P: SpeechStarted has been said."""
     words: bool = False
     ending: Finalize | None = None
-    heard_until: int | None = None
+    speech_until: int | None = None
     """Where the last speech ended; by the words if the voice detector never fired."""
     silence: int = 0
     """Samples since then, 0 while there is speech."""
@@ -117,13 +117,13 @@ class TurnPolicy:
     ) -> None:
         self._settings = settings
         self._chunk = chunk
-        self._segment = _Segment(segment, start, Voicing(start))
+        self._segment = _Segment(segment, start, SpeechActivity(start))
         self._transcript = Transcript()
-        self._turn_said = False  # a partial of the turn that is open; outlives a wordless segment
+        self._turn_sent = False  # a partial of the turn that is open; outlives a wordless segment
         self._forces: list[int] = []  # ascending
         self._changes: deque[tuple[int, TurnSettings]] = deque()
         self._silence_start: int | None = None
-        self._silence_said = start
+        self._silence_reported = start
 
     # -- what the session may ask ------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class TurnPolicy:
     def in_turn(self) -> bool:
         """Whether words or speech have been heard since the last end of a turn."""
         segment = self._segment
-        return segment.words or segment.voicing.speech >= SHORTEST_SPEECH
+        return segment.words or segment.activity.speech >= SHORTEST_SPEECH
 
     def settled(self, at: int) -> bool:
         """Whether everything before stream sample ``at`` is final and said."""
@@ -170,14 +170,14 @@ class TurnPolicy:
             # The engine skipped a step; what it heard after the forced end belongs to the next.
             return self._finalize(self._forces[0])
         segment.position, segment.decoded = update.position, update.decoded
-        segment.voicing.hear(update.position, update.speech, self._settings.vad_threshold)
+        segment.activity.update(update.position, update.speech, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
-        self._transcript.hear(update.words, self._hide(update))
+        self._transcript.update(update.words, self._hide(update))
         segment.words = self._transcript.any_words
         self._look_back()
         family_u = self._settings.family is Family.U
-        decisions = self._hear_u(update) if family_u else self._hear_p(update)
+        decisions = self._update_u(update) if family_u else self._update_p(update)
         decisions += self._acknowledge_silence()
         return decisions if segment.ending else decisions + self._act_on_force()
 
@@ -186,10 +186,10 @@ class TurnPolicy:
         segment = self._segment
         if segment.ending is None or final.segment != segment.number:
             return []  # answered before: an engine that took over repeats it
-        self._transcript.hear(final.words, self._hide(final))
+        self._transcript.update(final.words, self._hide(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
-        self._segment = _Segment(segment.number + 1, start, Voicing(start))
+        self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
         return decisions + self._act_on_force()
 
@@ -197,7 +197,7 @@ class TurnPolicy:
         """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
         nobody has heard new words. The short way past all that is asked otherwise."""
         segment = self._segment
-        if not segment.voicing.speaking or not self._transcript.is_known(update.words):
+        if not segment.activity.speaking or not self._transcript.is_known(update.words):
             return False
         self._silence_start = None
         of_length = not self._ends_by_length(SHORTEST_PAUSE)
@@ -221,7 +221,7 @@ class TurnPolicy:
         self._segment.ending = Finalize(self._segment.number, at)
         return [self._segment.ending]
 
-    def _hear_u(self, update: Update) -> list[Decision]:
+    def _update_u(self, update: Update) -> list[Decision]:
         """Words as they come; an utterance at a pause; the end."""
         ends = self._silence_end(update)
         decisions: list[Decision] = []
@@ -230,53 +230,55 @@ class TurnPolicy:
             utterance = self._transcript.new_utterance(formatted=self._settings.always_formatted)
         changed = self._transcript.take_change()
         if self._settings.partials and (changed or utterance):
-            decisions.append(Say(self._partial(update, utterance)))
+            decisions.append(Send(self._partial(update, utterance)))
         return decisions + ends
 
-    def _hear_p(self, update: Update) -> list[Decision]:
+    def _update_p(self, update: Update) -> list[Decision]:
         """SpeechStarted at the onset; partials at pauses, early, and now and then; the end."""
         decisions: list[Decision] = []
         segment = self._segment
-        if segment.voicing.onset_confirmed:
+        if segment.activity.onset_confirmed:
             decisions += self._speech_started()
         if ends := self._silence_end(update):
             return decisions + ends
         due = self._is_new_pause() or self._early_or_continuous()
         if due and segment.words and self._settings.partials and self._transcript.take_change():
             decisions += self._speech_started()
-            segment.said_at = update.position
-            decisions.append(Say(self._partial(update, "")))
+            segment.first_partial_at = update.position
+            decisions.append(Send(self._partial(update, "")))
         return decisions
 
     def _early_or_continuous(self) -> bool:
         segment, settings = self._segment, self._settings
-        if segment.said_at is not None:
-            waited = segment.position - segment.said_at >= CONTINUOUS_PARTIAL
-            return settings.continuous_partials and segment.voicing.speaking and waited
-        onset = segment.voicing.onset
+        if segment.first_partial_at is not None:
+            waited = segment.position - segment.first_partial_at >= CONTINUOUS_PARTIAL
+            return settings.continuous_partials and segment.activity.speaking and waited
+        onset = segment.activity.onset
         return onset is not None and segment.position - onset >= settings.interruption_delay
 
     def _look_back(self) -> None:
         segment = self._segment
-        heard, spoken = segment.voicing.speech_end, self._transcript.last_end
-        if heard is None and spoken is not None:
-            heard = max(spoken, segment.start)
-        segment.heard_until = heard
-        quiet = heard is not None and not segment.voicing.speaking
-        segment.silence = max(segment.position - heard, 0) if quiet and heard is not None else 0
+        speech_end, spoken = segment.activity.speech_end, self._transcript.last_end
+        if speech_end is None and spoken is not None:
+            speech_end = max(spoken, segment.start)
+        segment.speech_until = speech_end
+        quiet = speech_end is not None and not segment.activity.speaking
+        segment.silence = (
+            max(segment.position - speech_end, 0) if quiet and speech_end is not None else 0
+        )
 
     def _is_decoded(self) -> bool:
         """Whether the words and the confidence cover the last speech."""
-        heard = self._segment.heard_until
-        return heard is not None and self._segment.decoded >= heard
+        speech_end = self._segment.speech_until
+        return speech_end is not None and self._segment.decoded >= speech_end
 
     def _is_new_pause(self) -> bool:
         """Whether a pause has been reached, and decoded, that was not there when last asked."""
         segment = self._segment
         if segment.silence < self._settings.min_turn_silence or not self._is_decoded():
             return False
-        new = segment.heard_until != segment.paused_after
-        segment.paused_after = segment.heard_until
+        new = segment.speech_until != segment.paused_after
+        segment.paused_after = segment.speech_until
         return new
 
     def _silence_end(self, update: Update) -> list[Decision]:
@@ -288,9 +290,9 @@ class TurnPolicy:
             return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
         if self._segment.words:
             return []
-        heard = self._segment.heard_until
-        quiet = update.position - (self._segment.start if heard is None else heard)
-        if self._segment.voicing.speaking or quiet < LONG_NON_SPEECH:
+        speech_end = self._segment.speech_until
+        quiet = update.position - (self._segment.start if speech_end is None else speech_end)
+        if self._segment.activity.speaking or quiet < LONG_NON_SPEECH:
             return []
         return self._finalize(update.position - KEPT_NON_SPEECH)
 
@@ -298,7 +300,7 @@ class TurnPolicy:
         segment, settings = self._segment, self._settings
         if silence < settings.min_turn_silence or not segment.words or not self._is_decoded():
             return False
-        if segment.voicing.speech < SHORTEST_SPEECH:
+        if segment.activity.speech < SHORTEST_SPEECH:
             return False
         if settings.family is Family.P:
             return ends_sentence(self._transcript.last_text)
@@ -309,7 +311,7 @@ class TurnPolicy:
         decoded yet may hold words, and the final will tell."""
         if silence < self._settings.max_turn_silence:
             return False
-        undecoded = self._segment.voicing.speech >= SHORTEST_SPEECH and not self._is_decoded()
+        undecoded = self._segment.activity.speech >= SHORTEST_SPEECH and not self._is_decoded()
         return self._segment.words or undecoded
 
     def _ends_by_length(self, silence: int) -> bool:
@@ -320,7 +322,7 @@ class TurnPolicy:
         longest = self._settings.max_turn_duration
         if longest is None or not self.in_turn:
             return False
-        onset = self._segment.voicing.onset
+        onset = self._segment.activity.onset
         begun = self._transcript.first_start if onset is None else onset
         duration = self._segment.position - begun
         return duration >= longest or (gap and duration >= longest - longest // GAP_SOUGHT)
@@ -329,16 +331,16 @@ class TurnPolicy:
 
     def _speech_started(self) -> list[Decision]:
         """Once a segment, and not within a turn that has been shown already."""
-        if self._segment.started or self._turn_said:
+        if self._segment.started or self._turn_sent:
             return []
         self._segment.started = True
-        onset = self._segment.voicing.onset
+        onset = self._segment.activity.onset
         start = self._transcript.first_start if onset is None else onset
-        confidence = probability(self._segment.voicing.loudest)
-        return [Say(SpeechStarted(self._transcript.milliseconds(start), confidence))]
+        confidence = probability(self._segment.activity.loudest)
+        return [Send(SpeechStarted(self._transcript.milliseconds(start), confidence))]
 
     def _partial(self, update: Update, utterance: str) -> Turn:
-        self._turn_said = True
+        self._turn_sent = True
         settings = self._settings
         p = settings.family is Family.P
         formatted = settings.always_formatted
@@ -376,34 +378,34 @@ class TurnPolicy:
             **self._language(final, shown=True),
         )
         before = self._speech_started() if p else []
-        self._turn_said = False
-        return [*before, Say(turn)]
+        self._turn_sent = False
+        return [*before, Send(turn)]
 
     def _acknowledge_silence(self) -> list[Decision]:
         """The silent stretch so far, about once a second, if the client wants to know."""
         position = self._segment.position
-        if self.in_turn or self._segment.voicing.speaking:
+        if self.in_turn or self._segment.activity.speaking:
             self._silence_start = None
             return []
         if self._silence_start is None:
-            begin = self._segment.heard_until or self._segment.start
-            self._silence_start = self._silence_said = begin
+            begin = self._segment.speech_until or self._segment.start
+            self._silence_start = self._silence_reported = begin
         wanted = self._settings.acknowledge_silence
-        if not wanted or position - self._silence_said < SILENCE_REPORT:
+        if not wanted or position - self._silence_reported < SILENCE_REPORT:
             return []
-        self._silence_said = position
+        self._silence_reported = position
         span = map(self._transcript.milliseconds, (self._silence_start, position))
-        return [Say(Silence(*span))]
+        return [Send(Silence(*span))]
 
-    def _hide(self, news: Update | Final) -> profanity.Hide | None:
+    def _hide(self, answer: Update | Final) -> profanity.Hide | None:
         """What is not to be shown, if anything."""
         settings = self._settings
         if not settings.filter_profanity:
             return None
-        return profanity.hide(settings.languages or (news.language or "en",))
+        return profanity.hide(settings.languages or (answer.language or "en",))
 
-    def _language(self, news: Update | Final, *, shown: bool) -> _Language:
-        if not (shown and self._settings.language_detection) or news.language is None:
+    def _language(self, answer: Update | Final, *, shown: bool) -> _Language:
+        if not (shown and self._settings.language_detection) or answer.language is None:
             return {}
-        confidence = probability(news.language_confidence)
-        return {"language_code": news.language, "language_confidence": confidence}
+        confidence = probability(answer.language_confidence)
+        return {"language_code": answer.language, "language_confidence": confidence}

@@ -8,14 +8,14 @@ import trio
 
 from ssasr.bench.faults import Fault, compare, parse_schedule, pauses
 from ssasr.bench.player import StreamLog
-from ssasr.bench.recordings import Tape
+from ssasr.bench.recordings import Track
 from tests.harness.cluster import ClusterConfig, run_cluster
 from tests.harness.fault_run import Plan, run_plan
 
 
 def log_of(*said, began=100.0):
     """``said``: (receipt, words of a turn that ends); a word is (text, start, end)."""
-    log = StreamLog(Tape([], (), None, 0.1), began=began)
+    log = StreamLog(Track([], (), None, 0.1), began=began)
     for order, (at, words) in enumerate(said):
         turn = {"type": "Turn", "turn_order": order, "end_of_turn": True}
         turn["words"] = [{"text": t, "start": a, "end": b} for t, a, b in words]

@@ -8,7 +8,7 @@ import pytest
 
 from ssasr.bench.measure import collect, spread, word_error_rate
 from ssasr.bench.player import StreamLog
-from ssasr.bench.recordings import Tape, make_recording, make_tape, sound_stretches
+from ssasr.bench.recordings import Track, make_recording, make_track, sound_stretches
 from ssasr.net.frames import apply_mask
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 
@@ -27,8 +27,8 @@ def turn(words, *, ended=False, confidence=0.1, order=0):
 
 
 def log_of(*arrivals, speech=((0.5, 2.0),), reference=None):
-    tape = Tape([b""] * 40, speech, reference, 0.1)
-    log = StreamLog(tape, [(at, json.dumps(message).encode()) for at, message in arrivals])
+    track = Track([b""] * 40, speech, reference, 0.1)
+    log = StreamLog(track, [(at, json.dumps(message).encode()) for at, message in arrivals])
     log.began, log.ended, log.closed, log.code = 100.0, 104.0, 104.25, 1000
     return log
 
@@ -95,12 +95,12 @@ def test_a_tape_is_whole_recordings_with_their_speech_where_it_is_played():
     tone = np.full(16_000, 0.1, np.float32)
     recording = make_recording("tone", tone, gap=1.05, reference="one")
     assert len(recording.frames) == 21  # 2.05 s in whole messages of 0.1 s
-    tape = make_tape([recording], 4.5, 0.1, Random(1))
-    before = round(tape.speech[0][0] / 0.1)
-    assert len(tape.frames) == before + 21 * len(tape.speech)
-    assert tape.seconds >= 4.5
-    assert tape.reference == " ".join(["one"] * len(tape.speech))
+    track = make_track([recording], 4.5, 0.1, Random(1))
+    before = round(track.speech[0][0] / 0.1)
+    assert len(track.frames) == before + 21 * len(track.speech)
+    assert track.seconds >= 4.5
+    assert track.reference == " ".join(["one"] * len(track.speech))
     # 4 bytes of head, 4 of key
-    pcm = b"".join(apply_mask(frame[8:], frame[4:8]) for frame in tape.frames)
+    pcm = b"".join(apply_mask(frame[8:], frame[4:8]) for frame in track.frames)
     loud = np.flatnonzero(np.frombuffer(pcm, "<i2"))
-    assert loud[0] == round(tape.speech[0][0] * 16_000)
+    assert loud[0] == round(track.speech[0][0] * 16_000)

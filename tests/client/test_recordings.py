@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ssasr.client.connection import ClientError
-from ssasr.client.recordings import Wish, find_files, plan
+from ssasr.client.recordings import OutputChoice, find_files, plan
 from ssasr.errors import UsageError
 from tests.conftest import JFK
 from tests.harness.processes import server
@@ -37,30 +37,30 @@ def test_an_input_that_gives_nothing_is_an_error(tmp_path, name):
         find_files([str(tmp_path / name)])
 
 
-def wish(output=None, form=None):
-    return Wish((), output, form, False)
+def choice(output=None, form=None):
+    return OutputChoice((), output, form, False)
 
 
 def test_format_follows_the_suffix_and_one_file_goes_where_it_is_told(tmp_path):
-    (job,) = plan([Path("talk.wav")], wish("out/talk.srt"))
+    (job,) = plan([Path("talk.wav")], choice("out/talk.srt"))
     assert (job.output, job.format) == (Path("out/talk.srt"), "srt")
-    (job,) = plan([Path("talk.wav")], wish("talk.out", "vtt"))
+    (job,) = plan([Path("talk.wav")], choice("talk.out", "vtt"))
     assert (job.output, job.format) == (Path("talk.out"), "vtt")
-    (job,) = plan([Path("talk.wav")], wish(f"{tmp_path}/", "json"))
+    (job,) = plan([Path("talk.wav")], choice(f"{tmp_path}/", "json"))
     assert job.output == tmp_path / "talk.json"
-    (job,) = plan([Path("talk.wav")], wish(None, "srt"))
+    (job,) = plan([Path("talk.wav")], choice(None, "srt"))
     assert job.output is None
 
 
 def test_several_need_a_directory_and_different_names(tmp_path):
-    jobs = plan([Path("a.wav"), Path("b.wav")], wish("out", "vtt"))
+    jobs = plan([Path("a.wav"), Path("b.wav")], choice("out", "vtt"))
     assert [job.output for job in jobs] == [Path("out/a.vtt"), Path("out/b.vtt")]
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(UsageError, match="need a directory"):
-        plan([Path("a.wav"), Path("b.wav")], wish(str(file)))
+        plan([Path("a.wav"), Path("b.wav")], choice(str(file)))
     with pytest.raises(UsageError, match="same name"):
-        plan([Path("a.wav"), Path("a.flac")], wish("out"))
+        plan([Path("a.wav"), Path("a.flac")], choice("out"))
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ssasr.engine.recognizer import Heard, Recognizer, State, Work
+from ssasr.engine.recognizer import Recognizer, State, StepResult, Work
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 
 Clip = NDArray[np.float32]
@@ -38,10 +38,10 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
     _check_unknown_languages(recognizer, clips[0])
 
 
-def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[Heard]]:
+def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[StepResult]]:
     """Step, as many at a time as a step takes, then step those that are unfinished without new
     audio, as an engine may."""
-    heard: list[list[Heard]] = [[] for _ in batch]
+    heard: list[list[StepResult]] = [[] for _ in batch]
     waiting = list(range(len(batch)))
     works = list(batch)
     for _ in range(MOST_STEPS):
@@ -49,7 +49,7 @@ def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[
         outcomes = recognizer.step([works[number] for number in stepped])
         assert len(outcomes) == len(stepped), "an outcome for each work"
         for number, outcome in zip(stepped, outcomes, strict=True):
-            heard[number].extend(outcome.heard)
+            heard[number].extend(outcome.results)
             if outcome.unfinished:
                 empty = np.zeros(0, dtype=np.float32)
                 works[number] = Work(works[number].state, empty, works[number].final_at)
@@ -61,7 +61,7 @@ def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[
 
 def stream(
     recognizer: Recognizer, state: State, clip: Clip, start: int = 0, final_at: int | None = None
-) -> list[Heard]:
+) -> list[StepResult]:
     """The whole chunks of a clip one by one, then the rest with the end of the segment."""
     heard = []
     whole = len(clip) // recognizer.chunk * recognizer.chunk
@@ -72,11 +72,11 @@ def stream(
     return heard + step_until_done(recognizer, [Work(state, rest, end)])[0]
 
 
-def _stream_alone(recognizer: Recognizer, clip: Clip, start: int = 0) -> list[Heard]:
+def _stream_alone(recognizer: Recognizer, clip: Clip, start: int = 0) -> list[StepResult]:
     return stream(recognizer, recognizer.new_state(StreamOptions(), start), clip, start)
 
 
-def _check_run(recognizer: Recognizer, run: Sequence[Heard], start: int, length: int) -> None:
+def _check_run(recognizer: Recognizer, run: Sequence[StepResult], start: int, length: int) -> None:
     """One stream's answers: positions, frames, and words that are final once and for all."""
     final: tuple[Word, ...] = ()
     position = start
@@ -111,14 +111,14 @@ def _check_words(words: Sequence[Word], start: int) -> None:
 
 
 def _check_batches(
-    recognizer: Recognizer, clips: Sequence[Clip], runs: Sequence[Sequence[Heard]]
+    recognizer: Recognizer, clips: Sequence[Clip], runs: Sequence[Sequence[StepResult]]
 ) -> None:
     """Streams that begin one after the other and share batches, in both orders, get what they get
     alone, but for how often they are told."""
     for order in (1, -1):
         states = [recognizer.new_state(StreamOptions(), 0) for _ in clips]
         begun = [3 * number for number in range(len(clips))]
-        results: list[list[Heard]] = [[] for _ in clips]
+        results: list[list[StepResult]] = [[] for _ in clips]
         done = [False] * len(clips)
         for tick in range(MOST_STEPS):
             numbers = [n for n in range(len(clips)) if begun[n] <= tick and not done[n]][::order]
@@ -137,7 +137,7 @@ def _check_batches(
             assert _said(result) == _said(run), "a stream's words do not depend on its batch"
 
 
-def _said(run: Sequence[Heard]) -> list[tuple[int, list[tuple[str, int, int, bool]]]]:
+def _said(run: Sequence[StepResult]) -> list[tuple[int, list[tuple[str, int, int, bool]]]]:
     """The last answer at each position, without the figures that rounding may touch."""
     last = {heard.position: heard for heard in run}
     return [
@@ -146,7 +146,7 @@ def _said(run: Sequence[Heard]) -> list[tuple[int, list[tuple[str, int, int, boo
     ]
 
 
-def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[Heard]) -> None:
+def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[StepResult]) -> None:
     """Where in the stream a segment begins changes nothing but the positions."""
     start = 1_000_003
     moved = _stream_alone(recognizer, clip, start)

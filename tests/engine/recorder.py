@@ -1,4 +1,4 @@
-"""A ``Recorder`` for machines without a device: strict where CUDA is strict.
+"""A ``GraphRecorder`` for machines without a device: strict where CUDA is strict.
 
 It notes every operation of a function with the tensors it was given, and a replay does the same
 operations on the same memory again; Python runs no second time. What CUDA forbids while it records
@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ssasr.engine.graphs import Recording
+from ssasr.engine.graphs import CapturedGraph
 
 FORBIDDEN = {
     "aten::_local_scalar_dense": "a value was looked at",
@@ -104,7 +104,7 @@ class _Late(TorchDispatchMode):
 
 
 class LateRecorder:
-    """See ``ssasr.engine.graphs.Recorder``. ``replays``, ``waits``: how many there have been."""
+    """See ``engine.graphs.GraphRecorder``. ``replays``, ``waits``: how many there have been."""
 
     def __init__(self):
         self.queue, self.host, self.replays, self.waits = [], set(), 0, 0
@@ -122,7 +122,7 @@ class LateRecorder:
             yield
 
     @torch.no_grad()
-    def record(self, function):
+    def capture(self, function):
         self.synchronize()
         function()
         with _Tape() as tape:
@@ -133,7 +133,7 @@ class LateRecorder:
             self.replays += 1
             self.queue.append(tape.play)
 
-        return Recording(result, replay)
+        return CapturedGraph(result, replay)
 
     def synchronize(self):
         self.waits += 1

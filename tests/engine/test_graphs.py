@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssasr.engine.graphs import CudaRecorder
+from ssasr.engine.graphs import CudaGraphRecorder
 from tests.engine.recorder import LateRecorder
 
 cuda = pytest.param(
@@ -22,7 +22,7 @@ def device(request):
 
 @pytest.fixture
 def recorder(device):
-    return LateRecorder() if device.type == "cpu" else CudaRecorder(device)
+    return LateRecorder() if device.type == "cpu" else CudaGraphRecorder(device)
 
 
 def test_a_replay_does_it_again_on_the_same_places(recorder, device):
@@ -36,7 +36,7 @@ def test_a_replay_does_it_again_on_the_same_places(recorder, device):
         doubled = given * 2
         return doubled.view(1, 3)[0], runs[-1]
 
-    recording = recorder.record(function)
+    recording = recorder.capture(function)
     ran, counted = len(runs), float(count)
     with recorder.working():
         for number in range(1, 4):
@@ -52,10 +52,10 @@ def test_a_replay_does_it_again_on_the_same_places(recorder, device):
 
 def test_a_recording_goes_on_where_another_one_stopped(recorder, device):
     given = torch.ones(2, device=device)
-    first = recorder.record(lambda: given + 1)
+    first = recorder.capture(lambda: given + 1)
     with recorder.working():
         first.replay()
-    second = recorder.record(lambda: first.result.mul_(2))
+    second = recorder.capture(lambda: first.result.mul_(2))
     with recorder.working():
         first.replay()
         second.replay()
@@ -76,7 +76,7 @@ FORBIDDEN = {
 def test_what_cannot_be_recorded(what):
     x = torch.ones(2)
     with pytest.raises(AssertionError, match=r"looked at|host data|depends on values"):
-        LateRecorder().record(lambda: FORBIDDEN[what](x))
+        LateRecorder().capture(lambda: FORBIDDEN[what](x))
 
 
 def test_the_device_does_nothing_before_somebody_waits():
@@ -92,7 +92,7 @@ def test_the_device_does_nothing_before_somebody_waits():
 
 def test_a_recording_is_nothing_before_its_first_replay():
     x = torch.ones(2)
-    made = LateRecorder().record(lambda: (x + 1, x > 2, x.int(), x.view(2))).result
+    made = LateRecorder().capture(lambda: (x + 1, x > 2, x.int(), x.view(2))).result
     assert made[0].isnan().all()
     assert made[2].tolist() != [1, 1]
     assert made[3].tolist() == [1, 1], "what was there before is left alone"

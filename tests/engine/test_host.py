@@ -219,7 +219,7 @@ async def test_a_shortcut_is_told_what_receive_waits_for(nursery, autojump_clock
             while True:
                 slow.append(await stream.receive())
 
-        stream.cut(take)
+        stream.set_fast_path(take)
         async with trio.open_nursery() as receiving:
             receiving.start_soon(receive)
             for chunk in range(8):
@@ -240,7 +240,7 @@ async def test_a_shortcut_that_fails_ends_its_own_stream_alone(nursery, autojump
 
     async with host.open_stream(OPENING) as other:
         async with host.open_stream(OPENING) as stream:
-            stream.cut(fail)
+            stream.set_fast_path(fail)
             nursery.start_soon(stream.send, Audio(0, SPEECH.tobytes()))
             with pytest.raises(ValueError, match="broken session"):
                 await stream.receive()
@@ -273,7 +273,7 @@ class DeviceRecognizer(ScriptedRecognizer):
     def __init__(self, max_batch=10):
         super().__init__()
         self.max_batch = max_batch
-        self.began, self.let_go = queue.Queue(), queue.Queue()
+        self.began, self.discard_before = queue.Queue(), queue.Queue()
 
     async def begun(self):
         """The streams of the step that has begun and was not asked for yet."""
@@ -281,7 +281,7 @@ class DeviceRecognizer(ScriptedRecognizer):
 
     def step(self, batch):
         self.began.put(len(batch))
-        self.let_go.get(timeout=30)
+        self.discard_before.get(timeout=30)
         return super().step(batch)
 
 
@@ -295,10 +295,10 @@ async def test_answers_are_told_while_the_next_step_runs():
                 await stream.send(Audio(0, SPEECH[:1_600].tobytes()))
                 await recognizer.begun()
                 await stream.send(Audio(1_600, SPEECH[:1_600].tobytes()))
-                recognizer.let_go.put(None)
+                recognizer.discard_before.put(None)
                 await recognizer.begun()
                 assert (await stream.receive()).position == 1_600, "the second step still runs"
-                recognizer.let_go.put(None)
+                recognizer.discard_before.put(None)
                 assert (await stream.receive()).position == 3_200
             nursery.cancel_scope.cancel()
 
@@ -317,11 +317,11 @@ async def test_those_that_do_not_fit_into_a_step_keep_nobody_waiting():
             for stream in reversed(streams[1:]):
                 await stream.send(Audio(0, SPEECH[:1_600].tobytes()))
             for early in ((), streams[:0:-1][:2], streams[:0:-1][2:4]):
-                recognizer.let_go.put(None)
+                recognizer.discard_before.put(None)
                 sizes.append(await recognizer.begun())
                 for stream in early:
                     assert (await stream.receive()).position == 1_600, "the next step still runs"
-            recognizer.let_go.put(None)
+            recognizer.discard_before.put(None)
             assert (await streams[1].receive()).position == 1_600
             nursery.cancel_scope.cancel()
     assert sizes == [1, 2, 2, 1]

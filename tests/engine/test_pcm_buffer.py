@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.engine.pcm_buffer import SHORT, Tape
+from ssasr.engine.pcm_buffer import SHORT_PIECE, PcmBuffer
 from ssasr.protocol.recognition import SAMPLE_RATE
 
 START, LONGEST = 12_345, 5_000
@@ -15,23 +15,23 @@ SIZES = st.one_of(st.integers(1, 50), st.integers(1, LONGEST))
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_what_is_cut_out_is_what_was_put_in(data):
-    tape, put = Tape(START), 0
+    buffer, put = PcmBuffer(START), 0
     for size in data.draw(st.lists(SIZES, max_size=20)):
-        tape.append(EVERYTHING[put : put + size].tobytes())
+        buffer.append(EVERYTHING[put : put + size].tobytes())
         put += size
         if data.draw(st.booleans()):
-            before = data.draw(st.integers(tape.kept_from, tape.end))
-            tape.let_go(before)
-            assert before - SAMPLE_RATE - SHORT - LONGEST <= tape.kept_from <= before
-        first = data.draw(st.integers(tape.kept_from, tape.end))
-        upto = data.draw(st.integers(first, tape.end))
+            before = data.draw(st.integers(buffer.kept_from, buffer.end))
+            buffer.discard_before(before)
+            assert before - SAMPLE_RATE - SHORT_PIECE - LONGEST <= buffer.kept_from <= before
+        first = data.draw(st.integers(buffer.kept_from, buffer.end))
+        upto = data.draw(st.integers(first, buffer.end))
         expected = EVERYTHING[first - START : upto - START].tobytes()
-        assert b"".join(tape.cut(first, upto)) == expected
-    assert tape.end == START + put
+        assert b"".join(buffer.read(first, upto)) == expected
+    assert buffer.end == START + put
 
 
 def test_crumbs_are_put_together():
-    tape = Tape(0)
-    for _ in range(10 * SHORT):
-        tape.append(b"\1\0")
-    assert len(tape.cut(0, 10 * SHORT)) == 10
+    buffer = PcmBuffer(0)
+    for _ in range(10 * SHORT_PIECE):
+        buffer.append(b"\1\0")
+    assert len(buffer.read(0, 10 * SHORT_PIECE)) == 10

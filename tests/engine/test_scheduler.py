@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from ssasr.engine.recognizer import Heard, Outcome
+from ssasr.engine.recognizer import Outcome, StepResult
 from ssasr.engine.scheduler import Scheduler
 from ssasr.engine.streams import BLOCK, answers
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions
@@ -20,20 +20,20 @@ def audio(stream, samples):
 
 def run_batch(scheduler, now):
     """One step of a recogniser that hears nothing; the messages by stream."""
-    takes = scheduler.next_batch()
-    return takes, finish(scheduler, takes, now)
+    step_inputs = scheduler.next_batch()
+    return step_inputs, finish(scheduler, step_inputs, now)
 
 
-def finish(scheduler, takes, now, unfinished=False):
+def finish(scheduler, step_inputs, now, unfinished=False):
     messages, outcomes = [], []
-    for take in takes:
+    for take in step_inputs:
         position = take.start if take.final_at is None else take.final_at
-        outcomes.append(Outcome((Heard(position, (), (), position),), unfinished))
+        outcomes.append(Outcome((StepResult(position, (), (), position),), unfinished))
         take.stream.state = take
         messages += [(take.stream, message) for message in answers(take, outcomes[-1])]
-    left = [take for take in takes if not scheduler.is_current(take.stream)]
-    final = [take for take in takes if take not in left and take.final_at is not None]
-    spent = scheduler.complete(takes, outcomes, now)
+    left = [take for take in step_inputs if not scheduler.is_current(take.stream)]
+    final = [take for take in step_inputs if take not in left and take.final_at is not None]
+    spent = scheduler.complete(step_inputs, outcomes, now)
     assert {id(take) for take in spent} == {id(take) for take in left + final * (not unfinished)}
     return messages
 
@@ -77,15 +77,15 @@ def test_what_does_not_fit_is_taken_in_order_of_urgency(room, rounds):
         feed(before, set())
         ordered = sorted(since, key=lambda stream: (stream not in ends, since[stream]))
         first = set(ordered[:room])
-        takes = scheduler.next_batch()
-        assert len(takes) == len(first)
-        assert {take.stream for take in takes} == first
+        step_inputs = scheduler.next_batch()
+        assert len(step_inputs) == len(first)
+        assert {take.stream for take in step_inputs} == first
         ending = ends & first
         for stream in first:
             del since[stream]
         ends -= ending
         feed(meanwhile, ending)
-        finish(scheduler, takes, now)
+        finish(scheduler, step_inputs, now)
     assert not since, "seven streams are through in seven batches, however few fit into one"
     assert all(stream.position == stream.received for stream in streams)
 
@@ -122,10 +122,10 @@ def test_but_no_more_of_them_than_the_others_can_wait_for():
         if step == 2:
             scheduler.feed(behind, audio(behind, 4 * CHUNK), now=0.0)
             scheduler.feed(behind, Finalize(0, behind.received), now=0.0)
-        takes, _ = run_batch(scheduler, 0.0)
-        (mine,) = (take for take in takes if take.stream is behind)
+        step_inputs, _ = run_batch(scheduler, 0.0)
+        (mine,) = (take for take in step_inputs if take.stream is behind)
         taken.append((mine.samples, mine.final_at))
-        assert len(takes) == 2
+        assert len(step_inputs) == 2
     end = 11 * CHUNK + 30
     assert taken == [(3 * CHUNK, None)] * 3 + [(2 * CHUNK + 30, end)]
 
@@ -155,18 +155,22 @@ def test_the_next_takes_are_made_while_a_step_runs():
     running = scheduler.next_batch()
     for stream in streams:
         scheduler.feed(stream, audio(stream, CHUNK), now=1.0)
-    made = [stream.next_take for stream in early]
+    made = [stream.next_input for stream in early]
     assert None not in made
-    assert ending.next_take is None, "its next take begins where the running step ends it"
+    assert ending.next_input is None, "its next take begins where the running step ends it"
     scheduler.feed(early[0], audio(early[0], CHUNK), now=1.0)
     scheduler.feed(early[1], Finalize(0, CHUNK + 7), now=1.0)
     finish(scheduler, running, now=2.0)
-    takes = {take.stream: take for take in scheduler.next_batch()}
-    assert len(takes) == len(streams)
-    assert [takes[stream] for stream in early[2:]] == made[2:]
-    assert takes[early[0]].samples == 2 * CHUNK, "what came meanwhile is not left behind"
-    assert (takes[early[1]].samples, takes[early[1]].final_at) == (7, CHUNK + 7)
-    assert (takes[ending].segment, takes[ending].start, takes[ending].fresh) == (1, CHUNK, True)
+    step_inputs = {take.stream: take for take in scheduler.next_batch()}
+    assert len(step_inputs) == len(streams)
+    assert [step_inputs[stream] for stream in early[2:]] == made[2:]
+    assert step_inputs[early[0]].samples == 2 * CHUNK, "what came meanwhile is not left behind"
+    assert (step_inputs[early[1]].samples, step_inputs[early[1]].final_at) == (7, CHUNK + 7)
+    assert (step_inputs[ending].segment, step_inputs[ending].start, step_inputs[ending].fresh) == (
+        1,
+        CHUNK,
+        True,
+    )
 
 
 def test_what_was_put_off_is_stepped_again_and_only_once():
@@ -274,9 +278,9 @@ def test_kept_audio_is_bounded_and_exact():
     for start in range(0, len(everything), 16_000):
         piece = everything[start : start + 16_000]
         scheduler.feed(stream, Audio(start, piece.tobytes()), 0.0)
-        while takes := scheduler.next_batch():
-            got += [take.audio for take in takes]
-            finish(scheduler, takes, 0.0)
+        while step_inputs := scheduler.next_batch():
+            got += [take.audio for take in step_inputs]
+            finish(scheduler, step_inputs, 0.0)
     heard = np.concatenate(got)
     assert np.array_equal(np.round(heard * 32_768).astype("<i2"), everything)
-    assert stream._tape.samples <= 32 * 16_000
+    assert stream._pcm.samples <= 32 * 16_000

@@ -5,8 +5,8 @@ from attrs import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.engine.recognizer import Heard, Outcome
-from ssasr.engine.streams import Sheet, Stream, StreamId, prepare
+from ssasr.engine.recognizer import Outcome, StepResult
+from ssasr.engine.streams import SampleArray, Stream, StreamId, prepare
 from ssasr.protocol.recognition import Audio, Configure, Finalize, Open, StreamOptions, Word
 
 CHUNK = 100
@@ -23,7 +23,7 @@ def step(stream, used):
         used[take.segment, end] = take.options
     stream.state = object()
     at = position if take.final_at is None else take.final_at
-    stream.settle(take, Outcome((Heard(at, (), (), at),)))
+    stream.settle(take, Outcome((StepResult(at, (), (), at),)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -61,7 +61,7 @@ def test_a_segment_begins_with_the_language_that_was_spoken_before():
         stream.receive(Finalize(stream.segment, stream.received))
         take = stream.take()
         before.append(take.language_before)
-        last = Heard(take.final_at, (), words, take.final_at, 0.0, language, confidence)
+        last = StepResult(take.final_at, (), words, take.final_at, 0.0, language, confidence)
         stream.settle(take, Outcome((last,)))
     assert before == ["en", "en", "de"]
     assert stream.language_before == "de"
@@ -97,15 +97,15 @@ def test_a_take_made_ahead_is_the_one_that_would_be_made_at_the_last_moment(scri
         elif event == "final" and not plain.urgent:
             at = data.draw(st.integers(plain.segment_start, plain.received))
             message = Finalize(plain.segment, at)
-        elif event == "prepare" and ahead.ready and ahead.next_take is None:
-            prepare([ahead], Sheet(data.draw(st.sampled_from([0, CHUNK, 10 * CHUNK]))))
+        elif event == "prepare" and ahead.ready and ahead.next_input is None:
+            prepare([ahead], SampleArray(data.draw(st.sampled_from([0, CHUNK, 10 * CHUNK]))))
         elif event == "take" and running is None and plain.ready:
             running = [stream.take() for stream in pair]
             assert told(running[0]) == told(running[1])
         elif event in ("settle", "unfinished") and running is not None:
             for take in running:
                 position = take.upto if take.final_at is None else take.final_at
-                outcome = Outcome((Heard(position, (), (), position),), event == "unfinished")
+                outcome = Outcome((StepResult(position, (), (), position),), event == "unfinished")
                 take.stream.settle(take, outcome)
             running = None
         for stream in pair if message is not None else ():

@@ -8,15 +8,15 @@ import numpy as np
 import trio
 from attrs import asdict, define, frozen
 
-from ssasr.bench.fault_run import TAPES, Done, FaultOutcome, run_with_faults
-from ssasr.bench.faults import Fault, strike
+from ssasr.bench.fault_run import TRACKS, Done, FaultOutcome, run_with_faults
+from ssasr.bench.faults import Fault, inject
 from ssasr.bench.recordings import (
     MESSAGE_SECONDS,
     RATE,
     Recording,
-    Tape,
+    Track,
     make_recording,
-    make_tape,
+    make_track,
 )
 from tests.harness.cluster import Cluster, Supervised
 
@@ -59,15 +59,15 @@ def speech(seconds: float, random: Random) -> np.ndarray:
     return samples
 
 
-def make_tapes(plan: Plan) -> list[Tape]:
+def make_tapes(plan: Plan) -> list[Track]:
     random = Random(plan.seed)
-    tapes = []
-    for index in range(min(TAPES, plan.clients)):
+    tracks = []
+    for index in range(min(TRACKS, plan.clients)):
         recordings = plan.recordings or [
             make_recording(f"{index}.{part}", speech(10, random), gap=1.5) for part in range(6)
         ]
-        tapes.append(make_tape(recordings, plan.seconds, MESSAGE_SECONDS, random))
-    return tapes
+        tracks.append(make_track(recordings, plan.seconds, MESSAGE_SECONDS, random))
+    return tracks
 
 
 async def run_plan(cluster: Cluster, plan: Plan) -> Report:
@@ -126,7 +126,7 @@ async def do_fault(cluster: Cluster, fault: Fault, engine: Supervised, random: R
                 await (proxy.cut() if fault.kind == "cut" else proxy.garble(random))
         case "nginx":
             if (pid := cluster.nginx.pid) is not None:
-                await strike(pid, Fault(fault.at, "term"))
+                await inject(pid, Fault(fault.at, "term"))
         case "clock":
             assert cluster.clock is not None, "a clock fault needs a cluster with a clock"
             cluster.clock.write_text(str(JUMP))
@@ -137,4 +137,4 @@ async def do_fault(cluster: Cluster, fault: Fault, engine: Supervised, random: R
         case _:
             if engine.pid is not None:
                 engine.serving = engine.serving and fault.kind not in {"kill", "term"}
-                await strike(engine.pid, fault)
+                await inject(engine.pid, fault)

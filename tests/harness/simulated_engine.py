@@ -11,7 +11,7 @@ from collections import deque
 from attrs import define, field, frozen
 
 from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
-from ssasr.session.turns import Finalize, Say, TurnPolicy
+from ssasr.session.turns import Finalize, Send, TurnPolicy
 
 
 @frozen
@@ -112,7 +112,7 @@ class SimulatedSession:
     def _take(self, decisions):
         for decision in decisions:
             self.decisions.append(decision)
-            if isinstance(decision, Say):
+            if isinstance(decision, Send):
                 self.said.append(decision.message)
             else:
                 assert decision.at <= self.sent, "finalize beyond the audio sent"

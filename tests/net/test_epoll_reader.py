@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import trio
 
-from ssasr.net.epoll_reader import ROUND, TICK, Doorbell, the_doorbell
+from ssasr.net.epoll_reader import ROUND, TICK, EpollReader, current_reader
 
 
 @contextmanager
@@ -21,37 +21,37 @@ def pipe():
 
 
 @pytest.fixture
-def bell(nursery):
-    bell = Doorbell()
-    nursery.start_soon(bell.run)
-    return bell
+def reader(nursery):
+    reader = EpollReader()
+    nursery.start_soon(reader.run)
+    return reader
 
 
 def reading(fileno, heard, then=lambda: None):
-    def ring():
+    def callback():
         heard.append(os.read(fileno, 100))
         then()
 
-    return ring
+    return callback
 
 
-async def test_it_rings_as_often_as_there_is_something_until_it_is_told_to_forget(bell):
+async def test_it_rings_as_often_as_there_is_something_until_it_is_told_to_forget(reader):
     heard = []
     with pipe() as (end, other):
-        bell.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, heard))
         for count in range(1, 4):
             os.write(other, b"x")
             with trio.fail_after(30):
                 while len(heard) < count:
                     await trio.lowlevel.checkpoint()
-        bell.forget(end)
+        reader.forget(end)
         os.write(other, b"y")
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert heard == [b"x"] * 3
-        bell.forget(end)  # as often as one likes
+        reader.forget(end)  # as often as one likes
 
 
-async def test_the_first_after_a_rest_is_served_at_once_and_a_stream_in_ticks(mock_clock, bell):
+async def test_the_first_after_a_rest_is_served_at_once_and_a_stream_in_ticks(mock_clock, reader):
     heard = []
 
     async def say(text):
@@ -59,7 +59,7 @@ async def test_the_first_after_a_rest_is_served_at_once_and_a_stream_in_ticks(mo
         await trio.testing.wait_all_tasks_blocked(0.01)
 
     with pipe() as (end, other):
-        bell.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, heard))
         for _ in range(2):
             heard.clear()
             mock_clock.jump(3 * TICK)
@@ -75,39 +75,39 @@ async def test_the_first_after_a_rest_is_served_at_once_and_a_stream_in_ticks(mo
             assert heard == [b"first", b"soon after", b"and again"]
 
 
-async def test_nobody_waits_for_a_tick_where_a_round_is_not_all(mock_clock, bell):
+async def test_nobody_waits_for_a_tick_where_a_round_is_not_all(mock_clock, reader):
     heard = []
     with ExitStack() as pipes:
         for _ in range(2 * ROUND + 1):
             end, other = pipes.enter_context(pipe())
-            bell.watch(end, reading(end, heard))
+            reader.watch(end, reading(end, heard))
             os.write(other, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert len(heard) == 2 * ROUND + 1
 
 
-async def test_one_that_rings_may_put_off_another(bell):
+async def test_one_that_rings_may_put_off_another(reader):
     heard = []
     with pipe() as (one, to_one), pipe() as (two, to_two):
-        bell.watch(one, reading(one, heard, lambda: bell.forget(two)))
-        bell.watch(two, reading(two, heard, lambda: bell.forget(one)))
+        reader.watch(one, reading(one, heard, lambda: reader.forget(two)))
+        reader.watch(two, reading(two, heard, lambda: reader.forget(one)))
         os.write(to_one, b"x")
         os.write(to_two, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert heard == [b"x"]
 
 
-async def test_a_number_may_come_again(bell):
+async def test_a_number_may_come_again(reader):
     heard = []
     with pipe() as (end, _), pipe() as (new, other):
-        bell.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, heard))
         os.dup2(new, end)  # closes it behind the bell's back
-        bell.forget(end)
-        bell.watch(end, reading(end, heard))
+        reader.forget(end)
+        reader.watch(end, reading(end, heard))
         os.write(other, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert heard == [b"x"]
 
 
 async def test_there_is_one_for_a_run():
-    assert the_doorbell() is the_doorbell()
+    assert current_reader() is current_reader()

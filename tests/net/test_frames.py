@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from wsproto.connection import CLIENT, SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from ssasr.net.frames import LONGEST, FrameCutter, apply_mask, encode_message, encode_ping
+from ssasr.net.frames import LONGEST, FrameSplitter, apply_mask, encode_message, encode_ping
 
 quick = settings(deadline=None, max_examples=80)
 
@@ -39,9 +39,9 @@ def test_the_library_takes_our_ping_and_we_know_its_pong():
     reader.receive_data(encode_ping(KEY))
     (ping,) = reader.events()
     assert ping == Ping(payload=b"")
-    (piece,) = FrameCutter(masked=False).feed(bytes(reader.send(ping.response())))
+    (piece,) = FrameSplitter(masked=False).feed(bytes(reader.send(ping.response())))
     assert piece.is_our_pong
-    (piece,) = FrameCutter(masked=False).feed(bytes(reader.send(Pong(payload=b"1"))))
+    (piece,) = FrameSplitter(masked=False).feed(bytes(reader.send(Pong(payload=b"1"))))
     assert not piece.is_our_pong
 
 
@@ -87,7 +87,7 @@ def test_cut_anywhere_all_that_was_said_is_told_once_and_in_order(said, cuts):
     raw = b"".join(bytes(writer.send(event)) for events in said for event in events)
     together.read(raw)
     at = sorted(int(cut * len(raw)) for cut in cuts)
-    cutter, both, passed, ends = FrameCutter(masked=True), Joined(), b"", 0
+    cutter, both, passed, ends = FrameSplitter(masked=True), Joined(), b"", 0
     for start, end in zip([0, *at], [*at, len(raw)], strict=True):
         for piece in cutter.feed(raw[start:end]):
             passed += piece.raw
@@ -116,7 +116,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_breaks_a_rule_is_the_librarys_to_judge(name):
-    cutter = FrameCutter(masked=True)
+    cutter = FrameSplitter(masked=True)
     raw = BROKEN[name] + encode_message(b"after", KEY)
     pieces = cutter.feed(raw)
     assert b"".join(piece.raw for piece in pieces) == raw
@@ -132,11 +132,11 @@ def test_what_breaks_a_rule_is_the_librarys_to_judge(name):
 def test_nothing_is_told_after_a_close():
     writer = Connection(CLIENT)
     raw = writer.send(CloseConnection(code=1000)) + encode_message(b"late", KEY)
-    assert all(piece.message is None for piece in FrameCutter(masked=True).feed(raw))
+    assert all(piece.message is None for piece in FrameSplitter(masked=True).feed(raw))
 
 
 def test_a_frame_byte_by_byte():
-    cutter, raw = FrameCutter(masked=True), encode_message(b"whole", KEY)
+    cutter, raw = FrameSplitter(masked=True), encode_message(b"whole", KEY)
     pieces = [piece for byte in raw for piece in cutter.feed(bytes([byte]))]
     assert [piece.message for piece in pieces] == [b"whole"]
 
@@ -144,7 +144,7 @@ def test_a_frame_byte_by_byte():
 @pytest.mark.parametrize("message", [b"", b"1", "é" * 50, bytes(125), bytes(126), bytes(65_535)])
 @pytest.mark.parametrize("key", [None, KEY, bytes(4)])
 def test_one_read_one_frame(message, key):
-    cutter, raw = FrameCutter(masked=key is not None), encode_message(message, key)
+    cutter, raw = FrameSplitter(masked=key is not None), encode_message(message, key)
     assert cutter.whole(raw) == message
     (piece,) = cutter.feed(raw)
     assert (piece.raw, piece.message, piece.ends) == (raw, message, True)
@@ -156,4 +156,4 @@ def test_one_read_one_frame(message, key):
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_nothing_broken_is_whole(name):
-    assert FrameCutter(masked=True).whole(BROKEN[name]) is None
+    assert FrameSplitter(masked=True).whole(BROKEN[name]) is None

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from ssasr.net.listener import HEAD_DEADLINE, MAX_HEAD, FrontDoor
+from ssasr.net.listener import HEAD_DEADLINE, MAX_HEAD, HttpListener
 
 
 async def app(scope, receive, send):
@@ -32,7 +32,7 @@ async def client(nursery, autojump_clock):
     mine.served = trio.Event()
 
     async def serve():
-        await FrontDoor(app, Upgrades()).serve(theirs)
+        await HttpListener(app, Upgrades()).serve(theirs)
         mine.served.set()
 
     nursery.start_soon(serve)
@@ -67,7 +67,7 @@ async def test_silence_is_dropped_after_the_deadline(client):
 )
 async def test_a_head_too_large_is_refused_and_the_connection_closed(nursery, head):
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, FrontDoor(app, Upgrades()).serve, [listener])
+    nursery.start_soon(trio.serve_listeners, HttpListener(app, Upgrades()).serve, [listener])
     answer = b""
     with trio.fail_after(5), suppress(trio.BrokenResourceError):
         async with await trio.testing.open_stream_to_socket_listener(listener) as client:
@@ -86,7 +86,7 @@ UPGRADE = (
 
 async def test_one_address_gets_so_many_connections_and_no_more(nursery):
     upgrades = Upgrades()
-    door = FrontDoor(app, upgrades, most_per_address=3)
+    door = HttpListener(app, upgrades, most_per_address=3)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, door.serve, [listener])
     port = listener.socket.getsockname()[1]
@@ -110,7 +110,7 @@ async def test_one_address_gets_so_many_connections_and_no_more(nursery):
 
 
 async def test_a_place_is_given_back(nursery):
-    door = FrontDoor(app, Upgrades(), most_per_address=1)
+    door = HttpListener(app, Upgrades(), most_per_address=1)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, door.serve, [listener])
     for _ in range(5):

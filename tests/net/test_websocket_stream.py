@@ -7,7 +7,7 @@ import trio
 from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, wrap_client_stream, wrap_server_stream
 
-from ssasr.net.websocket_stream import ExpressSocket, ExpressStream
+from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 
 
 @asynccontextmanager
@@ -29,22 +29,22 @@ async def memory_pair():
 
 @asynccontextmanager
 async def express_pair(make_pair=socket_pair, queue=100):
-    """An ``ExpressSocket`` at either end."""
+    """An ``RawWebSocket`` at either end."""
     async with make_pair() as (left, right), trio.open_nursery() as nursery:
-        client = ExpressStream(left, client=True)
-        server = ExpressStream(right, client=False)
+        client = RawWebSocketStream(left, client=True)
+        server = RawWebSocketStream(right, client=False)
         ends = []
 
         async def connect():
             websocket = await wrap_client_stream(
                 nursery, client, "host", "/", message_queue_size=queue
             )
-            ends.append(ExpressSocket(websocket, client, nursery))
+            ends.append(RawWebSocket(websocket, client, nursery))
 
         async with trio.open_nursery() as shaking:
             shaking.start_soon(connect)
             request = await wrap_server_stream(nursery, server, message_queue_size=queue)
-            accepted = ExpressSocket(await request.accept(), server, nursery)
+            accepted = RawWebSocket(await request.accept(), server, nursery)
         yield ends[0], accepted
         nursery.cancel_scope.cancel()
 

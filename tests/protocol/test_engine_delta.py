@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.protocol.engine_delta import FINAL, JUDGEMENT, WORDS, NewsReader, NewsWriter
+from ssasr.protocol.engine_delta import FINAL, JUDGEMENT, WORDS, DeltaReader, DeltaWriter
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import Final, Update, Word
 
@@ -21,18 +21,18 @@ def update(segment, position, words=(), *judgement):
     return Update(segment, position, (), words, position, *judgement)
 
 
-def plain(news, kept, words):
+def plain(answer, kept, words):
     """The frame as the module describes it, piece by piece; all that may be left out is there."""
-    final = isinstance(news, Final)
-    speech = () if final else news.speech
-    position = news.at if final else news.position
-    decoded = news.at if final else news.decoded
-    language = news.language
+    final = isinstance(answer, Final)
+    speech = () if final else answer.speech
+    position = answer.at if final else answer.position
+    decoded = answer.at if final else answer.decoded
+    language = answer.language
     parts = [
-        struct.pack("<BIQIH", 3 + 4 * final, news.segment, position, position - decoded,
+        struct.pack("<BIQIH", 3 + 4 * final, answer.segment, position, position - decoded,
                     len(speech)),
         bytes(math.floor(each * 255 + 0.5) for each in speech),
-        struct.pack("<dd", news.end_of_turn_confidence, news.language_confidence),
+        struct.pack("<dd", answer.end_of_turn_confidence, answer.language_confidence),
         struct.pack("<h", -1 if language is None else len(language.encode())),
         b"" if language is None else language.encode(),
         struct.pack("<II", kept, len(words)),
@@ -46,7 +46,7 @@ def plain(news, kept, words):
 
 
 def test_the_frames_are_as_described():
-    writer = NewsWriter()
+    writer = DeltaWriter()
     first = Update(2, 1_600, (0.0, 0.5, 1.0), (HELLO, YOU), 1_000, 0.25, "de", 0.75)
     assert writer.write(first) == plain(first, 0, (HELLO, YOU))
     longer = Update(2, 3_200, (0.2,), (HELLO, Word("your", 700, 950, 0.5)), 3_200, 0.5, None, 0.0)
@@ -56,7 +56,7 @@ def test_the_frames_are_as_described():
 
 
 def test_what_is_as_it_was_is_not_sent_and_comes_out_as_the_same_objects():
-    writer, reader = NewsWriter(), NewsReader()
+    writer, reader = DeltaWriter(), DeltaReader()
     first = reader.read(writer.write(update(0, 1_600, (HELLO, YOU), 0.5, "en", 0.9)))
     frame = writer.write(update(0, 3_200, (HELLO, Word("you", 700, 900, 0.5)), 0.5, "en", 0.9))
     assert len(frame) == struct.calcsize("<BIQIH")
@@ -68,7 +68,7 @@ def test_what_is_as_it_was_is_not_sent_and_comes_out_as_the_same_objects():
 
 
 def test_a_new_segment_begins_with_nothing():
-    writer, reader = NewsWriter(), NewsReader()
+    writer, reader = DeltaWriter(), DeltaReader()
     reader.read(writer.write(update(0, 1_600, (HELLO,), 0.5, "en", 0.9)))
     assert reader.read(writer.write(update(1, 3_200))) == update(1, 3_200)
     assert reader.read(writer.write(update(1, 4_800, (HELLO,)))).words == (HELLO,)
@@ -77,13 +77,13 @@ def test_a_new_segment_begins_with_nothing():
 @quick
 @given(st.lists(probabilities, max_size=300))
 def test_speech_is_within_half_a_step(speech):
-    heard = NewsReader().read(NewsWriter().write(Update(0, 0, tuple(speech), (), 0))).speech
+    heard = DeltaReader().read(DeltaWriter().write(Update(0, 0, tuple(speech), (), 0))).speech
     assert len(heard) == len(speech)
     assert all(abs(a - b) <= 0.5 / 255 + 1e-9 for a, b in zip(heard, speech, strict=True))
 
 
 @pytest.mark.parametrize(
-    "news",
+    "answer",
     [
         update(0, 0, (), math.nan),
         update(0, 0, (), 0.0, "en", math.inf),
@@ -98,9 +98,9 @@ def test_speech_is_within_half_a_step(speech):
     ],
     ids=str,
 )
-def test_what_has_no_place_on_the_wire_is_a_bug_of_ours(news):
+def test_what_has_no_place_on_the_wire_is_a_bug_of_ours(answer):
     with pytest.raises(LocalProtocolError):
-        NewsWriter().write(news)
+        DeltaWriter().write(answer)
 
 
 GOOD = Update(0, 100, (0.2,), (Word("a", 0, 1, 0.5, True),), 90, 0.5, "en", 1.0)
@@ -119,7 +119,7 @@ def frame_with(what=WORDS | JUDGEMENT, behind=10, size=2, kept=0, count=1, final
 
 
 def test_a_good_frame_is_read():
-    assert NewsReader().read(frame_with()) == GOOD
+    assert DeltaReader().read(frame_with()) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -135,19 +135,19 @@ def test_a_good_frame_is_read():
 )  # fmt: skip
 def test_a_gateway_takes_nothing_that_is_malformed(changes):
     with pytest.raises(PeerFault):
-        NewsReader().read(frame_with(**changes))
+        DeltaReader().read(frame_with(**changes))
 
 
 @pytest.mark.parametrize("size", range(len(frame_with())))
 def test_nothing_of_a_frame_may_be_missing(size):
-    reader = NewsReader()
+    reader = DeltaReader()
     with pytest.raises(PeerFault):
         reader.read(frame_with()[:size])
     assert reader.read(frame_with()) == GOOD
 
 
 def test_a_final_has_neither_speech_nor_delay():
-    assert NewsReader().read(struct.pack("<BIQIH", FINAL, 3, 100, 0, 0)) == Final(3, 100, ())
+    assert DeltaReader().read(struct.pack("<BIQIH", FINAL, 3, 100, 0, 0)) == Final(3, 100, ())
     for behind, count in ((1, 0), (0, 1)):
         with pytest.raises(PeerFault):
-            NewsReader().read(struct.pack("<BIQIH", FINAL, 3, 100, behind, count) + bytes(count))
+            DeltaReader().read(struct.pack("<BIQIH", FINAL, 3, 100, behind, count) + bytes(count))

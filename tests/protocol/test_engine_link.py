@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.protocol.engine_link import SPOKEN_BY, TRANSITIONS, EngineLink, Role, State
+from ssasr.protocol.engine_link import ALLOWED_SENDERS, TRANSITIONS, EngineLink, Role, State
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
     Audio,
@@ -111,7 +111,7 @@ ENGINES_BREACHES = [
 def test_a_breach_is_ours_where_we_speak_and_theirs_where_we_hear(message):
     pair = Pair()
     speaker, hearer = pair.gateway, pair.engine
-    if SPOKEN_BY[type(message)] is Role.ENGINE:
+    if ALLOWED_SENDERS[type(message)] is Role.ENGINE:
         speaker, hearer = hearer, speaker
     before = pair.statistics
     with pytest.raises(LocalProtocolError):
@@ -155,7 +155,7 @@ def test_every_state_allows_what_the_table_says_and_nothing_else():
             other = Pair(opened=False)
             for before in (OPENING, Opened("m", 1), Draining())[: len(reached) - 1]:
                 (other.ask if before is OPENING else other.answer)(before)
-            say = other.ask if SPOKEN_BY[type(message)] is Role.GATEWAY else other.answer
+            say = other.ask if ALLOWED_SENDERS[type(message)] is Role.GATEWAY else other.answer
             if type(message) in TRANSITIONS[reached[-1]]:
                 say(message)
             else:

@@ -13,21 +13,23 @@ from ssasr.protocol.liveness import (
 )
 
 
-def looks(liveness, seconds, *, received=lambda now: 0, messages=lambda now: 0, owing=False, at=0):
+def looks(
+    liveness, seconds, *, received=lambda now: 0, messages=lambda now: 0, expecting=False, at=0
+):
     """Every verdict that is not WELL, with its time."""
     found = []
     now = at
     while True:
-        now += liveness.rest(owing=owing)
+        now += liveness.rest(expecting=expecting)
         if now > at + seconds:
             return found
-        verdict = liveness.look(now, received(now), messages(now), owing=owing)
+        verdict = liveness.look(now, received(now), messages(now), expecting=expecting)
         if verdict is not Verdict.WELL:
             found.append((now, verdict))
 
 
 def test_a_silent_peer_that_owes_an_answer_is_dead_after_three_seconds_or_four():
-    found = looks(Liveness(GATEWAY, 0.0), 5, owing=True)
+    found = looks(Liveness(GATEWAY, 0.0), 5, expecting=True)
     assert found[0][1] is Verdict.ASK
     assert next(now for now, verdict in found if verdict is Verdict.SILENT) in (3, 4)
 
@@ -36,8 +38,8 @@ def test_one_that_owes_nothing_is_asked_seldom():
     liveness = Liveness(GATEWAY, 0.0)
     now, pongs = 0.0, 0
     while now < 1_000:
-        now += liveness.rest(owing=False)
-        verdict = liveness.look(now, pongs, 0, owing=False)
+        now += liveness.rest(expecting=False)
+        verdict = liveness.look(now, pongs, 0, expecting=False)
         assert verdict in {Verdict.WELL, Verdict.ASK}
         pongs += verdict is Verdict.ASK
     assert 40 <= pongs <= 50
@@ -49,9 +51,9 @@ def test_one_that_owes_nothing_is_asked_seldom():
 
 def test_work_that_comes_after_long_idleness_is_waited_for_no_longer():
     liveness = Liveness(GATEWAY, 0.0)
-    assert liveness.rest(owing=False) == GATEWAY.ask_idle
-    assert liveness.look(15.0, 1, 0, owing=True) is Verdict.WELL
-    found = looks(liveness, 10, received=lambda now: 1, owing=True, at=15)
+    assert liveness.rest(expecting=False) == GATEWAY.ask_idle
+    assert liveness.look(15.0, 1, 0, expecting=True) is Verdict.WELL
+    found = looks(liveness, 10, received=lambda now: 1, expecting=True, at=15)
     assert next(now for now, verdict in found if verdict is Verdict.SILENT) <= 19
 
 
@@ -71,7 +73,7 @@ def test_audio_keeps_a_peer_alive_without_a_ping():
 
 
 def test_one_that_answers_pings_and_does_no_work_is_stuck():
-    found = looks(Liveness(GATEWAY, 0.0), 40, received=lambda now: now, owing=True)
+    found = looks(Liveness(GATEWAY, 0.0), 40, received=lambda now: now, expecting=True)
     assert found[0][1] is Verdict.STUCK
     assert WORK_SECONDS <= found[0][0] <= WORK_SECONDS + 2
 
@@ -82,31 +84,31 @@ def test_a_slow_engine_is_not_stuck():
         100,
         received=lambda now: now,
         messages=lambda now: now // 10,
-        owing=True,
+        expecting=True,
     )
     assert found == []
 
 
 def test_owing_nothing_is_no_fault():
-    assert looks(Liveness(GATEWAY, 0.0), 100, received=lambda now: now, owing=False) == []
+    assert looks(Liveness(GATEWAY, 0.0), 100, received=lambda now: now, expecting=False) == []
 
 
 def test_a_process_that_was_stopped_buries_nobody():
     """The looks of a minute come late and all at once; the peer's bytes lie in the socket."""
     liveness = Liveness(GATEWAY, 0.0)
-    assert looks(liveness, 2, received=lambda now: now, owing=True) == []
-    assert liveness.look(62.0, 2, 0, owing=True) in {Verdict.WELL, Verdict.ASK}
+    assert looks(liveness, 2, received=lambda now: now, expecting=True) == []
+    assert liveness.look(62.0, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
     assert liveness.statistics().idle <= 2 * (LOOK_SECONDS + SLACK) + 2
-    assert liveness.look(62.1, 2, 0, owing=True) in {Verdict.WELL, Verdict.ASK}
+    assert liveness.look(62.1, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
     busy = {"received": lambda now: now, "messages": lambda now: now}
-    assert looks(liveness, 20, **busy, owing=True, at=62.1) == []
+    assert looks(liveness, 20, **busy, expecting=True, at=62.1) == []
     assert liveness.statistics().quiet == 0.0
 
 
 def test_a_clock_that_stands_still_counts_nothing():
     liveness = Liveness(GATEWAY, 5.0)
     for _ in range(100):
-        assert liveness.look(5.0, 0, 0, owing=True) is Verdict.WELL
+        assert liveness.look(5.0, 0, 0, expecting=True) is Verdict.WELL
 
 
 # -- a client --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import trio
 
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable, StartRefused
 from ssasr.protocol.engine_link import Role
-from ssasr.protocol.liveness import GATEWAY, Patience
+from ssasr.protocol.liveness import GATEWAY, Timeouts
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.engine_stream import EngineSilent
@@ -161,7 +161,7 @@ async def stoppable_proxy(client):
 async def test_both_ends_notice_a_half_open_connection(monkeypatch):
     """The cable is cut while somebody speaks, and nobody says goodbye: the gateway gives the engine
     up, and the engine, which has more time, gives the place back."""
-    soon = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
+    soon = Timeouts(ask_expecting=3.0, answer_expecting=2.0, ask_idle=3.0, answer_idle=2.0)
     monkeypatch.setattr(
         "ssasr.net.engine_connection.PATIENCE", {Role.GATEWAY: GATEWAY, Role.ENGINE: soon}
     )
@@ -175,7 +175,7 @@ async def test_both_ends_notice_a_half_open_connection(monkeypatch):
                 await stream.send(Audio(1_600, bytes(3_200)))
                 with trio.fail_after(30), pytest.raises(EngineSilent):
                     await stream.receive()
-                assert trio.current_time() - started > GATEWAY.answer_owed
+                assert trio.current_time() - started > GATEWAY.answer_expecting
                 with trio.fail_after(30):
                     while server.host.statistics().scheduler.streams:
                         await trio.sleep(0.05)
@@ -184,8 +184,8 @@ async def test_both_ends_notice_a_half_open_connection(monkeypatch):
 @pytest.mark.slow
 async def test_an_idle_stream_is_kept_alive(monkeypatch):
     """A client may be silent for long; pings and pongs keep the link meanwhile."""
-    gateway = Patience(ask_owed=1.0, answer_owed=2.0, ask_idle=1.0, answer_idle=2.0)
-    engine = Patience(ask_owed=3.0, answer_owed=2.0, ask_idle=3.0, answer_idle=2.0)
+    gateway = Timeouts(ask_expecting=1.0, answer_expecting=2.0, ask_idle=1.0, answer_idle=2.0)
+    engine = Timeouts(ask_expecting=3.0, answer_expecting=2.0, ask_idle=3.0, answer_idle=2.0)
     monkeypatch.setattr(
         "ssasr.net.engine_connection.PATIENCE", {Role.GATEWAY: gateway, Role.ENGINE: engine}
     )

@@ -186,7 +186,7 @@ def test_backoff_doubles_up_to_a_second_and_never_in_step():
         assert 0.75 * expected <= delay <= 1.25 * expected
     assert len(set(seen)) == len(seen)
     budget.opened()
-    budget.news()
+    budget.progressed()
     assert budget.delay() <= 0.05
 
 

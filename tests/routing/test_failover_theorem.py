@@ -23,7 +23,7 @@ from trio.testing import MockClock
 from ssasr.protocol.messages import Turn, UpdateConfiguration
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.failover import ResilientEngines, RetryPolicy
-from ssasr.runtime.handoff import Lane
+from ssasr.runtime.handoff import HandoffChannel
 from ssasr.session.inference import Endpoint, Inference, Samples, Settings
 from ssasr.telemetry.observability import Metrics
 from tests.harness.memory_links import Fate, MemoryEngines
@@ -73,7 +73,7 @@ class Talk:
 async def converse(engines, talk, metrics):
     """Everything the client is told."""
     engines = ResilientEngines(engines, metrics, PATIENT)
-    heard, said = Lane(16), Lane(256)
+    heard, said = HandoffChannel(16), HandoffChannel(256)
     told = []
     inference = Inference(parse_parameters(talk.query), engines, metrics, heard, said)
 
@@ -86,7 +86,7 @@ async def converse(engines, talk, metrics):
 
     async def listen():
         if talk.seed % 2:  # the short way to the client
-            said.cut(lambda message: told.append(message) is None)
+            said.set_fast_path(lambda message: told.append(message) is None)
         with suppress(trio.EndOfChannel):
             while True:
                 told.append(await said.get())

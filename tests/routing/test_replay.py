@@ -25,7 +25,7 @@ def options(number):
 
 
 def audio(replay, samples):
-    start = replay.statistics().said
+    start = replay.statistics().added
     return Audio(start, b"".join(at.to_bytes(2, "little") for at in range(start, start + samples)))
 
 
@@ -39,15 +39,15 @@ def word(text, start, *, final=True):
 
 def test_the_next_segment_opens_with_the_options_and_the_audio_it_needs():
     replay = Replay(OPENING)
-    replay.say(audio(replay, 100))
-    replay.say(Configure(options(2)))
-    replay.say(audio(replay, 100))
-    replay.say(Configure(options(3)))
-    replay.say(Finalize(0, 150))
-    replay.say(audio(replay, 50))
+    replay.add(audio(replay, 100))
+    replay.add(Configure(options(2)))
+    replay.add(audio(replay, 100))
+    replay.add(Configure(options(3)))
+    replay.add(Finalize(0, 150))
+    replay.add(audio(replay, 50))
     assert replay.opening() == OPENING
     assert len(replay.messages()) == 6
-    assert replay.tell(Final(0, 150, ())) is not None
+    assert replay.deliver(Final(0, 150, ())) is not None
     assert replay.opening() == Open("session", options(2), 1, 150)
     first, change, last = replay.messages()
     assert first.start == 150
@@ -59,47 +59,47 @@ def test_the_next_segment_opens_with_the_options_and_the_audio_it_needs():
 
 def test_an_open_finalize_is_said_again():
     replay = Replay(OPENING)
-    replay.say(audio(replay, 100))
-    replay.say(Finalize(0, 60))
+    replay.add(audio(replay, 100))
+    replay.add(Finalize(0, 60))
     assert replay.messages()[-1] == Finalize(0, 60)
     assert replay.statistics().finalizing
 
 
 def test_old_answers_are_no_news():
     replay = Replay(OPENING)
-    replay.say(audio(replay, 400))
-    assert replay.tell(update(0, 100)) is not None
-    assert replay.tell(update(0, 200, decoded=100)) is not None
-    assert replay.tell(update(0, 200, decoded=150)) is not None, "later decoded is news"
+    replay.add(audio(replay, 400))
+    assert replay.deliver(update(0, 100)) is not None
+    assert replay.deliver(update(0, 200, decoded=100)) is not None
+    assert replay.deliver(update(0, 200, decoded=150)) is not None, "later decoded is news"
     for old in (update(0, 100), update(0, 200, decoded=150), update(1, 300), Final(0, 100, ())):
-        assert replay.tell(old) is None
-    replay.say(Finalize(0, 150))
-    assert replay.tell(Final(0, 140, ())) is None, "it answers nothing that was asked"
-    assert replay.tell(Final(0, 150, ())) is not None
-    assert replay.tell(Final(0, 150, ())) is None
-    assert replay.tell(update(0, 300)) is None
-    assert replay.tell(update(1, 250)) is not None
+        assert replay.deliver(old) is None
+    replay.add(Finalize(0, 150))
+    assert replay.deliver(Final(0, 140, ())) is None, "it answers nothing that was asked"
+    assert replay.deliver(Final(0, 150, ())) is not None
+    assert replay.deliver(Final(0, 150, ())) is None
+    assert replay.deliver(update(0, 300)) is None
+    assert replay.deliver(update(1, 250)) is not None
     assert replay.statistics().dropped == 7
 
 
 def test_words_told_as_final_stay_whatever_the_next_engine_hears():
     replay = Replay(OPENING)
-    replay.say(audio(replay, 400))
+    replay.add(audio(replay, 400))
     told = (word("so", 0), word("it", 20))
-    replay.tell(update(0, 100, (*told, word("gues", 40, final=False))))
+    replay.deliver(update(0, 100, (*told, word("gues", 40, final=False))))
     assert replay.opening().committed == told
     other = (word("sow", 0), word("it", 20), word("goes", 40))
-    assert replay.tell(update(0, 200, other)).words == (*told, other[2])
-    assert replay.tell(update(0, 300, ())).words == (*told, other[2])
-    replay.say(Finalize(0, 30))
-    assert replay.tell(Final(0, 30, other[:2])).words == told
+    assert replay.deliver(update(0, 200, other)).words == (*told, other[2])
+    assert replay.deliver(update(0, 300, ())).words == (*told, other[2])
+    replay.add(Finalize(0, 30))
+    assert replay.deliver(Final(0, 30, other[:2])).words == told
 
 
 def test_words_that_nobody_is_shown_are_not_committed():
     replay = Replay(OPENING)
-    replay.say(audio(replay, 400))
-    replay.say(Finalize(0, 90))
-    replay.tell(update(0, 200, (word("late", 100),)))
+    replay.add(audio(replay, 400))
+    replay.add(Finalize(0, 90))
+    replay.deliver(update(0, 200, (word("late", 100),)))
     assert replay.opening().committed == ()
 
 
@@ -109,10 +109,10 @@ def test_the_next_engine_knows_the_language_that_was_spoken_before():
     for number, (words, language, confidence) in enumerate(
         [(silence, None, 0.0), (said, "de", 0.9), (said, "nl", 0.5), (silence, "fr", 0.9)]
     ):
-        replay.say(audio(replay, 100))
-        at = replay.statistics().said
-        replay.say(Finalize(number, at))
-        replay.tell(Final(number, at, words, 0.0, language, confidence))
+        replay.add(audio(replay, 100))
+        at = replay.statistics().added
+        replay.add(Finalize(number, at))
+        replay.deliver(Final(number, at, words, 0.0, language, confidence))
         before.append(replay.opening().language_before)
     assert before == [None, "de", "de", "de"]
     assert Replay(replay.opening()).opening() == replay.opening()
@@ -121,13 +121,13 @@ def test_the_next_engine_knows_the_language_that_was_spoken_before():
 def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
     replay = Replay(OPENING, max_kept=250)
     for _ in range(4):
-        replay.say(audio(replay, 100))
-        replay.say(Configure(options(9)))
+        replay.add(audio(replay, 100))
+        replay.add(Configure(options(9)))
         replay.check_integrity()
     assert not replay.replayable
     assert replay.statistics().kept == 200
-    replay.say(Finalize(0, 350))
-    replay.tell(Final(0, 350, ()))
+    replay.add(Finalize(0, 350))
+    replay.deliver(Final(0, 350, ()))
     assert replay.replayable
     assert replay.opening() == Open("session", options(9), 1, 350)
     replay.check_integrity()
@@ -136,10 +136,10 @@ def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
 def test_the_wrong_order_is_a_bug():
     replay = Replay(OPENING)
     with pytest.raises(AssertionError):
-        replay.say(Audio(1, b"ab"))
-    replay.say(Finalize(0, 0))
+        replay.add(Audio(1, b"ab"))
+    replay.add(Finalize(0, 0))
     with pytest.raises(AssertionError):
-        replay.say(Finalize(0, 0))
+        replay.add(Finalize(0, 0))
 
 
 class Conversation(RuleBasedStateMachine):
@@ -154,33 +154,33 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(samples=st.integers(0, 120))
     def speak(self, samples):
-        self.replay.say(audio(self.replay, samples))
+        self.replay.add(audio(self.replay, samples))
 
     @rule(number=st.integers(2, 9))
     def configure(self, number):
-        self.replay.say(Configure(options(number)))
-        self.options.append((self.replay.statistics().said, options(number)))
+        self.replay.add(Configure(options(number)))
+        self.options.append((self.replay.statistics().added, options(number)))
 
     @precondition(lambda self: self.finalize is None)
     @rule(part=st.floats(0, 1))
     def end(self, part):
-        said = self.replay.statistics().said
+        said = self.replay.statistics().added
         self.finalize = Finalize(self.segment, self.start + int(part * (said - self.start)))
-        self.replay.say(self.finalize)
+        self.replay.add(self.finalize)
 
     @rule(part=st.floats(0, 1))
     def hear(self, part):
-        said = self.replay.statistics().said
-        told = self.replay.statistics().told
+        said = self.replay.statistics().added
+        told = self.replay.statistics().delivered_to
         position = self.start + int(part * (said - self.start))
-        news = self.replay.tell(update(self.segment, position))
+        news = self.replay.deliver(update(self.segment, position))
         if position != told:  # if it is the same, the first such answer is news
             assert (news is not None) == (position > told)
 
     @precondition(lambda self: self.finalize is not None)
     @rule()
     def answer(self):
-        assert self.replay.tell(Final(self.segment, self.finalize.at, ())) is not None
+        assert self.replay.deliver(Final(self.segment, self.finalize.at, ())) is not None
         self.segment, self.start, self.finalize = self.segment + 1, self.finalize.at, None
 
     @invariant()
@@ -205,7 +205,7 @@ class Conversation(RuleBasedStateMachine):
                     in_force.append((position, changed))
                 case Finalize():
                     finalizes.append(message)
-        assert position == self.replay.statistics().said
+        assert position == self.replay.statistics().added
         assert finalizes == ([] if self.finalize is None else [self.finalize])
         for end in range(self.start + 1, position + 2, 7):
             assert self._at(in_force, end) == self._at(self.options, end)

@@ -5,7 +5,7 @@ import math
 import pytest
 import trio
 
-from ssasr.runtime.timers import ROUND, Rounds, Visit, the_rounds
+from ssasr.runtime.timers import ROUND, Timer, Timers, current_timers
 
 
 async def begin():
@@ -39,19 +39,19 @@ async def test_looks_come_at_whole_seconds_as_far_apart_as_they_ask(autojump_clo
         return next(rests)
 
     await trio.sleep(0.7)
-    await Visit(look).pay(2.0)
+    await Timer(look).run_until_over(2.0)
     assert looks == [2, 3, 4, 7, 8]
 
 
 async def test_who_hastens_is_looked_at_with_the_next_round_and_only_once(autojump_clock, nursery):
     start = await begin()
     look, looks = noting(start, rest=20)
-    visit = Visit(look)
-    visit.hasten()  # before it is paid: nothing
-    nursery.start_soon(visit.pay, 20)
+    timer = Timer(look)
+    timer.hasten()  # before it is paid: nothing
+    nursery.start_soon(timer.run_until_over, 20)
     await trio.sleep(5.5)
-    visit.hasten()
-    visit.hasten()
+    timer.hasten()
+    timer.hasten()
     await trio.sleep(30)
     assert looks == [6, 26]
 
@@ -59,10 +59,10 @@ async def test_who_hastens_is_looked_at_with_the_next_round_and_only_once(autoju
 async def test_one_who_leaves_is_not_looked_at(autojump_clock, nursery):
     start = await begin()
     look, looks = noting(start, rest=1)
-    visit = Visit(look)
+    timer = Timer(look)
     with trio.move_on_after(2.5):
-        await visit.pay(1)
-    visit.hasten()
+        await timer.run_until_over(1)
+    timer.hasten()
     await trio.sleep(5)
     assert looks == [1, 2]
 
@@ -74,16 +74,16 @@ async def test_what_a_look_raises_is_its_own_task_s_and_nobody_else_s(autojump_c
     def broken(second):
         raise KeyError("broken")
 
-    nursery.start_soon(Visit(look).pay, 1)
+    nursery.start_soon(Timer(look).run_until_over, 1)
     with pytest.raises(KeyError):
-        await Visit(broken).pay(1)
+        await Timer(broken).run_until_over(1)
     await trio.sleep(2.5)
     assert looks == [1, 2, 3]
 
 
 async def test_a_late_round_is_made_once_and_the_next_in_time(mock_clock, nursery):
     look, looks = noting(0, rest=1)
-    nursery.start_soon(Visit(look).pay, 1)
+    nursery.start_soon(Timer(look).run_until_over, 1)
     await trio.testing.wait_all_tasks_blocked(0.01)
     for seconds in (10.6, 0.5):
         mock_clock.jump(seconds)
@@ -103,7 +103,7 @@ async def test_others_run_between_the_looks_of_a_second(autojump_clock, nursery)
         order.append("other")
 
     for _ in range(2 * ROUND):
-        nursery.start_soon(Visit(look).pay, 1)
+        nursery.start_soon(Timer(look).run_until_over, 1)
     nursery.start_soon(other)
     await trio.sleep(2)
     assert len(order) == 2 * ROUND + 1
@@ -114,21 +114,21 @@ async def test_one_may_make_another_leave_or_hurry(autojump_clock, nursery):
     """Both are due, and whichever comes first acts on the other."""
     start = await begin()
     looks = []
-    visits = {}
+    due_timers = {}
 
     def look(name, other, act):
         def it(second):
             looks.append((second - start, name))
-            act(visits[other])
+            act(due_timers[other])
             return 5
 
         return it
 
-    visits["a"] = Visit(look("a", "b", Visit.hasten))
-    visits["b"] = Visit(look("b", "a", Visit.hasten))
+    due_timers["a"] = Timer(look("a", "b", Timer.hasten))
+    due_timers["b"] = Timer(look("b", "a", Timer.hasten))
     async with trio.open_nursery() as paying:
-        for visit in visits.values():
-            paying.start_soon(visit.pay, 1)
+        for timer in due_timers.values():
+            paying.start_soon(timer.run_until_over, 1)
         await trio.sleep(2.5)
         paying.cancel_scope.cancel()
     first, *rest = looks
@@ -138,5 +138,5 @@ async def test_one_may_make_another_leave_or_hurry(autojump_clock, nursery):
 
 
 async def test_there_is_one_for_a_run():
-    assert the_rounds() is the_rounds()
-    assert isinstance(the_rounds(), Rounds)
+    assert current_timers() is current_timers()
+    assert isinstance(current_timers(), Timers)

@@ -6,8 +6,8 @@ from ssasr.session.heartbeat import HeartbeatLog
 
 def test_a_beat_sums_up_and_starts_anew():
     log = HeartbeatLog(began=100.0)
-    log.hear((0.2, 0.9))
-    log.hear(())
+    log.update((0.2, 0.9))
+    log.update(())
     assert log.beat(160_000, 105.0) == Heartbeat(10_000, 5_000, 2.0, 0.9)
     assert log.beat(160_000, 110.0) == Heartbeat(10_000, 10_000, 1.0, 0.0)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.protocol.recognition import VAD_FRAME
-from ssasr.session.speech_activity import Voicing
+from ssasr.session.speech_activity import SpeechActivity
 
 runs = st.tuples(st.sampled_from([0.0, 0.02, 0.3, 0.36, 0.5, 0.51, 0.97]), st.integers(1, 6))
 probabilities = st.lists(runs, max_size=12).map(
@@ -12,27 +12,27 @@ probabilities = st.lists(runs, max_size=12).map(
 )
 
 
-class FrameByFrame(Voicing):
-    def _hear_no_change(self, frames, threshold):
+class FrameByFrame(SpeechActivity):
+    def _update_unchanged(self, frames, threshold):
         return False
 
 
-def told(voicing):
+def told(activity):
     names = ("speaking", "speech", "speech_end", "onset", "onset_confirmed", "loudest")
-    return [getattr(voicing, name) for name in names]
+    return [getattr(activity, name) for name in names]
 
 
 @settings(deadline=None)
 @given(probabilities, st.data(), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 5_000))
 def test_speech_that_goes_on_is_heard_at_once_as_frame_by_frame(levels, data, threshold, start):
-    quick, plain = Voicing(start), FrameByFrame(start)
+    quick, plain = SpeechActivity(start), FrameByFrame(start)
     at = 0
     while at < len(levels):
         count = data.draw(st.integers(1, 4))
         part = tuple(levels[at : at + count])
         at += len(part)
         position = start + at * VAD_FRAME + data.draw(st.integers(0, VAD_FRAME - 1))
-        for voicing in (quick, plain):
-            voicing.hear(position, part, threshold)
-            voicing.hear(position, part, threshold)  # said again: heard before
+        for activity in (quick, plain):
+            activity.update(position, part, threshold)
+            activity.update(position, part, threshold)  # said again: heard before
         assert told(quick) == told(plain)

@@ -8,7 +8,7 @@ from ssasr.protocol.client_link import ClientLink
 from ssasr.protocol.messages import Silence, SpeechStarted, Turn
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
-from ssasr.session.turns import Finalize, Say, TurnPolicy
+from ssasr.session.turns import Finalize, Send, TurnPolicy
 from tests.harness.simulated_engine import Script, SimulatedSession
 
 CHUNK = 2_560
@@ -251,7 +251,7 @@ def test_a_final_word_stays_whatever_the_engine_says():
 
     def words(position, *said):
         decisions = policy.update(Update(0, position, (), said, position))
-        return [d.message.words for d in decisions if isinstance(d, Say)]
+        return [d.message.words for d in decisions if isinstance(d, Send)]
 
     ((sent,),) = words(2_560, Word("Hi", 100, 900, 0.5, True))
     assert words(5_120, Word("Ho", 50, 5_000, 0.9, True)) == []
@@ -280,7 +280,7 @@ def test_a_partial_that_came_to_nothing_uses_up_no_turn():
     word = Word("So.", 10_300, 12_000, 0.5)
     heard += policy.update(Update(1, 20_480, loud, (word,), 20_480))
     heard += policy.force(20_480) + policy.final(Final(1, 20_480, (word,)))
-    said = [d.message for d in heard if isinstance(d, Say)]
+    said = [d.message for d in heard if isinstance(d, Send)]
     for message in said:
         link.send(message)
     assert [type(m) for m in said].count(SpeechStarted) == 1

@@ -10,7 +10,7 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
 from ssasr.errors import EngineUnavailable
-from ssasr.cli.build.public_side import FrontConfig, serve_front
+from ssasr.cli.build.public_side import PublicConfig, serve_public
 from ssasr.runtime.garbage import calm_collector
 from ssasr.telemetry.observability import Metrics
 from ssasr.protocol.recognition import Open
@@ -23,7 +23,7 @@ from ssasr.telemetry.tracing import child_span
 class ServeConfig:
     """Everything ``ssasr serve`` needs."""
 
-    front: FrontConfig
+    public: PublicConfig
     engine_kind: str
     device: str
     threads: int | None
@@ -71,7 +71,7 @@ def recognizer_factory(engine_kind: str, model: str) -> Factory:
 def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
     """Loads the weights. Raises WeightsError."""
     hosts = {}
-    for kind in config.front.engines:
+    for kind in config.public.engines:
         settings = RecognizerSettings(
             kind.value, config.device, config.max_streams, config.threads, config.chunk_ms
         )
@@ -93,4 +93,4 @@ async def serve(config: ServeConfig) -> None:
     hosts = build_hosts(config, metrics)
     calm_collector()
     services = tuple(host.run for host in hosts.values())
-    await serve_front(config.front, LocalEngines(hosts), metrics, services)
+    await serve_public(config.public, LocalEngines(hosts), metrics, services)

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from ssasr.gateway.auth.access import parse_keys
 from ssasr.errors import StartRefused
-from ssasr.cli.build.public_side import FrontConfig, serve_front
+from ssasr.cli.build.public_side import PublicConfig, serve_public
 from ssasr.net.listener import hold_port, port_of
 from ssasr.telemetry.observability import Metrics
 from ssasr.routing.engine_client import Address, EngineClient
@@ -20,9 +20,9 @@ from ssasr.gateway.workers.supervisor import Supervisor, Worker
 
 @frozen
 class GatewayConfig:
-    """``required``: all engines of ``front`` must be there for the gateway to be ready."""
+    """``required``: all engines of ``public`` must be there for the gateway to be ready."""
 
-    front: FrontConfig
+    public: PublicConfig
     address: Address
     required: bool
 
@@ -30,18 +30,18 @@ class GatewayConfig:
 def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., int]) -> int:
     """``count`` processes behind one port; the exit status. ``status_of``: runs a function and
     makes an exit status of how it ended. Raises StartRefused."""
-    front = config.front
-    if front.limits.most_per_address is not None:
+    public = config.public
+    if public.limits.most_per_address is not None:
         raise StartRefused("--max-connections-per-address counts in one process: not in --workers")
-    tls_context(front.tls_certificate, front.tls_key)
-    parse_keys(front.keys)
-    held = hold_port(front.host, front.port)
+    tls_context(public.tls_certificate, public.tls_key)
+    parse_keys(public.keys)
+    held = hold_port(public.host, public.port)
     port = port_of(held[0])
-    secret = front.token_secret or secrets.token_bytes(32)
+    secret = public.token_secret or secrets.token_bytes(32)
 
     def work(worker: Worker) -> int:
-        mine = evolve(front, port=port, token_secret=secret, worker=worker)
-        return status_of(lambda: run(partial(serve_gateway, evolve(config, front=mine))))
+        mine = evolve(public, port=port, token_secret=secret, worker=worker)
+        return status_of(lambda: run(partial(serve_gateway, evolve(config, public=mine))))
 
     status = Supervisor(count, work).run()
     for each in held:
@@ -51,8 +51,8 @@ def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., in
 
 async def serve_gateway(config: GatewayConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused."""
-    versions = [MODEL_VERSIONS[kind] for kind in config.front.engines]
+    versions = [MODEL_VERSIONS[kind] for kind in config.public.engines]
     client = EngineClient(config.address, versions, config.required)
     metrics = Metrics()
     engines = ResilientEngines(client, metrics)
-    await serve_front(config.front, engines, metrics, (client.run,))
+    await serve_public(config.public, engines, metrics, (client.run,))

@@ -23,7 +23,7 @@ from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.process import Service, tls_context, watch_signals
-from ssasr.gateway.workers.shared import ReportMissing, SharedPlaces, Siblings
+from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
 from ssasr.gateway.workers.supervisor import Worker
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.telemetry.tracing import Destination, tracing
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 
 @frozen
-class FrontConfig:
+class PublicConfig:
     host: str
     port: int
     engines: tuple[EngineKind, ...]
@@ -59,7 +59,7 @@ class FrontConfig:
     """None: nowhere."""
 
 
-def usage_services(config: FrontConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
+def usage_services(config: PublicConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
     """Where records are kept, if anywhere, and what writes and sends them. Workers keep theirs
     apart, each in a directory; the first uses that of a gateway without workers, and sends what
     was left by more workers than there are now. Raises StartRefused."""
@@ -117,7 +117,7 @@ def status_route(gateway: Gateway, siblings: Siblings | None = None) -> Handler:
     return status if siblings is None else status_of_all
 
 
-def make_siblings(config: FrontConfig, gateway: Gateway) -> Siblings | None:
+def make_siblings(config: PublicConfig, gateway: Gateway) -> Siblings | None:
     worker = config.worker
     if worker is None:
         return None
@@ -134,13 +134,13 @@ async def sum_of_metrics(siblings: Siblings) -> bytes:
     return exposition_of_sum(reports)
 
 
-def make_access(config: FrontConfig) -> Access:
+def make_access(config: PublicConfig) -> Access:
     """Raises StartRefused."""
     mint = TokenMint(config.token_secret or secrets.token_bytes(32))
     keys = parse_keys(config.keys)
     if config.worker is None:
         return Access(keys, mint)
-    shared = SharedPlaces(config.worker.directory, config.worker.number)
+    shared = SharedQuota(config.worker.directory, config.worker.number)
     return Access(keys, mint, shared, shared)
 
 
@@ -152,8 +152,8 @@ async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
     await trio.sleep_forever()
 
 
-async def serve_front(
-    config: FrontConfig, engines: Engines, metrics: Metrics, services: tuple[Service, ...]
+async def serve_public(
+    config: PublicConfig, engines: Engines, metrics: Metrics, services: tuple[Service, ...]
 ) -> None:
     """Serve until SIGTERM or SIGINT has drained it. ``services`` keep the engines, or the way to
     them, alive meanwhile; what one of them raises ends everything. Raises StartRefused."""
@@ -177,7 +177,7 @@ async def serve_front(
 
 
 async def _serve(
-    config: FrontConfig,
+    config: PublicConfig,
     gateway: Gateway,
     app: HttpApp,
     tls: ssl.SSLContext | None,

@@ -39,13 +39,13 @@ class Piece:
 
 
 @frozen
-class Pieces:
+class PieceTable:
     """All pieces, by token id."""
 
     table: tuple[Piece, ...]
 
     @classmethod
-    def load(cls, directory: Path, config: ModelConfig) -> "Pieces":
+    def load(cls, directory: Path, config: ModelConfig) -> "PieceTable":
         """From ``tokenizer.json``. Raises WeightsError unless every token has a piece."""
         path = directory / "tokenizer.json"
         if not path.exists():
@@ -101,7 +101,7 @@ class _Draft:
 class Transcript:
     """The words of one segment that starts at stream sample ``start``."""
 
-    pieces: Pieces
+    pieces: PieceTable
     start: int
     committed: tuple[Word, ...] = ()
     language: str | None = None
@@ -110,7 +110,7 @@ class Transcript:
     _tokens: list[Token] = field(factory=list)
     _done: list[Word] = field(factory=list)
     _draft: _Draft | None = None
-    _told: int = 0
+    _delivered: int = 0
     """Of the words that are done, how many have been given as final."""
     _final: tuple[Word, ...] | None = None
     """Those, after the committed ones and without what these replace."""
@@ -129,8 +129,8 @@ class Transcript:
         """The segment ends at stream sample ``end``, before what has been heard. What was emitted
         at encoder frame ``frames`` or later is taken back, but words that were told as final and
         lie before the end stay as they were told."""
-        told = [word for word in self.words() if word.final and word.end <= end]
-        self.committed, self._told, self._final = tuple(told), 0, None
+        delivered = [word for word in self.words() if word.final and word.end <= end]
+        self.committed, self._delivered, self._final = tuple(delivered), 0, None
         kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]
         self._tokens, self._done, self._draft = [], [], None
         self.complete = False
@@ -143,14 +143,14 @@ class Transcript:
         since = self.committed[-1].end if self.committed else self.start
         if self._final is None:
             self._final = self.committed
-        if end is None and self._told < len(self._done):
-            news = self._done[self._told :]
-            self._final += tuple([word for word in news if word.start >= since])
-            self._told = len(self._done)
+        if end is None and self._delivered < len(self._done):
+            new = self._done[self._delivered :]
+            self._final += tuple([word for word in new if word.start >= since])
+            self._delivered = len(self._done)
         word = self._word(self._draft) if self._draft is not None else None
         if end is None:
             return self._final if word is None or word.start < since else (*self._final, word)
-        rest = self._done[self._told :]
+        rest = self._done[self._delivered :]
         if word is not None:
             rest.append(word)
         rest = [word for word in rest if word.start >= since]

@@ -282,7 +282,7 @@ class Block(nn.Module):
 class _Masks:
     usable: Tensor
     """(batch, left + c) keys that exist."""
-    heard: Tensor
+    attended: Tensor
     """(batch, context + c, 1) convolution inputs that exist."""
 
 
@@ -326,7 +326,7 @@ class Encoder(nn.Module):
             keys_values = cache.attention(number, new)
             x = x + block.self_attn.attend(queries, keys_values, relative[number], masks.usable)
             gated = cache.convolution(number, block.conv.gate(block.norm_conv(x)))
-            x = x + block.conv.convolve(torch.where(masks.heard, gated, 0.0))
+            x = x + block.conv.convolve(torch.where(masks.attended, gated, 0.0))
             x = block.rest(x)
         return x
 
@@ -341,5 +341,5 @@ class Encoder(nn.Module):
         return _Masks(
             usable=_existing(span.first - left, span.frames(), left + count),
             # Frames after the end come after every frame that counts: causality hides them.
-            heard=_existing(span.first - context, endless, context + count)[..., None],
+            attended=_existing(span.first - context, endless, context + count)[..., None],
         )

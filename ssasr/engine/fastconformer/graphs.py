@@ -11,13 +11,13 @@ from attrs import frozen
 from torch import Tensor
 
 from ssasr.engine.fastconformer.program import Answer, Column, Inputs, Program, Running
-from ssasr.engine.graphs import Recorder, Recording
+from ssasr.engine.graphs import CapturedGraph, GraphRecorder
 
-_ROUNDS_MORE = 4
+_EXTRA_ITERATIONS = 4
 _SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
 
-def rounds_guess(chunk_frames: int) -> int:
+def iterations_guess(chunk_frames: int) -> int:
     """Rounds recorded with the step. A guess: speech has some five tokens a second, and the batch
     needs as many rounds as its busiest row has tokens, plus one."""
     return chunk_frames + 3
@@ -29,17 +29,17 @@ def sizes_up_to(largest: int) -> list[int]:
 
 
 @frozen
-class _Recorded:
+class _Captured:
     inputs: Inputs
-    step: Recording[tuple[Running, Tensor]]
+    step: CapturedGraph[tuple[Running, Tensor]]
     """Gives the answer too."""
-    more: Recording[None]
+    more: CapturedGraph[None]
 
 
 class GraphRunner:
     """``Runner`` for a CUDA device. Memory for inputs and answers is pinned and allocated once."""
 
-    def __init__(self, program: Program, largest: int, recorder: Recorder) -> None:
+    def __init__(self, program: Program, largest: int, recorder: GraphRecorder) -> None:
         self._program, self.largest, self._recorder = program, largest, recorder
         layout, device = program.layout, program.device
         self._device = Inputs(
@@ -51,36 +51,36 @@ class GraphRunner:
             recorder.pinned(*self._device.audio.shape, dtype=torch.float32),
         )
         self._answer = recorder.pinned(largest, program.answer_width, dtype=torch.int32)
-        self._recorded: dict[int, _Recorded] = {}
+        self._captured: dict[int, _Captured] = {}
 
     def warm_up(self) -> None:
         """Record every size; takes a few seconds each at full size."""
         self._device.table[:, Column.SLOT] = self._program.layout.slots
         for size in sizes_up_to(self.largest):
-            self._recorded[size] = self._record(size)
+            self._captured[size] = self._capture(size)
 
-    def _record(self, size: int) -> _Recorded:
+    def _capture(self, size: int) -> _Captured:
         program, recorder = self._program, self._recorder
         inputs = Inputs(self._device.table[:size], self._device.audio[:size])
 
         def step() -> tuple[Running, Tensor]:
             running = program.encode(inputs)
-            for _ in range(rounds_guess(program.layout.chunk_frames)):
+            for _ in range(iterations_guess(program.layout.chunk_frames)):
                 program.advance(running)
             return running, program.finish(running)
 
-        recorded = recorder.record(step)
-        running, answer = recorded.result
+        captured = recorder.capture(step)
+        running, answer = captured.result
 
         def more() -> None:
-            for _ in range(_ROUNDS_MORE):
+            for _ in range(_EXTRA_ITERATIONS):
                 program.advance(running)
             answer.copy_(program.finish(running))
 
         # There must be something that it can go on with.
         with recorder.working():
-            recorded.replay()
-        return _Recorded(inputs, recorded, recorder.record(more))
+            captured.replay()
+        return _Captured(inputs, captured, recorder.capture(more))
 
     def inputs(self, rows: int) -> Inputs:
         """See ``Runner``; pinned memory, the same each time."""
@@ -90,20 +90,20 @@ class GraphRunner:
     def run(self, inputs: Inputs) -> Answer:
         """See ``Runner``. Waits for the device once, unless decoding needs more rounds."""
         rows = inputs.table.shape[0]
-        size = min(size for size in self._recorded if size >= rows)
-        recorded, padding = self._recorded[size], self._host.table[rows:size]
+        size = min(size for size in self._captured if size >= rows)
+        captured, padding = self._captured[size], self._host.table[rows:size]
         # What else an earlier batch has left there is done to the slot that belongs to nobody.
         padding[:, Column.SLOT] = self._program.layout.slots
         padding[:, Column.CHUNK] = -1
-        host, (_, answer) = self._answer[:rows], recorded.step.result
+        host, (_, answer) = self._answer[:rows], captured.step.result
         with self._recorder.working():
-            recorded.inputs.table.copy_(self._host.table[:size], non_blocking=True)
-            recorded.inputs.audio[:rows].copy_(inputs.audio, non_blocking=True)
-            recorded.step.replay()
+            captured.inputs.table.copy_(self._host.table[:size], non_blocking=True)
+            captured.inputs.audio[:rows].copy_(inputs.audio, non_blocking=True)
+            captured.step.replay()
             while True:
                 host.copy_(answer[:rows], non_blocking=True)
                 self._recorder.synchronize()
                 found, unfinished = self._program.unpack(host)
                 if not unfinished:
                     return found
-                recorded.more.replay()
+                captured.more.replay()

@@ -3,8 +3,8 @@
 One step of a batch is one run of the program for all streams that have a chunk, whatever their
 age, and further runs only for the streams that have more to do (a backlog, the cut-short chunks at
 the end of a segment). A segment gets its slot with its state and loses it with its last words.
-Streams that step on the grid are dealt with together, in the ``Ledger``'s arrays; the others by a
-``_Job`` each, whose rows ride along in the same runs.
+Streams that step on the grid are dealt with together, in the ``SlotState``'s arrays; the others by
+a ``_Job`` each, whose rows ride along in the same runs.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from torch import Tensor
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
-from ssasr.engine.fastconformer.detokenizer import Pieces, Token, Transcript
+from ssasr.engine.fastconformer.detokenizer import PieceTable, Token, Transcript
 from ssasr.engine.fastconformer.graphs import GraphRunner
 from ssasr.engine.fastconformer.program import (
     Answer,
@@ -31,12 +31,12 @@ from ssasr.engine.fastconformer.program import (
     Runner,
     SpeechDetector,
 )
-from ssasr.engine.fastconformer.slot_state import Ledger, Speech, spoken
+from ssasr.engine.fastconformer.slot_state import SlotState, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.graphs import CudaRecorder
-from ssasr.engine.recognizer import Heard, Outcome, RecognizerSettings, State, Work
+from ssasr.engine.graphs import CudaGraphRecorder
+from ssasr.engine.recognizer import Outcome, RecognizerSettings, State, StepResult, Work
 from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
 from ssasr.models.catalogue import resolve
@@ -102,7 +102,7 @@ class _Job:
     walk: Walk | None = None
     """Where the rows after that come from."""
     speech: list[float] = field(factory=list)
-    said: bool = False
+    with_tokens: bool = False
     """It brought tokens."""
 
     def move_on(self) -> None:
@@ -126,7 +126,7 @@ class _Found:
     """What running them found, but for the tokens, which their transcripts have."""
 
     speech: list[Speech]
-    said: list[int]
+    with_tokens: list[int]
     """Numbers of the rows that brought tokens."""
 
 
@@ -143,16 +143,16 @@ class FastConformerRecognizer:
         name: str,
         runner: Runner,
         layout: Layout,
-        pieces: Pieces,
+        pieces: PieceTable,
         processing: Processing,
         max_streams: int,
     ) -> None:
         self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
-        self._runner, self._layout, self._pieces = runner, layout, pieces
+        self._runner, self._layout, self._piece_table = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
-        self._ledger = Ledger(self._grid, layout.slots)
+        self._slot_state = SlotState(self._grid, layout.slots)
         self._free = list(range(layout.slots - 1, -1, -1))
         self._runs = self._rows = self._rewound = self._cut = 0
 
@@ -171,13 +171,13 @@ class FastConformerRecognizer:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
             raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")
-        slot, transcript = self._free.pop(), Transcript(self._pieces, start, committed)
-        self._ledger.open(slot, transcript, self._prompt(options))
+        slot, transcript = self._free.pop(), Transcript(self._piece_table, start, committed)
+        self._slot_state.open(slot, transcript, self._prompt(options))
         return Segment(slot, start, transcript)
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """The language from the next chunk on; nothing else concerns this recogniser."""
-        self._ledger.set_prompt(_slot(_segment(state)), self._prompt(options))
+        self._slot_state.set_prompt(_slot(_segment(state)), self._prompt(options))
 
     def release(self, state: State) -> None:
         """Give the slot back; for a stream that goes without ``final_at``. May be repeated."""
@@ -200,23 +200,25 @@ class FastConformerRecognizer:
         assert None not in numbers, "a segment that has ended is not stepped again"
         slots = np.array(numbers, np.int64)
         audio = [work.audio for work in batch]
-        straight = self._ledger.straight(slots, audio, [work.final_at for work in batch])
-        on_grid = np.flatnonzero(straight)
-        jobs = [self._job(n, batch[n]) for n in np.flatnonzero(~straight).tolist()]
+        on_grid_chunk = self._slot_state.on_grid_chunk(
+            slots, audio, [work.final_at for work in batch]
+        )
+        on_grid = np.flatnonzero(on_grid_chunk)
+        jobs = [self._job(n, batch[n]) for n in np.flatnonzero(~on_grid_chunk).tolist()]
         if len(on_grid) < len(batch):
             slots, chosen = slots[on_grid], on_grid.tolist()
             segments = [segments[number] for number in chosen]
             audio = [audio[number] for number in chosen]
-        found = self._run(_Rows(self._ledger.advance(slots), audio, segments), jobs)
-        for row in found.said:
+        found = self._run(_Rows(self._slot_state.advance(slots), audio, segments), jobs)
+        for row in found.with_tokens:
             self._note(segments[row])
-        heard = self._ledger.heard(slots, found.speech)
+        results = self._slot_state.results(slots, found.speech)
         while any(job.row is not None for job in jobs):
             self._run(_NO_ROWS, jobs)
         if not jobs:
-            return list(map(Outcome, zip(heard, strict=True)))
+            return list(map(Outcome, zip(results, strict=True)))
         outcomes = {job.number: self._outcome(job) for job in jobs}
-        outcomes.update(zip(on_grid.tolist(), map(Outcome, zip(heard, strict=True)), strict=True))
+        outcomes.update(zip(on_grid.tolist(), map(Outcome, zip(results, strict=True)), strict=True))
         return [outcomes[number] for number in range(len(batch))]
 
     def worked(self, seconds: float, now: float) -> None:
@@ -230,7 +232,7 @@ class FastConformerRecognizer:
 
     def _job(self, number: int, work: Work) -> _Job:
         segment = _segment(work.state)
-        progress = self._ledger.progress(_slot(segment))
+        progress = self._slot_state.progress(_slot(segment))
         job = _Job(number, segment, work.final_at, progress)
         end = None if work.final_at is None else work.final_at - segment.start
         if end is not None and end < progress.samples:
@@ -247,39 +249,39 @@ class FastConformerRecognizer:
         job.move_on()
         return job
 
-    def _run(self, straight: _Rows, jobs: Sequence[_Job]) -> _Found:
+    def _run(self, on_grid_chunk: _Rows, jobs: Sequence[_Job]) -> _Found:
         """These rows and the next of each job; gives what was found for the former."""
         due = [job for job in jobs if job.row is not None]
-        rows = self._with_jobs(straight, due) if due else straight
+        rows = self._with_jobs(on_grid_chunk, due) if due else on_grid_chunk
         if not rows.segments:
             return _Found([], [])
-        inputs, count = self._runner.inputs(len(rows.segments)), len(straight.segments)
+        inputs, count = self._runner.inputs(len(rows.segments)), len(on_grid_chunk.segments)
         inputs.table.numpy()[:] = rows.table
         lay(inputs.audio.numpy(), rows.audio, count)
         answer = self._runner.run(inputs)
         speech = spoken(answer.speech.numpy(), rows.table[:, Column.VAD_COUNT])
-        said = self._extend(rows, answer)
+        with_tokens = self._extend(rows, answer)
         self._runs += 1
         self._rows += len(rows.segments)
-        for job, heard in zip(due, speech[count:], strict=True):
-            job.speech += heard
+        for job, probabilities in zip(due, speech[count:], strict=True):
+            job.speech += probabilities
             job.move_on()
-        for row in said:
+        for row in with_tokens:
             if row >= count:
-                due[row - count].said = True
-        return _Found(speech[:count], [row for row in said if row < count])
+                due[row - count].with_tokens = True
+        return _Found(speech[:count], [row for row in with_tokens if row < count])
 
-    def _with_jobs(self, straight: _Rows, due: Sequence[_Job]) -> _Rows:
+    def _with_jobs(self, on_grid_chunk: _Rows, due: Sequence[_Job]) -> _Rows:
         rows = [job.row for job in due if job.row is not None]
         slots = [_slot(job.segment) for job in due]
         table = np.empty((len(rows), len(Column)), np.int64)
         table[:, Column.SLOT] = slots
-        table[:, Column.PROMPT] = [self._ledger.prompt(slot) for slot in slots]
+        table[:, Column.PROMPT] = [self._slot_state.prompt(slot) for slot in slots]
         fill(table, rows)
         return _Rows(
-            np.concatenate([straight.table, table]),
-            [*straight.audio, *(row.audio for row in rows)],
-            [*straight.segments, *(job.segment for job in due)],
+            np.concatenate([on_grid_chunk.table, table]),
+            [*on_grid_chunk.audio, *(row.audio for row in rows)],
+            [*on_grid_chunk.segments, *(job.segment for job in due)],
         )
 
     def _extend(self, ran: _Rows, answer: Answer) -> list[int]:
@@ -303,7 +305,7 @@ class FastConformerRecognizer:
     def _note(self, segment: Segment) -> None:
         """The segment has new tokens."""
         transcript = segment.transcript
-        self._ledger.note(_slot(segment), transcript, self._language(transcript))
+        self._slot_state.note(_slot(segment), transcript, self._language(transcript))
 
     def _outcome(self, job: _Job) -> Outcome:
         segment, transcript, progress = job.segment, job.segment.transcript, job.progress
@@ -311,16 +313,16 @@ class FastConformerRecognizer:
         language = self._language(transcript)
         if job.final_at is None:
             slot = _slot(segment)
-            self._ledger.set_progress(slot, progress)
-            if job.said:
+            self._slot_state.set_progress(slot, progress)
+            if job.with_tokens:
                 self._note(segment)
-            words, position = self._ledger.words(slot), segment.start + progress.samples
+            words, position = self._slot_state.words(slot), segment.start + progress.samples
             decoded = segment.start + self._decoded(progress)
         else:
             words, position = transcript.words(end=job.final_at), job.final_at
             decoded = job.final_at
             self.release(segment)
-        heard = Heard(
+        result = StepResult(
             position,
             tuple(job.speech),
             words,
@@ -329,7 +331,7 @@ class FastConformerRecognizer:
             language,
             transcript.language_confidence if language else 0.0,
         )
-        return Outcome((heard,))
+        return Outcome((result,))
 
     def _language(self, transcript: Transcript) -> str | None:
         language = transcript.language
@@ -406,7 +408,7 @@ def build(
         max_streams = on_device if weight.device.type == "cuda" else _CPU_STREAMS
     layout = make_layout(model, max_streams, chunk_frames)
     runner = make_runner(model, layout, detector)
-    pieces = Pieces.load(directory, model.config)
+    pieces = PieceTable.load(directory, model.config)
     return FastConformerRecognizer(name, runner, layout, pieces, processing, max_streams)
 
 
@@ -429,5 +431,5 @@ def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runne
     program = Program(model, slots, detector)
     largest = largest_batch(layout)
     if weight.device.type == "cuda":
-        return GraphRunner(program, largest, CudaRecorder(weight.device))
+        return GraphRunner(program, largest, CudaGraphRecorder(weight.device))
     return PlainRunner(program, largest)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from ssasr.engine.fastconformer.detokenizer import Transcript, end_of_turn_confidence
 from ssasr.engine.fastconformer.program import ENDLESS, Column
 from ssasr.engine.fastconformer.streaming import Grid, Progress
-from ssasr.engine.recognizer import Heard
+from ssasr.engine.recognizer import StepResult
 from ssasr.protocol.recognition import VAD_FRAME, Word
 
 Slots = NDArray[np.int64]
 Speech = tuple[float, ...]
 
 
-class Ledger:
+class SlotState:
     """One entry for each of ``slots``; ``open`` begins one. Positions count from the segment's
     start."""
 
@@ -75,7 +75,7 @@ class Ledger:
         """As last noted: the same object until there is something new."""
         return self._words[slot]
 
-    def straight(
+    def on_grid_chunk(
         self, slots: Slots, audio: Sequence[NDArray[np.float32]], ends: Sequence[int | None]
     ) -> NDArray[np.bool_]:
         """(batch,) whether it is the next chunk on the grid and no more. ``ends``: where segments
@@ -93,8 +93,8 @@ class Ledger:
         samples, chunks, vad_frames = (
             self._samples[slots], self._chunks[slots], self._vad_frames[slots]
         )  # fmt: skip
-        heard = samples + self._grid.chunk
-        heard_frames = heard // VAD_FRAME
+        received = samples + self._grid.chunk
+        received_frames = received // VAD_FRAME
         table = np.empty((len(slots), len(Column)), np.int64)
         table[:, Column.SLOT] = slots
         table[:, Column.POSITION] = samples
@@ -103,12 +103,12 @@ class Ledger:
         table[:, Column.END] = ENDLESS
         table[:, Column.PROMPT] = self._prompt[slots]
         table[:, Column.VAD_FIRST] = vad_frames
-        table[:, Column.VAD_COUNT] = heard_frames - vad_frames
-        self._samples[slots], self._chunks[slots] = heard, chunks + 1
-        self._vad_frames[slots] = heard_frames
+        table[:, Column.VAD_COUNT] = received_frames - vad_frames
+        self._samples[slots], self._chunks[slots] = received, chunks + 1
+        self._vad_frames[slots] = received_frames
         return table
 
-    def heard(self, slots: Slots, speech: Sequence[Speech]) -> list[Heard]:
+    def results(self, slots: Slots, speech: Sequence[Speech]) -> list[StepResult]:
         """What there is to say of each after such a step."""
         chunks, start = self._chunks[slots], self._start[slots]
         frames = chunks * self._grid.chunk_frames
@@ -116,7 +116,7 @@ class Ledger:
         numbers = slots.tolist()
         return list(
             map(
-                Heard,
+                StepResult,
                 (start + self._samples[slots]).tolist(),
                 speech,
                 [self._words[slot] for slot in numbers],

@@ -105,10 +105,10 @@ class Walk:
     def next_row(self) -> Row:
         """The next row; the caller runs it before it asks for another."""
         progress, size = self.progress, self._next_size()
-        heard = progress.samples + size
+        received = progress.samples + size
         arrived = self._offset + size == len(self._audio)
-        computes = self._computes(heard)
-        vad_count = max(0, heard // VAD_FRAME - progress.vad_frames)
+        computes = self._computes(received)
+        vad_count = max(0, received // VAD_FRAME - progress.vad_frames)
         row = Row(
             progress.samples,
             self._audio[self._offset : self._offset + size],
@@ -118,21 +118,21 @@ class Walk:
             vad_count,
         )
         self._offset += size
-        progress.samples, progress.chunks = heard, progress.chunks + computes
+        progress.samples, progress.chunks = received, progress.chunks + computes
         progress.vad_frames += vad_count
-        self._rows_left = self._offset < len(self._audio) or self._computes(heard)
+        self._rows_left = self._offset < len(self._audio) or self._computes(received)
         return row
 
     def _next_size(self) -> int:
         # A chunk of the grid at a time, so that a backlog is stepped as it would have been.
         return min(self.grid.chunk, len(self._audio) - self._offset)
 
-    def _computes(self, heard: int) -> bool:
-        """Whether the next chunk can be computed with ``heard`` samples."""
+    def _computes(self, received: int) -> bool:
+        """Whether the next chunk can be computed with ``received`` samples."""
         chunks = self.progress.chunks
-        if heard >= self.grid.needed(chunks) and (self.end is None or heard <= self.end):
+        if received >= self.grid.needed(chunks) and (self.end is None or received <= self.end):
             return True
-        if self.end is None or heard < self.end:
+        if self.end is None or received < self.end:
             return False
         return chunks * self.grid.chunk_frames < self.grid.frames_at_end(self.end)
 

@@ -120,8 +120,8 @@ class Prompt(nn.Module):
         """``prompts``: (batch,) int64. The model was trained on the frame with a one-hot vector
         appended; a product with a one-hot vector is a column of the matrix."""
         dim = frames.shape[2]
-        told = self.linear_1.weight[:, dim:].t()[prompts][:, None]
-        inner = fn.linear(frames, self.linear_1.weight[:, :dim], self.linear_1.bias) + told
+        projected = self.linear_1.weight[:, dim:].t()[prompts][:, None]
+        inner = fn.linear(frames, self.linear_1.weight[:, :dim], self.linear_1.bias) + projected
         return self.linear_2(fn.relu(inner))  # type: ignore[no-any-return]
 
 

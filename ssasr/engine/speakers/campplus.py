@@ -107,11 +107,11 @@ class _Residual(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(32, 32, 3, stride=(stride, 1), padding=1)
         self.conv2 = nn.Conv2d(32, 32, 3, padding=1)
-        self.shortcut = nn.Conv2d(32, 32, 1, stride=(stride, 1)) if stride > 1 else nn.Identity()
+        self.fast_path = nn.Conv2d(32, 32, 1, stride=(stride, 1)) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         inner: Tensor = self.conv2(self.conv1(x).relu_())
-        outer: Tensor = (inner + self.shortcut(x)).relu_()
+        outer: Tensor = (inner + self.fast_path(x)).relu_()
         return outer
 
 

@@ -20,7 +20,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssasr.engine.graphs import Recorder, Recording
+from ssasr.engine.graphs import CapturedGraph, GraphRecorder
 from ssasr.engine.whisper.alignment import FRAME
 from ssasr.engine.whisper.model import Cache
 from ssasr.engine.whisper.passes import (
@@ -66,7 +66,7 @@ class _Mirrored:
 
     @classmethod
     def of(
-        cls, count: int, dtype: torch.dtype, recorder: Recorder, device: torch.device
+        cls, count: int, dtype: torch.dtype, recorder: GraphRecorder, device: torch.device
     ) -> "_Mirrored":
         host = recorder.pinned(count, dtype=dtype)
         return cls(host, torch.zeros(count, dtype=dtype, device=device))
@@ -80,13 +80,13 @@ class _Mirrored:
         self.device.copy_(self.host, non_blocking=True)
 
 
-class RecordedPasses:
+class GraphPasses:
     """``Passes`` of fixed sizes: one batch at a time, in one thread."""
 
     def __init__(
         self,
         network: Network,
-        recorder: Recorder,
+        recorder: GraphRecorder,
         rows: Sequence[int] = _ROWS,
         frames: Sequence[int] = _FRAMES,
         widths: Sequence[int] = _WIDTHS,
@@ -108,8 +108,8 @@ class RecordedPasses:
         audio = network.model.encoder.positions.new_zeros(self.rows, self.frames, dims.audio_width)
         lengths = torch.full((self.rows,), self.frames, device=device)
         self._cache = network.model.decoder.start(audio, lengths, self.room)
-        self._hearings: dict[_Size, Recording[None]] = {}
-        self._readings: dict[tuple[_Size, int], Recording[Tensor]] = {}
+        self._encode_graphs: dict[_Size, CapturedGraph[None]] = {}
+        self._decode_graphs: dict[tuple[_Size, int], CapturedGraph[Tensor]] = {}
 
     @torch.inference_mode(False)  # whose tensors could not be written by a replay outside of it
     @torch.no_grad()
@@ -117,16 +117,16 @@ class RecordedPasses:
         """Record every size, the largest first: later recordings fit into its memory then."""
         for size in sorted(self._sizes, reverse=True):
             self.table(size).device[:, _Column.FRAMES] = size.frames
-            self._hearings[size] = self._recorder.record(partial(self._hear, size))
+            self._encode_graphs[size] = self._recorder.capture(partial(self._encode_pass, size))
             for width in sorted(self._widths, reverse=True):
-                read = self._reading(size, width)
-                self._readings[size, width] = self._recorder.record(read)
+                read = self._decode_pass(size, width)
+                self._decode_graphs[size, width] = self._recorder.capture(read)
 
     def begin(self, excerpts: Sequence[Excerpt], tokens: int) -> Batch:
         """See ``Passes``. No more excerpts than ``rows``; there is room for all tokens always."""
         rows, frames = len(excerpts), max(excerpt.frames for excerpt in excerpts)
         size = min(size for size in self._sizes if size.rows >= rows and size.frames >= frames)
-        return _RecordedBatch(self, size, excerpts)
+        return _GraphBatch(self, size, excerpts)
 
     def table(self, size: _Size) -> _Mirrored:
         """(rows, columns), to be written before ``hear`` and ``read``."""
@@ -136,12 +136,12 @@ class RecordedPasses:
         """(rows, samples), before ``hear``."""
         return self._samples.sized(size.rows, size.frames * FRAME)
 
-    def hear(self, size: _Size) -> None:
+    def encode(self, size: _Size) -> None:
         """Begin with what has been written."""
         with self._recorder.working():
             self.table(size).send()
             self.samples(size).send()
-            self._hearings[size].replay()
+            self._encode_graphs[size].replay()
             self._recorder.synchronize()
 
     def languages(self, size: _Size) -> Tensor:
@@ -152,7 +152,7 @@ class RecordedPasses:
     def read(self, size: _Size, tokens: int) -> "_Answer":
         """One pass of what has been written, ``tokens`` in a row at most."""
         width = min(width for width in self._widths if width >= tokens)
-        recording = self._readings[size, width]
+        recording = self._decode_graphs[size, width]
         answer = self._host_answer[: len(recording.result)]
         with self._recorder.working():
             self.table(size).send()
@@ -171,13 +171,13 @@ class RecordedPasses:
             cache.cross_mask[:rows, ..., :frames],
         )
 
-    def _hear(self, size: _Size) -> None:
+    def _encode_pass(self, size: _Size) -> None:
         network = self._network
         lengths = self.table(size).device[:, _Column.FRAMES]
-        audio = network.hear(self.samples(size).device, lengths)
-        self._view(size).hear(network.model.decoder.start(audio, lengths, 1))
+        audio = network.encode(self.samples(size).device, lengths)
+        self._view(size).load_audio(network.model.decoder.start(audio, lengths, 1))
 
-    def _reading(self, size: _Size, width: int) -> Callable[[], Tensor]:
+    def _decode_pass(self, size: _Size, width: int) -> Callable[[], Tensor]:
         table, cache = self.table(size).device, self._view(size)
         inputs = torch.arange(size.rows * width, device=self._network.device)
         opening = inputs[::width]
@@ -219,8 +219,8 @@ class _Answer:
         )
 
 
-class _RecordedBatch:
-    def __init__(self, passes: RecordedPasses, size: _Size, excerpts: Sequence[Excerpt]) -> None:
+class _GraphBatch:
+    def __init__(self, passes: GraphPasses, size: _Size, excerpts: Sequence[Excerpt]) -> None:
         self._passes, self._size = passes, size
         self._slots = list(range(len(excerpts)))
         self._table = passes.table(size).host.numpy()
@@ -229,7 +229,7 @@ class _RecordedBatch:
         for slot, excerpt in enumerate(excerpts):
             fill(samples[slot], excerpt)
             self._table[slot, _Column.FRAMES] = excerpt.frames
-        passes.hear(size)
+        passes.encode(size)
 
     def languages(self) -> Tensor:
         return self._passes.languages(self._size)[self._slots]

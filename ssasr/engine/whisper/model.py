@@ -183,7 +183,7 @@ class Cache:
     cross_values: tuple[Tensor, ...]
     cross_mask: Tensor | None
 
-    def hear(self, fresh: "Cache") -> None:
+    def load_audio(self, fresh: "Cache") -> None:
         """Take over the audio of another one of the same sizes, in place."""
         ours, theirs = ((c.cross_mask, *c.cross_keys, *c.cross_values) for c in (self, fresh))
         for place, new in zip(ours, theirs, strict=True):

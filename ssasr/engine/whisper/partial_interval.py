@@ -38,7 +38,7 @@ _NEEDED = TALKING * (FIXED + (1 - FIXED) / MOST)
 
 
 @define
-class Pace:
+class PartialInterval:
     """``capacity``: streams that can be spoken on at once while the grid is as it should be."""
 
     capacity: float = inf
@@ -56,7 +56,7 @@ class Pace:
         """The grid is that many times as wide as it should be."""
         return max(self._needed, self._forced)
 
-    def spoken_on(self, streams: int) -> None:
+    def note_speaking(self, streams: int) -> None:
         """Somebody speaks on that many streams."""
         share = self.capacity / streams - FIXED if streams else inf
         self._needed = min(max(1, ceil((1 - FIXED) / share)), MOST) if share > 0 else MOST

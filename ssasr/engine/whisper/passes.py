@@ -3,7 +3,7 @@
 ``Network`` is the arithmetic, tensors in, tensors out, without a look at a value. Who decodes
 (``decoding``) talks to ``Passes`` in lists, row by row, and does not know how it is run:
 ``PlainPasses`` gives every pass tensors of its own size and nothing more, which is right for a CPU;
-``recorded.RecordedPasses`` has fixed ones and replays CUDA graphs. Both answer the same.
+``recorded.GraphPasses`` has fixed ones and replays CUDA graphs. Both answer the same.
 """
 
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ class Network:
         named = [tokens.languages[name] for name in vocabulary.languages if vocabulary.multilingual]
         self._languages = torch.tensor(named, dtype=torch.long, device=self.device)
 
-    def hear(self, samples: Tensor, frames: Tensor | None) -> Tensor:
+    def encode(self, samples: Tensor, frames: Tensor | None) -> Tensor:
         """samples (batch, n) -> (batch, n / FRAME, width). ``frames`` (batch,): vectors that count
         in each row; None: all of them."""
         mel = self.mel(samples)
@@ -192,7 +192,7 @@ class _PlainBatch:
             samples = np.empty((len(numbers), frames * FRAME), dtype=np.float32)
             for row, number in enumerate(numbers):
                 fill(samples[row], excerpts[number])
-            audio[numbers, :frames] = network.hear(torch.from_numpy(samples), None)
+            audio[numbers, :frames] = network.encode(torch.from_numpy(samples), None)
         decoder = network.model.decoder
         self._cache = decoder.start(audio, None if len(groups) == 1 else lengths, capacity)
         self._capacity = self._cache.text.shape[2]

@@ -20,14 +20,14 @@ from attrs import define, evolve, field, frozen
 
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
-from ssasr.engine.graphs import CudaRecorder
+from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import (
     MANY_CHUNKS,
-    Heard,
     Outcome,
     Recognizer,
     RecognizerSettings,
     State,
+    StepResult,
     Work,
 )
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
@@ -37,17 +37,17 @@ from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
-from ssasr.engine.whisper.graph_passes import RecordedPasses
+from ssasr.engine.whisper.graph_passes import GraphPasses
 from ssasr.engine.whisper.hypothesis_alignment import Spoken
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
-from ssasr.engine.whisper.partial_interval import Pace, least_capacity, most_streams
+from ssasr.engine.whisper.partial_interval import PartialInterval, least_capacity, most_streams
 from ssasr.engine.whisper.passes import Network, Passes, PlainPasses
 from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.vocabulary import Vocabulary
-from ssasr.engine.whisper.worker_pool import Crew
+from ssasr.engine.whisper.worker_pool import WorkerPool
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
@@ -106,7 +106,7 @@ class _Stream:
     segment: Segment
     vad: VadState
     final_at: int | None = None
-    answers: list[Heard] = field(factory=list)
+    answers: list[StepResult] = field(factory=list)
     job: "_Judging | _Decoding | None" = None
     """What is being found out about the segment."""
     begun_at: float | None = None
@@ -116,14 +116,14 @@ class _Stream:
     def late(self, now: float) -> bool:
         """Whether it is behind and comes on more slowly than its audio would be heard. One whose
         client sends a file faster than that is behind too, and one that was taken over."""
-        hearing = self.segment.hearing
-        walked = (hearing.position - hearing.start) / SAMPLE_RATE
+        speech_buffer = self.segment.speech_buffer
+        walked = (speech_buffer.position - speech_buffer.start) / SAMPLE_RATE
         slow = self.begun_at is not None and walked < now - self.begun_at
-        return slow and hearing.behind >= BEHIND
+        return slow and speech_buffer.behind >= BEHIND
 
-    def spoken_on(self, now: float) -> bool:
+    def note_speaking(self, now: float) -> bool:
         """Whether somebody speaks, and the client goes on sending it."""
-        speaks = self.segment.hearing.speech_end is not None and self.final_at is None
+        speaks = self.segment.speech_buffer.speech_end is not None and self.final_at is None
         return speaks and now - self.stepped_at < QUIET
 
     @property
@@ -137,7 +137,7 @@ class _Stream:
         turn, or will as soon as they have been walked through; then by what is due; then whoever
         has waited longest for new words."""
         segment, due = self.segment, self.segment.due
-        turn_ends = self.final_at is not None or segment.hearing.silence_ahead >= SETTLE
+        turn_ends = self.final_at is not None or segment.speech_buffer.silence_ahead >= SETTLE
         if due is None:
             return not turn_ends, 0, 0
         return not turn_ends, due.kind, segment.decoded - due.end
@@ -163,19 +163,19 @@ class WhisperRecognizer:
         capacity: float = inf,
     ) -> None:
         """``heads_delay``: frames by which the alignment finds words too late. ``workers``: threads
-        that decode side by side, beside the caller's. ``capacity``: see ``Pace``."""
+        that decode side by side, beside the caller's. ``capacity``: see ``PartialInterval``."""
         self.name = name
         # A step chooses by itself what of all that is due it does.
         self.max_streams = self.max_batch = max_streams
         self.languages = vocabulary.languages
         self.decoding = decoding
-        self._crew = Crew(workers)
+        self._pool = WorkerPool(workers)
         self.vocabulary = vocabulary
         self._vad = vad
         self._smart_turn = smart_turn
         self._device = device
         self._delay = heads_delay * FRAME
-        self._pace = Pace(capacity)
+        self._interval = PartialInterval(capacity)
         self._streams = WeakSet[_Stream]()
         self._now = 0.0
         self._stepped: list[_Stream] = []
@@ -218,9 +218,9 @@ class WhisperRecognizer:
         for work, stream in zip(batch, streams, strict=True):
             stream.final_at, stream.answers = work.final_at, []
             stream.stepped_at = self._now
-        self._listen(batch, streams)
+        self._detect_speech(batch, streams)
         self._go_on(streams)
-        self._crew.wait(PATIENCE)
+        self._pool.wait(PATIENCE)
         self._go_on(streams)
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
         self._stepped = streams
@@ -232,22 +232,22 @@ class WhisperRecognizer:
             if stream.begun_at is None:
                 stream.begun_at = now - seconds
         keeps_up = not any(stream.late(now) for stream in self._stepped)
-        self._pace.spoken_on(sum(one.spoken_on(now) for one in self._streams))
-        self._pace.worked(seconds, now, busy=self._crew.busy, keeps_up=keeps_up)
+        self._interval.note_speaking(sum(one.note_speaking(now) for one in self._streams))
+        self._interval.worked(seconds, now, busy=self._pool.busy, keeps_up=keeps_up)
 
     def _go_on(self, streams: Sequence[_Stream]) -> None:
         """Tell the segments what was found out, walk on through the audio that there is, and begin
         what is most urgent of that which is needed next."""
         for stream in streams:
             if stream.job is not None and stream.job.found.done():
-                self._tell(stream.segment, stream.job)
+                self._apply(stream.segment, stream.job)
                 stream.job = None
             if stream.job is None:
-                stream.answers += stream.segment.walk(stream.final_at, self._pace.factor)
+                stream.answers += stream.segment.walk(stream.final_at, self._interval.factor)
         waiting = [stream for stream in streams if stream.job is None and stream.waits]
         waiting.sort(key=lambda stream: stream.urgency)
-        if self._crew.workers:
-            for stream in waiting[: self._crew.free]:
+        if self._pool.workers:
+            for stream in waiting[: self._pool.free]:
                 self._begin([stream])
         elif waiting:
             self._begin(waiting[: self.decoding.passes.rows])
@@ -256,18 +256,18 @@ class WhisperRecognizer:
         """Find out what these streams wait for, in batches."""
         judged = [stream for stream in streams if stream.segment.to_judge]
         if judged:
-            sounds = [stream.segment.hearing.recent(WINDOW) for stream in judged]
-            judging = self._crew.begin(lambda: self._smart_turn.probability(sounds).tolist())
+            sounds = [stream.segment.speech_buffer.recent(WINDOW) for stream in judged]
+            judging = self._pool.begin(lambda: self._smart_turn.probability(sounds).tolist())
             for place, stream in enumerate(judged):
                 stream.job = _Judging(judging, place)
         due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
         if due:
             requests = [self._request(stream.segment, what) for stream, what in due]
-            decoding = self._crew.begin(partial(self._decode, requests, [what for _, what in due]))
+            decoding = self._pool.begin(partial(self._decode, requests, [what for _, what in due]))
             for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
                 stream.job = _Decoding(decoding, place, request)
 
-    def _tell(self, segment: Segment, job: _Judging | _Decoding) -> None:
+    def _apply(self, segment: Segment, job: _Judging | _Decoding) -> None:
         """What was found."""
         if isinstance(job, _Judging):
             # How they sound, and whether the text ends a sentence.
@@ -282,24 +282,24 @@ class WhisperRecognizer:
             segment.language.forced(job.request.language)
         segment.apply(spoken, reliable=hypothesis.complete)
 
-    def _listen(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
+    def _detect_speech(self, batch: Sequence[Work], streams: Sequence[_Stream]) -> None:
         """Speech probabilities of the new audio; streams with as many frames share a batch."""
         groups: dict[int, list[int]] = {}
         frames = []
         for number, (work, stream) in enumerate(zip(batch, streams, strict=True)):
-            frames.append(stream.segment.hearing.frames(work.audio))
+            frames.append(stream.segment.speech_buffer.frames(work.audio))
             groups.setdefault(len(frames[-1]), []).append(number)
         for count, numbers in groups.items():
             probabilities = np.zeros((len(numbers), 0), dtype=np.float32)
             if count:
-                heard = torch.from_numpy(np.stack([frames[number] for number in numbers]))
+                stacked = torch.from_numpy(np.stack([frames[number] for number in numbers]))
                 state = stack([streams[number].vad for number in numbers])
-                result, state = self._vad.listen(heard.to(self._device), state)
+                result, state = self._vad.listen(stacked.to(self._device), state)
                 probabilities = result.cpu().numpy()
                 for number, after in zip(numbers, unstack(state), strict=True):
                     streams[number].vad = after
             for number, row in zip(numbers, probabilities.tolist(), strict=True):
-                streams[number].segment.hearing.receive(batch[number].audio, row)
+                streams[number].segment.speech_buffer.receive(batch[number].audio, row)
 
     def _request(self, segment: Segment, due: Due) -> Request:
         return Request(
@@ -397,7 +397,7 @@ def create(settings: RecognizerSettings) -> Recognizer:
     network = Network(model, mel, config.alignment_heads, vocabulary)
     passes: Passes = PlainPasses(network)
     if device.type == "cuda":
-        passes = RecordedPasses(network, CudaRecorder(device))
+        passes = GraphPasses(network, CudaGraphRecorder(device))
     capacity, streams = inf, settings.max_streams or STREAMS
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())

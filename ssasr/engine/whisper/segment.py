@@ -12,7 +12,7 @@ language is to be asked for (``language``). And the end of the segment, unless a
 it is in a decode that is there already. Silence is never decoded.
 
 *What may be left out.* Decodes that only show words in the making. An engine with much to do makes
-``STEP`` a multiple of itself for all streams (``pace``); and a segment that is taken over makes
+``STEP`` a multiple of itself for all streams (``interval``); and a segment that is taken over makes
 none before the hypotheses by which the client's last final word became final.
 
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
@@ -43,10 +43,10 @@ from itertools import pairwise
 
 from attrs import define, evolve, field, frozen
 
-from ssasr.engine.recognizer import Heard
+from ssasr.engine.recognizer import StepResult
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
-from ssasr.engine.whisper.speech_buffer import Hearing, Samples
+from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
 from ssasr.protocol.recognition import (
     BOUNDARY_BACK,
     SAMPLE_RATE,
@@ -136,7 +136,7 @@ class Segment:
     multilingual: bool = False
     language: SpokenLanguage = field(factory=SpokenLanguage)
     """As of where the segment has been walked to, and at last as of its end."""
-    hearing: Hearing = field(init=False)
+    speech_buffer: SpeechBuffer = field(init=False)
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
     decoded: int = field(init=False)
@@ -167,7 +167,7 @@ class Segment:
     """The decode at the end of the segment."""
 
     def __attrs_post_init__(self) -> None:
-        self.hearing = Hearing(self.start)
+        self.speech_buffer = SpeechBuffer(self.start)
         self.decoded = self._answered = self.start
         self._committed_at = [self.start] * len(self.committed)
         self._origins = [(self.start, self.start)]
@@ -175,7 +175,7 @@ class Segment:
 
     @property
     def position(self) -> int:
-        return self.hearing.position
+        return self.speech_buffer.position
 
     @property
     def origin(self) -> int:
@@ -190,19 +190,23 @@ class Segment:
 
     # -- walking -------------------------------------------------------------------------------
 
-    def walk(self, final_at: int | None, pace: int = 1) -> list[Heard]:
+    def walk(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
         """Answers from chunk to chunk, until there is no more audio, or ``due`` or ``to_judge`` is
         to be seen to first. With ``final_at`` the last of them is final, once nothing is due."""
-        answers: list[Heard] = []
-        end = self.hearing.received if final_at is None else min(final_at, self.hearing.received)
+        answers: list[StepResult] = []
+        end = (
+            self.speech_buffer.received
+            if final_at is None
+            else min(final_at, self.speech_buffer.received)
+        )
         while True:
             if final_at is not None and self._ends(final_at):
                 self.due = self._due_at_end(final_at)
                 if self.due is None:
-                    answers.append(self._heard(final_at, self._final_words(final_at), final_at))
+                    answers.append(self._result(final_at, self._final_words(final_at), final_at))
                 return answers
             if self._answered < self.position:
-                self.due = self._due_here(pace)
+                self.due = self._due_here(interval)
                 self.to_judge = self.due is None and self._pause_reached()
                 if self.due or self.to_judge:
                     return answers
@@ -221,75 +225,79 @@ class Segment:
         return at < self.position or (at == self.position and not (on_grid and at > self._answered))
 
     def _enter(self, position: int) -> None:
-        speaking = self.hearing.spoken
-        self._speech += self.hearing.walk(position)
-        if self.hearing.spoken > speaking:
+        speaking = self.speech_buffer.spoken
+        self._speech += self.speech_buffer.walk(position)
+        if self.speech_buffer.spoken > speaking:
             self.end_of_turn = 0.0
 
-    def _answer(self) -> Heard:
+    def _answer(self) -> StepResult:
         self._answered = self.position
         decoded = self.position if self._covered() else self.decoded
-        return self._heard(self.position, self.words(), decoded)
+        return self._result(self.position, self.words(), decoded)
 
-    def _heard(self, position: int, words: tuple[Word, ...], decoded: int) -> Heard:
+    def _result(self, position: int, words: tuple[Word, ...], decoded: int) -> StepResult:
         speech, self._speech = self._speech, ()
-        return Heard(
+        return StepResult(
             position, speech, words, decoded,
             self.end_of_turn, self.language.name, self.language.confidence,
         )  # fmt: skip
 
     def _covered(self) -> bool:
         """Whether all the speech so far is in the newest hypothesis."""
-        end = self.hearing.speech_end
+        end = self.speech_buffer.speech_end
         return end is None or self.decoded >= min(self.position, end + HANG)
 
     def _settled(self) -> bool:
         """Whether the last speech has ended and is in a hypothesis that was due."""
-        end = self.hearing.speech_end
+        end = self.speech_buffer.speech_end
         return end is not None and any(
             mark.stands and mark.end >= end + RINGING for mark in self._marks
         )
 
     def _pause_reached(self) -> bool:
-        end = self.hearing.speech_end
-        reached = self.hearing.silence >= self.options.pause
+        end = self.speech_buffer.speech_end
+        reached = self.speech_buffer.silence >= self.options.pause
         return reached and self._judged != end and self._settled()
 
     def judge(self, confidence: float) -> None:
         """How sure it is that the speaker, who pauses, has finished."""
-        self._judged, self.end_of_turn, self.to_judge = self.hearing.speech_end, confidence, False
+        self._judged, self.end_of_turn, self.to_judge = (
+            self.speech_buffer.speech_end,
+            confidence,
+            False,
+        )
 
     def _rest(self) -> None:
         """After a rest the words before it are final; without speech only a lead is kept."""
-        hearing = self.hearing
-        resting = hearing.speech_end is None
+        speech_buffer = self.speech_buffer
+        resting = speech_buffer.speech_end is None
         if not resting:
-            if hearing.silence < max(REST, self.options.pause + SETTLE):
+            if speech_buffer.silence < max(REST, self.options.pause + SETTLE):
                 return
-            if not self._settled() and hearing.spoken >= LEAST_SPEECH:
+            if not self._settled() and speech_buffer.spoken >= LEAST_SPEECH:
                 return
             self._commit(len(self.pending))
             self._hypotheses, self.pending = [], []
             self.language.rest()
             self._keep_language(self.position)
-            hearing.rest()
+            speech_buffer.rest()
         self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
     # -- deciding ------------------------------------------------------------------------------
 
-    def _due_here(self, pace: int) -> Due | None:
+    def _due_here(self, interval: int) -> Due | None:
         """The decode without which this position has no answer."""
-        hearing = self.hearing
-        if hearing.speech_end is None or hearing.spoken < LEAST_SPEECH:
+        speech_buffer = self.speech_buffer
+        if speech_buffer.speech_end is None or speech_buffer.spoken < LEAST_SPEECH:
             return None
-        if hearing.silence >= SETTLE:
-            end = hearing.speech_end + RINGING
+        if speech_buffer.silence >= SETTLE:
+            end = speech_buffer.speech_end + RINGING
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
-        if self._detects() and self.language.due(hearing.spoken):
+        if self._detects() and self.language.due(speech_buffer.spoken):
             return Due(Kind.LANGUAGE, self.origin, self.position)
         if self.position - self.origin >= CROWDED:
             return Due(Kind.CROWDED, self.origin, self.position)
-        if self._partial_due(pace * STEP):
+        if self._partial_due(interval * STEP):
             return Due(Kind.PARTIAL, self.origin, self.position)
         return None
 
@@ -298,8 +306,8 @@ class Segment:
 
     def _partial_due(self, step: int) -> bool:
         """A decode at a pause stands for the next on the grid if that is close."""
-        hearing, position = self.hearing, self.position
-        if hearing.spoken < FIRST_PARTIAL or hearing.silence >= HANG:
+        speech_buffer, position = self.speech_buffer, self.position
+        if speech_buffer.spoken < FIRST_PARTIAL or speech_buffer.silence >= HANG:
             return False
         grid = self.start + (position - self.start) // step * step
         # The hypotheses that made the last final word so are wanted again, and their positions
@@ -317,7 +325,7 @@ class Segment:
             return None
         self.language = self._languages[_place(self._languages, at)][1]
         origin = self._origins[_place(self._origins, at)][1]
-        said_until = self.hearing.said_until(at)
+        said_until = self.speech_buffer.said_until(at)
         if said_until is None or said_until <= origin or self._mark_at(at) is not None:
             return None
         return Due(Kind.FINAL, origin, min(at, said_until + RINGING))
@@ -325,12 +333,12 @@ class Segment:
     def _mark_at(self, at: int) -> _Mark | None:
         """The newest decode before ``at`` that stands, if nothing was said since."""
         marks = [mark for mark in self._marks if mark.stands and mark.end <= at]
-        if marks and not self.hearing.voiced(marks[-1].end, at).any():
+        if marks and not self.speech_buffer.voiced(marks[-1].end, at).any():
             return marks[-1]
         return None
 
     def samples(self, due: Due) -> Samples:
-        return self.hearing.samples(due.begin, due.end)
+        return self.speech_buffer.samples(due.begin, due.end)
 
     def draft(self, due: Due) -> tuple[int, ...]:
         """What the last decode before it found in the same audio."""
@@ -347,7 +355,7 @@ class Segment:
         if self.due.kind is Kind.PARTIAL:
             self.language.guessed(language, confidence)
         else:
-            self.language.found(language, confidence, self.hearing.spoken)
+            self.language.found(language, confidence, self.speech_buffer.spoken)
 
     def _keep_language(self, position: int) -> None:
         self._languages.append((max(position, self._languages[-1][0]), evolve(self.language)))
@@ -375,7 +383,7 @@ class Segment:
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""
         # Silence is no further evidence: what counts is how much more speech was heard.
-        speech_end = self.hearing.speech_end
+        speech_end = self.speech_buffer.speech_end
         heard = end if speech_end is None else min(end, speech_end)
         before = [
             [spoken.key for spoken in self._after_committed(mark)] for mark in self._hypotheses[:-1]
@@ -418,7 +426,7 @@ class Segment:
         """The longest stretch of speech in the span: nobody makes a pause within a word, but the
         alignment gives the pause to one of the words beside it, with a bit of the other."""
         end = max(end, begin + 1)
-        stretches = self.hearing.stretches(begin, end)
+        stretches = self.speech_buffer.stretches(begin, end)
         return max(stretches, key=lambda span: span[1] - span[0], default=(begin, end))
 
     # -- forgetting ----------------------------------------------------------------------------
@@ -438,7 +446,7 @@ class Segment:
 
     def _silent_cut(self, mark: _Mark) -> int | None:
         """The middle of the last silence with enough audio before and after it."""
-        stretches = self.hearing.stretches(mark.begin, mark.end)
+        stretches = self.speech_buffer.stretches(mark.begin, mark.end)
         cuts = [(before + following) // 2 for (_, before), (following, _) in pairwise(stretches)]
         fits = [cut for cut in cuts if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
         return fits[-1] if fits else None
@@ -456,7 +464,7 @@ class Segment:
         since = self._origins.pop()[0] if again else self.position
         self._origins.append((since, origin))
         del self._origins[: _place(self._origins, self.position - BACK)]
-        self.hearing.forget(self._origins[0][1])
+        self.speech_buffer.forget(self._origins[0][1])
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -466,12 +474,12 @@ class Segment:
     def _final_words(self, at: int) -> tuple[Word, ...]:
         """Every word up to ``at``, final: those that the client may have as such, and what the
         decode that stands says after them."""
-        said_until = self.hearing.said_until(at)
+        said_until = self.speech_buffer.said_until(at)
         decided = at
         if said_until is not None and at - said_until >= RINGING:
             # A silence that was found long enough at its end, and cut in its middle.
             decided += min(at - said_until, BOUNDARY_BACK)
-            decided = max(at, min(decided, self.hearing.silent_until(at)))
+            decided = max(at, min(decided, self.speech_buffer.silent_until(at)))
         told = bisect_right(self._committed_at, decided)
         committed = [word for word in self.committed[:told] if word.start < at]
         mark = self._ending or self._mark_at(at)

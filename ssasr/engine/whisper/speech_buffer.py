@@ -25,7 +25,7 @@ GAP = 6 * VAD_FRAME
 
 
 @define(eq=False)
-class Hearing:
+class SpeechBuffer:
     """``position``: everything before it has been walked through. Positions are stream samples."""
 
     start: int

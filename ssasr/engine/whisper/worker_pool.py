@@ -16,7 +16,7 @@ import torch
 T = TypeVar("T")
 
 
-class Crew:
+class WorkerPool:
     """``workers`` threads; with none, work is done at once in the caller's."""
 
     def __init__(self, workers: int = 0) -> None:

@@ -91,13 +91,13 @@ HOUSE = b""
 """Stands for all keys together."""
 
 
-class Places(Protocol):
+class SessionQuota(Protocol):
     """How many sessions each key has open."""
 
     def take(self, key: bytes, limit: int | None) -> bool:
         """One more; False: it has ``limit`` already."""
 
-    def give_back(self, key: bytes) -> None: ...
+    def release_place(self, key: bytes) -> None: ...
     def open(self) -> dict[bytes, int]: ...
 
 
@@ -111,7 +111,7 @@ class UsedTokens(Protocol):
 
 
 @define(eq=False)
-class OwnPlaces:
+class LocalQuota:
     """Those of a gateway that is one process."""
 
     _open: Counter[bytes] = field(factory=Counter)
@@ -122,7 +122,7 @@ class OwnPlaces:
         self._open[key] += 1
         return True
 
-    def give_back(self, key: bytes) -> None:
+    def release_place(self, key: bytes) -> None:
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]
@@ -138,12 +138,12 @@ class Grant:
 
     max_duration: float
     key_id: str
-    _places: Places
+    _quota: SessionQuota
     _held: list[bytes]
 
     def hold(self, key: bytes, limit: int | None) -> bool:
         """A place more, given back with the others; False when there is none."""
-        if not self._places.take(key, limit):
+        if not self._quota.take(key, limit):
             return False
         self._held.append(key)
         return True
@@ -157,7 +157,7 @@ class Grant:
     def release(self) -> None:
         """Give the places back; again is harmless."""
         while self._held:
-            self._places.give_back(self._held.pop())
+            self._quota.release_place(self._held.pop())
 
 
 @frozen
@@ -174,7 +174,7 @@ class Access:
 
     keys: tuple[ApiKey, ...]
     mint: TokenMint | None = None
-    places: Places = field(factory=OwnPlaces)
+    quota: SessionQuota = field(factory=LocalQuota)
     used: UsedTokens = field(factory=Redeemed)
     _limits: dict[bytes, int | None] = field(init=False)
 
@@ -221,7 +221,7 @@ class Access:
         return self.mint.issue(request, known.id, now)
 
     def statistics(self) -> AccessStatistics:
-        open_now = {key.hex(): n for key, n in self.places.open().items() if key != HOUSE}
+        open_now = {key.hex(): n for key, n in self.quota.open().items() if key != HOUSE}
         return AccessStatistics(open_now, len(self.used))
 
     def _open_by_token(self, text: str, now: float) -> Grant:
@@ -258,7 +258,7 @@ class Access:
         raise TokenError("Invalid token")
 
     def _grant(self, key_id: bytes, limit: int | None, max_duration: float) -> Grant:
-        grant = Grant(max_duration, key_id.hex(), self.places, [])
+        grant = Grant(max_duration, key_id.hex(), self.quota, [])
         if not grant.hold(key_id, limit):
             raise too_many_sessions()
         return grant

@@ -58,8 +58,8 @@ def forget(directory: Path, worker: int) -> None:
     connection.close()
 
 
-class SharedPlaces:
-    """``access.Places`` and ``access.UsedTokens`` of one worker."""
+class SharedQuota:
+    """``access.SessionQuota`` and ``access.UsedTokens`` of one worker."""
 
     def __init__(self, directory: Path, worker: int, memory: int = MEMORY) -> None:
         self._connection = _connect(directory)
@@ -78,7 +78,7 @@ class SharedPlaces:
             )
             return True
 
-    def give_back(self, key: bytes) -> None:
+    def release_place(self, key: bytes) -> None:
         with self._connection as transaction:
             transaction.execute("begin immediate")
             mine = (self._worker, key)
@@ -164,7 +164,7 @@ class Siblings:
         try:
             stream = await trio.open_unix_socket(self._address(number))
             async with stream:
-                said = b"".join([bytes(part) async for part in stream])
-            found[number] = json.loads(said)
+                answer = b"".join([bytes(part) async for part in stream])
+            found[number] = json.loads(answer)
         except (OSError, trio.BrokenResourceError, ValueError):
             pass  # it is missing

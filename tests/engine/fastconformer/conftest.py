@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
-from ssasr.engine.fastconformer.detokenizer import Pieces
+from ssasr.engine.fastconformer.detokenizer import PieceTable
 from ssasr.engine.fastconformer.program import PlainRunner, Program
 from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
 from ssasr.engine.fastconformer.slots import Layout, Slots
@@ -63,7 +63,7 @@ def make_recognizer():
             "test",
             PlainRunner(program, largest),
             layout,
-            Pieces.load(directory, model.config),
+            PieceTable.load(directory, model.config),
             load_processing(directory, model.config),
             slots,
         )

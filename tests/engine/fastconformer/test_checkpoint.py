@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing, translate
 from ssasr.engine.fastconformer.config import load_config
-from ssasr.engine.fastconformer.detokenizer import Pieces
+from ssasr.engine.fastconformer.detokenizer import PieceTable
 from ssasr.engine.fastconformer.recognizer import build, create
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import RecognizerSettings
@@ -216,10 +216,10 @@ def test_a_tokenizer_without_all_the_tokens_is_refused(copy):
     edit(copy / "tokenizer.json", lambda c: c["model"]["vocab"].pop())
     edit(copy / "tokenizer.json", lambda c: c["added_tokens"].clear())
     with pytest.raises(WeightsError, match="no piece for token"):
-        Pieces.load(copy, load_config(copy))
+        PieceTable.load(copy, load_config(copy))
     (copy / "tokenizer.json").write_text("no")
     with pytest.raises(WeightsError, match="cannot be read"):
-        Pieces.load(copy, load_config(copy))
+        PieceTable.load(copy, load_config(copy))
 
 
 def test_a_chunk_the_model_was_not_trained_with_is_refused(english):

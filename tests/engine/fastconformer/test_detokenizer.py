@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.fastconformer.config import FRAME, load_config
-from ssasr.engine.fastconformer.detokenizer import Pieces, Token, Transcript
+from ssasr.engine.fastconformer.detokenizer import PieceTable, Token, Transcript
 from ssasr.protocol.recognition import Word
 from tests.engine.fastconformer import reference
 
@@ -18,7 +18,7 @@ COUNT = len(TOKENIZER) - 1  # without the blank
 
 @pytest.fixture(scope="module")
 def pieces(english):
-    return Pieces.load(english[1], load_config(english[1]))
+    return PieceTable.load(english[1], load_config(english[1]))
 
 
 def token(text, place=0, confidence=0.5):
@@ -113,7 +113,7 @@ def converted(english, tmp_path_factory):
     blank = CONVERTED.convert_tokens_to_ids("<blank>")
     assert blank == len(CONVERTED) - 1
     config = evolve(load_config(english[1]), vocab_size=blank + 1, blank_token_id=blank)
-    return Pieces.load(directory, config)
+    return PieceTable.load(directory, config)
 
 
 @given(tokens=st.lists(st.integers(0, len(CONVERTED) - 1), max_size=20))

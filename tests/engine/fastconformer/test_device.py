@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from ssasr.engine.fastconformer import checkpoint
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
-from ssasr.engine.fastconformer.detokenizer import Pieces
+from ssasr.engine.fastconformer.detokenizer import PieceTable
 from ssasr.engine.fastconformer.graphs import GraphRunner
 from ssasr.engine.fastconformer.program import Program
 from ssasr.engine.fastconformer.recognizer import (
@@ -19,7 +19,7 @@ from ssasr.engine.fastconformer.recognizer import (
     make_layout,
 )
 from ssasr.engine.fastconformer.slots import Slots
-from ssasr.engine.graphs import Recording
+from ssasr.engine.graphs import CapturedGraph
 from ssasr.engine.recognizer import Work
 from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import StreamOptions
@@ -30,7 +30,7 @@ DEVICE = torch.device("lazy")
 
 
 class NoNumbers:
-    """A ``Recorder`` whose host memory is real, and stays as it is: no answer ever comes."""
+    """A ``GraphRecorder`` whose host memory is real, and stays as it is: no answer ever comes."""
 
     def __init__(self):
         self.replays = 0
@@ -42,10 +42,10 @@ class NoNumbers:
     def working(self):
         return nullcontext()
 
-    def record(self, function):
+    def capture(self, function):
         with torch.no_grad(), CaptureRules():
             result = function()
-        return Recording(result, self._replay)
+        return CapturedGraph(result, self._replay)
 
     def synchronize(self):
         pass
@@ -72,7 +72,7 @@ def on_device(directory, dtype, chunk_frames, mode):
         layout = make_layout(model, 4, chunk_frames)
         program = Program(model, Slots.allocate(layout, DEVICE, dtype), SileroDetector(vad))
         runner = GraphRunner(program, 1, recorder)
-    pieces = Pieces.load(directory, model.config)
+    pieces = PieceTable.load(directory, model.config)
     processing = load_processing(directory, model.config)
     recognizer = FastConformerRecognizer("test", runner, layout, pieces, processing, 4)
     return recognizer, program, recorder

@@ -57,30 +57,30 @@ class Stream:
 
     def take(self, outcome):
         assert not outcome.unfinished
-        self.heard += outcome.heard
+        self.results += outcome.results
         self.tokens = [(t.token, t.place) for t in self.state.transcript._tokens]
 
     @property
     def told(self):
         """Final words of the answer before the last."""
-        return [w for w in self.heard[-2].words if w.final] if len(self.heard) > 1 else []
+        return [w for w in self.results[-2].words if w.final] if len(self.results) > 1 else []
 
     @property
     def rewound(self):
-        return len(self.heard) > 1 and self.heard[-1].position < self.heard[-2].position
+        return len(self.results) > 1 and self.results[-1].position < self.results[-2].position
 
     @property
     def words(self):
-        return self.heard[-1].words
+        return self.results[-1].words
 
     @property
     def said(self):
         """The words of each answer."""
-        return [[(w.text, w.start, w.end, w.final) for w in heard.words] for heard in self.heard]
+        return [[(w.text, w.start, w.end, w.final) for w in heard.words] for heard in self.results]
 
     @property
     def speech(self):
-        return [p for heard in self.heard for p in heard.speech]
+        return [p for heard in self.results for p in heard.speech]
 
     def whole_chunks_left(self):
         return (len(self.audio) - self.fed) // self.recognizer.chunk
@@ -274,12 +274,12 @@ def test_going_back_equals_ending_there(english, make_recognizer, chunk_frames, 
     ahead = Stream(recognizer, audio)
     ahead.take(recognizer.step([ahead.work(chunks=ahead.whole_chunks_left())])[0])
     ahead.take(recognizer.step([ahead.work(final_at=at)])[0])
-    straight = Stream(recognizer, audio).run(final_at=at)
-    assert ahead.tokens == straight.tokens
+    on_grid_chunk = Stream(recognizer, audio).run(final_at=at)
+    assert ahead.tokens == on_grid_chunk.tokens
     told = [word for word in ahead.told if word.end <= at]
     assert list(ahead.words[: len(told)]) == told
     if chunk_frames == 1 and at > 1_280:  # no lookahead: what was told was right already
-        assert ahead.words == straight.words
+        assert ahead.words == on_grid_chunk.words
     assert recognizer.statistics().rewound == 1
 
 
@@ -301,12 +301,12 @@ def test_what_it_heard(english, make_recognizer):
     audio = reference.utterance(5, 30_000)
     recognizer = make_recognizer(english[1], 2)
     stream = Stream(recognizer, audio, start=7_000).run()
-    final = stream.heard[-1]
+    final = stream.results[-1]
     assert final.position == final.decoded == 37_000
     assert all(word.final for word in final.words)
     assert len(stream.speech) == 30_000 // VAD_FRAME
     assert 0.0 <= min(stream.speech) < max(stream.speech) <= 1.0
-    for earlier, later in pairwise(stream.heard):
+    for earlier, later in pairwise(stream.results):
         assert earlier.decoded <= earlier.position
         assert earlier.position < later.position
         kept = [word for word in earlier.words if word.final]
@@ -326,7 +326,7 @@ def test_committed_words_stay_first(english, make_recognizer):
     )
     again = Stream(recognizer, audio, start=500, committed=committed).run()
     assert again.words == (*committed, *words[2:])
-    assert all(heard.words[:2] == committed for heard in again.heard)
+    assert all(heard.words[:2] == committed for heard in again.results)
 
 
 def test_an_ended_segment_is_not_stepped_again(english, make_recognizer):

@@ -9,7 +9,7 @@ from ssasr.engine.fastconformer.checkpoint import load_model
 from ssasr.engine.fastconformer.graphs import GraphRunner, sizes_up_to
 from ssasr.engine.fastconformer.program import Column, PlainRunner, Program
 from ssasr.engine.fastconformer.slots import Layout, Slots
-from ssasr.engine.graphs import CudaRecorder
+from ssasr.engine.graphs import CudaGraphRecorder
 from tests.engine.fastconformer import reference
 from tests.engine.fastconformer.conftest import loudness
 from tests.engine.recorder import LateRecorder
@@ -62,9 +62,9 @@ def drive(runner, layout, steps):
 @pytest.mark.parametrize("chunk_frames", [1, 4])
 def test_graphs_equal_the_plain_loop(english, chunk_frames):
     plain, recorder = make(english[1], chunk_frames), LateRecorder()
-    recorded, layout = make(english[1], chunk_frames, recorder), plain._program.layout
+    captured, layout = make(english[1], chunk_frames, recorder), plain._program.layout
     recorder.replays = recorder.waits = 0
-    assert drive(plain, layout, 20) == drive(recorded, layout, 20)
+    assert drive(plain, layout, 20) == drive(captured, layout, 20)
     assert recorder.replays > 20, "no batch needed more rounds than the guess"
     assert recorder.waits == recorder.replays, "the host waits once for each"
 
@@ -83,13 +83,13 @@ def test_half_precision_runs(multilingual, dtype):
 def test_graphs_of_a_device_equal_the_plain_loop(english, chunk_frames):
     device = torch.device("cuda")
     plain = make(english[1], chunk_frames, device=device)
-    recorded = make(english[1], chunk_frames, CudaRecorder(device), device)
+    captured = make(english[1], chunk_frames, CudaGraphRecorder(device), device)
     layout = plain._program.layout
-    assert drive(plain, layout, 20) == drive(recorded, layout, 20)
+    assert drive(plain, layout, 20) == drive(captured, layout, 20)
 
 
 def test_sizes_cover_every_batch():
     assert sizes_up_to(5) == [5, 4, 2, 1]
     assert sizes_up_to(1024)[0] == 1024
     assert sizes_up_to(1) == [1]
-    assert graphs.rounds_guess(1) > 1
+    assert graphs.iterations_guess(1) > 1

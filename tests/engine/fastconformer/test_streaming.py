@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ssasr.engine.fastconformer.detokenizer import Transcript
 from ssasr.engine.fastconformer.encoder import encoder_frames
 from ssasr.engine.fastconformer.program import ENDLESS, Column
-from ssasr.engine.fastconformer.slot_state import Ledger, spoken
+from ssasr.engine.fastconformer.slot_state import SlotState, spoken
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, fill, undoable
 from ssasr.protocol.recognition import VAD_FRAME
 
@@ -69,13 +69,15 @@ def test_every_sample_and_every_chunk_once(frames, pieces, rest):
 def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
     """And the ledger, which takes such steps for all streams at once, says the same."""
     grid, progress = Grid(frames), Progress()
-    ledger, slots = Ledger(grid, 5), np.array([3])
-    ledger.open(3, Transcript(None, 0), 0)
+    slot_state, slots = SlotState(grid, 5), np.array([3])
+    slot_state.open(3, Transcript(None, 0), 0)
     for step in range(steps):
-        assert ledger.straight(slots, [np.zeros(grid.chunk, np.float32)], [None]).tolist() == [True]
-        table = ledger.advance(slots)
+        assert slot_state.on_grid_chunk(
+            slots, [np.zeros(grid.chunk, np.float32)], [None]
+        ).tolist() == [True]
+        table = slot_state.advance(slots)
         (row,) = feed(grid, progress, grid.chunk)
-        assert ledger.progress(3) == progress
+        assert slot_state.progress(3) == progress
         expected = np.zeros((1, len(Column)), np.int64)
         expected[0, Column.SLOT] = 3
         fill(expected, [row])
@@ -90,14 +92,14 @@ def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
 def test_what_is_not_the_next_chunk_takes_a_walk(frames, chunks, more, share):
     grid, progress = Grid(frames), Progress()
     before, size = chunks * grid.chunk + more, int(share * grid.chunk)
-    ledger, slots = Ledger(grid, 1), np.array([0])
-    ledger.open(0, Transcript(None, 0), 0)
+    slot_state, slots = SlotState(grid, 1), np.array([0])
+    slot_state.open(0, Transcript(None, 0), 0)
     feed(grid, progress, before)
-    ledger.set_progress(0, progress)
+    slot_state.set_progress(0, progress)
     audio = [np.zeros(size, np.float32)]
-    (straight,) = ledger.straight(slots, audio, [None]).tolist()
-    assert straight == (share == 1 and more == 0)
-    assert not ledger.straight(slots, audio, [0]).any()
+    (on_grid_chunk,) = slot_state.on_grid_chunk(slots, audio, [None]).tolist()
+    assert on_grid_chunk == (share == 1 and more == 0)
+    assert not slot_state.on_grid_chunk(slots, audio, [0]).any()
 
 
 @given(st.lists(st.integers(0, 4), max_size=9))
@@ -115,8 +117,8 @@ def test_going_back_computes_what_a_fresh_segment_would(frames, heard, end):
     back = undoable(grid, gone, end, rewind=2)
     assert back == (grid.complete(heard) - grid.complete(end) <= 2)
     again = feed(grid, gone, 0, end)
-    straight = feed(grid, fresh, end, end)
+    on_grid_chunk = feed(grid, fresh, end, end)
     assert gone.chunks == fresh.chunks
-    tail = [row.chunk for row in straight if row.chunk >= grid.complete(end)]
+    tail = [row.chunk for row in on_grid_chunk if row.chunk >= grid.complete(end)]
     assert [row.chunk for row in again] == tail
     assert all(row.end == end and row.vad_count == 0 for row in again)

@@ -16,14 +16,14 @@ def new_segment(committed=(), start=0, languages=(), **more):
 def receive(segment, seconds, probability):
     """Whole chunks, as many as fit."""
     chunks = round(seconds * SAMPLE_RATE / CHUNK)
-    segment.hearing.receive(np.zeros(chunks * CHUNK, np.float32), [probability] * 3 * chunks)
+    segment.speech_buffer.receive(np.zeros(chunks * CHUNK, np.float32), [probability] * 3 * chunks)
 
 
-def walk(segment, decode=lambda due: [], final_at=None, pace=1):
+def walk(segment, decode=lambda due: [], final_at=None, interval=1):
     """On to the end of what was received: (the decodes on the way, the answers)."""
     dues, answers = [], []
     while True:
-        answers += segment.walk(final_at, pace)
+        answers += segment.walk(final_at, interval)
         if segment.to_judge:
             segment.judge(0.5)
         elif segment.due is not None:

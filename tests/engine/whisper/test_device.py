@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from ssasr.engine.graphs import Recording
+from ssasr.engine.graphs import CapturedGraph
 from ssasr.engine.recognizer import Work
 from ssasr.engine.smart_turn import SmartTurn
 from ssasr.engine.vad import SileroVad
-from ssasr.engine.whisper.graph_passes import RecordedPasses
+from ssasr.engine.whisper.graph_passes import GraphPasses
 from ssasr.protocol.recognition import StreamOptions
 from tests.engine.pretend_device import Pretending, pretend_device
 from tests.engine.recorder import LateRecorder
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 class AtOnce(LateRecorder):
     """Does what is asked for when it is asked for: where operations cannot be noted."""
 
-    def record(self, function):
+    def capture(self, function):
         result = function()
 
         def replay():
@@ -28,7 +28,7 @@ class AtOnce(LateRecorder):
             if result is not None:
                 result.copy_(again)
 
-        return Recording(result, replay)
+        return CapturedGraph(result, replay)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def device():
 
 
 def passes(network):
-    return RecordedPasses(network, AtOnce(), (1, 4), (100, 300), (1, 16, 48))
+    return GraphPasses(network, AtOnce(), (1, 4), (100, 300), (1, 16, 48))
 
 
 def heard(recognizer, streams):
@@ -59,7 +59,7 @@ def heard(recognizer, streams):
         outcomes = recognizer.step(work)
         for number, outcome in zip(list(unfinished), outcomes, strict=True):
             if not outcome.unfinished:
-                words[number] = outcome.heard[-1].words
+                words[number] = outcome.results[-1].words
                 del unfinished[number]
     return [[(word.text, word.start, word.end) for word in row] for row in words]
 

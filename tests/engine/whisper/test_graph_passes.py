@@ -6,9 +6,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssasr.engine.graphs import CudaRecorder
+from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.whisper.decoding import Decoding, Request
-from ssasr.engine.whisper.graph_passes import RecordedPasses
+from ssasr.engine.whisper.graph_passes import GraphPasses
 from tests.engine.recorder import LateRecorder
 from tests.engine.whisper import tiny
 from tests.engine.whisper.test_decoding import LOUD, same
@@ -16,11 +16,11 @@ from tests.engine.whisper.test_decoding import LOUD, same
 pytestmark = pytest.mark.slow
 
 
-def recorded(recorder, device="cpu", dtype=torch.float32):
+def captured(recorder, device="cpu", dtype=torch.float32):
     """Sizes that excerpts of up to 2 s, three at once and drafts of some tokens have to be fitted
     into."""
     network, words = tiny.network(multilingual=True, device=torch.device(device), dtype=dtype)
-    passes = RecordedPasses(network, recorder, (1, 3), (80, 100), (1, 13, 16))
+    passes = GraphPasses(network, recorder, (1, 3), (80, 100), (1, 13, 16))
     passes.warm_up()
     return Decoding(passes, words, cut_loops=False)
 
@@ -32,7 +32,7 @@ def recorder():
 
 @pytest.fixture(scope="module")
 def replayed(recorder):
-    return recorded(recorder)
+    return captured(recorder)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_what_is_looked_for_is_done_in_few_replays(recorder, replayed):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype, plain):
     requests = [Request(samples, "en") for samples in LOUD[:3]]
-    decode = recorded(LateRecorder(), dtype=dtype)
+    decode = captured(LateRecorder(), dtype=dtype)
     for half, full in zip(decode(requests), plain(requests), strict=True):
         assert half.tokens[0] == full.tokens[0]
         assert half.logprobs[0] == pytest.approx(full.logprobs[0], abs=0.3)
@@ -79,7 +79,7 @@ def test_half_precision(dtype, plain):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_graphs_say_what_plain_passes_do(plain):
-    decode = recorded(CudaRecorder(torch.device("cuda")), "cuda")
+    decode = captured(CudaGraphRecorder(torch.device("cuda")), "cuda")
     requests = [Request(samples, None) for samples in LOUD[:3]]
     for one, other in zip(decode(requests), plain(requests), strict=True):
         same(one, other)

@@ -25,12 +25,12 @@ def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
     return [word.text for word in segment.committed]
 
 
-def _heard(*runs):
+def _result(*runs):
     """A segment that has heard (seconds, probability), with nothing decoded."""
     segment = new_segment()
     for seconds, probability in runs:
         receive(segment, seconds, probability)
-    segment.hearing.walk(segment.hearing.received)
+    segment.speech_buffer.walk(segment.speech_buffer.received)
     return segment
 
 
@@ -38,7 +38,7 @@ def test_silence_is_never_decoded_and_is_forgotten():
     segment = new_segment()
     assert hear(segment, 60, SILENCE) == []
     assert segment.walk(segment.position)[-1].words == ()
-    assert len(segment.hearing.recent(10**9)) <= policy.LEAD
+    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD
 
 
 def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
@@ -47,23 +47,23 @@ def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
     assert [one.kind for one in due] == [Kind.PARTIAL] * len(due)
     assert [(one.end - 777) % policy.STEP for one in due] == [0] * len(due)
     assert np.diff([one.end for one in due]).tolist() == [policy.STEP] * (len(due) - 1)
-    stopped = segment.hearing.speech_end
+    stopped = segment.speech_buffer.speech_end
     quiet = hear(segment, 3, SILENCE)
     assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.RINGING)]
 
 
 def test_a_slower_pace_leaves_out_words_in_the_making_only():
     segment = new_segment()
-    due = hear(segment, 6, SPEECH, pace=4)
+    due = hear(segment, 6, SPEECH, interval=4)
     assert np.diff([one.end for one in due]).tolist() == [4 * policy.STEP] * (len(due) - 1)
-    assert [one.kind for one in hear(segment, 1, SILENCE, pace=4)] == [Kind.SETTLED]
+    assert [one.kind for one in hear(segment, 1, SILENCE, interval=4)] == [Kind.SETTLED]
 
 
 def test_a_click_is_not_a_word():
     segment = new_segment()
-    segment.hearing.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
+    segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
     assert hear(segment, 12, SILENCE) == []
-    assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
+    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD + CHUNK
 
 
 def test_every_chunk_has_one_answer_with_its_speech():
@@ -88,7 +88,7 @@ def test_an_answer_waits_for_the_decode_that_it_tells_of():
 
 
 def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
-    segment = _heard((3, SPEECH))
+    segment = _result((3, SPEECH))
     said = ("one", 0.1, 0.4), ("two", 0.5, 0.8), ("three", 0.9, 1.2)
     assert _decoded(segment, 1.5, *said[:2]) == []
     # "one" and "two" agreed twice and lie far enough back; "three" was said once.
@@ -100,13 +100,13 @@ def test_words_are_final_when_hypotheses_agree_and_audio_has_gone_on():
 
 
 def test_casing_and_punctuation_are_no_disagreement_but_a_word_is():
-    segment = _heard((3, SPEECH))
+    segment = _result((3, SPEECH))
     _decoded(segment, 2.0, ("so", 0.1, 0.3), ("long", 0.3, 0.5))
     assert _decoded(segment, 2.5, ("So,", 0.1, 0.3), ("wrong", 0.3, 0.5)) == ["So,"]
 
 
 def test_a_hypothesis_that_was_cut_makes_nothing_final():
-    segment = _heard((3, SPEECH))
+    segment = _result((3, SPEECH))
     for at in (1.5, 2.0, 2.5):
         assert _decoded(segment, at, ("so", 0.1, 0.3), reliable=False) == []
 
@@ -116,7 +116,7 @@ def test_a_rest_makes_everything_final_and_forgets_the_audio():
     hear(segment, 1, SPEECH)
     hear(segment, 12, SILENCE, decode=lambda due: say(("hello.", 0.2, 0.9)))
     assert [(word.text, word.final) for word in segment.words()] == [("hello.", True)]
-    assert len(segment.hearing.recent(10**9)) <= policy.LEAD + CHUNK
+    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD + CHUNK
 
 
 def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
@@ -128,7 +128,7 @@ def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
         segment.walk(None)
         if segment.to_judge:
             assert segment._settled()
-            judged.append(segment.hearing.silence)
+            judged.append(segment.speech_buffer.silence)
             segment.judge(0.7)
         elif segment.due is not None:
             segment.apply([], reliable=True)
@@ -213,7 +213,7 @@ def test_a_multilingual_model_that_is_not_sure_of_a_word_says_it_three_times():
         segment = new_segment(multilingual=multilingual)
         segment.options = StreamOptions(("de",))
         receive(segment, 4, SPEECH)
-        segment.hearing.walk(segment.hearing.received)
+        segment.speech_buffer.walk(segment.speech_buffer.received)
         committed = []
         for at in (2.5, 3.0, 3.5):
             segment.due = Due(Kind.PARTIAL, 0, int(at * SAMPLE_RATE))
@@ -287,7 +287,7 @@ def test_audio_is_bounded_whatever_the_decoder_says():
     for _ in range(120):
         for due in hear(segment, 1, SPEECH):
             assert due.end - due.begin < policy.CROWDED + CHUNK
-    kept = len(segment.hearing.recent(10**9))
+    kept = len(segment.speech_buffer.recent(10**9))
     assert kept < policy.CROWDED + policy.BACK + CHUNK
 
 
@@ -301,7 +301,7 @@ def test_words_without_audio_are_dropped_in_runs_only():
 
 
 def test_borders_move_out_of_silence_and_words_stay_in_order():
-    segment = _heard((1, SPEECH), (1, SILENCE), (1, SPEECH))
+    segment = _result((1, SPEECH), (1, SILENCE), (1, SPEECH))
     _decoded(segment, 3.0, ("before", 0.5, 1.9), ("after", 1.95, 2.6))
     before, later = segment.words()
     assert before.end <= 1.2 * SAMPLE_RATE
@@ -310,7 +310,7 @@ def test_borders_move_out_of_silence_and_words_stay_in_order():
 
 
 def test_a_word_that_was_given_a_pause_keeps_the_side_where_most_of_it_was_said():
-    segment = _heard((1, SPEECH), (1, SILENCE), (1, SPEECH))
+    segment = _result((1, SPEECH), (1, SILENCE), (1, SPEECH))
     _decoded(segment, 3.0, ("early", 0.1, 0.9), ("late", 0.9, 2.6))
     early, late = segment.words()
     assert early.end == int(0.9 * SAMPLE_RATE)

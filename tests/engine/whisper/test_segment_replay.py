@@ -68,13 +68,13 @@ def test_what_is_said_does_not_depend_on_how_the_audio_arrived(
         until = max(0, min(len(chunks), at // CHUNK + ahead))
         for size in sizes:
             for probabilities in chunks[place : min(place + size, until)]:
-                segment.hearing.receive(np.zeros(CHUNK, np.float32), probabilities)
+                segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), probabilities)
             place = min(place + size, until)
             answers += walk(segment, decode)[1]
-        missing = at - segment.hearing.received
+        missing = at - segment.speech_buffer.received
         if missing > 0:
             rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]
-            segment.hearing.receive(np.zeros(missing, np.float32), rest)
+            segment.speech_buffer.receive(np.zeros(missing, np.float32), rest)
         *more, final = walk(segment, decode, final_at=at)[1]
         found = final.words, final.language, final.language_confidence
         return [one for one in answers + more if one.position <= at], found
@@ -107,7 +107,7 @@ def _again(probabilities, part, decoder, **more):
 
     def heard(**known):
         segment, excerpts = new_segment(**more, **known), []
-        segment.hearing.receive(audio, probabilities)
+        segment.speech_buffer.receive(audio, probabilities)
         decode = decoder(segment)
 
         def noted(due):

@@ -4,76 +4,81 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssasr.engine.whisper.speech_buffer import GAP, Hearing
+from ssasr.engine.whisper.speech_buffer import GAP, SpeechBuffer
 from ssasr.protocol.recognition import VAD_FRAME
 
 
-def _heard(*runs, start=0):
+def _result(*runs, start=0):
     """(frames, probability), walked through to the end."""
-    hearing = Hearing(start)
+    speech_buffer = SpeechBuffer(start)
     probabilities = [probability for frames, probability in runs for _ in range(frames)]
     count = len(probabilities)
-    hearing.receive(np.arange(count * VAD_FRAME, dtype=np.float32), probabilities)
-    hearing.walk(start + count * VAD_FRAME)
-    return hearing
+    speech_buffer.receive(np.arange(count * VAD_FRAME, dtype=np.float32), probabilities)
+    speech_buffer.walk(start + count * VAD_FRAME)
+    return speech_buffer
 
 
 @given(st.lists(st.integers(0, 3_000), max_size=8))
 def test_frames_are_whole_and_lose_nothing(sizes):
-    hearing = Hearing(0)
+    speech_buffer = SpeechBuffer(0)
     audio = np.arange(sum(sizes), dtype=np.float32)
     pieces = np.split(audio, np.cumsum(sizes)[:-1]) if sizes else []
-    frames = [hearing.frames(piece) for piece in pieces]
+    frames = [speech_buffer.frames(piece) for piece in pieces]
     joined = np.concatenate([np.zeros((0, VAD_FRAME), np.float32), *frames]).ravel()
     np.testing.assert_array_equal(joined, audio[: len(joined)])
     assert len(audio) - len(joined) < VAD_FRAME
 
 
 def test_nothing_is_known_of_what_was_not_walked_through():
-    hearing = Hearing(7)
-    hearing.receive(np.zeros(9 * VAD_FRAME, np.float32), [0.9] * 3 + [0.1] * 6)
-    assert hearing.speech_end is None
-    assert hearing.received - hearing.position == 9 * VAD_FRAME
-    assert hearing.silence_ahead == 6 * VAD_FRAME
-    assert hearing.walk(7 + 4 * VAD_FRAME) == (0.9, 0.9, 0.9, 0.1)
-    assert hearing.speech_end == 7 + 3 * VAD_FRAME
-    assert hearing.silence == VAD_FRAME
+    speech_buffer = SpeechBuffer(7)
+    speech_buffer.receive(np.zeros(9 * VAD_FRAME, np.float32), [0.9] * 3 + [0.1] * 6)
+    assert speech_buffer.speech_end is None
+    assert speech_buffer.received - speech_buffer.position == 9 * VAD_FRAME
+    assert speech_buffer.silence_ahead == 6 * VAD_FRAME
+    assert speech_buffer.walk(7 + 4 * VAD_FRAME) == (0.9, 0.9, 0.9, 0.1)
+    assert speech_buffer.speech_end == 7 + 3 * VAD_FRAME
+    assert speech_buffer.silence == VAD_FRAME
 
 
 def test_who_speaks_already_may_grow_softer():
-    hearing = _heard((1, 0.4), (1, 0.6), (1, 0.4), (1, 0.3), (1, 0.4))
-    assert hearing.voiced(0, 5 * VAD_FRAME).tolist() == [False, True, True, False, False]
+    speech_buffer = _result((1, 0.4), (1, 0.6), (1, 0.4), (1, 0.3), (1, 0.4))
+    assert speech_buffer.voiced(0, 5 * VAD_FRAME).tolist() == [False, True, True, False, False]
 
 
 def test_stretches_are_parted_by_real_silence_only():
-    hearing = _heard((2, 0.9), (5, 0.1), (2, 0.9), (GAP // VAD_FRAME, 0.1), (3, 0.9))
-    assert hearing.stretches(0, 18 * VAD_FRAME) == [
+    speech_buffer = _result((2, 0.9), (5, 0.1), (2, 0.9), (GAP // VAD_FRAME, 0.1), (3, 0.9))
+    assert speech_buffer.stretches(0, 18 * VAD_FRAME) == [
         (0, 9 * VAD_FRAME),
         (15 * VAD_FRAME, 18 * VAD_FRAME),
     ]
-    assert hearing.stretches(3 * VAD_FRAME, 6 * VAD_FRAME) == []
+    assert speech_buffer.stretches(3 * VAD_FRAME, 6 * VAD_FRAME) == []
 
 
 def test_a_frame_that_is_not_over_does_not_count():
     """It has been heard by an engine that is further on, and must make no difference."""
-    hearing = _heard((2, 0.9), (2, 0.1), (1, 0.9))
+    speech_buffer = _result((2, 0.9), (2, 0.1), (1, 0.9))
     at = 5 * VAD_FRAME - 1
-    assert hearing.said_until(at) == 2 * VAD_FRAME
-    assert hearing.voiced(2 * VAD_FRAME, at).tolist() == [False, False]
-    assert hearing.said_until(at + 1) == 5 * VAD_FRAME
+    assert speech_buffer.said_until(at) == 2 * VAD_FRAME
+    assert speech_buffer.voiced(2 * VAD_FRAME, at).tolist() == [False, False]
+    assert speech_buffer.said_until(at + 1) == 5 * VAD_FRAME
 
 
 def test_speech_up_to_the_end_of_a_span_reaches_its_end():
-    hearing = _heard((4, 0.9))
-    assert hearing.stretches(100, 3 * VAD_FRAME + 17) == [(100, 3 * VAD_FRAME + 17)]
+    speech_buffer = _result((4, 0.9))
+    assert speech_buffer.stretches(100, 3 * VAD_FRAME + 17) == [(100, 3 * VAD_FRAME + 17)]
 
 
 def test_what_is_forgotten_is_gone_and_the_rest_stays_in_place():
-    hearing = _heard((4, 0.1), (4, 0.9), start=1_000)
-    hearing.forget(1_000 + 3 * VAD_FRAME + 5)
-    assert len(hearing.recent(10**9)) == 5 * VAD_FRAME - 5
+    speech_buffer = _result((4, 0.1), (4, 0.9), start=1_000)
+    speech_buffer.forget(1_000 + 3 * VAD_FRAME + 5)
+    assert len(speech_buffer.recent(10**9)) == 5 * VAD_FRAME - 5
     begin = 1_000 + 4 * VAD_FRAME
-    assert hearing.samples(begin, begin + 2).tolist() == [4.0 * VAD_FRAME, 4.0 * VAD_FRAME + 1]
-    assert hearing.stretches(begin - VAD_FRAME, begin + VAD_FRAME) == [(begin, begin + VAD_FRAME)]
-    hearing.forget(0)
-    assert len(hearing.recent(10**9)) == 5 * VAD_FRAME - 5
+    assert speech_buffer.samples(begin, begin + 2).tolist() == [
+        4.0 * VAD_FRAME,
+        4.0 * VAD_FRAME + 1,
+    ]
+    assert speech_buffer.stretches(begin - VAD_FRAME, begin + VAD_FRAME) == [
+        (begin, begin + VAD_FRAME)
+    ]
+    speech_buffer.forget(0)
+    assert len(speech_buffer.recent(10**9)) == 5 * VAD_FRAME - 5
