@@ -1,30 +1,214 @@
-"""Products with small weights on the CPU. The private operators of torch are used here alone.
+"""Products with small weights on the CPU, float32 (rows, inputs) -> float32 (rows, outputs). The
+private operators of torch are used here alone.
 
 A row's result must not depend on the rows beside it: a batch, a draft and a replay on another
 machine of the same kind would change words. No library promises that, and what a kernel does
-depends on the processor and on how many rows it is given (FBGEMM's product in half precision has
-another order of summation for one or two rows with AVX2). So kernels are asked, with the shapes
-that they are used for, on the machine that they run on.
+depends on the processor, on what the libraries have been told not to use of it, and on how many
+rows it is given. So kernels are asked, on the machine that they run on:
+
+*8 bits*: ``quantize`` and ``linear``. Weights have a scale for each output, inputs one for each
+row, and the product is exact integer arithmetic, which has no order. Exact it is with 8-bit weights
+only where products of 8 bits are added up in 32 (VNNI). AVX2 adds two of them in 16: 255 × 127 × 2
+is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries compute the
+same numbers; the faster one is taken, layer by layer, which changes no bit.
+
+*Half precision*: ``HalfProduct``. Products are float32, and the order of a sum may depend on the
+number of rows (FBGEMM has another one for one and two with AVX2), so only numbers of rows are used
+that were found to agree.
 """
 
+import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
+from platform import machine
+from time import thread_time
 
 import torch
+from attrs import frozen
 from torch import Tensor
+from torch.nn import functional as F
 
 MOST_ROWS = 64
-"""Rows that one call of a kernel is given where it was asked what it does with each number."""
+"""Rows that one call of a half-precision kernel is given."""
+FEW, MANY = 4, 128
+"""Rows of a decoder's pass and of an encoder's, with which kernels are timed."""
+FULL, REDUCED = 127, 63
+"""Largest weight of 8 bits, and of 7."""
+_LARGEST_INPUT = 255
+_ENOUGH = 8_192
+"""Outputs by which a kernel is judged."""
 _LARGEST_HALF = 65_504.0
 
 Kernel = Callable[[Tensor], Tensor]
 """(rows, inputs) -> (rows, outputs)."""
 
 
+# -- 8 bits ----------------------------------------------------------------------------------------
+
+
+@frozen(eq=False)
+class Packed:
+    """A weight as ``linear`` takes it. With q a row's integers from 0 to 255, x = scale q + offset;
+    so the product with the weights is scale (q . W) + offset (sum of W), and the second term costs
+    less than centring q would."""
+
+    inputs: int
+    narrows: bool
+    sums: Tensor
+    """(outputs,): of the weights of each."""
+    bias: Tensor
+    multiply: Kernel
+    """uint8 (rows, inputs) -> float32 (rows, outputs)."""
+
+
+def quantize(weight: Tensor, bias: Tensor | None = None, *, rows: int = MANY) -> Packed:
+    """weight (outputs, inputs), float. ``rows``: about so many it will be given, ``FEW`` or
+    ``MANY``. Raises RuntimeError where ``int8_limit`` is 0."""
+    limit = int8_limit()
+    if not limit:
+        raise RuntimeError("no kernel here multiplies 8-bit integers exactly, and fast")
+    weight = weight.detach().float()
+    scale = weight.abs().amax(dim=1).clamp_(min=1e-8) / limit
+    integers = (weight / scale[:, None]).round_().to(torch.int8)
+    outputs, inputs = weight.shape
+    multiply = _fastest(limit, inputs, outputs, rows)(integers, scale)
+    offsets = torch.zeros_like(scale) if bias is None else bias.detach().float()
+    sums = integers.sum(dim=1).float() * scale
+    return Packed(inputs, inputs > outputs, sums, offsets, multiply)
+
+
+def linear(x: Tensor, packed: Packed) -> Tensor:
+    """x (..., inputs) -> (..., outputs), float32.
+
+    A row's offset is its least value. Only a layer that narrows, as those after GELU do, takes the
+    offset that keeps the row's mean: a row of small values and a huge one, as there are after GELU,
+    would be shifted as a whole. Elsewhere the two offsets are as good (measured on tiny.en)."""
+    rows = x.reshape(-1, packed.inputs)
+    # As few passes over the rows as will do: they cost as much as the product itself. This one
+    # appends each row's scale and least value to its integers, four bytes each.
+    appended = torch.ops.quantized.embedding_bag_byte_prepack.default(rows)
+    integers = appended[:, : packed.inputs].contiguous()
+    ends = appended[:, packed.inputs :].clone(memory_format=torch.contiguous_format)
+    scale, least = ends.view(torch.float32).split(1, dim=1)
+    offset = least
+    if packed.narrows:
+        mean = integers.sum(dim=1, keepdim=True, dtype=torch.int32) / packed.inputs
+        offset = rows.mean(dim=1, keepdim=True).addcmul_(scale, mean, value=-1)
+    product = packed.multiply(integers)
+    result = torch.addcmul(packed.bias, product, scale).addcmul_(offset, packed.sums)
+    return result.view(*x.shape[:-1], -1)
+
+
+@cache
+def int8_limit() -> int:
+    """The largest weight of an integer product here: ``FULL`` if a kernel is exact with it, else
+    ``REDUCED``; 0 where integers are of no use. Asked of the libraries and not of the processor: a
+    library may have been told not to use what the processor has."""
+    limit = next((limit for limit in (FULL, REDUCED) if _exact(limit)), 0)
+    pays = limit and (machine() in ("x86_64", "AMD64") or _pays(limit))
+    return limit if pays else 0
+
+
+def _pays(limit: int) -> bool:
+    """Whether integers are faster than floats. Some libraries have a kernel everywhere, and where
+    nobody has written a fast one it is slower by far; so this is not close."""
+    size = 512
+    weight, rows = torch.ones(size, size), torch.ones(MANY, size)
+    kernel = _fastest(limit, size, size, MANY)(weight.to(torch.int8), torch.ones(size))
+    small = rows.to(torch.uint8)
+    return _seconds(lambda: kernel(small)) < _seconds(lambda: F.linear(rows, weight))
+
+
+@cache
+def _fastest(limit: int, inputs: int, outputs: int, rows: int) -> "_Maker":
+    """Of those that are exact; for large layers, by a part of it."""
+    exact = _exact(limit)
+    outputs = min(outputs, _ENOUGH)
+    x = torch.full((rows, inputs), _LARGEST_INPUT // 2, dtype=torch.uint8)
+    weight, scale = torch.ones(outputs, inputs, dtype=torch.int8), torch.ones(outputs)
+    seconds = {}
+    for make in exact if len(exact) > 1 else ():
+        seconds[make] = _seconds(partial(make(weight, scale), x))
+    return min(exact, key=lambda make: seconds.get(make, 0.0))
+
+
+def _onednn(integers: Tensor, scale: Tensor) -> Kernel:
+    packed = torch.ops.onednn.qlinear_prepack(integers, None)
+    zero = torch.zeros(len(scale), dtype=torch.int32)
+    return lambda rows: torch.ops.onednn.qlinear_pointwise.default(
+        rows, 1.0, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
+def _fbgemm(integers: Tensor, scale: Tensor) -> Kernel:
+    """It takes floats, and rounds them to the integers that they are."""
+    zero = torch.zeros(len(scale), dtype=torch.int64)
+    engine = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # a deprecation
+            weight = torch._make_per_channel_quantized_tensor(integers, scale.double(), zero, 0)
+        packed = torch.ops.quantized.linear_prepack(weight, None)
+    finally:
+        torch.backends.quantized.engine = engine
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+    return lambda rows: multiply(rows.float(), 1.0, 0, packed)
+
+
+_Maker = Callable[[Tensor, Tensor], Kernel]
+"""Integers (outputs, inputs) and the scale of each output, to the kernel."""
+_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm)
+
+
+def _exact(limit: int) -> list[_Maker]:
+    return [make for make in _MAKERS if _is_exact(make, limit)]
+
+
+@cache
+def _is_exact(make: _Maker, limit: int) -> bool:
+    """With the largest operands there are, for few rows and many, and without remainders of
+    whatever a kernel takes at once and with."""
+    try:
+        return all(
+            _is_exact_for(make, limit, inputs, outputs)
+            for inputs, outputs in ((64, 32), (130, 51), (1_024, 256))
+        )
+    except (RuntimeError, AttributeError):
+        return False
+
+
+def _is_exact_for(make: _Maker, limit: int, inputs: int, outputs: int) -> bool:
+    weight = torch.full((outputs, inputs), limit, dtype=torch.int8)
+    weight[1::2] *= -1
+    kernel = make(weight, torch.ones(outputs))
+    expected = _LARGEST_INPUT * weight.sum(dim=1).float()
+    return all(
+        bool(
+            (
+                kernel(torch.full((rows, inputs), _LARGEST_INPUT, dtype=torch.uint8)) == expected
+            ).all()
+        )
+        for rows in (1, 2, 3, 4, 5, 6, 7, 8, 16, 33, MANY)
+    )
+
+
+def _seconds(job: Callable[[], object]) -> float:
+    """Of this thread, which another process on the same core hardly prolongs."""
+    job()
+    times = []
+    for _ in range(3):
+        began = thread_time()
+        job()
+        times.append(thread_time() - began)
+    return min(times)
+
+
+# -- half precision --------------------------------------------------------------------------------
+
+
 class HalfProduct:
-    """float32 (rows, inputs) -> float32 (rows, outputs), with weights in half precision. Products
-    are float32 and summed in the same order whatever rows there are beside."""
+    """float32 (rows, inputs) -> float32 (rows, outputs), with weights in half precision."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """weight (outputs, inputs). Raises RuntimeError without ``has_half``."""
@@ -33,7 +217,7 @@ class HalfProduct:
             small, None if bias is None else bias.detach().float()
         )
         self._multiply = lambda rows: torch.ops.quantized.linear_dynamic_fp16.default(rows, packed)
-        self._counts = _counts_of_shape(weight.shape[1], weight.shape[0])
+        self._counts = _counts_of_shape(weight.shape[1], weight.shape[0], torch.get_num_threads())
 
     def __call__(self, rows: Tensor) -> Tensor:
         return in_counts(self._multiply, rows, self._counts)
@@ -45,32 +229,9 @@ def has_half() -> bool:
 
 
 @cache
-def has_int8() -> bool:
-    """Whether oneDNN's product of 8-bit integers is exact here. Without instructions that add up
-    products of 8 bits in 32 (VNNI) two of them are added in 16 and overflow; the processor may
-    have the instructions and the library have been told not to use them."""
-    try:
-        return all(_int8_is_exact(count) for count in (1, 2, 3, 5, 8, 16, 33, MOST_ROWS))
-    except (RuntimeError, AttributeError):
-        return False
-
-
-def _int8_is_exact(rows: int) -> bool:
-    """With the largest operands there are."""
-    inputs, outputs = 64, 32
-    weight = torch.full((outputs, inputs), 127, dtype=torch.int8)
-    product = torch.ops.onednn.qlinear_pointwise.default(
-        torch.full((rows, inputs), 255, dtype=torch.uint8), 1.0, 0,
-        torch.ops.onednn.qlinear_prepack(weight, None),
-        torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32),
-        None, 1.0, 0, torch.float32, "none", [], "",
-    )  # fmt: skip
-    return bool((product == 255 * 127 * inputs).all())
-
-
-@cache
-def _counts_of_shape(inputs: int, outputs: int) -> tuple[int, ...]:
-    """For HalfProduct. Asked of random weights: the order of a sum depends on the shape alone."""
+def _counts_of_shape(inputs: int, outputs: int, threads: int) -> tuple[int, ...]:
+    """For HalfProduct. Asked of random weights: the order of a sum depends on the shape alone, and
+    on how many threads share the work."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator)
     packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
@@ -101,4 +262,4 @@ def in_counts(kernel: Kernel, rows: Tensor, counts: tuple[int, ...]) -> Tensor:
     count = next(count for count in counts if count >= total)
     if count == total:
         return kernel(rows)
-    return kernel(torch.nn.functional.pad(rows, (0, 0, 0, count - total)))[:total]
+    return kernel(F.pad(rows, (0, 0, 0, count - total)))[:total]

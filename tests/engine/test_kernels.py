@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from ssasr.engine.kernels import HalfProduct, has_half, in_counts, steady_counts
+from ssasr.engine import kernels
+from ssasr.engine.kernels import FEW, MANY, HalfProduct, has_half, in_counts, steady_counts
 
+needs_int8 = pytest.mark.skipif(
+    not kernels.int8_limit(), reason="8-bit integers are of no use to this processor"
+)
 needs_half = pytest.mark.skipif(not has_half(), reason="torch has no FBGEMM here")
 
 
@@ -60,3 +64,81 @@ def test_half_precision_gives_a_row_the_same_bits_in_any_company(shape):
     for count in (*range(1, 20), 31, 32, 37, 38, 63, 64, 65, 66, 127, 128, 129, 130):
         assert torch.equal(product(x[:count]), together[:count])
         assert torch.equal(product(x[count : count + 1]), together[count : count + 1])
+
+
+def exact(integers, scale):
+    return lambda x: (x.double() @ integers.T.double()).float() * scale
+
+
+def saturating(integers, scale):
+    """As AVX2: two products of 8 bits are too much, of 8 bits by 7 they are not."""
+    return exact(integers.clamp(-64, 64), scale)
+
+
+@pytest.fixture
+def makers(monkeypatch):
+    """What there is to multiply with."""
+
+    def use(*makers):
+        monkeypatch.setattr(kernels, "_MAKERS", makers)
+        for cached in (kernels.int8_limit, kernels._fastest):
+            cached.cache_clear()
+
+    yield use
+    monkeypatch.undo()
+    use(*kernels._MAKERS)
+
+
+@pytest.mark.parametrize(
+    ("some", "limit"),
+    [((exact,), 127), ((saturating,), 63), ((saturating, exact), 127), ((), 0)],
+)
+def test_weights_are_as_large_as_a_kernel_here_takes(makers, monkeypatch, some, limit):
+    monkeypatch.setattr(kernels, "machine", lambda: "x86_64")
+    makers(*some)
+    assert kernels.int8_limit() == limit
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [((2.0, 1.0), 0), ((1.0, 2.0), 127)])
+def test_elsewhere_integers_must_be_faster_than_floats(makers, monkeypatch, seconds, limit):
+    monkeypatch.setattr(kernels, "machine", lambda: "aarch64")
+    times = iter(seconds)
+    monkeypatch.setattr(kernels, "_seconds", lambda job: next(times))
+    makers(exact)
+    assert kernels.int8_limit() == limit
+
+
+def test_without_a_kernel_nothing_is_quantised(makers):
+    makers()
+    with pytest.raises(RuntimeError, match="exactly"):
+        kernels.quantize(torch.ones(4, 4))
+
+
+@needs_int8
+@pytest.mark.parametrize("count", [FEW, MANY])
+@pytest.mark.parametrize("make", kernels._MAKERS)
+def test_every_library_gives_the_same_numbers(makers, make, count):
+    """So that which one is the fastest changes no word."""
+    if not kernels._is_exact(make, kernels.int8_limit()):
+        pytest.skip("not exact here")
+    weight, bias, x = rows(384, 96), torch.ones(384), rows(20, 96)
+    usual = kernels.linear(x, kernels.quantize(weight, bias, rows=count))
+    limit = kernels.int8_limit()
+    makers(make)
+    assert kernels.int8_limit() == limit
+    assert torch.equal(kernels.linear(x, kernels.quantize(weight, bias, rows=count)), usual)
+
+
+@needs_int8
+@pytest.mark.parametrize("shape", [(1_536, 384), (384, 1_536), (51, 130)])
+@pytest.mark.parametrize("count", [FEW, MANY])
+def test_eight_bits_give_a_row_the_same_bits_in_any_company(shape, count):
+    outputs, inputs = shape
+    weight, x = rows(outputs, inputs), rows(150, inputs)
+    x[3] *= 1_000
+    packed = kernels.quantize(weight, rows=count)
+    together = kernels.linear(x, packed)
+    assert (together - x @ weight.T).norm() < 0.02 * (x @ weight.T).norm()
+    for some in (1, 2, 3, 5, 8, 31, 64, 149):
+        assert torch.equal(kernels.linear(x[:some], packed), together[:some])
+        assert torch.equal(kernels.linear(x[some : some + 1], packed), together[some : some + 1])

@@ -11,57 +11,21 @@ checkpoints are published in. Products are float32, summed in the same order how
 are; so a draft and a batch change nothing, where rounding to 8 bits would blow up last bits.
 """
 
-import torch
 from torch import Tensor, nn
 
-from ssasr.engine.kernels import HalfProduct, has_half, has_int8
-from ssasr.engine.whisper.model import DecoderLayer
-
-_LARGEST = 127.0
+from ssasr.engine import kernels
+from ssasr.engine.whisper.model import Decoder, DecoderLayer
 
 
 class Int8Linear(nn.Module):
-    """Replaces a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs).
+    """Replaces a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs)."""
 
-    With q the row's integers from 0 to 255, x = scale q + offset; so the product with the weights
-    is scale (q . W) + offset (sum of W), and the second term costs less than centring q would. The
-    offset is the row's least value. Only a layer that narrows, as those after GELU do, takes the
-    offset that keeps the row's mean: a row of small values and a huge one, as there are after GELU,
-    would be shifted as a whole. Elsewhere the two offsets are as good (measured on tiny.en).
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, rows: int = kernels.MANY) -> None:
         super().__init__()
-        weight = linear.weight.detach().float()
-        self._inputs = linear.in_features
-        self._narrows = linear.in_features > linear.out_features
-        scale = weight.abs().amax(dim=1).clamp_(min=1e-8) / _LARGEST
-        integers = (weight / scale[:, None]).round_().to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
-        self._scale = scale
-        self._zero = torch.zeros(len(scale), dtype=torch.int32)
-        self._sum = integers.sum(dim=1).float() * scale
-        bias = linear.bias
-        self._bias = torch.zeros_like(scale) if bias is None else bias.detach().float()
+        self._packed = kernels.quantize(linear.weight, linear.bias, rows=rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self._inputs)
-        # As few passes over the rows as will do: they cost as much as the product itself. This one
-        # appends each row's scale and least value to its integers, four bytes each.
-        packed = torch.ops.quantized.embedding_bag_byte_prepack.default(rows)
-        integers = packed[:, : self._inputs].contiguous()
-        scale = packed[:, self._inputs : -4].view(torch.float32)
-        if self._narrows:
-            mean = integers.sum(dim=1, keepdim=True, dtype=torch.int32) / self._inputs
-            offset = rows.mean(dim=1, keepdim=True).addcmul_(scale, mean, value=-1)
-        else:
-            offset = packed[:, -4:].view(torch.float32)
-        product = torch.ops.onednn.qlinear_pointwise.default(
-            integers, 1.0, 0, self._weight, self._scale, self._zero,
-            None, 1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
-        result = torch.addcmul(self._bias, product, scale).addcmul_(offset, self._sum)
-        return result.view(*x.shape[:-1], -1)
+        return kernels.linear(x, self._packed)
 
 
 class HalfLinear(nn.Module):
@@ -70,7 +34,7 @@ class HalfLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self._product = HalfProduct(linear.weight, linear.bias)
+        self._product = kernels.HalfProduct(linear.weight, linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._product(x.flatten(0, -2)).view(*x.shape[:-1], -1)
@@ -85,7 +49,8 @@ def quantize(module: nn.Module, *, few_rows: bool = False) -> None:
         if not isinstance(child, nn.Linear):
             quantize(child, few_rows=few_rows or isinstance(child, DecoderLayer))
         elif few_rows and name != "kv":  # the keys and values of the audio have many rows
-            if has_half():
+            if kernels.has_half():
                 setattr(module, name, HalfLinear(child))
-        elif has_int8():
-            setattr(module, name, Int8Linear(child))
+        elif kernels.int8_limit():
+            rows = kernels.FEW if isinstance(module, Decoder) else kernels.MANY
+            setattr(module, name, Int8Linear(child, rows))

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from ssasr.engine.kernels import has_half, has_int8
+from ssasr.engine.kernels import has_half, int8_limit
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.quantized import HalfLinear, Int8Linear, quantize
 from tests.engine.whisper import tiny
 
-needs_int8 = pytest.mark.skipif(not has_int8(), reason="the processor has no 8-bit products")
+needs_int8 = pytest.mark.skipif(not int8_limit(), reason="the processor has no 8-bit products")
 needs_half = pytest.mark.skipif(not has_half(), reason="torch has no FBGEMM here")
 
 
