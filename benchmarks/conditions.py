@@ -17,8 +17,8 @@ def conditions() -> dict:
             next(words)
         else:
             kept.append(word)
-    name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2]
-    return {"command": shlex.join(["python", name, *kept]), **machine()}
+    name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2].removesuffix(".py")
+    return {"command": shlex.join(["python", "-m", name.replace("/", "."), *kept]), **machine()}
 
 
 def publish(result: dict, path: Path | None) -> None:

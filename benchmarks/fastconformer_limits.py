@@ -1,7 +1,7 @@
-"""The arithmetic of gpu_streams.md: what a stream costs, and what a device's figures allow.
+"""What a stream costs, and what a device's figures allow (``archive/fastconformer_device.md``).
 
-    python benchmarks/fastconformer_limits.py
-    python benchmarks/fastconformer_limits.py --memory-gb 24 --bandwidth-tb 0.3 --tflops 121
+    python -m benchmarks.fastconformer_limits
+    python -m benchmarks.fastconformer_limits --memory-gb 24 --bandwidth-tb 0.3 --tflops 121
 
 Defaults are the data sheet of one H100 SXM (80 GB, 3.35 TB/s, 989 TFLOP/s bfloat16 dense). Nothing
 is measured here, but the program itself is counted: it runs on tensors without numbers, and every
@@ -15,14 +15,14 @@ import math
 
 import torch
 from attrs import frozen
-from random_fastconformer import model_config
 from torch.nn import functional as fn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssasr.engine.fastconformer.graphs import rounds_guess
+from benchmarks.random_fastconformer import model_config
+from ssasr.engine.fastconformer.graphs import iterations_guess
 from ssasr.engine.fastconformer.program import Column, Inputs, Program
 from ssasr.engine.fastconformer.recognizer import SileroDetector, largest_batch, make_layout
 from ssasr.engine.fastconformer.slots import Layout, Slots
@@ -111,7 +111,7 @@ def step(model: Model, layout: Layout, rows: int) -> Cost:
     kernels, flops = Kernels(), FlopCounterMode(display=False)
     with OneKernelForAttention(kernels), flops, kernels:
         running = program.encode(inputs)
-        for _ in range(rounds_guess(layout.chunk_frames)):
+        for _ in range(iterations_guess(layout.chunk_frames)):
             program.advance(running)
         program.finish(running)
     return Cost(flops.get_total_flops(), kernels.bytes, kernels.count)

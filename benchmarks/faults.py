@@ -1,6 +1,6 @@
 """Real processes, real nginx, N real-time clients, and faults on a schedule.
 
-    python benchmarks/faults.py --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
+    python -m benchmarks.faults --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
         [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
         [--speech FILE|FOLDER] [--json FILE] [--full-disk] [--label TEXT]
 
@@ -20,10 +20,7 @@ from random import Random
 
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.faults import parse_schedule
 from ssasr.bench.recordings import MESSAGE_SECONDS, read_recordings
 from ssasr.bench.report import machine

@@ -1,6 +1,6 @@
 """What an audio message costs a gateway that is really loaded, and what it adds to the latency.
 
-    python benchmarks/gateway_load.py [--streams 320] [--seconds 20] [--json FILE] [--label TEXT]
+    python -m benchmarks.gateway_load [--streams 320] [--seconds 20] [--json FILE] [--label TEXT]
         [--encoding pcm_s16le] [--rate 16000] [--direct] [--source CHECKOUT]
 
 The scripted engine costs more than the gateway itself, so one machine cannot load a gateway with
@@ -33,10 +33,7 @@ from random import Random
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from benchmarks.gateway_speed import calibrate
 from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
 from ssasr.bench.processes import usage

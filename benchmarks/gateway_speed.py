@@ -1,7 +1,7 @@
 """What one audio message costs the gateway: CPU seconds, not wall time, so that a busy machine
 matters little.
 
-    python benchmarks/gateway_speed.py [--streams 40] [--seconds 20] [--parameters QUERY]
+    python -m benchmarks.gateway_speed [--streams 40] [--seconds 20] [--parameters QUERY]
         [--engines 1] [--json FILE] [--idle N] [--profile FILE] [--label TEXT]
 
 Gateway, nginx and scripted engine are processes of their own. The clients speak bursts of 32 ms,
@@ -19,10 +19,7 @@ from random import Random
 import numpy as np
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.measure import collect, spread
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage

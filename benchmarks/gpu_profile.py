@@ -4,10 +4,10 @@ import time
 
 import torch
 from attrs import frozen
-from random_fastconformer import Audio, make_recognizer
-from recognizer_steps import NoDevice
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.random_fastconformer import Audio, make_recognizer
+from benchmarks.recognizer_steps import NoDevice
 from ssasr.engine.fastconformer.slots import Layout
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work

@@ -1,7 +1,7 @@
 """How many live streams one device carries: cache-aware FastConformer RNN-T, random weights.
 
-    python benchmarks/gpu_streams.py --device cuda:0 --out benchmarks/results/gpu_streams.json
-    python benchmarks/gpu_streams.py --device cpu --size small --chunks 160 --most 16 --seconds 3
+    python -m benchmarks.gpu_streams --device cuda:0 --out benchmarks/results/gpu_streams.json
+    python -m benchmarks.gpu_streams --device cpu --size small --chunks 160 --most 16 --seconds 3
 
 For each chunk size it looks for the most streams that keep up: every stream has its own phase,
 chunks become due by the clock, whatever is due is stepped at once, up to the rows that one step
@@ -11,7 +11,7 @@ a chunk, p95 of (final words - end of the segment's audio) within --ttfs-ms, and
 a chunk at the end. The weights are random, with the blank's bias set so that a stream emits about
 --rate tokens a second: the work is that of the real model, the words are not. Then the reference
 implementation (transformers), same weights, same device, as large a batch as it can carry, all rows
-started together, features given. See gpu_streams.md for the arithmetic of the limits.
+started together, features given. See ``archive/fastconformer_device.md`` for the limits.
 """
 
 import argparse
@@ -26,10 +26,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from attrs import asdict, define, field, frozen
-from gpu_profile import Profile, profile_step
-from gpu_reference import ReferenceFigures, measure_reference
-from random_fastconformer import Audio, calibrate, make_recognizer, model_config, random_model
 
+from benchmarks.gpu_profile import Profile, profile_step
+from benchmarks.gpu_reference import ReferenceFigures, measure_reference
+from benchmarks.random_fastconformer import (
+    Audio,
+    calibrate,
+    make_recognizer,
+    model_config,
+    random_model,
+)
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work

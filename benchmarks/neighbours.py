@@ -1,6 +1,6 @@
 """What running sessions notice of a neighbour that misbehaves.
 
-    python benchmarks/neighbours.py refused|deaf [--streams 10] [--seconds 30] [--json FILE]
+    python -m benchmarks.neighbours refused|deaf [--streams 10] [--seconds 30] [--json FILE]
 
 ``refused``: the engine is full, and clients come in vain five times a second. ``deaf``: one client
 sends as fast as it is let and never reads. Real processes, nginx in between, the scripted engine.
@@ -17,10 +17,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.frames import handshake
 from ssasr.bench.measure import collect, spread
 from ssasr.bench.player import Player, StreamLog, Target, play_all

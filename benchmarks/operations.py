@@ -1,9 +1,9 @@
 """Figures an operator asks for, each with its own command:
 
-    python benchmarks/operations.py start [--repeat 3]     from exec to ready, cold and warm
-    python benchmarks/operations.py memory                 of processes, idle and active sessions
-    python benchmarks/operations.py size --streams 2 4 6   an English engine on this machine's CPU
-    python benchmarks/operations.py images                 what the images' layers hold
+    python -m benchmarks.operations start [--repeat 3]     from exec to ready, cold and warm
+    python -m benchmarks.operations memory                 of processes, idle and active sessions
+    python -m benchmarks.operations size --streams 2 4 6   an English engine on this machine's CPU
+    python -m benchmarks.operations images                 what the images' layers hold
 
 each with ``--json FILE``. ``start`` empties the page cache (Linux, root) for the cold runs.
 ``images`` runs the Dockerfiles' own RUN commands in a folder of its own: it needs the package index
@@ -28,10 +28,7 @@ from urllib.request import urlopen
 
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
 from ssasr.bench.recordings import bundled_recordings, make_track

@@ -1,6 +1,6 @@
 """What the FastConformer's recogniser spends on bookkeeping: a step without the device.
 
-    python benchmarks/recognizer_steps.py [--streams 1000,4000] [--chunk-ms 80] [--json FILE]
+    python -m benchmarks.recognizer_steps [--streams 1000,4000] [--chunk-ms 80] [--json FILE]
 
 The device answers at once; everything else is as it is: a small model's slots, every stream with
 its next chunk. ``quiet``: no stream says anything. ``talking``: every third stream has a token in
@@ -16,11 +16,8 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-from random_fastconformer import Audio, make_recognizer, model_config, random_model
-
+from benchmarks.conditions import publish
+from benchmarks.random_fastconformer import Audio, make_recognizer, model_config, random_model
 from ssasr.bench.report import machine
 from ssasr.engine.fastconformer.program import Answer, Inputs
 from ssasr.engine.recognizer import Work

@@ -1,6 +1,6 @@
 """What an engine spends around its model: scheduler, hand-over to the model thread, delivery.
 
-    python benchmarks/scheduler_steps.py [--streams 1,10,100,1000] [--steps 100] [--age 600]
+    python -m benchmarks.scheduler_steps [--streams 1,10,100,1000] [--steps 100] [--age 600]
         [--kinds waits,cpu,task] [--json FILE]
 
 Each step every stream gets one chunk of 100 ms and gives back one update. Three figures:
@@ -30,10 +30,7 @@ from pathlib import Path
 
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.report import machine
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread

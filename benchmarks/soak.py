@@ -1,7 +1,7 @@
 """Hours of churn at a fixed share of capacity: does anything grow, does any session end otherwise
 than its client meant it to?
 
-    python benchmarks/soak.py [--minutes 60] [--capacity 20] [--share 0.8] [--json FILE]
+    python -m benchmarks.soak [--minutes 60] [--capacity 20] [--share 0.8] [--json FILE]
 
 Gateway, nginx and scripted engine are processes of their own; capacity is the engine's
 ``--max-streams``, so that it costs little CPU. ``capacity * share`` clients speak in real time,
@@ -27,8 +27,6 @@ from statistics import NormalDist, median
 import numpy as np
 import trio
 from attrs import define, field
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ssasr.bench.frames import CLOSE, encode_frame
 from ssasr.bench.player import NO_CLOSE, TERMINATE, Player, StreamLog, Target

@@ -3,7 +3,7 @@
 from ssasr.engine.recognizer import Recognizer, StepResult, Work
 
 
-def hear(recognizer: Recognizer, work: Work) -> list[StepResult]:
+def step_until_done(recognizer: Recognizer, work: Work) -> list[StepResult]:
     """All that a stream's step says: it is stepped again until nothing is put off any more."""
     outcome = recognizer.step([work])[0]
     heard = list(outcome.results)

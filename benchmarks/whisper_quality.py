@@ -1,7 +1,7 @@
 """Quality and cost of one stream: the recogniser driven directly, audio in real time on a clock of
 its own.
 
-    python benchmarks/whisper_quality.py [--evaldata ../shared/evaldata] [--model tiny.en]
+    python -m benchmarks.whisper_quality [--evaldata ../shared/evaldata] [--model tiny.en]
         [--categories read_en,spontaneous_en] [--clips 20] [--threads 1] [--clock wall|cpu]
         [--half dev|held|all] [--part k/n] [--json FILE]
 
@@ -29,9 +29,9 @@ import soundfile
 import soxr
 import torch
 from attrs import define, field
-from conditions import conditions
-from stepping import hear
 
+from benchmarks.conditions import conditions
+from benchmarks.stepping import step_until_done
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
@@ -104,7 +104,7 @@ def stream(
         arrived = (len(audio) if ended else at + chunk) / SAMPLE_RATE
         work = Work(state, audio[at : at + chunk], len(audio) if ended else None)
         begun, cpu = measure(), time.process_time()
-        heard = hear(recognizer, work)
+        heard = step_until_done(recognizer, work)
         run.cpu += time.process_time() - cpu
         clock = max(clock, arrived) + measure() - begun
         words = heard[-1].words

@@ -1,6 +1,6 @@
 """How many streams one engine keeps up with: N of them on a clock that real steps move forward.
 
-    python benchmarks/whisper_streams.py [--evaldata ../shared/evaldata] [--model tiny.en]
+    python -m benchmarks.whisper_streams [--evaldata ../shared/evaldata] [--model tiny.en]
         [--streams 1,4,8,10] [--seconds 60] [--threads 2] [--clock wall|cpu] [--json FILE]
 
 Every stream plays English clips one after the other with silences between them, begins at a moment
@@ -26,8 +26,8 @@ import numpy as np
 import soundfile
 import torch
 from attrs import define, field
-from conditions import conditions
 
+from benchmarks.conditions import conditions
 from ssasr.engine.recognizer import Recognizer, RecognizerSettings, State, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions

@@ -14,7 +14,7 @@ as one batch of n × k, and only two small products a frame run one after the ot
 
 The convolutions have four columns or fewer to go over: each is one product with the columns beside
 each other. For the few frames of a step that takes a third of what ``Conv1d`` does, which sets more
-up than it multiplies (``benchmarks/vad.py``).
+up than it multiplies (``benchmarks/archive/vad.py``).
 """
 
 from collections.abc import Mapping, Sequence

@@ -59,7 +59,7 @@ follow each other at once, so a stream that was taken over catches up as fast wi
 _CPU_STREAMS = 2
 _CUDA_STREAMS = {1: 1_000, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
-see benchmarks/gpu_streams.md."""
+see ``benchmarks/archive/fastconformer_device.md``."""
 
 
 @define(eq=False)

@@ -32,7 +32,7 @@ RETRY = 12
 """Tokens of the draft that are tried after that; more would cost more than they save."""
 FAMILIAR = 10.0
 """How much likelier people go on in a language than with any other. 150 prompts in five languages
-(``benchmarks/WHISPER.md``): after half a second of speech base takes 77 for what they are, 104 with
+(``benchmarks/archive``): after half a second of speech base takes 77 for what they are, 104 with
 their language spoken before and 70 with another one; after one second 109, 123 and 103."""
 REWIND = 10
 """Frames (20 ms) that words said twice are apart at least; a loop attends to the same ones."""

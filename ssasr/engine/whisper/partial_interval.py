@@ -19,7 +19,7 @@ from ssasr.engine.load import Load
 MOST = 8
 FIXED = 0.45
 """Share of what a stream costs that does not depend on the grid: the speech detector, the decode at
-a pause and what judges the end of the turn (tiny.en, ``benchmarks/WHISPER.md``)."""
+a pause and what judges the end of the turn (tiny.en, ``benchmarks/archive``)."""
 TALKING = 0.8
 """Share of the streams on which somebody speaks at the same moment, if all of them are in use."""
 TOO_LONG = 20.0

@@ -68,7 +68,7 @@ wait for the silence. A full stop alone proves nothing: the decoder closes most 
 SENTENCE_ENDS = ".?!。？！…"
 SPEAKERS = 2.1 * 4 * 384**2
 """Streams on which somebody speaks that a core keeps up with, times layers and width² of the
-encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/WHISPER.md``). Who has found that
+encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``). Who has found that
 a machine keeps up with more says so with ``max_streams``."""
 STREAMS = 8
 """Streams on a device that nobody has measured."""

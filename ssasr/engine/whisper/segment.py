@@ -77,7 +77,7 @@ AGREEMENT = 2
 DOUBTS = 1
 """More of them where a multilingual model's confidence in the word is below ``SURE_WORD``: a
 twentieth fewer errors, words final 0.1 s later (median). English models gained nothing from it
-(``benchmarks/WHISPER.md``)."""
+(``benchmarks/archive``)."""
 SURE_WORD = 0.7
 MARGIN = 14_400
 REST = SAMPLE_RATE

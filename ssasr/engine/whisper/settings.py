@@ -25,7 +25,7 @@ HEADS_DELAY: Mapping[Heads, int] = {
 """Frames of 20 ms by which the published alignment heads of a model find words too late. The heads
 attend to what tells a word, not to where it begins; how far the two are apart differs from model to
 model, little from word to word. Measured on synthetic speech, where the truth is known
-(``benchmarks/synthetic_words.py``); models that were not measured are taken as they are."""
+(``benchmarks/archive/word_times.md``); models that were not measured are taken as they are."""
 
 
 @frozen

@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def run(script, *options):
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def run(module, *options):
+    command = [sys.executable, "-m", f"benchmarks.{module}", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=280, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -27,7 +27,7 @@ def test_gpu_streams(tmp_path):
     out = tmp_path / "figures.json"
     options = "--device cpu --size small --vocabulary 65 --chunks 560 --start 2 --most 2"
     times = "--seconds 8 --settle 0 --ttfs-ms 5000 --reference-chunks 3"
-    text = run("gpu_streams.py", *options.split(), *times.split(), "--out", str(out))
+    text = run("gpu_streams", *options.split(), *times.split(), "--out", str(out))
     assert "chunk 560 ms" in text
     found = json.loads(out.read_text())
     assert {"device", "commit", "torch", "dtype"} <= set(found["about"])
@@ -48,7 +48,7 @@ def test_gpu_streams(tmp_path):
 @pytest.mark.slow
 def test_limits():
     """The state is the slots', the operations are those of the sizes, done by hand elsewhere."""
-    lines = run("fastconformer_limits.py", "--chunks", "80").splitlines()
+    lines = run("fastconformer_limits", "--chunks", "80").splitlines()
     assert lines[0].startswith("parameters 618 M")
     chunk, kernels, once, _, state, _, needed, moved, _, flops, *streams = lines[2].split()
     assert (chunk, once, state, needed) == ("80", "1.24", "11.14", "7.42")

@@ -1,5 +1,5 @@
 """Both networks against what their reference implementations made of the same recordings
-(``benchmarks/speaker_reference.py``)."""
+(``benchmarks.speaker_reference``)."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """What a wake-up costs on this machine, whatever the program: a process that waits, reads 3,200
 bytes, writes 200 and does nothing else, on a core of its own.
 
-    python benchmarks/wake_cost.py [--seconds 3] [--json FILE] [--label TEXT]
+    python -m benchmarks.archive.wake_cost [--seconds 3] [--json FILE] [--label TEXT]
 
 The gateway does this twice for an audio message, for the client's audio and for the engine's
 answer: twice the figure at twice the rate is what is left of a message without any work.
@@ -16,10 +16,7 @@ import time
 from multiprocessing import Pipe, Process
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from conditions import publish
-
+from benchmarks.conditions import publish
 from ssasr.bench.report import machine
 
 RATES = (500, 1_000, 2_000, 4_000, 6_400)

@@ -1,7 +1,8 @@
 """One long stream, as fast as it will go: memory, cost and latency of its last minute against its
 first.
 
-    python benchmarks/whisper_long.py [--evaldata ../shared/evaldata] [--minutes 60] [--json FILE]
+    python -m benchmarks.archive.whisper_long [--evaldata ../shared/evaldata]
+        [--minutes 60] [--json FILE]
 
 Read English with pauses of 1 to 3 s, the same two minutes again and again, in **one segment**: the
 session never ends a turn, which is the hardest case for what the segment keeps. A minute's cost is
@@ -17,10 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conditions import conditions
-from stepping import hear
-from whisper_streams import material
 
+from benchmarks.conditions import conditions
+from benchmarks.stepping import step_until_done
+from benchmarks.whisper_streams import material
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
@@ -50,7 +51,7 @@ def main() -> None:
         costs = []
         for at in range(0, len(audio), chunk):
             begun = time.process_time()
-            heard = hear(recognizer, Work(state, audio[at : at + chunk]))
+            heard = step_until_done(recognizer, Work(state, audio[at : at + chunk]))
             costs.append(time.process_time() - begun)
         words, before = len(heard[-1].words), words
         decoding = [cost for cost in costs if cost > 0.03]

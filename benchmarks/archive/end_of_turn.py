@@ -1,6 +1,7 @@
 """What Smart Turn is worth: complete utterances against the same utterances cut in the middle.
 
-    python benchmarks/end_of_turn.py [--evaldata ../shared/evaldata] [--limit N] [--punctuation]
+    python -m benchmarks.archive.end_of_turn [--evaldata ../shared/evaldata]
+        [--limit N] [--punctuation]
 
 Two questions. *Discrimination*: every clip of speech twice, whole and cut at the quietest place
 near its middle, both followed by the same pause; the area under the curve (AUC) of each score.

@@ -1,6 +1,7 @@
 """What the parts of one decode cost, by the length of the excerpt, and what listening costs.
 
-    python benchmarks/whisper_costs.py [--evaldata ../shared/evaldata] [--model tiny.en]
+    python -m benchmarks.archive.whisper_costs [--evaldata ../shared/evaldata]
+        [--model tiny.en]
         [--seconds 1,2,4,8,15] [--threads 1] [--repeats 9] [--json FILE]
 
 Each part is run ``--repeats`` times in a thread of its own, as the engine runs it; printed are the
@@ -24,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from conditions import conditions
 
+from benchmarks.conditions import conditions
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.alignment import token_frames
 from ssasr.engine.whisper.decoding import LENGTH_STEP, PADDING, Request

@@ -1,6 +1,6 @@
 """What a message of the engine link costs, in microseconds of one core.
 
-    python benchmarks/engine_link.py
+    python -m benchmarks.archive.engine_link
 
 A typical session: a turn of 25 words, 20 of them final, three tentative ones that change with every
 step, three speech frames a step; 100 ms of audio the other way. Best of five runs each.

@@ -1,7 +1,7 @@
 """Word times where the truth is known: sentences of a speech synthesiser that says where each word
 begins.
 
-    python benchmarks/synthetic_words.py [--model tiny.en] [--threads 1] [--json FILE]
+    python -m benchmarks.archive.synthetic_words [--model tiny.en] [--threads 1] [--json FILE]
 
 Needs eSpeak NG's library (Debian's ``libespeak-ng1``) and ``pip install pocketsphinx``, whose
 forced alignment is measured beside: it is the reference for real speech (``word_times.py``). The
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import soxr
 from attrs import frozen
-from conditions import conditions
 from pocketsphinx import Decoder
-from whisper_quality import SAMPLE_RATE, stream
-from word_times import aligned, errors
 
+from benchmarks.archive.word_times import aligned, errors
+from benchmarks.conditions import conditions
+from benchmarks.whisper_quality import SAMPLE_RATE, stream
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import StreamOptions

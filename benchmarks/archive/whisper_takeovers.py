@@ -1,6 +1,7 @@
 """A stream that is taken over again and again: does the client see another word, or time, for it?
 
-    python benchmarks/whisper_takeovers.py [--evaldata ../shared/evaldata] [--model multilingual]
+    python -m benchmarks.archive.whisper_takeovers [--evaldata ../shared/evaldata]
+        [--model multilingual]
         [--categories read_de,read_zh,...] [--clips 12] [--tapes 1] [--runs 4] [--every 4]
         [--half dev|held|all] [--keep FILE] [--json FILE]
 
@@ -22,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from attrs import define, evolve, field
-from conditions import conditions
-from whisper_quality import clips_of, load_audio
 
+from benchmarks.conditions import conditions
+from benchmarks.whisper_quality import clips_of, load_audio
 from ssasr.bench.faults import compare
 from ssasr.bench.player import StreamLog
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -37,7 +38,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open
 from ssasr.routing.failover import REPLAY_WINDOW
 from ssasr.routing.replay import Replay
 from ssasr.session.inference import WINDOW
-from ssasr.session.turns import Say, TurnPolicy
+from ssasr.session.turns import Send, TurnPolicy
 
 GAP = 1.5
 MESSAGE = 1_600
@@ -187,7 +188,7 @@ class Session:
 
     def _perform(self, decisions) -> None:
         for decision in decisions:
-            if isinstance(decision, Say):
+            if isinstance(decision, Send):
                 if isinstance(decision.message, Turn):
                     self.arrivals.append((0.0, encode(decision.message)))
             else:

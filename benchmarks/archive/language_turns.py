@@ -1,6 +1,7 @@
 """Whether each turn gets its own language when speakers of several share one session.
 
-    python benchmarks/language_turns.py [--evaldata ../shared/evaldata] [--half dev|held|all]
+    python -m benchmarks.archive.language_turns [--evaldata ../shared/evaldata]
+        [--half dev|held|all]
         [--each 4] [--seed 3] [--order mixed|grouped] [--codes] [--json FILE]
 
 Clips of all the languages, at most ``--each`` of one, in a random order in which no two of the same
@@ -20,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import trio
-from conditions import conditions, publish
-from operations import serving
-from whisper_quality import clips_of, load_audio, load_scorer, offline
 
+from benchmarks.conditions import conditions, publish
+from benchmarks.operations import serving
+from benchmarks.whisper_quality import clips_of, load_audio, load_scorer, offline
 from ssasr.client.connection import open_session
 from ssasr.client.transcribe import to_pcm
 from ssasr.engine.recognizer import RecognizerSettings

@@ -1,8 +1,8 @@
 """ssasr's Whisper engine beside others: the same clips, the same clock, one run.
 
-    benchmarks/peers/environment.sh /tmp/peers
-    python benchmarks/word_times.py --times /tmp/times.json --clips 60
-    python benchmarks/peers/compare.py --peers /tmp/peers --times /tmp/times.json
+    benchmarks/archive/peers/environment.sh /tmp/peers
+    python -m benchmarks.archive.word_times --times /tmp/times.json --clips 60
+    python -m benchmarks.archive.peers.compare --peers /tmp/peers --times /tmp/times.json
         [--evaldata ../shared/evaldata] [--clips 12] [--threads 2] [--json FILE]
 
 Clips are those that ``word_times.py`` could align: its times say when each word ended, for all
@@ -82,8 +82,7 @@ def paced(samples, step) -> list:
 
 
 def ssasr_worker(threads: int) -> None:
-    from stepping import hear
-
+    from benchmarks.stepping import step_until_done
     from ssasr.engine.recognizer import RecognizerSettings, Work
     from ssasr.engine.whisper.recognizer import create
     from ssasr.protocol.recognition import StreamOptions
@@ -98,7 +97,7 @@ def ssasr_worker(threads: int) -> None:
             nonlocal position
             position += len(chunk)
             final_at = position if last else None
-            words = hear(recognizer, Work(state, chunk, final_at))[-1].words
+            words = step_until_done(recognizer, Work(state, chunk, final_at))[-1].words
             final = " ".join(word.text for word in words if word.final)
             return final, " ".join(word.text for word in words if not word.final)
 
@@ -188,7 +187,8 @@ def whisperlivekit_worker(threads: int, model: str) -> None:
 
 def spawn(name: str, given: argparse.Namespace) -> subprocess.Popen:
     python = sys.executable if name == "ssasr" else str(given.peers / "bin" / "python")
-    command = [python, __file__, "--worker", name, "--threads", str(given.threads)]
+    module = "benchmarks.archive.peers.compare"
+    command = [python, "-m", module, "--worker", name, "--threads", str(given.threads)]
     if name in WEIGHTS_OF_OURS:
         from ssasr.models import catalogue
 
@@ -210,7 +210,7 @@ def answer(worker: subprocess.Popen, wanted: str) -> str:
 
 
 def lags(told: list, truth: list) -> tuple[list[float], list[float]]:
-    from word_times import pairs
+    from benchmarks.archive.word_times import pairs
 
     last = plain(" ".join(told[-1][1:]))
     matched = pairs([plain(word)[0] if plain(word) else "" for word, _, _ in truth], last)
@@ -247,8 +247,9 @@ def main() -> None:
 
 def compare(given: argparse.Namespace) -> None:
     import numpy as np
-    from conditions import conditions
-    from whisper_quality import load_scorer
+
+    from benchmarks.conditions import conditions
+    from benchmarks.whisper_quality import load_scorer
 
     score = load_scorer(given.evaldata)
     times = json.loads(given.times.read_text())
@@ -295,5 +296,4 @@ def compare(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
     main()

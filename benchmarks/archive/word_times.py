@@ -1,6 +1,7 @@
 """Word times of a stream against a forced alignment of the transcript by another recogniser.
 
-    python benchmarks/word_times.py [--evaldata ../shared/evaldata] [--model tiny.en] [--clips 40]
+    python -m benchmarks.archive.word_times [--evaldata ../shared/evaldata]
+        [--model tiny.en] [--clips 40]
         [--half dev|held|all] [--times FILE] [--json FILE]
 
 The reference is CMU PocketSphinx (GMM-HMM, 10 ms frames; ``pip install pocketsphinx``, the wheel
@@ -17,10 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conditions import conditions
 from pocketsphinx import Decoder
-from whisper_quality import SAMPLE_RATE, chosen, load_audio, pairs, stream
 
+from benchmarks.conditions import conditions
+from benchmarks.whisper_quality import SAMPLE_RATE, chosen, load_audio, pairs, stream
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import StreamOptions

@@ -1,6 +1,7 @@
 """How far Whisper's language detection can be trusted after how much speech.
 
-    python benchmarks/language_shares.py [--evaldata ../shared/evaldata] [--model multilingual]
+    python -m benchmarks.archive.language_shares [--evaldata ../shared/evaldata]
+        [--model multilingual]
         [--half dev|held|all] [--english 40] [--prompts LANGUAGE=FOLDER ...] [--json FILE]
 
 Each clip is heard as a segment hears it: an excerpt from just before the first speech to the moment
@@ -21,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditions import conditions, publish
-from whisper_quality import clips_of, load_audio
 
+from benchmarks.conditions import conditions, publish
+from benchmarks.whisper_quality import clips_of, load_audio
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.vad import SileroVad
 from ssasr.engine.whisper.decoding import Request

@@ -1,6 +1,6 @@
 """Time of Silero VAD for each 32 ms frame: n streams in a batch, k frames of each at once.
 
-    python benchmarks/vad.py [--threads 1]
+    python -m benchmarks.archive.vad [--threads 1]
 
 Prints the fastest of many calls, which is what the machine can do, and the median.
 """

@@ -1,6 +1,6 @@
 """An hour of digital silence as one stream: how many words, at what cost.
 
-    python benchmarks/whisper_silence.py [--model tiny.en] [--minutes 60] [--json FILE]
+    python -m benchmarks.archive.whisper_silence [--model tiny.en] [--minutes 60] [--json FILE]
 
 Zeros, chunk by chunk, into a segment that no turn ends; every answer on the way is looked at, not
 only the last.
@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conditions import conditions, publish
 
+from benchmarks.conditions import conditions, publish
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions

@@ -1,7 +1,8 @@
 """Offline decoding against the reference implementation: the same weights, features and greedy
 search in ``transformers``, token by token.
 
-    python benchmarks/whisper_reference.py [--evaldata ../shared/evaldata] [--model tiny.en]
+    python -m benchmarks.archive.whisper_reference [--evaldata ../shared/evaldata]
+        [--model tiny.en]
         [--clips 50]
 
 Full context (30 s), no time stamps, in float32: the question is whether the model, the features and
@@ -18,9 +19,9 @@ import soundfile
 import soxr
 import torch
 import transformers
-from conditions import conditions
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from benchmarks.conditions import conditions
 from ssasr.engine.features import LogMel
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.weights import read_weights

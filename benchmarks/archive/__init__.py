@@ -1,0 +1,1 @@
+"""Finished studies: each program with the record of what was decided."""
