@@ -38,7 +38,8 @@ from ssasr.engine.recognizer import Outcome, StepResult
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, StreamOptions
 from ssasr.runtime.garbage import calm_collector
-from ssasr.telemetry.observability import Metrics, configure_logging
+from ssasr.telemetry.logs import configure_logging
+from ssasr.telemetry.metrics import Metrics
 
 SILENCE = bytes(2 * CHUNK)
 SEGMENT = 10 * SAMPLE_RATE

@@ -20,7 +20,7 @@ from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import HttpApp, gateway_routes
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 # Hypothesis takes a slow machine for a slow test; its first texts alone need seconds, once.
 settings.register_profile("ssasr", deadline=None, suppress_health_check=[HealthCheck.too_slow])

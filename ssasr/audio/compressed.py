@@ -13,8 +13,8 @@ from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
 from ssasr.audio.adts import AdtsError, AdtsReader
-from ssasr.audio.decoding import Resampler, Samples, pcm, rounded
 from ssasr.audio.ogg import OggError, OggReader
+from ssasr.audio.resampling import Resampler, Samples, pcm_bytes, rounded
 from ssasr.protocol.close_codes import CloseCode, EndCause
 from ssasr.protocol.faults import ClientFault, invalid_value
 from ssasr.protocol.recognition import SAMPLE_RATE
@@ -94,9 +94,9 @@ class PacketDecoder:
         self._resampler = Resampler(SAMPLE_RATE)
 
     def decode(self, data: bytes) -> bytes:
-        """As ``audio.Decoder``. ClientFault 3006 for bad data, 3007 for far too much at once."""
+        """As ``decoding.Decoder``. ClientFault 3006 for bad data, 3007 for far too much at once."""
         try:
-            return pcm(self._joined(self._split(data)))
+            return pcm_bytes(self._joined(self._split(data)))
         except (av.FFmpegError, OggError, AdtsError) as error:
             raise invalid_value("audio", "not decodable in the encoding asked for") from error
 
@@ -106,7 +106,7 @@ class PacketDecoder:
             rest = [self._resampled(frame) for frame in self._codec.decode(None)]
         except av.FFmpegError:
             rest = []
-        return pcm(np.concatenate([*rest, self._resampler.resample(_nothing(), last=True)]))
+        return pcm_bytes(np.concatenate([*rest, self._resampler.resample(_nothing(), last=True)]))
 
     def _joined(self, packets: Iterable[bytes]) -> Samples:
         out = [_nothing()]

@@ -23,7 +23,7 @@ from ssasr.cli.options import Option
 from ssasr.errors import SsasrError, StartRefused, UsageError
 from ssasr.gateway.auth.access import DEFAULT_KEYS
 from ssasr.gateway.auth.tokens import SHORTEST_SECRET
-from ssasr.telemetry.observability import configure_logging, get_logger
+from ssasr.telemetry.logs import configure_logging, get_logger
 
 
 @frozen

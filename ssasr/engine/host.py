@@ -36,7 +36,8 @@ from ssasr.protocol.recognition import (
     ToEngine,
 )
 from ssasr.runtime.handoff import HandoffChannel
-from ssasr.telemetry.observability import EngineReadings, Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import EngineReadings, Metrics
 
 MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""

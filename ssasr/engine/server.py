@@ -38,7 +38,8 @@ from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
 from ssasr.runtime.process import first_leaf, plain_nursery
-from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
 UPGRADE_SECONDS = 10.0

@@ -41,7 +41,8 @@ from ssasr.runtime.garbage import SessionCount
 from ssasr.runtime.process import plain_nursery
 from ssasr.runtime.timers import Timer
 from ssasr.session.session import Session, SessionTerms
-from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")

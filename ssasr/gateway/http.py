@@ -12,7 +12,7 @@ from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import TokenRequestError, parse_token_request
 from ssasr.gateway.workers.shared import ReportMissing
 from ssasr.protocol.faults import ClientFault
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

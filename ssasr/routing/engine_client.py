@@ -37,7 +37,7 @@ from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
 from ssasr.routing.engine_stream import AnswerSink, EngineSilent, EngineStream
 from ssasr.runtime.process import plain_nursery
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.tracing import current
 
 CONNECT_SECONDS = 2.0

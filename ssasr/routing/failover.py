@@ -40,7 +40,8 @@ from ssasr.routing.engine_stream import AnswerSink, Engines, EngineSilent, Engin
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
-from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE

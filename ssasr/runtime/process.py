@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from ssasr.errors import StartRefused
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

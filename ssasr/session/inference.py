@@ -30,7 +30,7 @@ from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.session.turns import Decision, Send, TurnPolicy
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
 
 WINDOW = 8 * SAMPLE_RATE

@@ -40,7 +40,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.session.inference import Endpoint, Inference, Input, Samples, Settings
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 PACKETS = 128
 """Client messages waiting: 6 to 13 s of audio at the 50 or 100 ms a message that clients send."""

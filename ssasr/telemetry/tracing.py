@@ -21,7 +21,7 @@ from attrs import frozen
 
 from ssasr import __version__
 from ssasr.errors import StartRefused
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

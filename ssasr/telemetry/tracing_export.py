@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssasr.audio.decoding import make_decoder, mulaw_table
+from ssasr.audio.decoding import make_decoder
+from ssasr.audio.pcm import mulaw_table
 from ssasr.protocol.parameters import parse_parameters
 
 

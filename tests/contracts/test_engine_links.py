@@ -10,7 +10,7 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.routing.failover import ResilientEngines
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from tests.contracts.engine_link import VERSION, check_engine_link
 from tests.harness.engines import engine_server
 from tests.harness.memory_links import SharedMemoryEngines

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ssasr.protocol.close_codes import EndCause
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from tests.docker import compose
 
 MONITORING = compose.DOCKER / "monitoring"

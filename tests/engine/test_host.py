@@ -22,7 +22,7 @@ from ssasr.protocol.recognition import (
     StreamOptions,
     Update,
 )
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from tests.harness.clients import speech_like
 
 SPEECH = speech_like(2.0).astype("<i2")

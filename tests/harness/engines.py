@@ -11,7 +11,7 @@ from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.server import EngineServer
 from ssasr.gateway.http import HttpApp, engine_routes
 from ssasr.routing.engine_client import Address, EngineClient
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 VERSION = "en-default"
 

@@ -20,7 +20,7 @@ from ssasr.net.engine_connection import Link
 from ssasr.protocol.engine_link import EngineLink, Role
 from ssasr.routing.engine_client import open_link
 from ssasr.runtime.process import plain_nursery
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 
 @define(eq=False)

@@ -11,7 +11,7 @@ from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import FILES, content_security_policy, page_routes
 from ssasr.gateway.http import HttpApp, Request, gateway_routes
 from ssasr.protocol.speech_models import EngineKind
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 
 NOW = 1_800_000_000.0
 WEB = files("ssasr") / "web"

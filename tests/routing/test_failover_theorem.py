@@ -25,7 +25,7 @@ from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.failover import ResilientEngines, RetryPolicy
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.session.inference import Endpoint, Inference, Samples, Settings
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from tests.harness.memory_links import Fate, MemoryEngines
 
 CRASH_POINTS, EXAMPLES = 1_000, 260

@@ -11,7 +11,7 @@ from ssasr.audio.decoding import make_decoder
 from ssasr.protocol.close_codes import EndCause
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.session.session import SEND_DEADLINE, Session, SessionTerms
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from tests.harness.clients import pieces, speech_like
 
 SPEECH = speech_like(6.0, pause_every=2.0, pause=2.0)

@@ -3,7 +3,7 @@
 import errno
 import io
 
-from ssasr.telemetry.observability import LogOutput
+from ssasr.telemetry.logs import LogOutput
 
 
 class FullDisk(io.StringIO):

@@ -23,7 +23,7 @@ from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import Offer
 from ssasr.telemetry import tracing
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import ATTRIBUTES, Destination, destination
 from tests.contracts.engine_link import SAMPLES, VERSION, say, until
 from tests.harness.clients import converse, speech_like

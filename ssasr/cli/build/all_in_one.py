@@ -12,7 +12,7 @@ from ssasr.engine.recognizer import Factory, RecognizerSettings
 from ssasr.errors import EngineUnavailable
 from ssasr.cli.build.public_side import PublicConfig, serve_public
 from ssasr.runtime.garbage import calm_collector
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS

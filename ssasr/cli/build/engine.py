@@ -12,7 +12,8 @@ from ssasr.engine.recognizer import Recognizer, RecognizerSettings
 from ssasr.engine.server import EngineServer
 from ssasr.runtime.garbage import calm_collector
 from ssasr.gateway.http import HttpApp, engine_routes
-from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.process import watch_signals
 from ssasr.cli.build.all_in_one import recognizer_factory

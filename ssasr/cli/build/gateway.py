@@ -10,7 +10,7 @@ from ssasr.gateway.auth.access import parse_keys
 from ssasr.errors import StartRefused
 from ssasr.cli.build.public_side import PublicConfig, serve_public
 from ssasr.net.listener import hold_port, port_of
-from ssasr.telemetry.observability import Metrics
+from ssasr.telemetry.metrics import Metrics
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS

@@ -18,7 +18,8 @@ from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, HttpApp, Request, Response, gateway_routes
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
-from ssasr.telemetry.observability import Metrics, get_logger
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from ssasr.errors import StartRefused
 from ssasr.gateway.usage.records import UsageLog, segments
 from ssasr.runtime.durable import write_atomically
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 BATCH_BYTES = 256 << 10
 POST_DEADLINE = 20.0

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 
 from ssasr.errors import StartRefused
 from ssasr.runtime.durable import sync_directory
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 SEGMENT_BYTES = 16 << 20
 """A segment that has grown to this is closed and the next one begun: some 70,000 records."""

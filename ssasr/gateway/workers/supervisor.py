@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from ssasr.gateway.workers.shared import forget, prepare
-from ssasr.telemetry.observability import get_logger
+from ssasr.telemetry.logs import get_logger
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that died is started again; doubled each time it dies young."""

@@ -1,14 +1,9 @@
-"""Metrics and logs. Recording only; nothing here decides anything.
-
-No metric, label or log line ever holds a transcript, audio or a credential.
+"""Metrics. Recording only; nothing here decides anything, and no label ever holds a transcript,
+audio or a credential.
 """
 
-import logging
-import sys
 from collections.abc import Callable
-from typing import Any, TextIO
 
-import structlog
 from attrs import define, field, frozen
 from prometheus_client import (
     CollectorRegistry,
@@ -29,29 +24,6 @@ STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def get_logger(name: str) -> Any:
-    return structlog.get_logger(name)
-
-
-def configure_logging(*, json: bool, level: str = "info") -> None:
-    """Called once, by ``cli``. Logs go to stderr; stdout belongs to results."""
-    renderer: Any = structlog.processors.JSONRenderer()
-    if not json:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(LogOutput(sys.stderr)),  # type: ignore[arg-type]
-        cache_logger_on_first_use=True,
-    )
-
-
 @frozen
 class EngineReadings:
     """What an engine can be asked for at any time, cheaply, from the trio thread."""
@@ -63,28 +35,6 @@ class EngineReadings:
     """Seconds."""
     backlog: Callable[[], float]
     """Seconds of audio."""
-
-
-@define(eq=False)
-class LogOutput:
-    """Where log lines go. What cannot be written (a full disk, a reader that has gone) is dropped:
-    a server must not end, nor a session, because nobody can note what it does."""
-
-    stream: TextIO
-    lost: int = 0
-    """Writes that failed."""
-
-    def write(self, text: str) -> None:
-        try:
-            self.stream.write(text)
-        except OSError:
-            self.lost += 1
-
-    def flush(self) -> None:
-        try:
-            self.stream.flush()
-        except OSError:
-            self.lost += 1
 
 
 @define(eq=False)
