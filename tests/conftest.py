@@ -10,7 +10,7 @@ import trio
 from attrs import frozen
 from hypothesis import HealthCheck, settings
 
-from ssasr.cli.build.all_in_one import LocalEngines
+from ssasr.cli.processes.all_in_one import LocalEngines
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer

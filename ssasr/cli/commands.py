@@ -174,7 +174,7 @@ def engine_kinds(names: tuple[str, ...]) -> Any:
 
 
 def public_config(values: dict[str, Any], engines: Any) -> Any:
-    from ssasr.cli.build.public_side import PublicConfig
+    from ssasr.cli.processes.public_side import PublicConfig
     from ssasr.gateway.gateway import GatewayLimits
 
     limits = GatewayLimits(
@@ -210,7 +210,7 @@ def traces(values: dict[str, Any]) -> Any:
 def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
-    from ssasr.cli.build import all_in_one as serving
+    from ssasr.cli.processes import all_in_one as serving
     from ssasr.runtime import process as running
 
     config = serving.ServeConfig(
@@ -228,7 +228,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
 def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
-    from ssasr.cli.build import gateway as serving_gateway
+    from ssasr.cli.processes import gateway as serving_gateway
     from ssasr.protocol.speech_models import EngineKind
     from ssasr.routing.engine_client import Address
     from ssasr.runtime import process as running
@@ -250,7 +250,7 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
 def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
     from functools import partial
 
-    from ssasr.cli.build import engine as serving_engine
+    from ssasr.cli.processes import engine as serving_engine
     from ssasr.runtime import process as running
 
     if values["model"] is None:

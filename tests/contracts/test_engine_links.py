@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from ssasr.cli.build.all_in_one import LocalEngines
+from ssasr.cli.processes.all_in_one import LocalEngines
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer

@@ -217,8 +217,8 @@ def test_addresses_that_are_none(endpoint):
 
 def test_nothing_is_imported_while_traces_are_off():
     script = (
-        "import sys, ssasr.cli.commands, ssasr.cli.build.all_in_one\n"
-        "import ssasr.cli.build.gateway, ssasr.cli.build.engine\n"
+        "import sys, ssasr.cli.commands, ssasr.cli.processes.all_in_one\n"
+        "import ssasr.cli.processes.gateway, ssasr.cli.processes.engine\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -6,16 +6,16 @@ from functools import partial
 
 from attrs import evolve, frozen
 
-from ssasr.gateway.auth.access import parse_keys
+from ssasr.cli.processes.public_side import PublicConfig, serve_public
 from ssasr.errors import StartRefused
-from ssasr.cli.build.public_side import PublicConfig, serve_public
+from ssasr.gateway.auth.access import parse_keys
+from ssasr.gateway.workers.supervisor import Supervisor, Worker
 from ssasr.net.listener import hold_port, port_of
-from ssasr.telemetry.metrics import Metrics
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.process import run, tls_context
-from ssasr.gateway.workers.supervisor import Supervisor, Worker
+from ssasr.telemetry.metrics import Metrics
 
 
 @frozen

@@ -6,17 +6,17 @@ from functools import partial
 import trio
 from attrs import frozen
 
+from ssasr.cli.processes.all_in_one import recognizer_factory
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Recognizer, RecognizerSettings
 from ssasr.engine.server import EngineServer
-from ssasr.runtime.garbage import calm_collector
 from ssasr.gateway.http import HttpApp, engine_routes
+from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.process import watch_signals
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
-from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.runtime.process import watch_signals
-from ssasr.cli.build.all_in_one import recognizer_factory
 from ssasr.telemetry.tracing import Destination, tracing
 
 log = get_logger(__name__)

@@ -5,17 +5,17 @@ from contextlib import asynccontextmanager
 
 from attrs import frozen
 
-from ssasr.models.catalogue import architecture
+from ssasr.cli.processes.public_side import PublicConfig, serve_public
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
 from ssasr.errors import EngineUnavailable
-from ssasr.cli.build.public_side import PublicConfig, serve_public
-from ssasr.runtime.garbage import calm_collector
-from ssasr.telemetry.metrics import Metrics
+from ssasr.models.catalogue import architecture
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
+from ssasr.runtime.garbage import calm_collector
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import child_span
 
 

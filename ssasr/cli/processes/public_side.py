@@ -12,25 +12,25 @@ from attrs import field, frozen
 
 from ssasr import __version__
 from ssasr.gateway.auth.access import Access, parse_keys
+from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
-from ssasr.runtime.garbage import collect_when_due
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, HttpApp, Request, Response, gateway_routes
-from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.usage.push import Destination as PushDestination
+from ssasr.gateway.usage.push import UsagePush
+from ssasr.gateway.usage.records import UsageLog
 from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
-from ssasr.telemetry.logs import get_logger
-from ssasr.telemetry.metrics import Metrics
+from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
+from ssasr.gateway.workers.supervisor import Worker
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
+from ssasr.runtime.garbage import collect_when_due
 from ssasr.runtime.process import Service, tls_context, watch_signals
-from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
-from ssasr.gateway.workers.supervisor import Worker
-from ssasr.gateway.auth.tokens import TokenMint
+from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import Destination, tracing
-from ssasr.gateway.usage.records import UsageLog
-from ssasr.gateway.usage.push import Destination as PushDestination
-from ssasr.gateway.usage.push import UsagePush
 
 log = get_logger(__name__)
 
