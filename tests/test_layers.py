@@ -43,7 +43,6 @@ IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "
 # Third-party packages that only these packages or modules may import.
 RESERVED = {
     "torch": ("engine",),
-    "hypercorn": ("net.listener", "gateway", "engine.server"),
     "trio_websocket": ("net", "gateway", "session.session", "client.connection",
                        "routing.engine_client", "engine.server"),
     "cattrs": ("protocol.codec",),

@@ -15,13 +15,13 @@ import ssl
 
 import trio
 from attrs import define, field, frozen
-from hypercorn.typing import ASGIFramework
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
 
 from ssasr.engine.host import EngineHost, LocalStream, Reservation
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
 from ssasr.net.engine_connection import QUEUE, Link, LinkDown
+from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
 from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.engine_link import (
@@ -80,7 +80,7 @@ class EngineServer:
 
     async def run(
         self,
-        app: ASGIFramework,
+        app: AsgiApp,
         host: str,
         port: int,
         tls: ssl.SSLContext | None = None,
@@ -131,7 +131,7 @@ class EngineServer:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
         offered = request.proposed_subprotocols
-        if request.path.partition("?")[0] != PATH:
+        if split_target(request.path)[0] != PATH:
             return await request.reject(404, body=b"Streams are at " + PATH.encode() + b"\n")
         if SUBPROTOCOL not in offered:
             text = f"This engine speaks {SUBPROTOCOL}, the gateway {', '.join(offered) or 'none'}\n"

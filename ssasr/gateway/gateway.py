@@ -14,7 +14,6 @@ from contextlib import suppress
 
 import trio
 from attrs import define, field, frozen
-from hypercorn.typing import ASGIFramework
 from trio_websocket import (
     ConnectionClosed,
     HandshakeError,
@@ -26,6 +25,7 @@ from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.usage.records import UsageRecord
+from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
 from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
@@ -122,7 +122,7 @@ class Gateway:
 
     async def run(
         self,
-        app: ASGIFramework,
+        app: AsgiApp,
         host: str,
         port: int,
         tls: ssl.SSLContext | None = None,
@@ -170,7 +170,7 @@ class Gateway:
     async def _serve_request(
         self, request: WebSocketRequest, stream: RawWebSocketStream, nursery: trio.Nursery
     ) -> None:
-        path, _, query = request.path.partition("?")
+        path, query = split_target(request.path)
         if path not in WEBSOCKET_PATHS:
             await request.reject(404, body=b"Not found\n")
             return

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from attrs import define, evolve, frozen
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import TokenRequestError, parse_token_request
 from ssasr.gateway.workers.shared import ReportMissing
+from ssasr.net.http_server import Receive, Scope, Send
 from ssasr.protocol.faults import ClientFault
 from ssasr.telemetry.metrics import Metrics
 
@@ -48,9 +48,7 @@ class HttpApp:
 
     routes: dict[str, Handler]
 
-    async def __call__(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         request = Request(

@@ -165,3 +165,21 @@ async def test_a_dead_model_ends_the_server():
                 await stream.send(Audio(0, SECOND))
                 await trio.sleep_forever()
     assert died.group_contains(RuntimeError, match="device lost")
+
+
+async def test_a_connection_that_served_http_becomes_a_stream():
+    """A load balancer's connections carry health checks and streams, one after the other."""
+    async with engine_server() as (_, client):
+        stream = await trio.open_tcp_stream(client.address.host, client.address.port)
+        async with stream:
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: e\r\n\r\n")
+            answer = b""
+            while b'"ok"}' not in answer:
+                answer += await stream.receive_some()
+            await stream.send_all(
+                f"GET {PATH} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+                f"X-Model-Version: {VERSION}\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")

@@ -195,3 +195,48 @@ async def test_frames_that_are_no_websocket_leave_the_server_up(served, frame):
             async for _ in stream:  # until the server has had enough of it
                 pass
     assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 1000
+
+
+async def test_a_connection_that_served_http_becomes_a_websocket(served):
+    """As every proxy does that keeps its connections: nginx, by default, since 1.29.7."""
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    with trio.fail_after(5):
+        async with stream:
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while b'"ok"}' not in answer:
+                answer += await stream.receive_some()
+            await stream.send_all(upgrade_of("/v3/ws?sample_rate=16000"))
+            answer = b""
+            while b'"Begin"' not in answer:
+                answer += await stream.receive_some()
+    assert answer.startswith(b"HTTP/1.1 101")
+
+
+def upgrade_of(target):
+    return (
+        f"GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nAuthorization: {KEY}\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "target", ["/v3/ws/", "//v3/ws", "//", "http://127.0.0.1:8080/v3/ws", "ws://host/"]
+)
+async def test_targets_that_mean_a_session(served, target):
+    """A host given with a slash at its end; a proxy that forwards the whole address."""
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    with trio.fail_after(5):
+        async with stream:
+            await stream.send_all(upgrade_of(f"{target}?sample_rate=16000"))
+            answer = b""
+            while b'"Begin"' not in answer:
+                data = await stream.receive_some()
+                assert data, answer
+                answer += data
+
+
+@pytest.mark.parametrize("path", ["/v3/health/", "//v3//health", "http://x/v3/health"])
+async def test_http_paths_are_as_tolerant(served, path):
+    assert (await http(served.port, get(path)))[0] == 200

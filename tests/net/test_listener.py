@@ -6,7 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from ssasr.net.listener import HEAD_DEADLINE, MAX_HEAD, HttpListener
+from ssasr.net.http_server import HEAD_DEADLINE, MAX_HEAD
+from ssasr.net.listener import HttpListener
 
 
 async def app(scope, receive, send):
@@ -39,7 +40,7 @@ async def client(nursery, autojump_clock):
     return mine
 
 
-async def test_a_head_that_dribbles_is_dropped_after_the_deadline(client):
+async def test_a_head_that_dribbles_is_dropped_after_the_deadline(client, autojump_clock):
     """One byte a second keeps no connection: the deadline is for the whole head."""
     started = trio.current_time()
     with pytest.raises(trio.BrokenResourceError):
@@ -49,7 +50,7 @@ async def test_a_head_that_dribbles_is_dropped_after_the_deadline(client):
     assert trio.current_time() - started <= HEAD_DEADLINE + 1
 
 
-async def test_silence_is_dropped_after_the_deadline(client):
+async def test_silence_is_dropped_after_the_deadline(client, autojump_clock):
     started = trio.current_time()
     assert await client.receive_some() == b""
     assert trio.current_time() - started == pytest.approx(HEAD_DEADLINE, abs=0.5)

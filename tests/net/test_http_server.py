@@ -1,0 +1,178 @@
+"""HTTP on one connection, over real sockets: one request after the other, until one upgrades."""
+
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+
+from ssasr.net.http_server import KEEP_ALIVE, HttpConnection, split_target
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /w HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+async def echo(scope, receive, send):
+    """The path, and the body that came with it."""
+    if scope["path"] == "/bug":
+        raise RuntimeError("a bug")
+    body = b""
+    while scope["method"] == "POST":
+        event = await receive()
+        body += event["body"]
+        if not event["more_body"]:
+            break
+    answer = scope["path"].encode() + b"?" + scope["query_string"] + b"=" + body
+    headers = [(b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer, "more_body": False})
+
+
+class Served:
+    def __init__(self, client):
+        self.client = client
+        self.stopping = trio.Event()
+        self.over = trio.Event()
+        self.upgrade = b""
+
+    async def until(self, *ends):
+        """What the server says, up to each of ``ends`` in turn."""
+        said = b""
+        for end in ends:
+            while end not in said:
+                data = await self.client.receive_some()
+                assert data, f"the connection ended before {end} came: {said}"
+                said += data
+        return said
+
+
+@pytest.fixture
+async def served(nursery):
+    client, server = await _pair()
+    result = Served(client)
+
+    async def serve():
+        async with server:
+            result.upgrade = await HttpConnection(server, echo, result.stopping).run()
+        result.over.set()
+
+    nursery.start_soon(serve)
+    with trio.fail_after(10):
+        yield result
+        await client.aclose()
+        await result.over.wait()
+
+
+async def _pair():
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    client = await trio.testing.open_stream_to_socket_listener(listener)
+    async with listener:
+        return client, await listener.accept()
+
+
+async def test_a_connection_serves_one_request_after_the_other(served):
+    for number in (b"1", b"2", b"3"):
+        await served.client.send_all(b"GET /a?" + number + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP/1.1 200" in await served.until(b"/a?" + number + b"=")
+
+
+async def test_an_upgrade_is_seen_whichever_request_it_is(served):
+    await served.client.send_all(GET)
+    await served.until(b"/a?=")
+    await served.client.send_all(UPGRADE + b"frames")
+    await served.over.wait()
+    assert served.upgrade == UPGRADE + b"frames"
+
+
+async def test_requests_that_came_together_are_answered_in_turn(served):
+    await served.client.send_all(GET + GET.replace(b"/a", b"/b") + UPGRADE)
+    said = await served.until(b"/a?=", b"/b?=")
+    assert said.index(b"/a?=") < said.index(b"/b?=")
+    await served.over.wait()
+    assert served.upgrade == UPGRADE
+
+
+async def test_a_body_is_read_and_asked_for(served):
+    await served.client.send_all(
+        b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    )
+    await served.until(b"100 ")
+    await served.client.send_all(b"hello" + GET)
+    await served.until(b"/p?=hello", b"/a?=")
+
+
+async def test_a_body_that_nobody_read_ends_the_connection(served):
+    """What follows it cannot be told from it."""
+    await served.client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n" + GET)
+    await served.until(b"/p?=")
+    await served.over.wait()
+
+
+async def test_a_bug_of_the_app_is_500_and_the_connection_goes_on(served):
+    await served.client.send_all(GET.replace(b"/a", b"/bug"))
+    await served.until(b"HTTP/1.1 500")
+    await served.client.send_all(GET)
+    await served.until(b"/a?=")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), b"505"),
+        (b"NONSENSE\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no Host
+    ],
+)
+async def test_what_is_no_request_is_refused(served, sent, status):
+    await served.client.send_all(sent)
+    await served.until(b"HTTP/1.1 " + status)
+    await served.over.wait()
+
+
+async def test_http_2_is_not_spoken_when_a_request_asks_for_it(served):
+    await served.client.send_all(
+        b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+    )
+    assert b"HTTP/1.1 200" in await served.until(b"/a?=")
+
+
+async def test_an_idle_connection_ends_when_the_server_stops(served):
+    await served.client.send_all(GET)
+    await served.until(b"/a?=")
+    served.stopping.set()
+    await served.over.wait()
+
+
+async def test_an_idle_connection_is_not_kept_for_ever(nursery, autojump_clock):
+    mine, theirs = trio.testing.memory_stream_pair()
+
+    async def serve():
+        async with theirs:
+            await HttpConnection(theirs, echo, trio.Event()).run()
+
+    nursery.start_soon(serve)
+    await mine.send_all(GET)
+    started = trio.current_time()
+    with suppress(trio.BrokenResourceError):
+        while await mine.receive_some():
+            pass
+    assert trio.current_time() - started == pytest.approx(KEEP_ALIVE, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/v3/ws?a=b", "/v3/ws", "a=b"),
+        ("/v3/ws/?a=b/", "/v3/ws", "a=b/"),
+        ("//v3//ws", "/v3/ws", ""),
+        ("/", "/", ""),
+        ("//", "/", ""),
+        ("?a=b", "/", "a=b"),
+        ("http://host:8080/v3/ws/?a=b", "/v3/ws", "a=b"),
+        ("ws://host", "/", ""),
+        ("*", "/*", ""),
+    ],
+)
+def test_targets(target, path, query):
+    assert split_target(target) == (path, query)
