@@ -5,7 +5,8 @@ syllables are drawn by a checksum of that very audio. A sample lost, doubled or 
 therefore changes the words, which is what load and fault tests need; and real speech gives words at
 about the rate of speech. What it says at a position is a function of the audio before it, however
 that came in and however far it has listened meanwhile. A word is tentative while it is being heard
-and final once it is whole.
+and final once it is whole. Every fourth word, by its checksum, is one of the stream's key terms,
+where it has any.
 """
 
 from collections import deque
@@ -51,6 +52,7 @@ class _Moment:
     digest: int
     """Checksum of the audio of the word being heard."""
     silent_frames: int
+    keyterms: tuple[str, ...] = ()
 
 
 @define
@@ -132,6 +134,7 @@ def _listen(
     count = len(samples) // VAD_FRAME
     frames = samples[: count * VAD_FRAME].reshape(count, VAD_FRAME)
     speech = []
+    keyterms = segment.options.keyterms
     for frame, level in zip(frames, np.sqrt((frames**2).mean(axis=1)), strict=True):
         before = segment.now
         digest, open_frames, silent = before.digest, before.open_frames, before.silent_frames + 1
@@ -141,9 +144,10 @@ def _listen(
         end = segment.start + (segment.frames + (silent == 0)) * VAD_FRAME
         segment.frames += 1
         if open_frames == FRAMES_PER_WORD or (open_frames and silent):
-            segment.words.append(_word(digest, open_frames, end, final=True))
+            segment.words.append(_word(digest, open_frames, end, keyterms, final=True))
             digest, open_frames = 0, 0
-        segment.moments.append(_Moment(len(segment.words), open_frames, digest, silent))
+        moment = _Moment(len(segment.words), open_frames, digest, silent, keyterms)
+        segment.moments.append(moment)
         speech.append(SPEECH if silent == 0 else SILENCE)
     segment.pending = samples[count * VAD_FRAME :]
     segment.position += len(audio)
@@ -157,11 +161,14 @@ def _finish(segment: _Segment, at: int) -> StepResult:
     end = segment.start + (segment.frames - back) * VAD_FRAME
     words = tuple(segment.words[: moment.whole])
     if moment.open_frames:
-        words += (_word(moment.digest, moment.open_frames, end, final=True),)
+        words += (_word(moment.digest, moment.open_frames, end, moment.keyterms, final=True),)
     return _report(segment, at, (), words, moment)
 
 
-def _word(digest: int, frames: int, end: int, *, final: bool) -> Word:
+def _word(digest: int, frames: int, end: int, keyterms: tuple[str, ...], *, final: bool) -> Word:
+    term = ""
+    if keyterms and digest % 4 == 0:
+        term = "-".join(keyterms[digest // 4 % len(keyterms)].split())
     syllables = 1 + digest % 2
     text = ""
     for _ in range(syllables):
@@ -169,7 +176,7 @@ def _word(digest: int, frames: int, end: int, *, final: bool) -> Word:
     if final and digest % 4 == 0:
         text += "."
     confidence = 0.5 + (digest % 50) / 100
-    return Word(text, end - frames * VAD_FRAME, end, confidence, final)
+    return Word(term or text, end - frames * VAD_FRAME, end, confidence, final)
 
 
 def _words(segment: _Segment) -> tuple[Word, ...]:
@@ -177,7 +184,7 @@ def _words(segment: _Segment) -> tuple[Word, ...]:
     if not now.open_frames:
         return tuple(segment.words)
     end = segment.start + segment.frames * VAD_FRAME
-    return (*segment.words, _word(now.digest, now.open_frames, end, final=False))
+    return (*segment.words, _word(now.digest, now.open_frames, end, now.keyterms, final=False))
 
 
 def _report(

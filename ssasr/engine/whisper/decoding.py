@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from ssasr.engine.whisper.alignment import FRAME, attention_map
+from ssasr.engine.whisper.biasing import Biasing, Terms
 from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Outputs, Passes
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SURE_LANGUAGE
@@ -51,6 +52,8 @@ class Request:
     """What was spoken before: ``FAMILIAR`` times likelier than others."""
     settled: str | None = None
     """What the language is taken for, unless another has a share of ``SURE_LANGUAGE``."""
+    terms: Terms | None = None
+    """Key terms that the text may hold."""
 
 
 @frozen
@@ -79,6 +82,7 @@ class _Row:
     draft: list[int]
     frames: int
     limit: int
+    biasing: Biasing | None = None
     language: str = ""
     language_confidence: float = 1.0
     no_speech: float = 0.0
@@ -89,11 +93,23 @@ class _Row:
     skip: int = 0
     cursor: int = 0
     """How far into ``draft`` the text has come."""
+    foreign: int = 0
+    """Tokens of ``pending`` after the certain ones that are a term's, not the draft's."""
     tokens: list[int] = field(factory=list)
     logprobs: list[float] = field(factory=list)
     scores: list[NDArray[np.float32]] = field(factory=list)
     done: bool = False
     complete: bool = False
+
+    def inputs(self) -> Inputs:
+        """For the next pass."""
+        draft = self.pending[self.certain :]
+        offers = self.biasing.offers(draft) if self.biasing else None
+        return Inputs(self.pending, self.certain, self.before, offers)
+
+    def drafted(self, accepted: int) -> int:
+        """How many of so many accepted tokens were the draft's."""
+        return max(0, accepted - self.foreign)
 
     def hypothesis(self) -> Hypothesis:
         return Hypothesis(
@@ -128,7 +144,7 @@ class Decoding:
         self._start(rows, requests, batch)
         active = list(rows)
         while True:
-            found = batch.read([Inputs(row.pending, row.certain, row.before) for row in active])
+            found = batch.read([row.inputs() for row in active])
             for row, outputs in zip(active, found, strict=True):
                 self._advance(row, outputs)
             keep = [number for number, row in enumerate(active) if not row.done]
@@ -143,7 +159,8 @@ class Decoding:
         limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, self.passes.room - 8)
         frames = min(-(-len(request.samples) // FRAME), self.passes.frames)
         draft = list(request.draft[:limit])
-        return _Row([*draft, *self._ending(draft[-1])] if draft else [], frames, limit)
+        biasing = Biasing(request.terms) if request.terms else None
+        return _Row([*draft, *self._ending(draft[-1])] if draft else [], frames, limit, biasing)
 
     def _excerpt(self, request: Request, padding: int) -> Excerpt:
         padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
@@ -182,36 +199,63 @@ class Decoding:
         if not row.before:
             row.no_speech = outputs.no_speech
         scores = outputs.scores[:, :, : row.frames]
-        used = self._take(row, outputs.choices, scores)
+        used = self._take(row, outputs, scores)
         row.scores.append(scores[:, :used])
         row.before += used
 
-    def _take(
-        self, row: _Row, choices: list[tuple[int, float]], scores: NDArray[np.float32]
-    ) -> int:
+    def _take(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> int:
         """Accept the draft as far as greedy agrees, set what comes next; the inputs that count.
         Loops are looked for after each token, or a draft would hide where they begin."""
         end = self._vocabulary.tokenizer.end
         draft = row.pending[row.certain :]
-        for accepted, (token, logprob) in enumerate(choices):
+        for accepted, (token, logprob) in enumerate(outputs.choices):
             used = row.certain + accepted
+            if row.biasing is not None and (token != end or row.biasing.left is not None):
+                cursor, against = row.cursor + row.drafted(accepted), outputs.rivals[accepted]
+                taken = row.biasing.take(token, logprob, against, len(row.tokens), cursor)
+                if taken is None:
+                    return self._go_back(row, scores)
+                token, logprob = taken
             if token == end:
                 row.done = row.complete = True
                 return used
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            if self._must_stop(row, cut_loops=self._cut_loops):
-                row.done = True
-                return used
-            if self._cut_loops and self._looping(row, scores[:, :used]):
+            if self._is_last(row, token, logprob, scores[:, :used]):
                 row.done = True
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
-                proposal = self._proposal(row, token, accepted)
-                row.pending = [token, *proposal][: self.passes.widest]
-                row.certain = 1
+                self._go_on(row, token, row.drafted(accepted))
                 return used
         raise AssertionError("there is a choice after the last token of the draft")
+
+    def _is_last(self, row: _Row, token: int, logprob: float, newest: NDArray[np.float32]) -> bool:
+        """Write the token; whether the text is cut here."""
+        row.tokens.append(token)
+        row.logprobs.append(logprob)
+        if self._must_stop(row, cut_loops=self._cut_loops):
+            return True
+        return self._cut_loops and self._looping(row, newest)
+
+    def _go_on(self, row: _Row, token: int, accepted: int) -> None:
+        """The next pass begins with this token, after which a term or the draft may go on."""
+        ahead = row.biasing.ahead if row.biasing else []
+        if ahead:
+            row.cursor += accepted
+        row.foreign = len(ahead)
+        proposal = ahead or self._proposal(row, token, accepted)
+        row.pending, row.certain = [token, *proposal][: self.passes.widest], 1
+
+    def _go_back(self, row: _Row, scores: NDArray[np.float32]) -> int:
+        """A term did not come true: on from where the text left greedy's way for it."""
+        assert row.biasing is not None, "only a text with terms goes back"
+        left = row.biasing.left
+        assert left is not None, "only a text that left greedy's way goes back"
+        row.before, row.cursor = row.skip + 1 + left.place, left.cursor
+        row.scores = [np.concatenate([*row.scores, scores], axis=1)[:, : row.before]]
+        del row.tokens[left.place :], row.logprobs[left.place :]
+        token, logprob = row.biasing.give_up()
+        row.done = self._is_last(row, token, logprob, scores[:, :0])
+        self._go_on(row, token, 0)
+        return 0
 
     def _proposal(self, row: _Row, token: int, accepted: int) -> list[int]:
         """What may follow ``token``, which stands where the draft did not hold any more.

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssasr.engine.graphs import CapturedGraph, GraphRecorder
+from ssasr.engine.keyterms import MOST_BEGINNINGS, MOST_GOING_ON
 from ssasr.engine.whisper.alignment import FRAME
+from ssasr.engine.whisper.biasing import RANKED, Offers, Ranked, Rivals
 from ssasr.engine.whisper.model import Cache
 from ssasr.engine.whisper.passes import (
     Batch,
@@ -47,6 +49,19 @@ class _Column(IntEnum):
     BEFORE = 1
     FIRST = 2
     """The place after which the text begins, or -1."""
+
+
+class _Found(IntEnum):
+    """What a pass answers for each input, one after the other."""
+
+    TOKEN = 0
+    LOGPROB = 1
+    BEGIN = 2
+    """``RANKED`` tokens and as many costs; likewise below."""
+    GO_ON = 2 + 2 * RANKED
+
+
+_FOUND = _Found.GO_ON + 2 * RANKED
 
 
 @frozen(order=True)
@@ -103,7 +118,12 @@ class GraphPasses:
         self._tables = _Mirrored.of(tables, torch.int64, recorder, device)
         self._samples = _Mirrored.of(samples, torch.float32, recorder, device)
         tokens = self.rows * self.widest
-        answer = 2 * tokens + self.rows + tokens * len(network.heads) * self.frames
+        # Of key terms; sent only where a row has any. Filled up with a token that nobody writes.
+        self.never = network.never
+        beginnings, continuations = self.rows * MOST_BEGINNINGS, tokens * MOST_GOING_ON
+        self._beginnings = _Mirrored.of(beginnings, torch.int32, recorder, device)
+        self._continuations = _Mirrored.of(continuations, torch.int32, recorder, device)
+        answer = (_FOUND + len(network.heads) * self.frames) * tokens + self.rows
         self._host_answer = recorder.pinned(answer, dtype=torch.float32)
         audio = network.model.encoder.positions.new_zeros(self.rows, self.frames, dims.audio_width)
         lengths = torch.full((self.rows,), self.frames, device=device)
@@ -136,6 +156,23 @@ class GraphPasses:
         """(rows, samples), before ``hear``."""
         return self._samples.sized(size.rows, size.frames * FRAME)
 
+    def beginnings(self, size: _Size) -> _Mirrored:
+        """(rows, tokens) with which terms begin, before ``read``."""
+        return self._beginnings.sized(size.rows, MOST_BEGINNINGS)
+
+    def continuations(self, size: _Size, tokens: int) -> _Mirrored:
+        """(rows × width, tokens) that go on with terms, before ``read`` of so many tokens."""
+        return self._continuations.sized(size.rows * self._width(tokens), MOST_GOING_ON)
+
+    def send_offers(self, beginnings: _Mirrored, continuations: _Mirrored) -> None:
+        """To the device."""
+        with self._recorder.working():
+            beginnings.send()
+            continuations.send()
+
+    def _width(self, tokens: int) -> int:
+        return min(width for width in self._widths if width >= tokens)
+
     def encode(self, size: _Size) -> None:
         """Begin with what has been written."""
         with self._recorder.working():
@@ -151,7 +188,7 @@ class GraphPasses:
 
     def read(self, size: _Size, tokens: int) -> "_Answer":
         """One pass of what has been written, ``tokens`` in a row at most."""
-        width = min(width for width in self._widths if width >= tokens)
+        width = self._width(tokens)
         recording = self._decode_graphs[size, width]
         answer = self._host_answer[: len(recording.result)]
         with self._recorder.working():
@@ -179,6 +216,7 @@ class GraphPasses:
 
     def _decode_pass(self, size: _Size, width: int) -> Callable[[], Tensor]:
         table, cache = self.table(size).device, self._view(size)
+        beginnings, goes_on = self.beginnings(size).device, self.continuations(size, width).device
         inputs = torch.arange(size.rows * width, device=self._network.device)
         opening = inputs[::width]
 
@@ -189,31 +227,38 @@ class GraphPasses:
                 tokens, table[:, _Column.BEFORE], cache, self.room, inputs, first.flatten(), opening
             )
             best, chosen = logits.max(-1)
-            parts = chosen, log_probabilities(best, logits), no_speech, scores
+            begins = beginnings[:, None].expand(-1, width, -1).flatten(0, 1)
+            against = [*_rank(logits, best, begins), *_rank(logits, best, goes_on)]
+            parts = chosen, log_probabilities(best, logits), *against, no_speech, scores
             # A token is small enough to be exact in float32.
             return torch.cat([part.float().flatten() for part in parts])
 
         return read
 
 
+def _rank(logits: Tensor, best: Tensor, tokens: Tensor) -> list[Tensor]:
+    """Of some tokens (k, n) the ``RANKED`` likeliest, then how far each is below the ``best``;
+    (k,) each."""
+    tokens = tokens.long()
+    values, places = logits.gather(1, tokens).topk(RANKED, dim=1)
+    return [*tokens.gather(1, places).unbind(1), *(best[:, None] - values).unbind(1)]
+
+
 @frozen
 class _Answer:
-    """tokens, logprobs (rows, width); no_speech (rows,), for rows that begin; scores (rows, heads,
+    """found (``_Found``, rows, width); no_speech (rows,), for rows that begin; scores (rows, heads,
     width, frames). Valid until the next pass."""
 
-    tokens: NDArray[np.float32]
-    logprobs: NDArray[np.float32]
+    found: NDArray[np.float32]
     no_speech: NDArray[np.float32]
     scores: NDArray[np.float32]
 
     @classmethod
     def unpack(cls, packed: NDArray[np.float32], size: _Size, width: int) -> "_Answer":
-        parts = np.cumsum([size.rows * width, size.rows * width, size.rows])
-        tokens, logprobs, no_speech, scores = np.split(packed, parts)
-        shape = size.rows, width
+        parts = np.cumsum([_FOUND * size.rows * width, size.rows])
+        found, no_speech, scores = np.split(packed, parts)
         return cls(
-            tokens.reshape(shape),
-            logprobs.reshape(shape),
+            found.reshape(_FOUND, size.rows, width),
             no_speech,
             scores.reshape(size.rows, -1, width, size.frames),
         )
@@ -239,16 +284,49 @@ class _GraphBatch:
             self._table[slot, _Column.BEFORE] = row.before
             self._table[slot, _Column.FIRST] = -1 if row.before else row.certain - 1
             self._table[slot, len(_Column) :][: len(row.tokens)] = row.tokens
-        found = self._passes.read(self._size, max(len(row.tokens) for row in inputs))
+        longest = max(len(row.tokens) for row in inputs)
+        if any(row.offers for row in inputs):
+            self._offer(inputs, longest)
+        found = self._passes.read(self._size, longest)
         results = []
         for slot, row in zip(self._slots, inputs, strict=True):
             wanted = slice(row.certain - 1, len(row.tokens))
-            tokens = found.tokens[slot, wanted].astype(int).tolist()
-            choices = zip(tokens, found.logprobs[slot, wanted].tolist(), strict=True)
+            each = found.found[:, slot, wanted].tolist()
+            choices = zip(map(int, each[_Found.TOKEN]), each[_Found.LOGPROB], strict=True)
+            against = _rivals(each, row.offers) if row.offers else ()
             no_speech = 0.0 if row.before else float(found.no_speech[slot])
             scores = found.scores[slot, :, : len(row.tokens)].copy()
-            results.append(Outputs(list(choices), no_speech, scores))
+            results.append(Outputs(list(choices), no_speech, scores, against))
         return results
+
+    def _offer(self, inputs: Sequence[Inputs], longest: int) -> None:
+        """Put the terms' tokens where the pass looks for them."""
+        passes, size = self._passes, self._size
+        beginnings, continuations = passes.beginnings(size), passes.continuations(size, longest)
+        first, following = beginnings.host.numpy(), continuations.host.numpy()
+        following = following.reshape(size.rows, -1, MOST_GOING_ON)
+        for slot, row in zip(self._slots, inputs, strict=True):
+            if row.offers is None:
+                continue
+            first[slot], following[slot] = passes.never, passes.never
+            first[slot, : len(row.offers.beginnings)] = row.offers.beginnings
+            for place, tokens in enumerate(row.offers.continuations, row.certain - 1):
+                following[slot, place, : len(tokens)] = tokens
+        passes.send_offers(beginnings, continuations)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._slots = [self._slots[row] for row in rows]
+
+
+def _rivals(each: Sequence[Sequence[float]], offers: Offers) -> list[Rivals]:
+    """One for each choice; ``each``: by ``_Found``."""
+    columns = zip(*each, strict=True)
+    return [
+        Rivals(_ranked(column[_Found.BEGIN : _Found.GO_ON]), _ranked(column[_Found.GO_ON :]))
+        for column, _ in zip(columns, offers.continuations, strict=True)
+    ]
+
+
+def _ranked(numbers: Sequence[float]) -> Ranked:
+    """Tokens first, then their costs; infinite for those that were not offered."""
+    return list(zip(map(int, numbers[:RANKED]), numbers[RANKED:], strict=True))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ssasr.engine.features import LogMel
 from ssasr.engine.whisper.alignment import FRAME
+from ssasr.engine.whisper.biasing import Offers, Rivals, rivals
 from ssasr.engine.whisper.model import Cache, Heads, Whisper, length_mask
 from ssasr.engine.whisper.vocabulary import Vocabulary
 
@@ -37,22 +38,25 @@ class Excerpt:
 @frozen
 class Inputs:
     """What a row puts into the decoder in one pass: tokens, the last of them a draft but for the
-    first ``certain``, after ``before`` others that count."""
+    first ``certain``, after ``before`` others that count. ``offers``: of the row's key terms."""
 
     tokens: Sequence[int]
     certain: int
     before: int
+    offers: Offers | None = None
 
 
 @frozen
 class Outputs:
     """What came of it. choices: greedy's token and its log probability after each input from the
     last certain one on. no_speech: its probability, in a row's first pass; then 0. scores (heads,
-    n, frames): of the heads that align, for each input."""
+    n, frames): of the heads that align, for each input. rivals: of each choice, if there were
+    offers."""
 
     choices: list[tuple[int, float]]
     no_speech: float
     scores: NDArray[np.float32]
+    rivals: Sequence[Rivals] = ()
 
 
 class Batch(Protocol):
@@ -102,6 +106,8 @@ class Network:
         self._not_first = differ.nonzero().flatten().to(self.device)
         tokens = vocabulary.tokenizer
         self._start, self._no_speech = tokens.start, tokens.no_speech
+        self.never = tokens.start
+        """A token that no text holds."""
         named = [tokens.languages[name] for name in vocabulary.languages if vocabulary.multilingual]
         self._languages = torch.tensor(named, dtype=torch.long, device=self.device)
 
@@ -219,8 +225,9 @@ class _PlainBatch:
             torch.tensor(openings, dtype=torch.long),
         )
         # torch takes ten times as long to say where the largest one is.
-        tokens = logits.numpy().argmax(-1)
-        logprobs = log_probabilities(logits.amax(-1), logits)
+        tokens, best = logits.numpy().argmax(-1), logits.amax(-1)
+        against = _rivals(logits.numpy(), best.numpy(), inputs)
+        logprobs = log_probabilities(best, logits)
         choices = iter(zip(tokens.tolist(), logprobs.tolist(), strict=True))
         opened, observed = iter(no_speech.tolist()), scores.float().numpy()
         return [
@@ -228,12 +235,27 @@ class _PlainBatch:
                 [next(choices) for _ in range(len(row.tokens) - row.certain + 1)],
                 0.0 if row.before else next(opened),
                 observed[number],
+                against[number],
             )
             for number, row in enumerate(inputs)
         ]
 
     def keep(self, rows: Sequence[int]) -> None:
         self._cache = self._cache.select(torch.tensor(rows))
+
+
+def _rivals(
+    logits: NDArray[np.float32], best: NDArray[np.float32], inputs: Sequence[Inputs]
+) -> list[Sequence[Rivals]]:
+    """Of each row's choices, which follow each other in the logits (k, vocabulary)."""
+    found: list[Sequence[Rivals]] = []
+    begin = 0
+    for row in inputs:
+        end = begin + len(row.tokens) - row.certain + 1
+        some = row.offers and rivals(logits[begin:end], best[begin:end], row.offers)
+        found.append(some or ())
+        begin = end
+    return found
 
 
 def fill(row: NDArray[np.float32], excerpt: Excerpt) -> None:

@@ -36,6 +36,7 @@ from ssasr.engine.vad import SileroVad, VadState, stack, unstack
 from ssasr.engine.weights import read_weights
 from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
+from ssasr.engine.whisper.biasing import STRENGTH, Terms, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from ssasr.engine.whisper.hypothesis_alignment import Spoken
@@ -176,6 +177,8 @@ class WhisperRecognizer:
         self._device = device
         self._delay = heads_delay * FRAME
         self._interval = PartialInterval(capacity)
+        self.strength = STRENGTH
+        """Of key terms: see ``biasing``."""
         self._streams = WeakSet[_Stream]()
         self._now = 0.0
         self._stepped: list[_Stream] = []
@@ -305,8 +308,13 @@ class WhisperRecognizer:
         return Request(
             segment.samples(due), self._language(segment, due), segment.draft(due),
             segment.options.languages, segment.language.before,
-            segment.language.settled,
+            segment.language.settled, self._terms(segment.options),
         )  # fmt: skip
+
+    def _terms(self, options: StreamOptions) -> Terms | None:
+        if not options.keyterms:
+            return None
+        return terms_of(options.keyterms, self.vocabulary.tokenizer, self.strength)
 
     def _decode(
         self, requests: Sequence[Request], dues: Sequence[Due]

@@ -1,0 +1,301 @@
+"""Key terms: how many are found, how many are made up, and what becomes of the other words.
+
+    python -m benchmarks.keyterms [--evaldata ../shared/evaldata] [--model tiny.en]
+        [--half dev|held|all] [--how stream|offline] [--strengths 0,4] [--terms 10,100]
+        [--part k/n] [--json FILE]
+
+Every English clip is decoded without a list and with lists of so many terms. A list holds the
+terms that the clip has, filled up by others that it has not, drawn by a seed: the manifest's
+distractors, or other clips' terms. A clip's terms are the manifest's ``keyterms``; where it names
+none, the words that occur once in the whole set and are not one token for Whisper, which are names
+and rare words.
+``read``, ``telephone`` and ``ordered`` (spoken coffee orders, whose phrases are known but not all
+their words) are reported apart. ``made_up_per_hour`` is of lists none of whose terms are said.
+
+*recall*: of the terms said, those written (per clip, no more often than said). *precision*: of the
+terms written, those said. *other_wer*: the other words' errors; what is inserted beside a term that
+was missed belongs to the term.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from attrs import define
+
+from benchmarks.conditions import conditions
+from benchmarks.stepping import step_until_done
+from benchmarks.whisper_quality import held_out, load_audio, load_scorer
+from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.whisper.biasing import terms_of
+from ssasr.engine.whisper.decoding import Request
+from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
+
+SEED = 7
+GROUPS = {"read_en": "read", "telephony_8k_en": "telephone", "keyterm_en": "ordered",
+          "spontaneous_en": "read", "speech_en": "read"}  # fmt: skip
+
+
+@define
+class Case:
+    """A clip with the terms that are said in it and others that are not."""
+
+    clip: dict
+    said: list[str]
+    others: list[str]
+
+    def terms(self, count: int) -> tuple[str, ...]:
+        return tuple([*self.said, *self.others][:count]) if count else ()
+
+
+@define
+class Totals:
+    said: int = 0
+    written: int = 0
+    right: int = 0
+    made_up: int = 0
+    others: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
+def cases(evaldata: Path, half: str, score, is_token) -> list[Case]:
+    """Of every English clip with known terms or words."""
+    lines = (evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    clips = [c for c in map(json.loads, lines) if c["language"] == "en" and c["category"] in GROUPS]
+    counts: dict[str, int] = defaultdict(int)
+    for clip in clips:
+        for word in score.norm(clip["reference"] or "", "en"):
+            counts[word] += 1
+    rare = {w for w, n in counts.items() if n == 1 and len(w) > 3 and not is_token(w)}
+    rare = {word for word in rare if word.isalpha()}
+    chance = random.Random(SEED)
+    found = []
+    for clip in clips:
+        words = score.norm(clip["reference"] or "", "en")
+        said = clip.get("keyterms") or [word for word in words if word in rare]
+        others = list(clip.get("keyterm_distractors") or sorted(rare - set(words)))
+        others = [term for term in others if " ".join(score.norm(term, "en")) not in words]
+        chance.shuffle(others)
+        found.append(Case(clip, list(dict.fromkeys(said)), others))
+    return [case for case in found if half == "all" or held_out(case.clip) == (half == "held")]
+
+
+def streamed(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> str:
+    """The words of a whole clip heard chunk by chunk."""
+    state = recognizer.new_state(StreamOptions(languages=("en",), keyterms=terms), 0)
+    chunk, heard = recognizer.chunk, []
+    whole = len(samples) // chunk * chunk
+    for at in range(0, whole + 1, chunk):
+        final_at = len(samples) if at == whole else None
+        heard = step_until_done(recognizer, Work(state, samples[at : at + chunk], final_at))
+    return " ".join(word.text for word in heard[-1].words)
+
+
+def remember(network) -> None:
+    """Offline a clip is decoded again and again; it need not be heard again."""
+    encode_anew, known = network.encode, {}
+
+    def encode_once(samples, frames):
+        key = hash(samples.numpy().tobytes())
+        if key not in known:
+            known.clear()
+            known[key] = encode_anew(samples, frames)
+        return known[key]
+
+    network.encode = encode_once
+
+
+def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> str:
+    tokenizer = recognizer.vocabulary.tokenizer
+    biasing = terms_of(terms, tokenizer, recognizer.strength) if terms else None
+    request = Request(samples[: 28 * SAMPLE_RATE], "en", terms=biasing)
+    with torch.inference_mode():
+        return tokenizer.decode(recognizer.decoding([request])[0].tokens)
+
+
+def occurrences(words: list[str], phrase: list[str]) -> list[int]:
+    size = len(phrase)
+    return [at for at in range(len(words) - size + 1) if words[at : at + size] == phrase]
+
+
+def add(totals: Totals, case: Case, text: str, listed: tuple[str, ...], score) -> None:
+    """``listed``: all the terms that count as written, the longest list whatever was given."""
+    hypothesis = score.norm(text, "en")
+    reference = score.norm(case.clip["reference"] or "", "en")
+    said = {" ".join(score.norm(term, "en")) for term in case.said}
+    for term in {" ".join(score.norm(term, "en")) for term in listed} | said:
+        phrase = term.split()
+        there = len(occurrences(reference, phrase)) if reference else int(term in said)
+        written = len(occurrences(hypothesis, phrase))
+        right = min(there, written)
+        totals.said += there
+        totals.right += right
+        totals.written += written
+        totals.made_up += written - right
+    totals.seconds += case.clip["duration"]
+    if reference:
+        terms = {word for term in said for word in term.split()}
+        totals.others += sum(word not in terms for word in reference)
+        totals.errors += other_errors(reference, hypothesis, terms)
+
+
+def other_errors(reference: list[str], hypothesis: list[str], terms: set[str]) -> int:
+    """Errors of the best alignment but for those of terms and what stands beside a missed one."""
+    kinds = alignment(reference, hypothesis)
+    errors = 0
+    for kind, at in kinds:
+        if kind in ("same", "insert"):
+            continue
+        errors += reference[at] not in terms
+    missed = {place for place, (kind, at) in enumerate(kinds)
+              if kind in ("other", "delete") and reference[at] in terms}  # fmt: skip
+    for place, (kind, _) in enumerate(kinds):
+        errors += kind == "insert" and not {place - 1, place + 1} & missed
+    return errors
+
+
+def alignment(reference: list[str], hypothesis: list[str]) -> list[tuple[str, int]]:
+    table = [[i + j if not i or not j else 0 for j in range(len(hypothesis) + 1)]
+             for i in range(len(reference) + 1)]  # fmt: skip
+    for i, word in enumerate(reference, 1):
+        for j, other in enumerate(hypothesis, 1):
+            table[i][j] = min(
+                table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (word != other)
+            )
+    kinds, i, j = [], len(reference), len(hypothesis)
+    while i or j:
+        differs = bool(i and j and reference[i - 1] != hypothesis[j - 1])
+        if i and j and table[i][j] == table[i - 1][j - 1] + differs:
+            i, j = i - 1, j - 1
+            kinds.append(("other" if differs else "same", i))
+        elif i and table[i][j] == table[i - 1][j] + 1:
+            i -= 1
+            kinds.append(("delete", i))
+        else:
+            j -= 1
+            kinds.append(("insert", j))
+    return kinds[::-1]
+
+
+def report(name: str, totals: Totals, plain: Totals) -> dict:
+    missed, before = totals.said - totals.right, plain.said - plain.right
+    row = {"group": name, "said": totals.said, "missed": missed,
+           "misses_ratio": round(missed / max(before, 1), 3),
+           "recall": round(totals.right / max(totals.said, 1), 4),
+           "precision": round(totals.right / max(totals.written, 1), 4),
+           "made_up": totals.made_up,
+           "cpu_ratio": round(totals.cpu / max(plain.cpu, 1e-9), 3)}  # fmt: skip
+    if totals.others:
+        row["other_wer"] = round(100 * totals.errors / totals.others, 2)
+    return row
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
+    parser.add_argument("--how", choices=("stream", "offline"), default="stream")
+    parser.add_argument("--strengths", default="")
+    parser.add_argument("--terms", default="10,100")
+    parser.add_argument("--part", default="0/1", help="k/n: every n-th of the clips from k on")
+    parser.add_argument("--show", action="store_true", help="print the texts that differ")
+    parser.add_argument("--json", type=Path, default=None)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    score = load_scorer(arguments.evaldata)
+    settings = RecognizerSettings(arguments.model, device="cpu", threads=1)
+    recognizer = create(settings)
+    recognizer.warm_up()
+    tokenizer = recognizer.vocabulary.tokenizer
+    chosen = cases(arguments.evaldata, arguments.half, score,
+                   lambda word: len(tokenizer.encode(" " + word)) == 1)  # fmt: skip
+    first, parts = map(int, arguments.part.split("/"))
+    chosen = chosen[first::parts]
+    strengths = [float(one) for one in arguments.strengths.split(",") if one]
+    runs = [(0, 0.0)] + [
+        (int(count), strength)
+        for strength in strengths or [recognizer.strength]
+        for count in arguments.terms.split(",")
+    ]
+    if arguments.how == "offline":
+        remember(recognizer.decoding.passes.network)
+    write = streamed if arguments.how == "stream" else decoded
+    totals: dict[tuple, Totals] = defaultdict(Totals)
+    absent: dict[tuple, Totals] = defaultdict(Totals)
+    for case in chosen:
+        samples = load_audio(arguments.evaldata / case.clip["file"])
+        plain = ""
+        for run in runs:
+            recognizer.strength = run[1]
+            for said, into in (
+                (True, totals[GROUPS[case.clip["category"]], *run]),
+                (False, absent[run]),
+            ):
+                one = case if said else Case(case.clip, [], case.others)
+                if not said and (not case.clip["reference"] or run[0] == 10):
+                    continue
+                begun = time.process_time()
+                text = write(recognizer, samples, one.terms(run[0]))
+                into.cpu += time.process_time() - begun
+                add(into, one, text, one.terms(run[0] or 10), score)
+                plain = text if not run[0] else plain
+                if arguments.show and text != plain:
+                    print(
+                        run,
+                        "said" if said else "absent",
+                        one.said,
+                        "\n  ",
+                        plain,
+                        "\n  ",
+                        text,
+                        flush=True,
+                    )
+    rows = []
+    for (group, *run), each in sorted(totals.items()):
+        rows.append(
+            {"terms": run[0], "strength": run[1], **report(group, each, totals[group, 0, 0.0])}
+        )
+    for run, each in absent.items():
+        hours = each.seconds / 3_600
+        rows.append(
+            {
+                "terms": run[0],
+                "strength": run[1],
+                "group": "none said",
+                "hours": round(hours, 3),
+                "made_up": each.made_up,
+                "made_up_per_hour": round(each.made_up / hours, 2),
+                "cpu_ratio": round(each.cpu / absent[0, 0.0].cpu, 3),
+                "other_wer": round(100 * each.errors / max(each.others, 1), 2),
+            }
+        )
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps(
+                {
+                    **conditions(),
+                    "half": arguments.half,
+                    "how": arguments.how,
+                    "model": arguments.model,
+                    "keyterms": rows,
+                },
+                indent=1,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
