@@ -20,6 +20,7 @@ from typing import Protocol
 import trio
 from attrs import define, frozen
 
+from ssasr.engine.capacity import FIRST_REST, LONGEST_REST, CapacityMeter
 from ssasr.engine.device_memory import reserved_bytes
 from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
@@ -92,10 +93,14 @@ class EngineHost:
         self.ready = trio.Event()
         self.draining = trio.Event()
         self._model = model
-        limit = max_streams or recognizer.max_streams
         self._scheduler = Scheduler(
-            recognizer.chunk, limit, recognizer.max_batch, recognizer.max_chunks
+            recognizer.chunk,
+            max_streams or recognizer.max_streams,
+            recognizer.max_batch,
+            recognizer.max_chunks,
         )
+        workload = None if max_streams else recognizer.workload
+        self._capacity = None if workload is None else CapacityMeter(workload)
         self._links: dict[Stream, HandoffChannel[FromEngine]] = {}
         self._wake = trio.Event()
         self._done, self._batches = trio.open_memory_channel[Batch](1)
@@ -106,12 +111,13 @@ class EngineHost:
         self._steps = 0
         self._last_step_seconds = 0.0
         self._busy = Load(LOAD_MEMORY)
+        self._metrics = metrics
         self._meter = metrics.engine_meter(name)
         metrics.watch_engine(
             name,
             EngineReadings(
                 streams=lambda: self._scheduler.in_use,
-                capacity=lambda: limit,
+                capacity=lambda: self._scheduler.max_streams,
                 load=lambda: self._busy.ratio(trio.current_time()),
                 queue_age=lambda: self._queue().oldest_wait,
                 backlog=lambda: self._queue().backlog / SAMPLE_RATE,
@@ -124,6 +130,9 @@ class EngineHost:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._model.run)
             await self._model.call(self.recognizer.warm_up)
+            if self._capacity is not None:
+                await self._measure(self._capacity)
+                nursery.start_soon(self._measure_forever, self._capacity)
             self.ready.set()
             places = self._scheduler.max_streams
             model = self.recognizer.name
@@ -131,6 +140,25 @@ class EngineHost:
             nursery.start_soon(self._deliver_forever)
             task_status.started()
             await self._step_forever(self._model, trio.lowlevel.current_trio_token())
+
+    async def _measure(self, capacity: CapacityMeter) -> None:
+        """Offer what the engine turns out to be able to do, unless it is less than before."""
+        before = self._scheduler.max_streams if capacity.seconds else 0
+        streams = await self._model.call(capacity.measure)
+        self._metrics.measured(self.name, capacity.seconds)
+        if streams > before:
+            self._scheduler.max_streams = streams
+            took = {f"{name}_ms": round(1e3 * took, 2) for name, took in capacity.seconds.items()}
+            log.info("Capacity measured", engine=self.name, max_streams=streams, **took)
+
+    async def _measure_forever(self, capacity: CapacityMeter) -> None:
+        """Again when there are no streams: what it found may be due to what else ran then."""
+        rest = FIRST_REST
+        while True:
+            await trio.sleep(rest)
+            if not self._scheduler.in_use:
+                await self._measure(capacity)
+                rest = min(2 * rest, LONGEST_REST)
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:

@@ -15,6 +15,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from ssasr.engine.capacity import Workload
 from ssasr.protocol.recognition import StreamOptions, Word
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Recognizer(Protocol):
     """Samples between two steps of a stream; a multiple of nothing in particular."""
     max_streams: int
     """Streams that keep up with real time on this device, measured or configured."""
+    workload: Workload | None
+    """What ``max_streams`` is to be measured by, once warm; None: it is to be taken as it is."""
     max_batch: int
     """Works that one step takes at most: all of them are told when the last is done, so no more
     than the device works on at once. Who drives the recogniser chooses among more."""

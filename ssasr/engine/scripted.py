@@ -16,6 +16,7 @@ from zlib import crc32
 import numpy as np
 from attrs import define, field, frozen
 
+from ssasr.engine.capacity import Workload
 from ssasr.engine.recognizer import (
     MANY_CHUNKS,
     Outcome,
@@ -81,6 +82,7 @@ class ScriptedRecognizer:
     name: str = "scripted"
     chunk: int = CHUNK
     max_chunks = MANY_CHUNKS
+    workload: Workload | None = None
     languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
 
     def __init__(self, max_streams: int = 1_000) -> None:

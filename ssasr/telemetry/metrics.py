@@ -2,7 +2,7 @@
 audio or a credential.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import define, field, frozen
 from prometheus_client import (
@@ -54,6 +54,7 @@ class Metrics:
     # -- engine
     streams: Gauge = field(init=False)
     capacity: Gauge = field(init=False)
+    units: Gauge = field(init=False)
     load: Gauge = field(init=False)
     queue_age: Gauge = field(init=False)
     backlog: Gauge = field(init=False)
@@ -108,6 +109,12 @@ class Metrics:
         of = ["engine"]
         self.streams = Gauge("ssasr_engine_streams", "Streams that have a place", of, registry=r)
         self.capacity = Gauge("ssasr_engine_capacity", "Places for streams", of, registry=r)
+        self.units = Gauge(
+            "ssasr_engine_unit_seconds",
+            "CPU time of a unit of work, which the capacity was found by",
+            ["engine", "unit"],
+            registry=r,
+        )
         self.load = Gauge(
             "ssasr_engine_load_ratio",
             "Share of the last ten seconds that the model was at work",
@@ -149,6 +156,11 @@ class Metrics:
         self.load.labels(engine).set_function(readings.load)
         self.queue_age.labels(engine).set_function(readings.queue_age)
         self.backlog.labels(engine).set_function(readings.backlog)
+
+    def measured(self, engine: str, seconds: Mapping[str, float]) -> None:
+        """What the units of an engine's work take."""
+        for unit, took in seconds.items():
+            self.units.labels(engine, unit).set(took)
 
     def watch_device(self, engine: str, allocated: Callable[[], float]) -> None:
         """``allocated``: bytes."""

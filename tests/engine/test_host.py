@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import trio
 
+from ssasr.engine import capacity
+from ssasr.engine.capacity import FIRST_REST, Unit, Workload
 from ssasr.engine.host import MAX_UNREAD, EngineHost
 from ssasr.engine.model_thread import InlineModel, ModelThread, ModelThreadGone
 from ssasr.engine.scripted import ScriptedRecognizer
@@ -325,3 +327,40 @@ async def test_those_that_do_not_fit_into_a_step_keep_nobody_waiting():
             assert (await streams[1].receive()).position == 1_600
             nursery.cancel_scope.cancel()
     assert sizes == [1, 2, 2, 1]
+
+
+class MeasuredRecognizer(ScriptedRecognizer):
+    """Its one unit of work takes what ``seconds`` says, time after time."""
+
+    def __init__(self):
+        super().__init__()
+        share = {"step": 1.0}
+        self.workload = Workload({"step": Unit(int)}, 1, lambda n: {"step": n}, share, share)
+
+
+async def test_what_an_engine_offers_is_measured_and_only_grows(
+    nursery, autojump_clock, monkeypatch
+):
+    found = iter([0.3, 0.1, 0.2])
+    monkeypatch.setattr(capacity, "unit_seconds", lambda _: {"step": next(found, 0.2)})
+    host = await start_host(nursery, MeasuredRecognizer(), max_streams=None)
+    offered = host.statistics().scheduler.max_streams
+    assert 1 <= offered < 5
+    async with host.open_stream(OPENING):
+        await trio.sleep(10 * FIRST_REST)
+        assert host.statistics().scheduler.max_streams == offered, "not while it is in use"
+    await trio.sleep(2 * FIRST_REST)
+    more = host.statistics().scheduler.max_streams
+    assert more > offered
+    await trio.sleep(10 * FIRST_REST)
+    assert host.statistics().scheduler.max_streams == more
+    metrics = host._metrics.exposition().decode()
+    assert f'ssasr_engine_capacity{{engine=""}} {more}.0' in metrics
+    assert 'ssasr_engine_unit_seconds{engine="",unit="step"} 0.1' in metrics
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_configured_number_of_streams_is_not_measured(nursery, autojump_clock):
+    host = await start_host(nursery, MeasuredRecognizer(), max_streams=3)
+    assert host.statistics().scheduler.max_streams == 3
+    nursery.cancel_scope.cancel()

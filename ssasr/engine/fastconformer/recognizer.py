@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssasr.engine.capacity import Workload
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
@@ -137,6 +138,7 @@ class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
 
     max_chunks = _MAX_CHUNKS
+    workload: Workload | None = None
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ for it; the streams that it is about walk on when it is done, in this step or in
 are ``unfinished`` until then. So no stream waits for what another one needs.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from attrs import define, evolve, field, frozen
 
+from ssasr.engine.capacity import MOST_STREAMS, Workload, cores
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
 from ssasr.engine.graphs import CudaGraphRecorder
@@ -49,6 +49,7 @@ from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, with
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.worker_pool import WorkerPool
+from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
@@ -69,8 +70,7 @@ wait for the silence. A full stop alone proves nothing: the decoder closes most 
 SENTENCE_ENDS = ".?!。？！…"
 SPEAKERS = 2.1 * 4 * 384**2
 """Streams on which somebody speaks that a core keeps up with, times layers and width² of the
-encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``). Who has found that
-a machine keeps up with more says so with ``max_streams``."""
+encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
 STREAMS = 8
 """Streams on a device that nobody has measured."""
 SMALL = 512
@@ -162,12 +162,16 @@ class WhisperRecognizer:
         heads_delay: int = 0,
         workers: int = 0,
         capacity: float = inf,
+        workload: Workload | None = None,
     ) -> None:
         """``heads_delay``: frames by which the alignment finds words too late. ``workers``: threads
-        that decode side by side, beside the caller's. ``capacity``: see ``PartialInterval``."""
+        that decode side by side, beside the caller's. ``capacity``: see ``PartialInterval``.
+        ``workload``: if ``max_streams`` is to be measured."""
         self.name = name
+        self.workload = workload
         # A step chooses by itself what of all that is due it does.
-        self.max_streams = self.max_batch = max_streams
+        self.max_batch = max(max_streams, MOST_STREAMS)
+        self.max_streams = max_streams
         self.languages = vocabulary.languages
         self.decoding = decoding
         self._pool = WorkerPool(workers)
@@ -406,23 +410,22 @@ def create(settings: RecognizerSettings) -> Recognizer:
     passes: Passes = PlainPasses(network)
     if device.type == "cuda":
         passes = GraphPasses(network, CudaGraphRecorder(device))
-    capacity, streams = inf, settings.max_streams or STREAMS
+    capacity, streams, measured = inf, settings.max_streams or STREAMS, None
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())
         streams = settings.max_streams or most_streams(usual)
         capacity = max(usual, least_capacity(streams))
+        if settings.max_streams is None:
+            measured = workload(passes, vad, smart_turn, workers, capacity)
     decoding, delay = Decoding(passes, vocabulary), config.heads_delay
     return WhisperRecognizer(
-        files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers, capacity
-    )
+        files.name, decoding, vocabulary, vad, smart_turn, device, streams, delay, workers,
+        capacity, measured,
+    )  # fmt: skip
 
 
 def usual_capacity(dims: Dims, threads: int) -> float:
-    """Streams that can be spoken on at once on that many cores. Not measured when the engine
-    starts: the pace would depend on what else ran at that moment, and with the pace the words."""
+    """Streams that can be spoken on at once on that many cores while words in the making are as
+    frequent as they should be. Not measured when the engine starts, unlike how many it offers:
+    the interval would depend on what else ran at that moment, and with the interval the words."""
     return threads * SPEAKERS / (dims.audio_layers * dims.audio_width**2)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
