@@ -103,6 +103,8 @@ ENGINE = (
     Option("--chunk-ms", "step of a FastConformer model: 80, 160 (English), 320 (multilingual), "
            "560 or 1120, longer is cheaper and more accurate; default: 160 or 320; others have "
            "their own", None, options.count, "MS"),
+    Option("--speakers", "tell speakers apart, for sessions that ask for it", True, options.flag,
+           "BOOL"),
     Option("--engine-kind", "model, or scripted: deterministic words without weights", "model",
            choices=("model", "scripted")),
 )  # fmt: skip
@@ -220,6 +222,7 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         threads=values["threads"],
         max_streams=values["max_streams"],
         chunk_ms=values["chunk_ms"],
+        speakers=values["speakers"],
     )
     running.run(partial(serving.serve, config))
     return 0
@@ -265,6 +268,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
         threads=values["threads"],
         max_streams=values["max_streams"],
         chunk_ms=values["chunk_ms"],
+        speakers=values["speakers"],
         drain_seconds=values["drain_seconds"],
         traces=traces(values),
     )

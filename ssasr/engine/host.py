@@ -26,6 +26,7 @@ from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
+from ssasr.engine.speakers.windows import Diarizer
 from ssasr.engine.streams import StepInput, Stream, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
@@ -87,8 +88,11 @@ class EngineHost:
         *,
         name: str = "",
         max_streams: int | None = None,
+        diarizer: Diarizer | None = None,
     ) -> None:
+        """Without a ``diarizer``, streams that ask who speaks are not told."""
         self.recognizer = recognizer
+        self.diarizer = diarizer
         self.name = name
         self.ready = trio.Event()
         self.draining = trio.Event()
@@ -98,6 +102,7 @@ class EngineHost:
             max_streams or recognizer.max_streams,
             recognizer.max_batch,
             recognizer.max_chunks,
+            diarizer.hop if diarizer else 0,
         )
         workload = None if max_streams else recognizer.workload
         self._capacity = None if workload is None else CapacityMeter(workload)
@@ -130,6 +135,8 @@ class EngineHost:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._model.run)
             await self._model.call(self.recognizer.warm_up)
+            if self.diarizer is not None:
+                await self._model.call(self.diarizer.warm_up)
             if self._capacity is not None:
                 await self._measure(self._capacity)
                 nursery.start_soon(self._measure_forever, self._capacity)
@@ -291,7 +298,19 @@ class EngineHost:
                 works[number] = Work(state, works[number].audio, take.final_at)
             elif take.changed:
                 recognizer.configure(works[number].state, take.options)
+        self._listen(step_inputs)
         return recognizer.step(works)
+
+    def _listen(self, step_inputs: Sequence[StepInput]) -> None:
+        """In the model thread: who speaks in the windows that are due, in one batch."""
+        due = [take for take in step_inputs if take.windows]
+        if not due or self.diarizer is None:
+            return
+        began = perf_counter()
+        voices = iter(self.diarizer.listen([window for take in due for window in take.windows]))
+        for take in due:
+            take.voices = [next(voices) for _ in take.windows]
+        self._meter.listened(sum(len(take.windows) for take in due), perf_counter() - began)
 
     async def _deliver_forever(self) -> None:
         async for step_inputs, outcomes in self._batches:
@@ -351,7 +370,9 @@ class LocalStream:
 
     @property
     def opened(self) -> Opened:
-        return Opened(self.host.recognizer.name, self.host.recognizer.chunk, self.host.name)
+        host = self.host
+        tells = host.diarizer is not None
+        return Opened(host.recognizer.name, host.recognizer.chunk, host.name, tells)
 
     async def send(self, message: ToEngine) -> None:
         self.host.feed(self.stream, message)

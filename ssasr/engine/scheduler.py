@@ -55,6 +55,9 @@ class Scheduler:
     max_streams: int
     max_batch: int
     max_chunks: int = MANY_CHUNKS
+    hop: int = 0
+    """Of the windows in which who speaks is heard, for the streams that want to know; 0: nobody
+    can tell them."""
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""
     _ready: dict[int, Stream] = field(factory=dict)
@@ -100,7 +103,9 @@ class Scheduler:
             slot = self._next_slot
             self._next_slot += 1
         self._generation += 1
-        stream = Stream(StreamId(slot, self._generation), opening, self.chunk, self.max_chunks)
+        stream = Stream(
+            StreamId(slot, self._generation), opening, self.chunk, self.max_chunks, self.hop
+        )
         self._streams[slot] = stream
         return stream
 
@@ -162,6 +167,8 @@ class Scheduler:
         for take, outcome in zip(step_inputs, outcomes, strict=True):
             stream = take.stream
             stream.in_batch = False
+            if stream.plan is not None:
+                stream.plan.found(take.segment, take.voices)
             if not self.is_current(stream):
                 spent.append(stream.state)
             elif take.final_at is not None or outcome.unfinished or take.more:

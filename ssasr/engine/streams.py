@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ssasr.engine.pcm_buffer import DISCARD_STEP, PcmBuffer
 from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
+from ssasr.engine.speakers.windows import Window, WindowPlan
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -27,6 +28,7 @@ from ssasr.protocol.recognition import (
     Word,
     language_after,
 )
+from ssasr.protocol.voices import CONTEXT, Voices
 
 KEPT_BEHIND = 30 * SAMPLE_RATE
 """A ``Finalize`` may lie this far behind the newest step. The session never lets more audio than a
@@ -78,6 +80,9 @@ class StepInput:
     more: bool
     audio: Samples = NOTHING
     """float32 in [-1, 1)."""
+    windows: tuple[Window, ...] = ()
+    """To be listened to for who speaks; ``voices`` is what was heard in them."""
+    voices: Sequence[Voices] = ()
 
 
 class SampleArray:
@@ -113,12 +118,14 @@ def prepare(streams: Sequence["Stream"], array: SampleArray) -> None:
 
 def answers(take: StepInput, outcome: Outcome) -> list[Update | Final]:
     """What the model found, as messages for the session."""
+    plan = take.stream.plan
     final = take.final_at is not None and not outcome.unfinished
     results = outcome.results[:-1] if final else outcome.results
     messages: list[Update | Final] = [
         Update(
             take.segment, h.position, h.speech, h.words, h.decoded,
             h.end_of_turn_confidence, h.language, h.language_confidence,
+            plan.for_answer(take.segment, h.position, final=False) if plan else (),
         )
         for h in results
     ]  # fmt: skip
@@ -129,6 +136,7 @@ def answers(take: StepInput, outcome: Outcome) -> list[Update | Final]:
             Final(
                 take.segment, take.final_at, last.words,
                 last.end_of_turn_confidence, last.language, last.language_confidence,
+                plan.for_answer(take.segment, take.final_at, final=True) if plan else (),
             )
         )  # fmt: skip
     return messages
@@ -138,14 +146,21 @@ class Stream:
     """Not thread-safe and need not be; the model thread sees only ``StepInput`` and ``state``."""
 
     __slots__ = (
-        "_applied", "_changes", "_chunk", "_ending", "_finals", "_max_chunks", "_pcm", "committed",
-        "committed_at", "id", "in_batch", "language_before", "next_input", "options", "position",
-        "ready_since", "received", "segment", "segment_start", "session_id", "state", "unfinished",
+        "_applied", "_changes", "_chunk", "_ending", "_finals", "_kept_behind", "_max_chunks",
+        "_pcm", "committed", "committed_at", "id", "in_batch", "language_before", "next_input",
+        "options", "plan", "position", "ready_since", "received", "segment", "segment_start",
+        "session_id", "state", "unfinished",
     )  # fmt: skip
 
     def __init__(
-        self, stream_id: StreamId, opening: Open, chunk: int, max_chunks: int = MANY_CHUNKS
+        self,
+        stream_id: StreamId,
+        opening: Open,
+        chunk: int,
+        max_chunks: int = MANY_CHUNKS,
+        hop: int = 0,
     ) -> None:
+        """``hop``: of the windows in which the engine hears who speaks; 0: it cannot tell."""
         self.id = stream_id
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id
@@ -156,7 +171,7 @@ class Stream:
         self.language_before = opening.language_before
         self.position = opening.start
         """The model has seen everything before this sample."""
-        self.received = opening.start
+        self.received = opening.start - opening.context
         self.state: State | None = None
         self._changes: list[tuple[int, StreamOptions]] = []
         """Options that came after ``self.options``, with the audio received before each. They hold
@@ -175,7 +190,10 @@ class Stream:
         """Since when there is something to do for the model and it is not being done. This and
         ``in_batch`` are the scheduler's notes."""
         self._chunk, self._max_chunks = chunk, max_chunks
-        self._pcm = PcmBuffer(opening.start)
+        self._pcm = PcmBuffer(self.received)
+        asked = opening.options.speakers and hop > 0
+        self.plan = WindowPlan(hop, opening.segment, opening.start) if asked else None
+        self._kept_behind = KEPT_BEHIND + (CONTEXT if asked else 0)
         self._finals: deque[int] = deque()
 
     def receive(self, message: ToEngine) -> None:
@@ -230,13 +248,17 @@ class Stream:
         self._applied = take.options
         self._ending = take.final_at is not None
         self.unfinished = False
+        if self.plan is not None:
+            take.windows = self.plan.due(
+                self._pcm, take.segment, take.start, take.upto, take.final_at
+            )
         return take
 
     def prepare(self, pieces: list[bytes]) -> StepInput:
         """Cut the next take out of the buffer without moving on. Its audio comes to ``pieces``, as
         little-endian signed 16-bit, and is for the caller to put in."""
         chunk, first, buffer, applied = self._chunk, self.position, self._pcm, self._applied
-        if self._changes or first - buffer.kept_from > KEPT_BEHIND + DISCARD_STEP:
+        if self._changes or first - buffer.kept_from > self._kept_behind + DISCARD_STEP:
             self._trim()
         if self._finals or self._changes:
             upto, final_at, options = self._next_with_care()
@@ -301,4 +323,4 @@ class Stream:
         keep_from = max(self.segment_start, self.position - KEPT_BEHIND)
         while self._changes and self._changes[0][0] <= keep_from:
             self.options = self._changes.pop(0)[1]
-        self._pcm.discard_before(keep_from)
+        self._pcm.discard_before(keep_from + KEPT_BEHIND - self._kept_behind)

@@ -115,7 +115,14 @@ def _received(then: State, terminated: State) -> dict[type, State]:
 
 
 def _after_sending(then: State) -> dict[type, State]:
-    kinds = (SpeechStarted, Turn, messages.Heartbeat, messages.Silence, messages.WarningMessage)
+    kinds = (
+        SpeechStarted,
+        Turn,
+        messages.SpeakerRevision,
+        messages.Heartbeat,
+        messages.Silence,
+        messages.WarningMessage,
+    )
     ends = (messages.Termination, messages.Error)
     return {**dict.fromkeys(kinds, then), **dict.fromkeys(ends, State.ENDED)}
 

@@ -38,6 +38,7 @@ SERVER_TYPES: Mapping[str, type[ServerMessage]] = MappingProxyType(
         "Begin": messages.Begin,
         "SpeechStarted": messages.SpeechStarted,
         "Turn": messages.Turn,
+        "SpeakerRevision": messages.SpeakerRevision,
         "Termination": messages.Termination,
         "Error": messages.Error,
         "Warning": messages.WarningMessage,
@@ -86,7 +87,8 @@ def converter() -> cattrs.Converter:
     result.register_structure_hook(str, _strict("expected a string", str))
     _register_sequence(result, str, "expected an array of strings")
     _register_sequence(result, TurnWord, "expected an array of words")
-    nested = (TurnWord, messages.BeginConfiguration)
+    _register_sequence(result, messages.RevisedTurn, "expected an array of turns")
+    nested = (TurnWord, messages.BeginConfiguration, messages.RevisedTurn)
     for cls in (*nested, *_TAGS):
         result.register_structure_hook(cls, make_dict_structure_fn(cls, result))
         # Only fields whose default is None have one, so this is "leave out what is not there".

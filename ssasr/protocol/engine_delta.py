@@ -6,7 +6,7 @@ differs from the last frame about the same segment; the reader hands out the ver
 that whoever comes next sees by identity that nothing has changed. What a frame means is a function
 of those before it in its segment, never of time. Little-endian:
 
-    head        what follows: 1 words, 2 judgement; 4: it is a final          u8
+    head        what follows: 1 words, 2 judgement, 8 voices; 4: a final      u8
                 segment                                                       u32
                 position, of a final its end                                  u64
                 how far the decoded audio ends before it                      u32
@@ -18,6 +18,7 @@ of those before it in its segment, never of time. Little-endian:
     words       how many leading words stay as they were, how many follow     u32, u32
                 of each start u64, length u32, confidence f64, final u8, bytes of the text u32,
                 and the text, UTF-8
+    voices      how many windows (u8), each as ``voices`` has it
 
 Before the first frame of a segment there are no words and the judgement is that of nothing.
 Everything out of range, short or long is a ``PeerFault``.
@@ -30,18 +31,20 @@ from attrs import define
 
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import Final, Update, Word
+from ssasr.protocol.voices import Voices, read_voices, write_voices
 
 Words = tuple[Word, ...]
 Judgement = tuple[float, str | None, float]
 """End-of-turn confidence, language, its confidence."""
 
-WORDS, JUDGEMENT, FINAL = 1, 2, 4
+WORDS, JUDGEMENT, FINAL, VOICES = 1, 2, 4, 8
 NOTHING: Judgement = (0.0, None, 0.0)
 
 _HEAD = struct.Struct("<BIQIH")
 _JUDGEMENT = struct.Struct("<ddh")
 _WORDS = struct.Struct("<II")
 _WORD = struct.Struct("<QIdBI")
+_COUNT = struct.Struct("<B")
 _SPEECH = tuple(step / 255 for step in range(256))
 
 
@@ -73,6 +76,9 @@ class DeltaWriter:
         if answer.words != words:  # by identity, mostly: an engine keeps its words
             what |= WORDS
             body += _words_bytes(words, answer.words)
+        if answer.voices:
+            what |= VOICES
+            body += bytes([len(answer.voices)]) + b"".join(map(write_voices, answer.voices))
         if isinstance(answer, Update):
             speech = bytes([int(each * 255 + 0.5) for each in answer.speech])
             behind = answer.position - answer.decoded
@@ -139,14 +145,17 @@ class DeltaReader:
             judgement, at = _read_judgement(frame, at)
         if what & WORDS:
             words, at = _read_words(frame, at, words)
-        if at != len(frame) or what > (WORDS | JUDGEMENT | FINAL) or behind > position:
+        voices: tuple[Voices, ...] = ()
+        if what & VOICES:
+            voices, at = _read_windows(frame, at, position)
+        if at != len(frame) or what > (WORDS | JUDGEMENT | FINAL | VOICES) or behind > position:
             raise PeerFault("news that say more or less than their head does")
         if what & FINAL and (count or behind):
             raise PeerFault("a final with the speech or the delay of an update")
         self._segment, self._words, self._judgement = segment, words, judgement
         if what & FINAL:
-            return Final(segment, position, words, *judgement)
-        return Update(segment, position, speech, words, position - behind, *judgement)
+            return Final(segment, position, words, *judgement, voices)
+        return Update(segment, position, speech, words, position - behind, *judgement, voices)
 
 
 def _read_judgement(frame: bytes, at: int) -> tuple[Judgement, int]:
@@ -157,6 +166,20 @@ def _read_judgement(frame: bytes, at: int) -> tuple[Judgement, int]:
     if size < 0:
         return (confidence, None, language_confidence), at
     return (confidence, frame[at : at + size].decode(), language_confidence), at + size
+
+
+def _read_windows(frame: bytes, at: int, position: int) -> tuple[tuple[Voices, ...], int]:
+    """``position``: none ends after it."""
+    (count,) = _COUNT.unpack_from(frame, at)
+    at += _COUNT.size
+    windows = []
+    for _ in range(count):
+        window, at = read_voices(frame, at)
+        windows.append(window)
+    ends = [0, *(window.end for window in windows), position]
+    if sorted(ends) != ends:
+        raise PeerFault("voices of windows in their order, up to the position")
+    return tuple(windows), at
 
 
 def _read_words(frame: bytes, at: int, known: Words) -> tuple[Words, int]:

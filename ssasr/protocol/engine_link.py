@@ -17,7 +17,7 @@ does not know which end we are, so the two cannot be held to different rules.
 Life of a link:
 
     gateway                                             engine
-       │  HTTP upgrade, X-Model-Version, ssasr.engine.v3   │  a slot is reserved, or 503
+       │  HTTP upgrade, X-Model-Version, ssasr.engine.v4   │  a slot is reserved, or 503
        │ ────────────────────────────────────────────────▶ │
        │  Open(options, segment, start, committed)         │
        │ ────────────────────────────────────────────────▶ │
@@ -69,7 +69,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 
-VERSION = 3
+VERSION = 4
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
 PATH = "/v1/stream"
 REFUSAL_HEADER = "X-Ssasr-Refusal"
@@ -167,7 +167,7 @@ class EngineLink:
 
     @property
     def unacknowledged(self) -> int:
-        """Samples said and not yet listened to."""
+        """Samples said and not yet listened to; less than none while context is on its way."""
         return self._sent - self._acknowledged
 
     @property
@@ -223,7 +223,8 @@ class EngineLink:
                 self._take_final(message)
             case Open():
                 self._segment = message.segment
-                self._segment_start = self._sent = self._acknowledged = message.start
+                self._segment_start = self._acknowledged = message.start
+                self._sent = message.start - message.context
         if after is not self._state:
             self._state, self._allowed = after, TRANSITIONS[after]
 

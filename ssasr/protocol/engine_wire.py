@@ -23,6 +23,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Word,
 )
+from ssasr.protocol.voices import CONTEXT
 
 Message = Open | ToEngine | Opened | FromEngine
 Text = Open | Configure | Finalize | Opened | Draining
@@ -98,9 +99,11 @@ def _fields(message: Text) -> dict[str, object]:
                 "committed": [word_fields(word) for word in message.committed],
                 "committed_at": message.committed_at,
                 "language_before": message.language_before,
+                **({"context": message.context} if message.context else {}),
             }
-        case Opened(model, chunk, engine):
-            return {"t": "opened", "model": model, "chunk": chunk, "engine": engine}
+        case Opened(model, chunk, engine, speakers):
+            opened = {"t": "opened", "model": model, "chunk": chunk, "engine": engine}
+            return {**opened, "speakers": True} if speakers else opened
         case Draining():
             return {"t": "draining"}
 
@@ -110,6 +113,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
         "languages": list(options.languages),
         "pause": options.pause,
         "keyterms": list(options.keyterms),
+        **({"speakers": True} if options.speakers else {}),
     }
 
 
@@ -147,7 +151,8 @@ def decode(frame: str) -> Text:
             chunk = _count(fields, "chunk")
             if chunk == 0:
                 raise PeerFault("chunk is a positive number of samples")
-            return Opened(_text(fields, "model"), chunk, _text(fields, "engine"))
+            speakers = _flag(fields, "speakers")
+            return Opened(_text(fields, "model"), chunk, _text(fields, "engine"), speakers)
         case "draining":
             return Draining()
         case kind:
@@ -160,14 +165,18 @@ def _read_open(fields: dict[str, object]) -> Open:
         raise PeerFault("committed is an array of words")
     if not (before is None or type(before) is str):
         raise PeerFault("language_before is a string or null")
+    start, context = _count(fields, "start"), _count({"context": 0, **fields}, "context")
+    if context > min(start, CONTEXT):
+        raise PeerFault(f"{context} samples of context before sample {start}")
     return Open(
         _text(fields, "session"),
         _read_options(fields),
         _count(fields, "segment"),
-        _count(fields, "start"),
+        start,
         tuple([read_word(each) for each in committed]),
         _count(fields, "committed_at"),
         before,
+        context,
     )
 
 
@@ -176,7 +185,10 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
     if type(options) is not dict:
         raise PeerFault("options is an object")
     return StreamOptions(
-        _texts(options, "languages"), _count(options, "pause"), _texts(options, "keyterms")
+        _texts(options, "languages"),
+        _count(options, "pause"),
+        _texts(options, "keyterms"),
+        _flag(options, "speakers"),
     )
 
 
@@ -184,6 +196,14 @@ def _count(fields: dict[str, object], key: str) -> int:
     value = fields.get(key)
     if type(value) is not int or value < 0:
         raise PeerFault(f"{key} is a number that is not negative")
+    return value
+
+
+def _flag(fields: dict[str, object], key: str) -> bool:
+    """False where it is left out."""
+    value = fields.get(key, False)
+    if type(value) is not bool:
+        raise PeerFault(f"{key} is true or false")
     return value
 
 

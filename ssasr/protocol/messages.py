@@ -118,6 +118,22 @@ class Turn:
 
 
 @frozen
+class RevisedTurn:
+    """A turn whose speakers are others than was said. Texts and times are as they were."""
+
+    turn_order: int
+    speaker_label: str
+    words: tuple[TurnWord, ...]
+
+
+@frozen
+class SpeakerRevision:
+    """Only with ``speaker_labels``: the turns that change; the last word on a turn counts."""
+
+    revisions: tuple[RevisedTurn, ...]
+
+
+@frozen
 class Termination:
     """Last message of a session that the client ended; whole seconds."""
 
@@ -160,5 +176,13 @@ class Silence:
 
 
 ServerMessage = (
-    Begin | SpeechStarted | Turn | Termination | Error | WarningMessage | Heartbeat | Silence
+    Begin
+    | SpeechStarted
+    | Turn
+    | SpeakerRevision
+    | Termination
+    | Error
+    | WarningMessage
+    | Heartbeat
+    | Silence
 )

@@ -31,3 +31,8 @@ WITHOUT_U = Timeouts(400, 1_280, 500)
 WITHOUT_P = Timeouts(100, 1_000, 500)
 """Of family P, where no mode is given: what its clients count on, although ``Begin`` calls it
 ``balanced``."""
+SPEAKERS_P = Timeouts(640, 768, 500)
+"""Of family P with ``speaker_labels``, whatever the mode."""
+SPEAKERS_P_VAD = 0.5
+SPEAKERS_P_TURN = 10.0
+"""Seconds that a turn of such a session lasts at most."""

@@ -22,7 +22,14 @@ from ssasr.protocol.limits import (
     check,
 )
 from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
-from ssasr.protocol.modes import MODES, WITHOUT_P, WITHOUT_U
+from ssasr.protocol.modes import (
+    MODES,
+    SPEAKERS_P,
+    SPEAKERS_P_TURN,
+    SPEAKERS_P_VAD,
+    WITHOUT_P,
+    WITHOUT_U,
+)
 from ssasr.protocol.query import Query
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
 from ssasr.protocol.speech_models import (
@@ -48,6 +55,8 @@ SHORTEST_PAUSE = 3 * VAD_FRAME
 """A shorter silence than this is not told from a gap between two sounds of one word."""
 INTERRUPTION_PAD = 256
 """Milliseconds that the hosted service adds to every ``interruption_delay``."""
+SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
+"""What an interval between two revisions of the speakers is brought within."""
 T = TypeVar("T")
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
 
@@ -82,6 +91,9 @@ class SessionParameters:
     inactivity_timeout: int | None
     """Seconds, or None: never."""
     speaker_labels: bool
+    max_speakers: int | None
+    revision_interval: int
+    """Milliseconds between two revisions of the speakers; 0: only at the end."""
     continuous_partials: bool
     interruption_delay: int
     mode: str | None
@@ -129,7 +141,8 @@ class SessionParameters:
         """What follows from an update's values for those that ``mode`` decides."""
         own = self.own | (given.keys() & WITHOUT_U.values().keys())
         changed: dict[str, object] = {"own": own}
-        if given.get("mode") is not None:
+        fixed = self.family is Family.P and self.speaker_labels
+        if given.get("mode") is not None and not fixed:
             values = MODES[str(given["mode"])].values()
             changed |= {name: value for name, value in values.items() if name not in own}
         if "min_turn_silence" in given:
@@ -146,6 +159,9 @@ def parse_parameters(query: str) -> SessionParameters:
     p = model.family is Family.P
     mode = values.text("mode")
     patience = MODES[mode] if mode else WITHOUT_P if p else WITHOUT_U
+    labels = _or(values.boolean("speaker_labels"), False)
+    if p and labels:
+        patience = SPEAKERS_P
     silence = _min_turn_silence(values)
     return SessionParameters(
         speech_model=model.name,
@@ -163,15 +179,21 @@ def parse_parameters(query: str) -> SessionParameters:
         ),
         min_turn_silence=_or(silence, patience.min_turn_silence),
         max_turn_silence=_or(values.integer("max_turn_silence"), patience.max_turn_silence),
-        max_turn_duration=values.number("max_turn_duration"),
-        vad_threshold=_or(values.number("vad_threshold"), 0.3 if p else 0.4),
+        max_turn_duration=_or(
+            values.number("max_turn_duration"), SPEAKERS_P_TURN if p and labels else None
+        ),
+        vad_threshold=_or(
+            values.number("vad_threshold"), (SPEAKERS_P_VAD if labels else 0.3) if p else 0.4
+        ),
         keyterms=_keyterms(values),
         prompt=values.text("prompt"),
         agent_context=values.text("agent_context"),
         previous_context_n_turns=_or(values.integer("previous_context_n_turns"), 5),
         filter_profanity=_or(values.boolean("filter_profanity"), False),
         inactivity_timeout=values.integer("inactivity_timeout"),
-        speaker_labels=_or(values.boolean("speaker_labels"), False),
+        speaker_labels=labels,
+        max_speakers=values.integer("max_speakers"),
+        revision_interval=_revision_interval(values),
         continuous_partials=_or(values.boolean("continuous_partials"), True),
         interruption_delay=_or(values.integer("interruption_delay"), patience.interruption_delay),
         mode="balanced" if mode is None and p else mode,
@@ -269,10 +291,14 @@ def _voice_focus(values: Query) -> str | None:
     return _or(values.text("voice_focus"), old)
 
 
+def _revision_interval(values: Query) -> int:
+    asked = _or(values.integer("speaker_labels_revision_interval_ms"), 0)
+    return min(max(asked, SHORTEST_REVISION_MS), LONGEST_REVISION_MS) if asked else 0
+
+
 def _without_effect(values: Query) -> tuple[str, ...]:
     """Checks what nothing else reads, and names everything that has no effect."""
-    for name in ("max_speakers", "speaker_labels_revision_interval_ms", "turn_left_pad_ms"):
-        values.integer(name)
+    values.integer("turn_left_pad_ms")
     given = values.names()
     return tuple(name for name, known in PARAMETERS.items() if name in given and not known.effect)
 
@@ -303,7 +329,9 @@ class TurnSettings:
     """False: nothing but ends of turns (and SpeechStarted)."""
     acknowledge_silence: bool = False
     speaker_labels: bool = False
-    """True: label every turn; we cannot tell speakers apart, so the label is ``UNKNOWN``."""
+    """True: label the turns that have ended."""
+    revision_interval: int | None = None
+    """Samples between two revisions of the labels; None: only at the end of the session."""
 
 
 def _samples(milliseconds: int) -> int:
@@ -336,16 +364,20 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         partials=parameters.include_partial_turns,
         acknowledge_silence=parameters.acknowledge_silence,
         speaker_labels=parameters.speaker_labels,
+        revision_interval=_samples(parameters.revision_interval) or None,
     )
 
 
-def begin_configuration(parameters: SessionParameters, model: str) -> BeginConfiguration:
+def begin_configuration(
+    parameters: SessionParameters, model: str, *, speakers: bool = False
+) -> BeginConfiguration:
     """What ``Begin`` says the session runs with: ``model``, the name of the model that serves it,
-    and false for each feature that was asked for and is not there."""
+    and false for each feature that was asked for and is not there. ``speakers``: whether the
+    engine can tell them apart."""
     return BeginConfiguration(
         model=model,
         mode=parameters.mode,
-        speaker_labels=False if parameters.speaker_labels else None,
+        speaker_labels=speakers if parameters.speaker_labels else None,
         filter_profanity=True if parameters.filter_profanity else None,
     )
 
@@ -357,4 +389,5 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
         languages=parameters.languages,
         pause=max(_samples(shorter), SHORTEST_PAUSE),
         keyterms=parameters.keyterms,
+        speakers=parameters.speaker_labels,
     )

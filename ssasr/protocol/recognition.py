@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, frozen
 
+from ssasr.protocol.voices import Voices
+
 if TYPE_CHECKING:
     from attrs import frozen as value
 else:
@@ -60,6 +62,8 @@ class StreamOptions:
     """Samples of silence after speech at which the engine decodes everything said so far and judges
     whether the speaker has finished, so that both are at hand when the session asks."""
     keyterms: tuple[str, ...] = ()
+    speakers: bool = False
+    """Say who speaks when, too (``protocol.voices``); an engine that cannot says nothing of it."""
 
     @property
     def language(self) -> str | None:
@@ -81,7 +85,8 @@ class Open:
     ``committed`` are that segment's words which the client has already been given as final: the
     engine keeps them as they are and goes on after them. ``committed_at`` is the position of the
     update that brought the last of them: no other word was final then. ``language_before``: see
-    ``language_after``."""
+    ``language_after``. ``context``: the audio begins so many samples before ``start``; it has been
+    answered, and is there for windows that reach back (``voices``)."""
 
     session_id: str
     options: StreamOptions
@@ -90,6 +95,7 @@ class Open:
     committed: tuple[Word, ...] = ()
     committed_at: int = 0
     language_before: str | None = None
+    context: int = 0
 
 
 @value
@@ -131,6 +137,8 @@ class Opened:
     chunk: int
     """Samples between two steps."""
     engine: str = ""
+    speakers: bool = False
+    """Whether it says who speaks when to a stream that asks for it."""
 
 
 @value
@@ -149,6 +157,8 @@ class Update:
     end_of_turn_confidence: float = 0.0
     language: str | None = None
     language_confidence: float = 0.0
+    voices: tuple[Voices, ...] = ()
+    """Every window that ends after the last update and up to ``position``, in their order."""
 
 
 @value
@@ -162,6 +172,8 @@ class Final:
     end_of_turn_confidence: float = 0.0
     language: str | None = None
     language_confidence: float = 0.0
+    voices: tuple[Voices, ...] = ()
+    """As an update's, up to ``at``, where one more window ends."""
 
 
 def language_after(

@@ -376,6 +376,8 @@ class ResilientStream:
                 f"{opened.model} listens in chunks of {opened.chunk} samples, "
                 f"{self._opened.model} of {self._opened.chunk}"
             )
+        elif carrier.opening.options.speakers and opened.speakers != self._opened.speakers:
+            raise EngineUnavailable(f"{opened.model} tells speakers apart, or not, as one before")
         carrier.opened_at = trio.current_time()
         current().note(model=opened.model, engine=opened.engine)
         self._joining = None

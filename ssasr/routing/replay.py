@@ -28,6 +28,9 @@ last one is answered, so at most one is kept. Audio is kept as references to the
 themselves. It is bounded (``MAX_KEPT``): of a longer segment only the end is kept, and as long as
 its start is missing the stream cannot be replayed. The next segment can again.
 
+Of a session that wants to know who speaks, the audio that windows may reach back to (``CONTEXT``)
+is kept as well, before the start of the open segment, and said again first (``Open.context``).
+
 Pure: no I/O, no clock, no tasks. Nothing here depends on which engines there are.
 """
 
@@ -47,6 +50,7 @@ from ssasr.protocol.recognition import (
     Word,
     language_after,
 )
+from ssasr.protocol.voices import CONTEXT
 
 MAX_KEPT = 300 * SAMPLE_RATE
 """Samples kept of one stream: five minutes without a pause, 9.6 MB."""
@@ -86,7 +90,8 @@ class Replay:
         self._committed_at = opening.committed_at
         self._language_before = opening.language_before
         self._delivered_to = (opening.start, -1)  # position, decoded
-        self._max_kept = max_kept
+        self._context = CONTEXT if opening.options.speakers else 0
+        self._max_kept = max_kept + self._context
         self._kept: deque[tuple[int, ToEngine]] = deque()
         """Messages with the position they belong to: audio with its end, the others with the audio
         said before them. Ascending."""
@@ -142,6 +147,7 @@ class Replay:
         return Open(
             self._session_id, self._options, self._segment, self._start,
             self._committed, self._committed_at, self._language_before,
+            self._start - self._kept_from,
         )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
@@ -207,13 +213,14 @@ class Replay:
         self._delivered_to = (at, -1)
         self._committed, self._committed_at = (), 0
         self._finalize = None
+        cut = max(at - self._context, self._kept_from)
         later: list[tuple[int, ToEngine]] = []
         for end, message in self._kept:
             match message:
                 case Audio(start, pcm):
-                    if start < at < end:
-                        later.append((end, Audio(at, pcm[2 * (at - start) :])))
-                    elif start >= at:
+                    if start < cut < end:
+                        later.append((end, Audio(cut, pcm[2 * (cut - start) :])))
+                    elif start >= cut:
                         later.append((end, message))
                 case Configure(options):
                     if end <= at:
@@ -223,7 +230,7 @@ class Replay:
                 case Finalize():
                     pass  # it is the one that has been answered
         self._kept = deque(later)
-        self._kept_from = max(self._kept_from, at)
+        self._kept_from = cut
 
     def _drop_oldest_audio(self) -> None:
         """The segment has outgrown what may be kept. Its options and its finalize stay: the end of

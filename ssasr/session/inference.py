@@ -23,12 +23,14 @@ from ssasr.protocol.recognition import (
     Finalize,
     FromEngine,
     Open,
+    Opened,
     Update,
 )
 from ssasr.routing.engine_stream import Engines, EngineStream
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
+from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.turns import Decision, Send, TurnPolicy
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
@@ -100,8 +102,10 @@ class Inference:
         self._stream: EngineStream
         self._policy: TurnPolicy
 
-    async def run(self, session_id: str, model_version: str, opened: Callable[[str], None]) -> None:
-        """``opened`` is told the name of the model as soon as the engine has let us in."""
+    async def run(
+        self, session_id: str, model_version: str, opened: Callable[[Opened], None]
+    ) -> None:
+        """``opened`` is told what the engine says of itself as soon as the engine has let us in."""
         self._span = current()
         try:
             await self._run(Open(session_id, self._options), model_version, opened)
@@ -110,11 +114,18 @@ class Inference:
             seconds = self.samples / SAMPLE_RATE
             self._span.note(audio_seconds=seconds, turns=self._turns, words=self._words)
 
-    async def _run(self, opening: Open, model_version: str, opened: Callable[[str], None]) -> None:
+    async def _run(
+        self, opening: Open, model_version: str, opened: Callable[[Opened], None]
+    ) -> None:
         async with self._engines.open_stream(model_version, opening) as stream:
             self._stream = stream
-            self._policy = TurnPolicy(turn_settings(self._parameters), chunk=stream.opened.chunk)
-            opened(stream.opened.model)
+            tells = self._options.speakers and stream.opened.speakers
+            self._policy = TurnPolicy(
+                turn_settings(self._parameters),
+                chunk=stream.opened.chunk,
+                speakers=SpeakerLabels(self._parameters.max_speakers) if tells else None,
+            )
+            opened(stream.opened)
             self._inputs.set_fast_path(self._feed_now)
             stream.deliver_to(self)
             self._look_for_heartbeat()
@@ -142,6 +153,8 @@ class Inference:
                 case Endpoint():
                     await self._end_turn()
         await self._end_turn()
+        async with self._deciding:
+            await self._perform(self._policy.conclude())
 
     def _feed_now(self, item: Input) -> bool:
         """The short way of audio."""

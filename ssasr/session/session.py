@@ -36,7 +36,7 @@ from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
 from ssasr.protocol.messages import Error, ServerMessage, Termination
 from ssasr.protocol.parameters import SessionParameters, begin_configuration
-from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.session.inference import Endpoint, Inference, Input, Samples, Settings
@@ -116,7 +116,7 @@ class Session:
     _link: ClientLink = field(init=False)
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
-    _model: str = ""
+    _engine: Opened | None = None
     _receiving: trio.CancelScope = field(factory=trio.CancelScope)
     _fault: Fault | None = None
     _bug: Exception | None = None
@@ -290,20 +290,18 @@ class Session:
         )
         self._messages.close()
 
-    def _engine_opened(self, model: str) -> None:
-        self._model = model
+    def _engine_opened(self, opened: Opened) -> None:
+        self._engine = opened
         self._opened.set()
 
     async def _emit(self) -> None:
         with trio.move_on_after(OPEN_PATIENCE):
             await self._opened.wait()
-        await self._send(
-            self._link.begin(
-                self.terms.id,
-                self.terms.expires_at,
-                begin_configuration(self.terms.parameters, self._model or self.terms.model_version),
-            )
+        engine = self._engine or Opened(self.terms.model_version, 0, speakers=True)
+        configuration = begin_configuration(
+            self.terms.parameters, engine.model, speakers=engine.speakers
         )
+        await self._send(self._link.begin(self.terms.id, self.terms.expires_at, configuration))
         while True:
             try:
                 message = await self._messages.get()

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 from attrs import define, field, frozen
 
-from ssasr.protocol.messages import Silence, SpeechStarted, Turn
+from ssasr.protocol.messages import Silence, SpeakerRevision, SpeechStarted, Turn
 from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
@@ -29,6 +29,7 @@ from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finali
 from ssasr.protocol.speech_models import Family
 from ssasr.session import profanity
 from ssasr.session.formatting import ends_sentence
+from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.speech_activity import SpeechActivity
 from ssasr.session.transcript import Transcript, probability
 
@@ -58,7 +59,7 @@ NEVER = 1.0
 class Send:
     """Send this to the client."""
 
-    message: Turn | SpeechStarted | Silence
+    message: Turn | SpeechStarted | SpeakerRevision | Silence
 
 
 Decision = Send | Finalize
@@ -110,12 +111,21 @@ class _Language(TypedDict, total=False):
 
 class TurnPolicy:
     """The policy of one session. ``chunk``: samples between two of the engine's steps; ``start``,
-    ``segment``: where the stream begins."""
+    ``segment``: where the stream begins; ``speakers``: who says whose the words are, in a session
+    that asked for it."""
 
     def __init__(
-        self, settings: TurnSettings, *, chunk: int, start: int = 0, segment: int = 0
+        self,
+        settings: TurnSettings,
+        *,
+        chunk: int,
+        start: int = 0,
+        segment: int = 0,
+        speakers: SpeakerLabels | None = None,
     ) -> None:
         self._settings = settings
+        self._speakers = speakers
+        self._revised_at = start
         self._chunk = chunk
         self._segment = _Segment(segment, start, SpeechActivity(start))
         self._transcript = Transcript()
@@ -161,7 +171,10 @@ class TurnPolicy:
         """What follows from the engine's news; news of another segment, news that came before
         (a replay) and news of a segment that is being finalized are ignored."""
         segment = self._segment
-        if update.segment != segment.number or segment.ending is not None:
+        if update.segment != segment.number:
+            return []
+        changed = self._hear_voices(update) if update.voices else False
+        if segment.ending is not None:
             return []
         if (update.position, update.decoded) <= (segment.position, segment.decoded):
             return []
@@ -178,6 +191,8 @@ class TurnPolicy:
         self._look_back()
         family_u = self._settings.family is Family.U
         decisions = self._update_u(update) if family_u else self._update_p(update)
+        if changed and not (family_u or segment.ending):
+            decisions += self._speaker_end(update)
         decisions += self._acknowledge_silence()
         return decisions if segment.ending else decisions + self._act_on_force()
 
@@ -186,12 +201,58 @@ class TurnPolicy:
         segment = self._segment
         if segment.ending is None or final.segment != segment.number:
             return []  # answered before: an engine that took over repeats it
+        if self._speakers is not None:
+            self._speakers.hear(final.voices)
         self._transcript.update(final.words, self._hide(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
-        return decisions + self._act_on_force()
+        return decisions + self._revision_due(start) + self._act_on_force()
+
+    def conclude(self) -> list[Decision]:
+        """What is left to be said when every turn has ended."""
+        revision = None if self._speakers is None else self._speakers.revise()
+        return [] if revision is None else [Send(revision)]
+
+    # -- speakers ----------------------------------------------------------------------------------
+
+    def _hear_voices(self, update: Update) -> bool:
+        """Windows that end where the turn does or before; whether there was one. What an engine
+        said of later ones it will say again, of the next segment."""
+        until = update.position
+        if self._segment.ending is not None:
+            until = self._segment.ending.at
+        elif self._forces:
+            until = min(until, self._forces[0])
+        heard = [window for window in update.voices if window.end <= until]
+        if self._speakers is not None:
+            self._speakers.hear(heard)
+        return bool(heard) and self._speakers is not None
+
+    def _speaker_end(self, update: Update) -> list[Decision]:
+        """Family P: a turn ends where another speaker begins, between two words."""
+        assert self._speakers is not None, "voices come only to those who asked"
+        start = self._segment.start
+        change = self._speakers.change_after(start)
+        if change is None:
+            return []
+        before = [word for word in update.words if word.start + word.end <= 2 * change]
+        after = update.words[len(before) :]
+        if not before:
+            return []
+        at = before[-1].end
+        if after and after[0].start > at:
+            at = (at + after[0].start) // 2
+        self._segment.confidence = update.end_of_turn_confidence
+        return self._finalize(at) if start < at <= update.position else []
+
+    def _revision_due(self, position: int) -> list[Decision]:
+        interval = self._settings.revision_interval
+        if interval is None or position - self._revised_at < interval:
+            return []
+        self._revised_at = position
+        return self.conclude()
 
     def _speaks_on(self, update: Update) -> bool:
         """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
@@ -354,7 +415,6 @@ class TurnPolicy:
             utterance=utterance,
             end_of_turn_confidence=0.0 if p else probability(update.end_of_turn_confidence),
             words=words,
-            speaker_label="UNKNOWN" if settings.speaker_labels else None,
             **self._language(update, shown=bool(utterance)),
         )
 
@@ -377,6 +437,8 @@ class TurnPolicy:
             speaker_label="UNKNOWN" if settings.speaker_labels else None,
             **self._language(final, shown=True),
         )
+        if self._speakers is not None:
+            turn = self._speakers.label(turn)
         before = self._speech_started() if p else []
         self._turn_sent = False
         return [*before, Send(turn)]

@@ -63,6 +63,8 @@ class Metrics:
     engine_audio: Counter = field(init=False)
     steps: Histogram = field(init=False)
     batch: Histogram = field(init=False)
+    speaker_windows: Counter = field(init=False)
+    speaker_seconds: Counter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         registry = self.registry
@@ -148,6 +150,12 @@ class Metrics:
         self.batch = Histogram(
             "ssasr_batch_streams", "Streams in one step", of, registry=r, buckets=BATCH_BUCKETS
         )
+        self.speaker_windows = Counter(
+            "ssasr_engine_speaker_windows", "Windows in which speakers were heard", of, registry=r
+        )
+        self.speaker_seconds = Counter(
+            "ssasr_engine_speaker_seconds", "Seconds that this took", of, registry=r
+        )
 
     def watch_engine(self, engine: str, readings: EngineReadings) -> None:
         """Publish the state of an engine; read when the metrics are."""
@@ -172,7 +180,11 @@ class Metrics:
     def engine_meter(self, engine: str) -> "StepMeter":
         """Looks the labels up once: a step is too often for that."""
         return StepMeter(
-            self.steps.labels(engine), self.batch.labels(engine), self.engine_audio.labels(engine)
+            self.steps.labels(engine),
+            self.batch.labels(engine),
+            self.engine_audio.labels(engine),
+            self.speaker_windows.labels(engine),
+            self.speaker_seconds.labels(engine),
         )
 
     def exposition(self) -> bytes:
@@ -182,11 +194,17 @@ class Metrics:
 
 @frozen
 class StepMeter:
-    """The three metrics of one engine's steps."""
+    """The metrics of one engine's steps."""
 
     steps: Histogram
     batch: Histogram
     audio: Counter
+    windows: Counter
+    window_seconds: Counter
+
+    def listened(self, windows: int, seconds: float) -> None:
+        self.windows.inc(windows)
+        self.window_seconds.inc(seconds)
 
     def step(self, streams: int, audio_seconds: float, seconds: float) -> None:
         self.steps.observe(seconds)

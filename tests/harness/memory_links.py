@@ -15,6 +15,8 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.server import serve_link
+from ssasr.engine.speakers.scripted import ScriptedDiarizer
+from ssasr.engine.speakers.windows import Diarizer
 from ssasr.errors import EngineBusy, EngineUnavailable
 from ssasr.net.engine_connection import Link
 from ssasr.protocol.engine_link import EngineLink, Role
@@ -129,6 +131,7 @@ class MemoryEngines:
 
     fates: deque[Fate] = field(factory=deque)
     recognizer: type = ScriptedRecognizer
+    diarizer: Diarizer | None = field(factory=lambda: ScriptedDiarizer(hop=9_000))
     metrics: Metrics = field(factory=Metrics)
     happened: list[str] = field(factory=list)
     opened: int = 0
@@ -143,7 +146,9 @@ class MemoryEngines:
                 raise EngineBusy("full") if fate.kind == "busy" else EngineUnavailable("away")
             fate = None
         self.opened += 1
-        host = EngineHost(self.recognizer(), InlineModel(), self.metrics, max_streams=1)
+        host = EngineHost(
+            self.recognizer(), InlineModel(), self.metrics, max_streams=1, diarizer=self.diarizer
+        )
         wire = Wire()
         if fate is not None:
             wire.messages, wire.fate = fate.messages, self._doom(fate, host)

@@ -18,7 +18,14 @@ from ssasr.protocol.codec import (
     encode,
 )
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import Begin, Error, Turn, TurnWord, UpdateConfiguration
+from ssasr.protocol.messages import (
+    Begin,
+    Error,
+    RevisedTurn,
+    Turn,
+    TurnWord,
+    UpdateConfiguration,
+)
 
 SCALARS = {
     bool: st.booleans(),
@@ -38,6 +45,8 @@ def of_type(kind):
         return st.lists(SCALARS[str], max_size=3).map(tuple)
     if kind == tuple[TurnWord, ...]:
         return st.lists(instances(TurnWord), max_size=3).map(tuple)
+    if kind == tuple[RevisedTurn, ...]:
+        return st.lists(instances(RevisedTurn), max_size=2).map(tuple)
     present, nothing = kind.__args__
     assert nothing is type(None)
     return st.none() | of_type(present)

@@ -53,7 +53,9 @@ class Talk:
         random = np.random.default_rng(self.seed)
         pieces = []
         for speech, silence in self.parts:
-            pieces.append(random.normal(0, 3_000, int(speech * 16_000)))
+            pitch = int(random.choice([1, 4, 16]))  # who speaks, for the scripted diarizer
+            loud = random.normal(0, 3_000, int(speech * 16_000) // pitch + 1)
+            pieces.append(np.repeat(loud, pitch))
             pieces.append(random.normal(0, 30, int(silence * 16_000)))
         samples = np.clip(np.concatenate(pieces), -32_000, 32_000).astype(np.int16)
         parameters = parse_parameters(self.query)
@@ -131,6 +133,8 @@ def talks(draw):
         "interruption_delay": st.sampled_from([0, 500]),
         "include_partial_turns": st.booleans(),
         "vad_threshold": st.sampled_from([0, 0.5, 1]),
+        "speaker_labels": st.booleans(),
+        "max_speakers": st.sampled_from([1, 2]),
     }
     models = ["universal-streaming-english", "universal-streaming-multilingual", "u3-rt-pro"]
     values = draw(
@@ -174,7 +178,7 @@ def _no_logs():
 @pytest.mark.usefixtures("_no_logs")
 def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
     happened = Counter()
-    words = 0
+    words = labelled = 0
     metrics = Metrics()
 
     @settings(
@@ -183,15 +187,18 @@ def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
     )  # fmt: skip
     @given(talks(), fates())
     def check(talk, doom):
-        nonlocal words
+        nonlocal words, labelled
         expected, _ = run([], talk, metrics)
         told, came_true = run(doom, talk, metrics)
         assert told == expected
         happened.update(came_true)
-        words += sum(len(m.words) for m in told if isinstance(m, Turn) and m.end_of_turn)
+        ended = [m for m in told if isinstance(m, Turn) and m.end_of_turn]
+        words += sum(len(m.words) for m in ended)
+        labelled += sum(m.speaker_label not in {None, "PENDING"} for m in ended)
 
     check()
     crashes = sum(happened[kind] for kind in ("cut", "mute", "drain", "drain, then cut"))
-    print(happened, words)
+    print(happened, words, labelled)
     assert crashes >= CRASH_POINTS, happened
     assert words > 1_000, "there must be something to lose"
+    assert labelled > 100, "and speakers to confuse"

@@ -15,6 +15,7 @@ from ssasr.protocol.recognition import (
     Update,
     Word,
 )
+from ssasr.protocol.voices import CONTEXT
 from ssasr.routing.replay import Replay
 
 OPENING = Open("session", StreamOptions(pause=1))
@@ -218,3 +219,16 @@ class Conversation(RuleBasedStateMachine):
 
 Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestConversation = Conversation.TestCase
+
+
+def test_the_audio_that_windows_reach_back_to_is_said_again_first():
+    replay = Replay(Open("s", StreamOptions(speakers=True)))
+    for start in range(0, 400_000, 16_000):
+        replay.add(Audio(start, bytes(32_000)))
+    for segment, at in enumerate((100_000, 300_000)):
+        replay.add(Finalize(segment, at))
+        assert replay.deliver(Final(segment, at, ())) is not None
+        replay.check_integrity()
+        opening = replay.opening()
+        assert (opening.start, opening.context) == (at, min(at, CONTEXT))
+        assert replay.messages()[0].start == at - opening.context

@@ -9,6 +9,7 @@ from ssasr.cli.processes.public_side import PublicConfig, serve_public
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, RecognizerSettings
+from ssasr.engine.speakers.windows import Diarizer
 from ssasr.errors import EngineUnavailable
 from ssasr.models.catalogue import architecture
 from ssasr.protocol.recognition import Open
@@ -29,6 +30,7 @@ class ServeConfig:
     threads: int | None
     max_streams: int | None
     chunk_ms: int | None
+    speakers: bool = True
 
 
 @frozen(eq=False)
@@ -68,9 +70,24 @@ def recognizer_factory(engine_kind: str, model: str) -> Factory:
     return whisper.create
 
 
+def make_diarizer(engine_kind: str, device: str, *, wanted: bool) -> Diarizer | None:
+    """What tells speakers apart, its weights loaded; None if nobody wants it. Raises
+    WeightsError."""
+    if not wanted:
+        return None
+    if engine_kind == "scripted":
+        from ssasr.engine.speakers.scripted import ScriptedDiarizer
+
+        return ScriptedDiarizer()
+    from ssasr.engine.speakers.diarizer import VoiceDiarizer
+
+    return VoiceDiarizer.load(device)
+
+
 def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
     """Loads the weights. Raises WeightsError."""
     hosts = {}
+    diarizer = make_diarizer(config.engine_kind, config.device, wanted=config.speakers)
     for kind in config.public.engines:
         settings = RecognizerSettings(
             kind.value, config.device, config.max_streams, config.threads, config.chunk_ms
@@ -82,6 +99,7 @@ def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
             metrics,
             name=kind.value,
             max_streams=config.max_streams,
+            diarizer=diarizer,
         )
     return hosts
 

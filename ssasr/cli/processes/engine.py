@@ -6,11 +6,12 @@ from functools import partial
 import trio
 from attrs import frozen
 
-from ssasr.cli.processes.all_in_one import recognizer_factory
+from ssasr.cli.processes.all_in_one import make_diarizer, recognizer_factory
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Recognizer, RecognizerSettings
 from ssasr.engine.server import EngineServer
+from ssasr.engine.speakers.windows import Diarizer
 from ssasr.gateway.http import HttpApp, engine_routes
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.garbage import calm_collector
@@ -36,6 +37,7 @@ class EngineConfig:
     max_streams: int | None
     chunk_ms: int | None
     drain_seconds: float
+    speakers: bool = True
     traces: Destination | None = None
 
     @property
@@ -69,7 +71,7 @@ async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -
 async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
     """Load the weights while the port already answers, then serve. Raises WeightsError."""
     started = time.monotonic()
-    recognizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
+    recognizer, diarizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
     calm_collector()
     log.info("loaded", model=recognizer.name, seconds=round(time.monotonic() - started, 2))
     server.host = EngineHost(
@@ -78,12 +80,14 @@ async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metric
         metrics,
         name=config.model,
         max_streams=config.max_streams,
+        diarizer=diarizer,
     )
     await server.host.run()
 
 
-def _load(config: EngineConfig) -> Recognizer:
+def _load(config: EngineConfig) -> tuple[Recognizer, Diarizer | None]:
     settings = RecognizerSettings(
         config.model, config.device, config.max_streams, config.threads, config.chunk_ms
     )
-    return recognizer_factory(config.engine_kind, config.model)(settings)
+    diarizer = make_diarizer(config.engine_kind, config.device, wanted=config.speakers)
+    return recognizer_factory(config.engine_kind, config.model)(settings), diarizer

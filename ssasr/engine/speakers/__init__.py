@@ -1,1 +1,1 @@
-"""Who speaks when: networks, and what a stream of audio makes of them. See ``diarizer``."""
+"""Who speaks when: networks, and what a stream of audio makes of them. See ``windows``."""

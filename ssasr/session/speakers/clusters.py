@@ -1,0 +1,193 @@
+"""Voices of a session made into speakers, as they come (``OnlineClusters``) and all at once
+(``cluster``). Pure.
+
+Embeddings are compared by their cosine. A speaker is the direction of the sum of the embeddings
+that were taken for theirs, each as long as the speech it is made from. Two voices heard in one
+window are two people (cannot-link): the model that told them apart heard them side by side, which
+is more than an embedding knows. Only where they never speak at once and are as alike as one voice
+is with itself, that model is not believed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+
+from ssasr.protocol.recognition import SAMPLE_RATE
+
+Vector = NDArray[np.float32]
+
+ENOUGH = SAMPLE_RATE
+"""Samples of clean speech that make a new speaker; fewer only join one."""
+SAME = 0.42
+"""Cosine from which a voice is taken for a speaker that is known."""
+ALIKE = 0.62
+"""Cosine from which two voices of a window are one, if they never speak at once."""
+MERGED = 0.44
+"""Cosine from which two clusters are one speaker, when everything is known."""
+LEAST_SPEAKER = 5 * SAMPLE_RATE // 2
+"""Samples of clean speech below which a cluster is a part of another."""
+
+
+@frozen(eq=False)
+class Sample:
+    """One voice in one window, with enough clean speech for an embedding."""
+
+    window: int
+    """Where it ends, a stream sample: voices of one window cannot be linked."""
+    clean: int
+    vector: Vector
+    """Of length 1."""
+    overlaps: bool = False
+    """Somebody else of the window spoke at the same time."""
+
+
+@define(eq=False)
+class OnlineClusters:
+    """``limit``: speakers at most; further voices join the nearest."""
+
+    limit: int | None = None
+    _sums: list[Vector] = field(factory=list)
+
+    def assign(self, samples: Sequence[Sample]) -> list[int | None]:
+        """The speakers of the voices of one window; None: nobody can tell yet."""
+        found: list[int | None] = [None] * len(samples)
+        likeness = self._likeness(samples)
+        taken: set[int] = set()
+        for number in sorted(range(len(samples)), key=lambda n: (-_best(likeness[n]), n)):
+            speaker = self._choose(samples[number], likeness[number], taken)
+            if speaker is not None:
+                found[number] = speaker
+                taken.add(speaker)
+        return found
+
+    def _likeness(self, samples: Sequence[Sample]) -> list[Vector]:
+        if not self._sums:
+            return [np.zeros(0, np.float32) for _ in samples]
+        speakers = np.stack(self._sums)
+        speakers /= np.linalg.norm(speakers, axis=1, keepdims=True)
+        return [speakers @ sample.vector for sample in samples]
+
+    def _choose(self, sample: Sample, likeness: Vector, taken: set[int]) -> int | None:
+        free = [k for k in range(len(likeness)) if k not in taken]
+        nearest = max(free, key=lambda k: likeness[k], default=None)
+        if nearest is None or likeness[nearest] < SAME:
+            double = int(likeness.argmax()) if len(likeness) else None
+            if double in taken and likeness[double] >= ALIKE and not sample.overlaps:
+                nearest = double
+            elif self.limit is None or len(self._sums) < self.limit:
+                if sample.clean < ENOUGH:
+                    return None
+                self._sums.append(np.zeros_like(sample.vector))
+                nearest = len(self._sums) - 1
+            elif nearest is None:
+                nearest = double
+        if nearest is not None:
+            self._sums[nearest] = self._sums[nearest] + sample.clean * sample.vector
+        return nearest
+
+
+def _best(likeness: Vector) -> float:
+    return float(likeness.max()) if len(likeness) else 0.0
+
+
+def cluster(samples: Sequence[Sample], limit: int | None = None) -> list[int]:
+    """The speakers of all the voices of a session, numbered from 0. Agglomerative, by the cosine of
+    the sums; what is left too small to be a speaker joins the nearest, as does the last of those
+    beyond ``limit``."""
+    if not samples:
+        return []
+    merging = _Merging(samples)
+    while merging.merge_nearest(MERGED):
+        pass
+    merging.absorb_small()
+    while limit is not None and merging.count > limit:
+        merging.merge_nearest(-np.inf, linked=True)
+    return merging.settled()
+
+
+class _Merging:
+    """Clusters that are merged one pair at a time; each begins as one voice."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        weights = np.array([sample.clean for sample in samples], np.float32)
+        self._vectors = np.stack([sample.vector for sample in samples])
+        self._weights = weights
+        self._clean = weights.copy()
+        self._dots = (self._vectors @ self._vectors.T) * np.outer(weights, weights)
+        self._members = [[number] for number in range(len(samples))]
+        self._alive = np.ones(len(samples), np.bool_)
+        self._apart = _apart(samples, self._vectors)
+
+    @property
+    def count(self) -> int:
+        return int(self._alive.sum())
+
+    def _likeness(self, *, linked: bool) -> Vector:
+        lengths = np.sqrt(self._dots.diagonal())
+        likeness: Vector = (self._dots / np.outer(lengths, lengths)).astype(np.float32)
+        likeness[~self._alive] = likeness[:, ~self._alive] = -np.inf
+        np.fill_diagonal(likeness, -np.inf)
+        if not linked:
+            likeness[self._apart] = -np.inf
+        return likeness
+
+    def merge_nearest(self, least: float, *, linked: bool = False) -> bool:
+        """False if no two clusters are so alike. ``linked``: even those that were heard apart, if
+        there is no other way."""
+        likeness = self._likeness(linked=False)
+        if linked and not np.isfinite(likeness).any():
+            likeness = self._likeness(linked=True)
+        one, other = np.unravel_index(int(likeness.argmax()), likeness.shape)
+        if likeness[one, other] < least or not np.isfinite(likeness[one, other]):
+            return False
+        self._merge(int(one), int(other))
+        return True
+
+    def _merge(self, one: int, other: int) -> None:
+        self._dots[one] += self._dots[other]
+        self._dots[:, one] += self._dots[:, other]
+        self._apart[one] |= self._apart[other]
+        self._apart[:, one] |= self._apart[:, other]
+        self._clean[one] += self._clean[other]
+        self._members[one] += self._members[other]
+        self._alive[other] = False
+
+    def absorb_small(self) -> None:
+        while self.count > 1:
+            small = np.where(self._alive, self._clean, np.inf)
+            least = int(small.argmin())
+            if small[least] >= LEAST_SPEAKER:
+                return
+            self._merge(int(self._likeness(linked=True)[least].argmax()), least)
+
+    def settled(self) -> list[int]:
+        """Each voice once more to the nearest cluster, numbered in the order of their first."""
+        groups = [self._members[k] for k in np.flatnonzero(self._alive)]
+        sums = np.stack([self._weights[group] @ self._vectors[group] for group in groups])
+        sums /= np.linalg.norm(sums, axis=1, keepdims=True)
+        likeness = self._vectors @ sums.T
+        found = np.empty(len(self._samples), np.int64)
+        for number, group in enumerate(groups):
+            found[group] = number
+        likeness[np.arange(len(found)), found] += HYSTERESIS
+        nearest = likeness.argmax(axis=1)
+        numbers: dict[int, int] = {}
+        return [numbers.setdefault(int(k), len(numbers)) for k in nearest]
+
+
+HYSTERESIS = 0.05
+"""By which another cluster must be nearer than its own for a voice to change to it."""
+
+
+def _apart(samples: Sequence[Sample], vectors: Vector) -> NDArray[np.bool_]:
+    """Which voices were heard in one window."""
+    windows = np.array([sample.window for sample in samples])
+    overlaps = np.array([sample.overlaps for sample in samples])
+    same = windows[:, None] == windows
+    np.fill_diagonal(same, False)
+    told = (overlaps[:, None] | overlaps) | (vectors @ vectors.T < ALIKE)
+    apart: NDArray[np.bool_] = same & told
+    return apart

@@ -1,0 +1,129 @@
+"""Labels "A", "B" … for the words and turns of one session, and their revision. Pure.
+
+The engine says in which windows which voices are heard, and what they sound like (``protocol``'s
+``voices``). Here it is decided whose they are: at once, as the turns end (``label``), and once more
+from everything that is known by then (``revise``), which changes as few of the labels shown as it
+can. Nothing depends on when anything arrives, and everything that is needed is kept here, so the
+loss of an engine changes nothing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+
+from attrs import define, evolve, field
+
+from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
+from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.protocol.voices import Voices
+from ssasr.session.speakers.assignment import best_assignment
+from ssasr.session.speakers.clusters import OnlineClusters, cluster
+from ssasr.session.speakers.timeline import Heard, Timeline
+
+PENDING = "PENDING"
+"""The label of a voice of which too little was heard."""
+_PER_MS = SAMPLE_RATE // 1_000
+
+
+def letter(number: int) -> str:
+    """A to Z, AA, AB …"""
+    text = ""
+    number += 1
+    while number:
+        number, place = divmod(number - 1, 26)
+        text = chr(ord("A") + place) + text
+    return text
+
+
+@define(eq=False)
+class _Shown:
+    """A turn as it was last shown, with whoever was heard in each of its words."""
+
+    turn_order: int
+    label: str
+    words: tuple[TurnWord, ...]
+    heard: tuple[Heard | None, ...]
+
+
+@define(eq=False)
+class SpeakerLabels:
+    """``limit``: speakers at most."""
+
+    limit: int | None = None
+    _timeline: Timeline = field(init=False)
+    _letters: dict[int, str] = field(factory=dict)
+    """Of the speakers that were shown."""
+    _turns: list[_Shown] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self._timeline = Timeline(OnlineClusters(self.limit))
+
+    def hear(self, windows: Sequence[Voices]) -> None:
+        for window in windows:
+            self._timeline.hear(window)
+
+    def change_after(self, start: int) -> int | None:
+        """Stream sample, after ``start``, from which on somebody else speaks; None: nobody."""
+        return self._timeline.change_after(start)
+
+    def label(self, turn: Turn) -> Turn:
+        """A turn that has ended, with whose it and its words are."""
+        heard = tuple(
+            self._timeline.of_word(word.start * _PER_MS, word.end * _PER_MS) for word in turn.words
+        )
+        speakers = [None if each is None else each.speaker for each in heard]
+        words, label = _labelled(turn.words, [self._letter(each) for each in speakers])
+        self._turns.append(_Shown(turn.turn_order, label, words, heard))
+        return evolve(turn, words=words, speaker_label=label)
+
+    def _letter(self, speaker: int | None) -> str:
+        if speaker is None:
+            return PENDING
+        return self._letters.setdefault(speaker, letter(len(self._letters)))
+
+    def revise(self) -> SpeakerRevision | None:
+        """What everything heard so far says about the turns that were shown: those that change.
+        None: nothing does."""
+        speakers = cluster(self._timeline.samples, self.limit)
+        names = self._names(speakers)
+        revisions = []
+        for shown in self._turns:
+            labels = [
+                names[speakers[each.number]]
+                if each is not None and each.number is not None
+                else word.speaker or PENDING
+                for each, word in zip(shown.heard, shown.words, strict=True)
+            ]
+            words, label = _labelled(shown.words, labels)
+            if words != shown.words or label != shown.label:
+                shown.words, shown.label = words, label
+                revisions.append(RevisedTurn(shown.turn_order, label, words))
+        return SpeakerRevision(tuple(revisions)) if revisions else None
+
+    def _names(self, speakers: Sequence[int]) -> dict[int, str]:
+        """Letters for the speakers found anew, so that as many words as can be keep theirs."""
+        common: Counter[tuple[int, str]] = Counter()
+        for shown in self._turns:
+            for each, word in zip(shown.heard, shown.words, strict=True):
+                if each is not None and each.number is not None and word.speaker != PENDING:
+                    common[speakers[each.number], str(word.speaker)] += 1
+        found = sorted(set(speakers))
+        shown_letters = sorted({name for _, name in common})
+        gains = [[common[speaker, name] for name in shown_letters] for speaker in found]
+        names = {
+            found[row]: shown_letters[column]
+            for row, column in best_assignment(gains)
+            if gains[row][column]
+        }
+        used = {*names.values()}
+        fresh = (name for name in map(letter, count()) if name not in used)
+        return {speaker: names.get(speaker) or next(fresh) for speaker in found}
+
+
+def _labelled(words: Sequence[TurnWord], labels: Sequence[str]) -> tuple[tuple[TurnWord, ...], str]:
+    """The words with their labels, and the turn's: that of most of them."""
+    labelled = tuple(evolve(word, speaker=label) for word, label in zip(words, labels, strict=True))
+    known = Counter(label for label in labels if label != PENDING)
+    pending = len(labels) - known.total()
+    most = known.most_common(1)
+    return labelled, most[0][0] if most and most[0][1] >= pending else PENDING

@@ -1,0 +1,76 @@
+"""Voices made into speakers: as they come, and all at once."""
+
+import numpy as np
+import pytest
+
+from ssasr.session.speakers.clusters import OnlineClusters, Sample, cluster
+from tests.session.speakers.voices import SECOND, embedding
+
+
+def sample(person, number, clean=2 * SECOND, likeness=0.85, overlaps=False):
+    vector = np.frombuffer(embedding(person, likeness), "<f2").astype(np.float32)
+    return Sample(number, clean, vector / np.linalg.norm(vector), overlaps)
+
+
+def names(people, found):
+    """Every person with the speakers that they were taken for."""
+    return {person: {who for p, who in zip(people, found, strict=True) if p == person}
+            for person in people}  # fmt: skip
+
+
+def test_people_are_told_apart_as_they_come():
+    people = "abacbdabcdda"
+    clusters = OnlineClusters()
+    found = [clusters.assign([sample(each, n)])[0] for n, each in enumerate(people)]
+    assert names(people, found) == {"a": {0}, "b": {1}, "c": {2}, "d": {3}}
+
+
+def test_two_voices_of_a_window_are_two_people():
+    clusters = OnlineClusters()
+    assert clusters.assign([sample("a", 1), sample("b", 1)]) == [0, 1]
+    close = sample("a", 2)
+    rotated = Sample(2, close.clean, close.vector[::-1].copy(), overlaps=True)
+    assert clusters.assign([close, rotated]) == [0, 2]
+
+
+def test_one_voice_that_a_window_hears_twice_is_one_person_unless_it_speaks_over_itself():
+    clusters = OnlineClusters()
+    first = sample("a", 1)
+    assert clusters.assign([first]) == [0]
+    assert clusters.assign([first, first]) == [0, 0]
+    both = Sample(1, first.clean, first.vector, overlaps=True)
+    assert clusters.assign([both, both]) == [0, 1]
+
+
+def test_little_speech_makes_no_new_speaker_but_joins_one():
+    clusters = OnlineClusters()
+    assert clusters.assign([sample("a", 1, clean=SECOND // 2)]) == [None]
+    assert clusters.assign([sample("a", 2)]) == [0]
+    assert clusters.assign([sample("a", 3, clean=SECOND // 2)]) == [0]
+    assert clusters.assign([sample("b", 4, clean=SECOND // 2)]) == [None]
+
+
+def test_no_more_speakers_than_the_limit():
+    clusters = OnlineClusters(2)
+    found = [clusters.assign([sample(each, n)])[0] for n, each in enumerate("abcdefgh")]
+    assert set(found) == {0, 1}
+    assert clusters.assign([sample("a", 9), sample("b", 9), sample("c", 9)])[:2] == [0, 1]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 4), (2, 2), (1, 1), (10, 4)])
+def test_all_at_once(limit, expected):
+    people = "abcd" * 8
+    found = cluster([sample(each, n // 2) for n, each in enumerate(people)], limit)
+    assert len(set(found)) == expected
+    assert all(len(who) == 1 for who in names(people, found).values())
+
+
+def test_all_at_once_of_nobody_and_of_one():
+    assert cluster([]) == []
+    assert cluster([sample("a", 1)]) == [0]
+
+
+def test_too_little_speech_is_a_part_of_somebody_else():
+    people = "aaaabbbbc"
+    found = cluster([sample(each, n, clean=SECOND) for n, each in enumerate(people)])
+    assert len(set(found)) == 2
