@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import trio
 from attrs import frozen
 
-from ssasr.protocol.messages import ServerMessage, Turn
+from ssasr.protocol.messages import ServerMessage, SpeakerRevision, Turn
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -261,6 +261,8 @@ class Inference:
     def _measure_lag(self, message: ServerMessage) -> None:
         """Of the words that appear for the first time. Now is the end of what was sent, which is
         what a client that streams live has just said."""
+        if isinstance(message, SpeakerRevision):
+            self._metrics.revised_turns.inc(len(message.revisions))
         if not isinstance(message, Turn):
             return
         if message.turn_order != self._shown_turn:

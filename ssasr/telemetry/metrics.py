@@ -50,6 +50,7 @@ class Metrics:
     failovers: Counter = field(init=False)
     finalization: Histogram = field(init=False)
     word_lag: Histogram = field(init=False)
+    revised_turns: Counter = field(init=False)
     licence: Gauge = field(init=False)
     # -- engine
     streams: Gauge = field(init=False)
@@ -100,6 +101,9 @@ class Metrics:
             "From the end of a word in the audio to its first appearance in an answer",
             registry=r,
             buckets=LATENCY_BUCKETS,
+        )
+        self.revised_turns = Counter(
+            "ssasr_speaker_revised_turns", "Turns whose speakers a revision changed", registry=r
         )
         self.licence = Gauge(
             "ssasr_licence_expires_timestamp_seconds",
