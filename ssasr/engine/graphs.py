@@ -37,6 +37,9 @@ class CapturedGraph(Generic[T]):
     result: T
     """What the function returned: the places of its results."""
     replay: Callable[[], None]
+    function: Callable[[], T]
+    """What was recorded. A graph knows addresses and holds nothing: the tensors that the function
+    alone refers to must stay where they are as long as there may be a replay."""
 
 
 class GraphRecorder(Protocol):
@@ -84,7 +87,7 @@ class CudaGraphRecorder:
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             result = function()
-        return CapturedGraph(result, graph.replay)
+        return CapturedGraph(result, graph.replay, function)
 
     def synchronize(self) -> None:
         self._stream.synchronize()

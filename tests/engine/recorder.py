@@ -133,7 +133,7 @@ class LateRecorder:
             self.replays += 1
             self.queue.append(tape.play)
 
-        return CapturedGraph(result, replay)
+        return CapturedGraph(result, replay, function)
 
     def synchronize(self):
         self.waits += 1

@@ -1,5 +1,9 @@
 """Recording and replaying: the recorder that the other tests use, and CUDA's the same."""
 
+import gc
+import weakref
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -62,6 +66,52 @@ def test_a_recording_goes_on_where_another_one_stopped(recorder, device):
         second.replay()
     recorder.synchronize()
     assert first.result.tolist() == [8, 8]
+
+
+def reading_its_own(recorder, device):
+    """A recording of a function that nobody else has, and the tensor that only it knows."""
+    own = torch.arange(1000, device=device)
+    return recorder.record(lambda: own + 1), weakref.ref(own)
+
+
+def test_what_only_the_function_knows_stays_in_its_place(recorder, device):
+    recording, own = reading_its_own(recorder, device)
+    gc.collect()
+    assert own() is not None
+    others = [torch.full((1000,), -1, device=device) for _ in range(50)]
+    with recorder.working():
+        recording.replay()
+    recorder.synchronize()
+    assert recording.result.tolist() == list(range(1, 1001))
+    assert len(others) == 50
+
+
+class NoGraph:
+    """In the place of a stream, and of a graph."""
+
+    def __init__(self, *_):
+        """There is nothing."""
+
+    def synchronize(self):
+        """Nothing to wait for."""
+
+    replay = synchronize
+
+
+def test_a_device_s_recorder_keeps_it_there(monkeypatch):
+    """Without a device: whose graph would not keep it either."""
+    for name in ("Stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, NoGraph)
+    for name in ("graph_pool_handle", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
+    recording, own = reading_its_own(CudaRecorder(torch.device("cuda")), "cpu")
+    gc.collect()
+    assert own() is not None
+    del recording
+    gc.collect()
+    assert own() is None
 
 
 FORBIDDEN = {
