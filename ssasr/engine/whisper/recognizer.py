@@ -51,7 +51,7 @@ from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.worker_pool import WorkerPool
 from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
-from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
+from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
@@ -191,11 +191,12 @@ class WhisperRecognizer:
         """Two seconds of a tone through the networks; the first pass allocates and plans."""
         self.decoding.passes.warm_up()
         tone = np.sin(np.arange(32_000, dtype=np.float32) * 0.1) * 0.1
+        silence = torch.zeros(1, 3, VAD_FRAME, device=self._device)
         with torch.inference_mode():
             self._smart_turn.probability([tone])
             for _ in range(2):
                 self.decoding([Request(tone, self.languages[0])])
-                self._vad.listen(torch.zeros(1, 3, 512), self._vad.initial_state(1, self._device))
+                self._vad.listen(silence, self._vad.initial_state(1, self._device))
 
     def new_state(
         self,

@@ -28,7 +28,7 @@ class AtOnce(LateRecorder):
             if result is not None:
                 result.copy_(again)
 
-        return CapturedGraph(result, replay)
+        return CapturedGraph(result, replay, function)
 
 
 @pytest.fixture
@@ -70,6 +70,17 @@ def test_a_recogniser_with_nothing_on_the_wrong_side(device):
     there = heard(tiny.recognizer(multilingual=True, device=device, run=passes), streams)
     assert there == plain
     assert all(plain), "words in each stream"
+
+
+def test_the_real_detector_there(device):
+    """From the start on; random weights, so nothing is said of what it finds."""
+    torch.manual_seed(0)
+    vad = SileroVad().requires_grad_(False).to(device)
+    recognizer = tiny.recognizer(device=device, run=passes, vad=vad)
+    recognizer.warm_up()
+    samples = tiny.speech(1.0, 2)[: recognizer.chunk]
+    (outcome,) = recognizer.step([Work(recognizer.new_state(StreamOptions(), 0), samples)])
+    assert len(outcome.heard[-1].speech) == len(samples) // 512
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

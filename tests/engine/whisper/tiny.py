@@ -91,11 +91,11 @@ def decoding(*, cut_loops: bool = True, **options: Any) -> Decoding:
 
 
 def recognizer(
-    *, run: Callable[[Network], Passes] = PlainPasses, **options: Any
+    *, run: Callable[[Network], Passes] = PlainPasses, vad: Any = None, **options: Any
 ) -> WhisperRecognizer:
     net, words = network(**options)
-    decode = Decoding(run(net), words)
-    return WhisperRecognizer("random", decode, words, LoudnessVad(), SureTurn(), net.device, 4)
+    decode, vad = Decoding(run(net), words), vad or LoudnessVad()
+    return WhisperRecognizer("random", decode, words, vad, SureTurn(), net.device, 4)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
