@@ -58,9 +58,10 @@ _MAX_CHUNKS = 4
 """Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
 follow each other at once, so a stream that was taken over catches up as fast with few."""
 _CPU_STREAMS = 2
-_CUDA_STREAMS = {1: 1_000, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
+_CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
-see ``benchmarks/archive/fastconformer_device.md``."""
+see ``benchmarks/archive/fastconformer_device.md``. At one frame 900 kept up on an H200 and 1,000
+just did not; the others were not measured."""
 
 
 @define(eq=False)
