@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from attrs import asdict, define, field, frozen
 
+from benchmarks.conditions import conditions
 from benchmarks.gpu_profile import Profile, profile_step
 from benchmarks.gpu_reference import ReferenceFigures, measure_reference
 from benchmarks.random_fastconformer import (
@@ -39,6 +40,7 @@ from benchmarks.random_fastconformer import (
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
+from ssasr.garbage import calm_collector
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
 FRAME_MS = 80
@@ -218,6 +220,7 @@ def search(model: Model, chunk_frames: int, options: argparse.Namespace) -> list
     trials: list[Figures] = []
     good, bad, streams = 0, None, min(options.start, options.most)
     recognizer = make_recognizer(model, chunk_frames, options.most)
+    calm_collector()  # as an engine does
     while True:
         found = trial(recognizer, streams, options.seconds, options.settle)
         trials.append(found)
@@ -287,7 +290,11 @@ def main() -> None:
     reports = [report(model, chunk_ms // FRAME_MS, options) for chunk_ms in options.chunks]
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"about": about, "reports": [asdict(each) for each in reports]}
+        content = {
+            "command": conditions()["command"],
+            "about": about,
+            "reports": [asdict(each) for each in reports],
+        }
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -119,6 +119,7 @@ TABLES = (
     ("Whisper: quality and cost of one stream", "whisper_quality"),
     ("Whisper: confidence and how many of the words are right", "reliability"),
     ("Whisper: concurrent streams", "whisper_streams"),
+    ("Whisper: passes on a CUDA device", "passes"),
     ("Whisper: a long stream", "whisper_long"),
     ("Beside others, the same clips in one run", "peers"),
 )

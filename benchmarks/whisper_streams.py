@@ -2,6 +2,7 @@
 
     python -m benchmarks.whisper_streams [--evaldata ../shared/evaldata] [--model tiny.en]
         [--streams 1,4,8,10] [--seconds 60] [--threads 2] [--clock wall|cpu] [--json FILE]
+        [--device cpu]
 
 Every stream plays English clips one after the other with silences between them, begins at a moment
 of its own, and ends each turn as a session would: after ``PAUSE`` of silence it finalizes at the
@@ -11,7 +12,7 @@ clock moves by the time that the step took, or to the next chunk when nobody has
 With ``--clock wall`` the figures hold for a machine that does nothing else; the load average is
 reported. With ``--clock cpu`` and one thread a step takes the CPU time it used, which is what it
 would take on an idle core, so the figures mean something on a shared machine too (contention for
-caches still makes them worse than they are).
+caches still makes them worse than they are). On a CUDA device the clock is the wall's.
 """
 
 import argparse
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--streams", default="1,4,8,10")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--json", type=Path, default=None)
@@ -188,15 +190,24 @@ def main() -> None:
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu needs --threads 1: it adds up what threads use side by side")
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
-    settings = RecognizerSettings(arguments.model, device="cpu", threads=arguments.threads)
+    counts = [int(count) for count in arguments.streams.split(",")]
+    # On a CPU it says how wide the grid is; on a device only how many streams may come.
+    most = None if arguments.device == "cpu" else max(counts)
+    settings = RecognizerSettings(
+        arguments.model, device=arguments.device, threads=arguments.threads, max_streams=most
+    )
     recognizer = create(settings)
+    begun = time.perf_counter()
     recognizer.warm_up()
+    print(f"warmed up in {time.perf_counter() - begun:.1f} s", flush=True)
     rows = []
-    for streams in map(int, arguments.streams.split(",")):
+    for streams in counts:
         rows.append(run(recognizer, arguments.evaldata, streams, arguments.seconds, clock))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if arguments.json:
         result = {**conditions(), "torch": torch.__version__, "whisper_streams": rows}
+        if arguments.device != "cpu":
+            result["device"] = torch.cuda.get_device_name(torch.device(arguments.device))
         arguments.json.write_text(json.dumps(result, indent=1))
 
 
