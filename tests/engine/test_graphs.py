@@ -71,7 +71,7 @@ def test_a_recording_goes_on_where_another_one_stopped(recorder, device):
 def reading_its_own(recorder, device):
     """A recording of a function that nobody else has, and the tensor that only it knows."""
     own = torch.arange(1000, device=device)
-    return recorder.record(lambda: own + 1), weakref.ref(own)
+    return recorder.capture(lambda: own + 1), weakref.ref(own)
 
 
 def test_what_only_the_function_knows_stays_in_its_place(recorder, device):
@@ -106,7 +106,7 @@ def test_a_device_s_recorder_keeps_it_there(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     for name in ("stream", "graph"):
         monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
-    recording, own = reading_its_own(CudaRecorder(torch.device("cuda")), "cpu")
+    recording, own = reading_its_own(CudaGraphRecorder(torch.device("cuda")), "cpu")
     gc.collect()
     assert own() is not None
     del recording

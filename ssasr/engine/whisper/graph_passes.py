@@ -6,7 +6,8 @@ excerpts, so many vectors of audio each, so many tokens of text (``_ROWS``, ``_F
 ``_WIDTHS``). Rows are independent, what lies beyond the audio of one is masked, and what a row of
 padding says nobody reads. A row that is done stays where it is until the batch is over.
 
-Passes of tiny.en were measured by size (``benchmarks/archive/whisper_device.md``), streams on a device not yet.
+Passes of tiny.en were measured by size, streams on a device not yet
+(``benchmarks/archive/whisper_device.md``).
 """
 
 from collections.abc import Callable, Sequence
