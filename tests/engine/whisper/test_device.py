@@ -80,7 +80,7 @@ def test_the_real_detector_there(device):
     recognizer.warm_up()
     samples = tiny.speech(1.0, 2)[: recognizer.chunk]
     (outcome,) = recognizer.step([Work(recognizer.new_state(StreamOptions(), 0), samples)])
-    assert len(outcome.heard[-1].speech) == len(samples) // 512
+    assert len(outcome.results[-1].speech) == len(samples) // 512
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
