@@ -16,7 +16,7 @@ from ssasr.client.connection import session_url
 from ssasr.errors import SsasrError
 
 TRACKS = 4
-"""Different tapes; the clients share them, so that the run without faults is a short one."""
+"""Different tracks; the clients share them, so that the run without faults is a short one."""
 SPREAD = 2.0
 """Seconds in which the clients begin."""
 SIGNALS = {"kill", "term", "stop", "slow"}
@@ -50,8 +50,8 @@ class FaultOutcome:
 async def run_with_faults(
     url: str, key: str, tracks: Sequence[Track], streams: int, seed: int, do_faults: FaultAction
 ) -> FaultOutcome:
-    """The tapes once without faults, as fast as they are taken; then all clients in real time, with
-    ``do_faults`` beside them. Raises SsasrError if the run without faults fails."""
+    """The tracks once without faults, as fast as they are taken; then all clients in real time,
+    with ``do_faults`` beside them. Raises SsasrError if the run without faults fails."""
     references = [StreamLog(track) for track in tracks]
     async with trio.open_nursery() as nursery:
         for log in references:

@@ -91,7 +91,7 @@ async def _stopped(pid: int, seconds: float) -> None:
 # -- judging ---------------------------------------------------------------------------------------
 
 SpokenWord = tuple[str, int, int]
-"""Text, start and end in milliseconds, as the client was told at the end of the turn."""
+"""Text, start and end in milliseconds, as the client got them at the end of the turn."""
 
 
 @frozen
@@ -142,7 +142,7 @@ def turn_messages(log: StreamLog) -> list[dict[str, object]]:
 
 
 def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog]) -> Damage:
-    """``expected``: the log without faults of the same tape."""
+    """``expected``: the log without faults of the same track."""
     lost = duplicated = changed = moved = identical = words = 0
     for log in logs:
         reference = expected(log)

@@ -1,8 +1,8 @@
 """The least of RFC 6455 that the load generator needs. Pure: bytes in, frames out.
 
-Only here, where a general WebSocket library would cost more than the server under test: everything
-that serves or is served uses the library. Frames are masked as those of real clients are, with one
-key for all: a frame is made once for all streams.
+A general WebSocket library would cost more than the server under test, which has its own for whole
+frames too (``net.frames``). Frames are masked as those of real clients are, with one key for all: a
+frame is made once for all streams.
 """
 
 import base64

@@ -202,7 +202,7 @@ class Player:
 async def play_all(
     target: Target, tracks: Sequence[Track], *, spread: float, random: Random
 ) -> list[StreamLog]:
-    """All tapes at once, each from a random moment in the first ``spread`` seconds on."""
+    """All tracks at once, each from a random moment in the first ``spread`` seconds on."""
     logs = [StreamLog(track) for track in tracks]
     async with trio.open_nursery() as nursery:
         for log in logs:

@@ -45,8 +45,8 @@ class Job:
 
 @define
 class Collected:
-    """The finished turns of one recording; ``on_words`` is told how far the words have come, in
-    milliseconds."""
+    """The finished turns of one recording; ``on_words`` is called with how far the words have come,
+    in milliseconds."""
 
     on_words: Callable[[int], None] = lambda _: None
     turns: list[Turn] = field(factory=list)

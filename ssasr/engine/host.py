@@ -1,15 +1,15 @@
 """An engine: one recogniser, the thread that runs it, and the streams that share its batches.
 
 ``EngineHost.run`` is the engine's whole life: warm up, step while there is work, and leave with the
-model thread's exception if it dies, so that the process never stays up deaf. Links (a WebSocket, or
-a session in the same process) open streams on it and exchange the messages of
+model thread's exception if it dies, so that the process never stays up without a model. Links (a
+WebSocket, or a session in the same process) open streams on it and exchange the messages of
 ``protocol.recognition``.
 
 Between two steps the device has nothing to do, so only what the next step needs is done there:
-streams go on from what was found, the next batch is cut and handed over. Answers are told once the
-model thread has begun with that, by a task of their own, while the device computes; it lets others
-run every few milliseconds, and the step loop goes no more than two batches ahead of it, so that an
-engine whose links are slower than its device takes larger steps instead of more memory.
+streams go on from what was found, the next batch is cut and handed over. Answers are delivered once
+the model thread has begun with that, by a task of their own, while the device computes; it lets
+others run every few milliseconds, and the step loop goes no more than two batches ahead of it, so
+that an engine whose links are slower than its device takes larger steps instead of more memory.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ MAX_UNREAD = 1_024
 """Results a link may leave unread. A session that keeps to its window never has a tenth."""
 
 DELIVERY_SECONDS = 0.0005
-"""For which answers are told before other tasks have their turn."""
+"""For which answers are delivered before other tasks have their turn."""
 
 LOAD_MEMORY = 10.0
 """Seconds over which the load ratio is an average (its time constant)."""
@@ -199,7 +199,7 @@ class EngineHost:
         stream = self._scheduler.admit_reserved(opening)
         channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD)
         if self.draining.is_set():
-            self._deliver(stream, Draining())  # it was on its way in when the others were told
+            self._deliver(stream, Draining())  # the others have had theirs
         try:
             yield LocalStream(self, stream, channel)
         finally:
@@ -253,7 +253,8 @@ class EngineHost:
             self._undelivered = step_inputs, outcomes
 
     def _begin_delivery(self) -> None:
-        """The model has begun; the step before may be told, unless others wait to be."""
+        """The model has begun; the answers of the step before may be delivered, unless earlier ones
+        wait."""
         if self._undelivered is not None:
             with suppress(trio.WouldBlock):
                 self._done.send_nowait(self._undelivered)
@@ -334,7 +335,7 @@ class EngineHost:
             self.forget(stream)
 
     def forget(self, stream: Stream) -> None:
-        """Let a stream go; whoever receives from it hears that it has ended. May be repeated."""
+        """Drop a stream; whoever receives from it gets EngineLost. May be repeated."""
         channel = self._links.pop(stream, None)
         if channel is None:
             return
@@ -353,7 +354,7 @@ def works_of(step_inputs: Sequence[StepInput]) -> list[Work]:
 
 
 class AnswerSink(Protocol):
-    """Whoever can be told an answer at once, in whatever task has it."""
+    """Takes answers without waiting, in whatever task has them."""
 
     def ready(self) -> bool: ...
     def take(self, answer: FromEngine) -> None: ...

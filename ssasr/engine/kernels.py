@@ -3,7 +3,7 @@ private operators of torch are used here alone.
 
 A row's result must not depend on the rows beside it: a batch, a draft and a replay on another
 machine of the same kind would change words. No library promises that, and what a kernel does
-depends on the processor, on what the libraries have been told not to use of it, and on how many
+depends on the processor, on what the libraries are configured not to use of it, and on how many
 rows it is given. So kernels are asked, on the machine that they run on:
 
 *8 bits*: ``quantize`` and ``linear``. Weights have a scale for each output, inputs one for each
@@ -104,7 +104,7 @@ def linear(x: Tensor, packed: Packed) -> Tensor:
 def int8_limit() -> int:
     """The largest weight of an integer product here: ``FULL`` if a kernel is exact with it, else
     ``REDUCED``; 0 where integers are of no use. Asked of the libraries and not of the processor: a
-    library may have been told not to use what the processor has."""
+    library may be configured not to use what the processor has."""
     limit = next((limit for limit in (FULL, REDUCED) if _exact(limit)), 0)
     pays = limit and (machine() in ("x86_64", "AMD64") or _pays(limit))
     return limit if pays else 0

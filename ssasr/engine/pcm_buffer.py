@@ -1,7 +1,7 @@
 """The audio that a stream keeps: what the model has not seen, and what it may have to go back to.
 
-It stays in the pieces it came in: nothing is copied when it arrives, and what is cut out is copied
-once, where the pieces of a whole batch are put together (``streams.audio_of``). Pure.
+It stays in the pieces it came in: nothing is copied when it arrives, and what is read is copied
+once, where the pieces of a whole batch are put together (``streams.prepare``). Pure.
 """
 
 from bisect import bisect_right
@@ -12,7 +12,7 @@ SHORT_PIECE = 1_600
 """Samples. A piece that is shorter takes in the next one, so that a stream which comes in crumbs is
 not kept as crumbs."""
 DISCARD_STEP = SAMPLE_RATE
-"""Samples that are let go at once: each time moves what is left."""
+"""Samples discarded in one go: each time moves what is left."""
 
 
 class PcmBuffer:
@@ -37,7 +37,7 @@ class PcmBuffer:
         self.end += len(pcm) // 2
 
     def read(self, first: int, upto: int) -> list[bytes]:
-        """The samples from ``first`` up to ``upto``, in pieces; they stay on the tape."""
+        """The samples from ``first`` up to ``upto``, in pieces; they stay in the buffer."""
         assert self.kept_from <= first <= upto <= self.end, "the audio asked for is not kept"
         if first == upto:
             return []

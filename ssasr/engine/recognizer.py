@@ -35,7 +35,7 @@ class Work:
     multiple of ``chunk`` samples (several chunks when the engine is behind), or anything,
     zero included, when ``final_at`` is set, or zero when an earlier step left ``unfinished``.
     ``final_at``: the stream position at which the segment ends. The answer must be the last words.
-    It may lie before what the state has already seen; what was heard later does not count then.
+    It may lie before what the state has already seen; later audio does not count then.
     """
 
     state: State
@@ -60,7 +60,7 @@ class StepResult:
 
 @value
 class Outcome:
-    """The answer to one ``Work``: what was heard, in order of position (usually one entry).
+    """The answer to one ``Work``: its results, in order of position (usually one entry).
 
     ``unfinished``: the recogniser put something off (a decode that did not fit into this batch);
     step the stream again even if no audio has arrived. For work with ``final_at`` the last entry of
@@ -86,8 +86,8 @@ class Recognizer(Protocol):
     workload: Workload | None
     """What ``max_streams`` is to be measured by, once warm; None: it is to be taken as it is."""
     max_batch: int
-    """Works that one step takes at most: all of them are told when the last is done, so no more
-    than the device works on at once. Who drives the recogniser chooses among more."""
+    """Works that one step takes at most: all of them are delivered when the last is done, so no
+    more than the device works on at once. Who drives the recogniser chooses among more."""
     max_chunks: int
     """Chunks of a stream that are put into one step at most, so that one that is far behind does
     not hold up the others. ``step`` itself takes any number."""
@@ -126,7 +126,7 @@ class Recognizer(Protocol):
 
 @frozen
 class RecognizerSettings:
-    """What ``ssasr engine`` was told; each factory takes what it uses."""
+    """The options of ``ssasr engine``; each factory takes what it uses."""
 
     model: str
     device: str = "auto"

@@ -1,10 +1,10 @@
 """A recogniser without weights: the same audio always gives the same words.
 
-It hears speech where there is energy, and every third of a second of speech is a word, whose
+It finds speech where there is energy, and every third of a second of speech is a word, whose
 syllables are drawn by a checksum of that very audio. A sample lost, doubled or moved anywhere
 therefore changes the words, which is what load and fault tests need; and real speech gives words at
 about the rate of speech. What it says at a position is a function of the audio before it, however
-that came in and however far it has listened meanwhile. A word is tentative while it is being heard
+that came in and however far it has got meanwhile. A word is tentative while it lasts
 and final once it is whole. Every fourth word, by its checksum, is one of the stream's key terms,
 where it has any.
 """
@@ -33,7 +33,7 @@ FRAMES_PER_WORD = 10
 SPEECH_LEVEL = 0.01
 """Root mean square above which a frame is speech; about -40 dBFS."""
 MOMENTS = 1_024
-"""Frames that a segment may be ended behind what was heard: 32 s, as far as a stream keeps
+"""Frames that a segment may be ended behind what was processed: 32 s, as far as a stream keeps
 audio."""
 SPEECH, SILENCE = 0.97, 0.02
 END_PUNCTUATION_CONFIDENCE, OPEN_CONFIDENCE = 0.9, 0.1
@@ -44,14 +44,14 @@ _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "oo")
 
 @frozen
 class _Moment:
-    """What had been heard after a whole number of frames. A segment may be ended behind what was
-    heard already, and must then end as if the later audio had never come."""
+    """What was known after a whole number of frames. A segment may be ended behind what was
+    processed already, and must then end as if the later audio had never come."""
 
     whole: int
     """Words that were whole."""
     open_frames: int
     digest: int
-    """Checksum of the audio of the word being heard."""
+    """Checksum of the audio of the open word."""
     silent_frames: int
     keyterms: tuple[str, ...] = ()
 

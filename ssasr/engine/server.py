@@ -2,7 +2,7 @@
 
 process nursery
 ├─ EngineHost.run: the model's life; its exception is the process's
-├─ connections arrive at the front door (``listener``)
+├─ connections arrive at the listener (``listener``)
 └─ connections nursery, which outlives the listeners and gets a deadline when draining
    └─ one link: a task that reads, one that writes, one that looks after the peer
 
@@ -215,7 +215,7 @@ async def _exchange(stream: LocalStream, link: Link) -> None:
 
 @frozen(eq=False)
 class _Feeder:
-    """The short way of what a gateway sends, in the task that reads the link."""
+    """Fast path of what a gateway sends, in the task that reads the link."""
 
     stream: LocalStream
     nursery: trio.Nursery

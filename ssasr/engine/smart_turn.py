@@ -6,7 +6,7 @@ output, and rounding of every activation in between. We take the weights out of 
 to float, and leave the rounding of activations out: it is noise that the training did not have.
 
 That noise is not small: onnxruntime itself answers differently, by 0.02 on average and up to 0.23,
-depending on how it is told to optimise the file. Ours equals the file without it to 1e-5.
+depending on how it optimises the file. Ours equals the file without it to 1e-5.
 
 The whole 8 s are encoded however short the utterance is: leaving out part of the silence before it
 would save much of the work and changes the answer (by 0.04 on average with 2 s of it kept).
@@ -33,7 +33,7 @@ from ssasr.engine.whisper.quantized import quantize
 from ssasr.errors import WeightsError
 
 WINDOW = 8 * SAMPLE_RATE
-"""Samples that the model hears; what is older does not count."""
+"""Samples that the model sees; what is older does not count."""
 _DIMS = Dims(
     mels=80,
     audio_context=WINDOW // HOP // 2,

@@ -61,8 +61,8 @@ class StreamId:
 class StepInput:
     """One stream's share of a batch, cut out of its buffer; nobody changes it, but ``frozen`` would
     make it three times as dear to make. ``fresh``: the segment has no state yet, make one at
-    ``start``. ``changed``: ``options`` are news to its state. ``more``: there was more to do for
-    the stream than fits into a step."""
+    ``start``. ``changed``: its state does not have ``options`` yet. ``more``: there was more to do
+    for the stream than fits into a step."""
 
     stream: "Stream"
     segment: int
@@ -93,7 +93,7 @@ class SampleArray:
         self._blank: Samples = np.empty(samples, np.float32)
 
     def room(self, samples: int) -> Samples:
-        """For the next so many samples; elsewhere if the sheet is full."""
+        """For the next so many samples; elsewhere if the array is full."""
         if samples > len(self._blank):
             return np.empty(samples, np.float32)
         room, self._blank = self._blank[:samples], self._blank[samples:]
@@ -175,11 +175,11 @@ class Stream:
         self.state: State | None = None
         self._changes: list[tuple[int, StreamOptions]] = []
         """Options that came after ``self.options``, with the audio received before each. They hold
-        from the first step that hears later audio, however late that step is done: a stream that is
-        replayed to another engine must be heard in the same way. They are kept while the segment
-        may still be ended behind them."""
+        from the first step that holds later audio, however late that step is done: a stream that is
+        replayed to another engine must be processed in the same way. They are kept while the
+        segment may still be ended behind them."""
         self._applied: StreamOptions | None = None
-        """What the state was last told; None before the first take of the segment."""
+        """The options the state has; None before the first step of the segment."""
         self._ending = False
         """The segment ends with the running step: where the next take begins is not known yet."""
         self.next_input: StepInput | None = None

@@ -70,7 +70,7 @@ class VadState:
     c: Tensor
     """LSTM cell, (n, 128)."""
     context: Tensor
-    """Last samples heard, (n, 64)."""
+    """Last samples processed, (n, 64)."""
 
     def __len__(self) -> int:
         return self.h.shape[0]
@@ -126,7 +126,7 @@ class SileroVad(nn.Module):
         return model.to(device).eval().requires_grad_(False)
 
     def initial_state(self, n: int, device: torch.device | str = "cpu") -> VadState:
-        """State of n streams that have heard nothing."""
+        """State of n streams before any audio."""
         zeros = torch.zeros(n, _HIDDEN, device=device)
         return VadState(zeros, zeros.clone(), torch.zeros(n, CONTEXT, device=device))
 

@@ -1,7 +1,7 @@
 """The public face: WebSocket handshakes, credentials, admission, drain.
 
 process nursery
-├─ HTTP and WebSocket connections arrive at the front door
+├─ HTTP and WebSocket connections arrive at the listener
 └─ connections nursery, which outlives the listeners and gets a deadline when draining
    └─ one task a connection ▶ one session (``session.Session``)
 """
@@ -53,7 +53,7 @@ UPGRADE_DEADLINE = 10.0
 REFUSAL_DEADLINE = 2.0
 """Seconds to tell a client why it is refused."""
 FINAL_WORDS_DEADLINE = 8.0
-"""Seconds for the sessions that are wound down to say what they have heard."""
+"""Seconds for sessions that are being ended to deliver the words of the audio received."""
 
 log = get_logger(__name__)
 
@@ -92,7 +92,7 @@ class Gateway:
     limits: GatewayLimits
     wall_clock: Callable[[], float] = time.time
     on_end: Callable[[UsageRecord], None] = _nobody
-    """Told of every session that was served."""
+    """Called for every session that was served."""
     licence: Licence | None = None
     tracer: Tracer = OFF
     draining: trio.Event = field(factory=trio.Event)

@@ -380,7 +380,7 @@ def _model_files(entry: Entry, directory: Path) -> ModelFiles:
 
 
 def architecture(name_or_path: str) -> str:
-    """``whisper``, ``fastconformer`` …, without reading the weights; "" if it cannot be told.
+    """``whisper``, ``fastconformer`` …, without reading the weights; "" if it is unknown.
     Raises WeightsError for a name that is not in the catalogue."""
     path = Path(name_or_path)
     if path.exists():

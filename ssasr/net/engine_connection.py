@@ -42,7 +42,7 @@ class PeerSilent(LinkDown):
 
 
 class WebSocket(Protocol):
-    """What a link uses of its connection; ``express.RawWebSocket`` has it."""
+    """What a link uses of its connection; ``websocket_stream.RawWebSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str | bytes) -> None: ...
@@ -66,7 +66,7 @@ class Connection(Protocol):
 
 
 class MessageSink(Protocol):
-    """Whoever can be told a message at once, in the task that reads the connection."""
+    """Takes messages without waiting, in the task that reads the connection."""
 
     def ready(self) -> bool: ...
     def take(self, message: Message) -> None: ...
@@ -127,7 +127,7 @@ class Link:
         return self.machine.receive(frame)
 
     def _receive_now(self, frame: str | bytes) -> bool:
-        """The short way of a message, while ``receive`` waits for it."""
+        """Fast path of a message, while ``receive`` waits for it."""
         if not self._receiving or self.sink is None or not self.sink.ready():
             return False
         try:

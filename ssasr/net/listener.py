@@ -129,8 +129,8 @@ class HttpListener:
         share_port: bool = False,
         task_status: trio.TaskStatus[int],
     ) -> None:
-        """Serve until ``drain`` returns, which waits to be told to stop and then for its work to
-        end; connections that are still open then have ``leave_within`` seconds. Started with the
+        """Serve until ``drain`` returns, which waits for the signal to stop and then for its work
+        to end; connections that are still open then have ``leave_within`` seconds. Started with the
         port that was bound. Raises StartRefused."""
         listeners = await open_listeners(host, port, tls, share=share_port)
         async with trio.open_nursery() as connections:

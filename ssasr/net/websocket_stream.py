@@ -101,7 +101,7 @@ class RawWebSocketStream(trio.abc.Stream):
             if data:
                 self._accept(data)
         except BlockingIOError:
-            return  # somebody else's news
+            return  # nothing to read after all
         except OSError as error:
             data, self._fault = b"", trio.BrokenResourceError(str(error))
         except Exception as bug:  # which is for the connection's own task to raise
@@ -231,7 +231,7 @@ class RawWebSocket:
         self._nursery = nursery
 
     def listen(self, sink: Sink) -> None:
-        """``sink`` is told every message as it comes and says whether it took it. It must not
+        """Pass every message to ``sink``, which says whether it took it. It must not
         raise. Those it does not take, ``get_message`` gives."""
         self.stream.sink = sink
 

@@ -83,7 +83,7 @@ class KeptAlive:
 
 @frozen
 class TerminateRequested:
-    """Finish what was heard, then ``Termination``, then close 1000."""
+    """Finish the audio received, then ``Termination``, then close 1000."""
 
 
 Event = AudioReceived | ConfigurationUpdated | EndpointForced | KeptAlive | TerminateRequested

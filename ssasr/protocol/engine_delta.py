@@ -133,7 +133,7 @@ class DeltaReader:
         try:
             return self._read(frame)
         except (UnicodeDecodeError, struct.error) as error:
-            raise PeerFault(f"not an engine's news: {error}") from None
+            raise PeerFault(f"not an engine's delta: {error}") from None
 
     def _read(self, frame: bytes) -> Update | Final:
         what, segment, position, behind, count = _HEAD.unpack_from(frame)
@@ -149,7 +149,7 @@ class DeltaReader:
         if what & VOICES:
             voices, at = _read_windows(frame, at, position)
         if at != len(frame) or what > (WORDS | JUDGEMENT | FINAL | VOICES) or behind > position:
-            raise PeerFault("news that say more or less than their head does")
+            raise PeerFault("a delta longer or shorter than its head says")
         if what & FINAL and (count or behind):
             raise PeerFault("a final with the speech or the delay of an update")
         self._segment, self._words, self._judgement = segment, words, judgement
@@ -186,7 +186,7 @@ def _read_words(frame: bytes, at: int, known: Words) -> tuple[Words, int]:
     """``known``: the words so far."""
     kept, count = _WORDS.unpack_from(frame, at)
     if kept > len(known):
-        raise PeerFault(f"the news build on {kept} words, {len(known)} are known")
+        raise PeerFault(f"the delta builds on {kept} words, {len(known)} are known")
     at += _WORDS.size
     words = []
     for _ in range(count):

@@ -4,10 +4,10 @@ I/O.
 Theory of operation. A link carries one stream for its whole life; there is no multiplexing, so that
 a load balancer can place streams one by one and a lost connection loses one stream. What flows is
 defined in ``protocol.recognition``; how it is written, in ``protocol.engine_wire`` and
-``engine_news``. This file says who may say what when.
+``engine_delta``. This file says who may say what when.
 
-Both ends run the same machine, told which end they are. It advances on what it says (``send``
-returns the frame) and on what it hears (``receive`` takes the frame), and keeps only what both ends
+Both ends run the same machine, given which end they are. It advances on what it sends (``send``
+returns the frame) and on what it receives (``receive``); it keeps only what both ends
 can know: the state, the current segment, the finalize that is open, how much audio was sent and how
 much of it has been acknowledged. A breach by the peer is a ``PeerFault``, a breach by us a
 ``LocalProtocolError``, which is a bug. Rule 1: everything that decides what is legal when is in
@@ -43,10 +43,10 @@ Segments. ``Finalize(k, at)`` asks for the end of segment k; only one may be ope
 the engine may go on with updates of segment k, which crossed the question on the way; after
 ``Final(k, at)`` every message is about segment k+1, at both ends, because answers keep their order.
 
-Draining is news, not a state of the stream: the engine goes on answering, and may say it once.
+Draining is a notice, not a state of the stream: the engine goes on answering, and may say it once.
 
 A connection that is silent says nothing: whether the peer is alive is decided by ``Liveness`` (in
-``protocol.liveness``), from what was heard and when.
+``protocol.liveness``), from what was received and when.
 """
 
 import enum

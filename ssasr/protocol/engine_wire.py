@@ -1,7 +1,7 @@
 """The engine link's messages as WebSocket frames, and strictly back.
 
 A binary frame holds audio (towards the engine: the stream position of its first sample as 8
-little-endian bytes, then the PCM as it is) or an engine's news (``engine_news``). Everything else
+little-endian bytes, then the PCM as it is) or an engine's delta (``engine_delta``). Everything else
 is a JSON object in a text frame, its type under ``t``. Everything of the wrong type or out of range
 is a ``PeerFault``; keys that are not known are ignored, because the other end may be newer.
 """

@@ -1,4 +1,4 @@
-"""Whether the peer of a link, or a client, is alive: pure judges of what was heard and when.
+"""Whether the peer of a link, or a client, is alive: decided from what was received and when.
 
 A peer is asked with a ping after a while of silence, and is dead when nothing at all came back for
 a while after that. Both whiles are short where it owes an answer to audio, and long where nobody
@@ -45,7 +45,7 @@ GATEWAY = Timeouts(ask_expecting=1.0, answer_expecting=2.0, ask_idle=20.0, answe
 """Somebody is speaking: a pause of three seconds is long enough. Nobody is: a thousand idle
 sessions must cost next to nothing."""
 ENGINE = Timeouts(ask_expecting=45.0, answer_expecting=4.0, ask_idle=45.0, answer_idle=4.0)
-"""The gateway asks often enough; an engine that hears nothing for so long has been left."""
+"""The gateway asks often enough; an engine that receives nothing for so long has been abandoned."""
 
 
 class Verdict(enum.Enum):
@@ -118,7 +118,7 @@ class Liveness:
 @define
 class Pulse:
     """Of a client, who owes nothing and is asked after a while without a message; made when it was
-    last heard. ``look`` when ``rest`` has passed."""
+    last active. ``look`` when ``rest`` has passed."""
 
     _alive: float
     _asked: bool = False

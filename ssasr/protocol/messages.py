@@ -47,7 +47,7 @@ class KeepAlive:
 
 @frozen
 class Terminate:
-    """Finish what was heard and end the session."""
+    """Finish the audio received and end the session."""
 
 
 ClientMessage = UpdateConfiguration | ForceEndpoint | KeepAlive | Terminate

@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 SHORTEST_PAUSE = 3 * VAD_FRAME
-"""A shorter silence than this is not told from a gap between two sounds of one word."""
+"""A shorter silence than this cannot be distinguished from a gap between two sounds of one word."""
 INTERRUPTION_PAD = 256
 """Milliseconds that the hosted service adds to every ``interruption_delay``."""
 SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
@@ -324,7 +324,7 @@ class TurnSettings:
     interruption_delay: int = 8_000
     filter_profanity: bool = False
     languages: tuple[str, ...] = ()
-    """What may be spoken; none: whatever the engine hears, English until it has heard it."""
+    """What may be spoken; none: whatever the engine detects, English until then."""
     partials: bool = True
     """False: nothing but ends of turns (and SpeechStarted)."""
     acknowledge_silence: bool = False
@@ -383,7 +383,7 @@ def begin_configuration(
 
 
 def stream_options(parameters: SessionParameters) -> StreamOptions:
-    """What the engine is told. It judges the end of a turn at the earlier of the two silences."""
+    """What the engine is given. It judges the end of a turn at the earlier of the two silences."""
     shorter = min(parameters.min_turn_silence, parameters.max_turn_silence)
     return StreamOptions(
         languages=parameters.languages,

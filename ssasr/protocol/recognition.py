@@ -143,7 +143,8 @@ class Opened:
 
 @value
 class Update:
-    """One step's news. Every sample of the segment before ``position`` has been listened to."""
+    """The result of one step. Every sample of the segment before ``position`` has been
+    processed."""
 
     segment: int
     position: int

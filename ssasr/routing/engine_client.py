@@ -242,7 +242,7 @@ class EngineClient:
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there
-        again and again; told that this is another attempt, ours deals by chance."""
+        again and again; with the header of a further attempt, ours chooses at random."""
         since = trio.current_time() - self._unanswered.get(version, -math.inf)
         again = [(ATTEMPT_HEADER, "2")] if since < UNANSWERED_SECONDS else []
         return [(VERSION_HEADER, version), *again]

@@ -12,7 +12,7 @@ class EngineSilent(EngineLost):
 
 
 class AnswerSink(Protocol):
-    """Whoever can be told an answer at once, in whatever task has it."""
+    """Takes answers without waiting, in whatever task has them."""
 
     def ready(self) -> bool: ...
     def take(self, answer: FromEngine) -> None: ...

@@ -10,7 +10,7 @@ stream nursery
    └─ pull: what the engine answers, into one channel, whoever it comes from
 
 An engine that drains goes on answering until the next one has caught up. Answers are sorted out
-where the session takes them, one by one, so that what it has been told is exactly what it has
+where the session takes them, one by one, so that what counts as delivered is exactly what it has
 taken.
 """
 
@@ -56,7 +56,7 @@ log = get_logger(__name__)
 
 @frozen
 class RetryPolicy:
-    """How long to look for an engine before the session is told that there is none."""
+    """How long to look for an engine before the session ends because there is none."""
 
     seconds: float = 15.0
     """Without any engine."""
@@ -258,7 +258,7 @@ class ResilientStream:
                 return update
 
     def _take_new(self, carrier: _Carrier, answer: Update | Final) -> Update | Final | None:
-        """What the session is to be told of it."""
+        """The part of it that is new to the session."""
         update = self._replay.deliver(answer)
         if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
             self._dismiss_others(carrier)
@@ -325,7 +325,7 @@ class ResilientStream:
         log.info("moved", session=self._session_id, reason=reason)
 
     def _next_carrier(self) -> _Carrier:
-        """Set up to say everything again; from now on it is told what the session says."""
+        """Prepared to replay everything; from now on it gets what the session sends."""
         carrier = _Carrier(self._replay.opening(), deque(self._replay.messages()))
         carrier.sent = carrier.acknowledged = carrier.opening.start
         self._joining = carrier
@@ -430,7 +430,7 @@ class ResilientStream:
         return self._answers.clear and self._sink is not None and self._sink.ready()
 
     def take(self, carrier: _Carrier, answer: FromEngine) -> None:
-        """The short way of an answer to a session that is ready."""
+        """Fast path of an answer to a session that is ready."""
         self.note_answer(carrier, answer)
         if not isinstance(answer, Draining):
             self._deliver(carrier, answer)

@@ -19,7 +19,7 @@ class Offer:
     def version_for(self, parameters: SessionParameters) -> str:
         """Raises ClientFault 3006 when no engine here serves what is asked for: words in the wrong
         language would be worse than none. The names of family P promise no particular language, and
-        some clients ask for one of them unless told otherwise, so an English engine alone serves
+        some clients ask for one of them by default, so an English engine alone serves
         those, except where another language is asked for by name."""
         if parameters.engine in self.kinds:
             return MODEL_VERSIONS[parameters.engine]

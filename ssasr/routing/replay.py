@@ -1,8 +1,8 @@
-"""What to keep of a stream so that another engine can take it over, and what of its answers is
-news.
+"""What to keep of a stream so that another engine can take it over, and which of its answers
+are new.
 
 Theory of operation. A stream is a chain of segments, and everything an engine says of a segment is
-a function of the segment's audio, the options in force at each position and the end it is told; it
+a function of the segment's audio, the options in force at each position and the end it is given; it
 is no function of time, of what came before the segment, or of which engine it is (``recognition``).
 So a stream can be continued by any engine from the start of its open segment: open a stream there,
 say again what was said since, in the same order, and ignore answers until they are about something
@@ -11,16 +11,16 @@ new.
 Four things are kept:
 
 * the **messages** said since the start of the open segment: audio, Configure, and the Finalize that
-  is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is let go
+  is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is dropped
   of; audio that straddles ``at`` is cut. A Configure belongs to a position, the audio said before
   it. Those at or before ``at`` have become the **options** that the next segment opens with,
   because an engine applies new options from the first step that holds later audio;
-* how far the session has been **told**: segment, position, and how much of it was decoded. Answers
-  that do not go beyond that are old. Two engines may answer at the same time, one that leaves and
-  one that is taking over: the first to say something new is believed;
+* how far answers have been **delivered**: segment, position, and how much of it was decoded.
+  Answers that do not go beyond that are old. Two engines may answer at the same time, one that
+  leaves and one that is taking over: the first to say something new is believed;
 * the language that was spoken before the open segment;
-* the words of the open segment that were told as final (**committed**). A new engine is given them,
-  and whatever it makes of that audio, they stay as they were told: later answers show them first.
+* the words of the open segment that were delivered as final (**committed**). A new engine is given
+  them, and whatever it makes of that audio, they stay as delivered: later answers show them first.
   The promise to the client holds even where two engines differ in the last bit.
 
 The session's side of a stream keeps its own order: it never says Finalize for a segment before the
@@ -69,7 +69,7 @@ class ReplayStatistics:
     """Samples kept."""
     messages: int
     committed: int
-    """Words told as final in the open segment."""
+    """Words delivered as final in the open segment."""
     replayable: bool
     finalizing: bool
     delivered: int
@@ -106,7 +106,7 @@ class Replay:
 
     @property
     def nothing_delivered(self) -> bool:
-        """Whether the session has not been told anything of the open segment."""
+        """Whether no answer of the open segment has been delivered."""
         return self._delivered_to == (self._start, -1)
 
     def statistics(self) -> ReplayStatistics:
@@ -143,7 +143,7 @@ class Replay:
 
     def opening(self) -> Open:
         """What the next engine is asked for."""
-        assert self.replayable, "the start of the segment has been let go"
+        assert self.replayable, "the start of the segment has been dropped"
         return Open(
             self._session_id, self._options, self._segment, self._start,
             self._committed, self._committed_at, self._language_before,
@@ -151,12 +151,12 @@ class Replay:
         )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
-        """What the next engine is told after that, oldest first."""
+        """What the next engine is sent after that, oldest first."""
         return [message for _, message in self._kept]
 
     def is_caught_up(self, answer: Update | Final) -> bool:
-        """Whether an engine that has just given ``answer`` is as far as the session has been
-        told."""
+        """Whether an engine that has just given ``answer`` is as far as what was
+        delivered to the session."""
         match answer:
             case Update(segment, position):
                 return (segment, position) >= (self._segment, self._delivered_to[0])
@@ -166,7 +166,7 @@ class Replay:
     # -- towards the session -----------------------------------------------------------------------
 
     def deliver(self, answer: Update | Final) -> Update | Final | None:
-        """What the session is to be told of an engine's answer; None if it is old."""
+        """The part of an engine's answer to deliver to the session; None if it is old."""
         old = answer.segment != self._segment
         if isinstance(answer, Update):
             old = old or (answer.position, answer.decoded) <= self._delivered_to
@@ -189,13 +189,13 @@ class Replay:
         return answer
 
     def _pinned(self, answer: Update | Final) -> Update | Final:
-        """With the committed words as they were told."""
+        """With the committed words as they were delivered."""
         count = len(self._committed)
         words = answer.words
         if words[:count] == self._committed:  # by identity, mostly: nothing to do
             return answer
         if isinstance(answer, Final):
-            # It may end before a word that was told; the words it holds are those it has.
+            # It may end before a word that was delivered; the words it holds are those it has.
             pinned = self._committed[: len(words)] + words[count:]
             return evolve(answer, words=pinned)
         return evolve(answer, words=self._committed + words[count:])

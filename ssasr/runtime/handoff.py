@@ -1,9 +1,9 @@
-"""A bounded channel with a short cut.
+"""The hand-off channel: a bounded channel with a fast path.
 
-Handing something from one task to the next costs a wake-up, which for a small message is more than
-the work itself. While the task at the far end has nothing to do, whoever puts something in does
-that work at once (``fast_path``), in its own task; otherwise the thing waits its turn as in any
-channel. The order is that of the puts in either case.
+Passing an item from one task to the next costs a wake-up, which for a small message is more than
+the work itself. While the reader waits, a writer does the reader's work at once, in its own task
+(the fast path); otherwise the item waits as in any channel. Items are handled in the order of the
+puts in either case.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ T = TypeVar("T")
 
 
 class HandoffChannel(Generic[T]):
-    """``size``: things that may wait. Several may put, one takes."""
+    """``size``: items that may wait. Several tasks may put, one gets."""
 
     def __init__(self, size: int) -> None:
         self._send, self._receive = trio.open_memory_channel[T](size)
         self.clear = False
-        """Nothing is in the lane, and the taker waits. For others to read."""
+        """The channel is empty and its reader waits. Read by the writers."""
         self._fast_path: Callable[[T], bool] | None = None
 
     def set_fast_path(self, fast_path: Callable[[T], bool]) -> None:
-        """For the taker: ``fast_path`` deals with a thing without waiting, or says False and has
-        then done nothing."""
+        """Called by the reader. ``fast_path`` handles an item without waiting and returns True, or
+        returns False and has then done nothing."""
         self._fast_path = fast_path
 
     def put_nowait(self, item: T) -> None:
-        """Raises trio.WouldBlock when full. Never so while the lane is clear."""
+        """Raises trio.WouldBlock when full. Never while the channel is ``clear``."""
         if self.clear:
             if self._fast_path is not None and self._fast_path(item):
                 return
@@ -45,7 +45,7 @@ class HandoffChannel(Generic[T]):
             await self._send.send(item)
 
     async def get(self) -> T:
-        """Raises trio.EndOfChannel once the lane is closed and empty."""
+        """Raises trio.EndOfChannel once the channel is closed and empty."""
         try:
             item = self._receive.receive_nowait()
         except trio.WouldBlock:

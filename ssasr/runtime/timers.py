@@ -51,7 +51,7 @@ class Timer:
             self._due = self._timers.schedule(self, 1.0)
 
     def fire(self, second: int) -> None:
-        """For the rounds."""
+        """Called by ``Timers``."""
         assert self._timers is not None, "forgotten before it was over"
         try:
             rest = self._callback(second)

@@ -1,8 +1,8 @@
 """The session's third task: the stream to the engine, and the turn policy over what it answers.
 
-Three loops share one stream. ``feed`` sends what was heard, at most ``WINDOW`` ahead of what the
-engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one that
-looks at a clock. Everything the client is told depends on the audio and the positions of its
+Three loops share one stream. ``feed`` sends the audio received, at most ``WINDOW`` ahead of what
+the engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one
+that looks at a clock. Everything the client is sent depends on the audio and the positions of its
 control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
 """
 
@@ -65,8 +65,8 @@ Input = Samples | Settings | Endpoint
 
 
 class Inference:
-    """``run`` returns when everything heard has been said. Raises EngineError. What comes while
-    nothing waits is dealt with at once, by whoever brings it (``channel``)."""
+    """``run`` returns when all input has been answered. Raises EngineError. What comes while
+    nothing waits is dealt with at once, by whoever puts it in (``handoff``)."""
 
     def __init__(
         self,
@@ -105,7 +105,8 @@ class Inference:
     async def run(
         self, session_id: str, model_version: str, opened: Callable[[Opened], None]
     ) -> None:
-        """``opened`` is told what the engine says of itself as soon as the engine has let us in."""
+        """``opened`` is told what the engine says of itself as soon as the engine has opened the
+        stream."""
         self._span = current()
         try:
             await self._run(Open(session_id, self._options), model_version, opened)
@@ -157,7 +158,7 @@ class Inference:
             await self._perform(self._policy.conclude())
 
     def _feed_now(self, item: Input) -> bool:
-        """The short way of audio."""
+        """Fast path of audio."""
         if not isinstance(item, Samples) or self.samples - self._acknowledged > WINDOW:
             return False
         if not self._stream.offer(Audio(self.samples, item.pcm)):
@@ -210,7 +211,7 @@ class Inference:
         return self._messages.clear and not self._deciding.locked()
 
     def take(self, answer: FromEngine) -> None:
-        """The short way of an answer."""
+        """Fast path of an answer."""
         for decision in self._decide(answer):
             match decision:
                 case Send(message):

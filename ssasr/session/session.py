@@ -1,16 +1,16 @@
 """One client's session: a nursery of four tasks joined by bounded channels.
 
-    receive ── packets ──▶ resample ── heard ──▶ infer ── said ──▶ emit
+    receive ── packets ──▶ resample ── inputs ──▶ infer ── messages ──▶ emit
 
 ``receive`` is the only reader of the WebSocket and ``emit`` its only writer. ``infer`` owns the
 stream to the engine and the turn policy. Whatever ends the session, ends it in one way: a task
 raises ``SessionEnd`` (or a fault that maps to one), the nursery is cancelled, and the close frame
 goes out under a deadline. When a channel is full its writer waits, up to ``receive``, which then
-stops reading, so that TCP holds a client back that sends faster than it is heard; nothing is lost.
+stops reading, so that TCP holds a client back that sends too fast; nothing is lost.
 
-The channels are lanes: where nothing waits, as nearly always, a packet goes all the way to the
-engine's socket in the task that read it, and an answer all the way to the client's, and none of the
-four tasks wakes up.
+The channels have fast paths: where nothing waits, as nearly always, a packet goes all the way to
+the engine's socket in the task that read it, and an answer all the way to the client's, and none of
+the four tasks wakes up.
 """
 
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ OPEN_PATIENCE = 0.5
 
 
 class WebSocket(Protocol):
-    """What a session uses of its connection; ``express.RawWebSocket`` has it."""
+    """What a session uses of its connection; ``websocket_stream.RawWebSocket`` has it."""
 
     async def get_message(self) -> str | bytes: ...
     async def send_message(self, message: str) -> None: ...
@@ -147,7 +147,7 @@ class Session:
         return await self._close()
 
     def wind_down(self, cause: EndCause) -> None:
-        """Take no more audio, say all that was heard, then close because of ``cause``."""
+        """Take no more audio, answer what was received, then close because of ``cause``."""
         if not self._receiving.cancel_called:
             self.ending = cause
             self._listening = False
@@ -198,7 +198,7 @@ class Session:
                         await self._hand_on(event)
 
     def _take_in_now(self, frame: str | bytes) -> bool:
-        """The short way of audio, in the task that reads the socket."""
+        """Fast path of audio, in the task that reads the socket."""
         if not self._listening or self._fault is not None:
             return False
         if not isinstance(frame, bytes) or not self._packets.clear:
@@ -228,7 +228,7 @@ class Session:
         return frame
 
     async def _next_frame_within(self, timeout: int) -> str | bytes:
-        """Messages that take the short way count as well."""
+        """Messages on the fast path count as well."""
         deadline = trio.current_time() + timeout
         while trio.current_time() < deadline:
             with trio.move_on_at(deadline):
@@ -265,7 +265,7 @@ class Session:
         self._inputs.close()
 
     def _resample_now(self, packet: Packet) -> bool:
-        """The short way of audio."""
+        """Fast path of audio."""
         if not isinstance(packet, AudioReceived) or not self._inputs.clear:
             return False
         if pcm := self.terms.decoder.decode(packet.data):
@@ -310,7 +310,7 @@ class Session:
             await self._send(self._link.send(message))
 
     def _emit_now(self, message: ServerMessage) -> bool:
-        """The short way of what is said."""
+        """Fast path of a message to the client."""
         if not self.websocket.clear or self._fault is not None:
             return False
         self.websocket.offer(self._link.send(message))

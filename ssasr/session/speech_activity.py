@@ -10,8 +10,8 @@ Silero's own segmentation uses."""
 LOWEST_THRESHOLD = 0.01
 """A threshold of 0 would make everything speech and no turn would ever end."""
 ONSET_FRAMES = 4
-"""Frames of speech in a row (128 ms) before an onset is told to a client: an agent stops talking at
-once when it hears of one, and a click is no speech. A guess."""
+"""Frames of speech in a row (128 ms) before an onset is reported to a client: an agent stops
+talking at once when it gets one, and a click is no speech. A guess."""
 
 
 class SpeechActivity:
@@ -33,7 +33,7 @@ class SpeechActivity:
         """The highest probability so far."""
 
     def update(self, position: int, speech: Sequence[float], threshold: float) -> None:
-        """The frames completed up to ``position``. Frames that were heard before are dropped: an
+        """The frames completed up to ``position``. Frames that were counted before are dropped: an
         engine that took over, or one that decoded late, may say them again."""
         new = (position - self._start) // VAD_FRAME - self._frames
         frames = speech[max(len(speech) - new, 0) :] if new > 0 else ()

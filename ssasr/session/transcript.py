@@ -2,8 +2,8 @@
 
 The promise kept here: a word that was sent as final never changes, moves or repeats within its
 turn, whatever the engine says afterwards, and times never go back, across turns too. Everything
-that was final is therefore kept as it was sent, and of later news only the words beyond those are
-taken.
+that was final is therefore kept as it was sent, and of later updates only the words beyond those
+are taken.
 """
 
 from collections.abc import Iterable, Sequence
@@ -79,7 +79,7 @@ class Transcript:
         return words[-1].text if words else ""
 
     def is_known(self, words: Sequence[Word]) -> bool:
-        """Whether these were heard last; most steps bring no new words."""
+        """Whether these are the ones of the last update; most steps bring no new words."""
         return words is self._received or words == self._received
 
     def update(self, words: Sequence[Word], hide: Hide | None = None) -> None:

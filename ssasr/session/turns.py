@@ -1,6 +1,6 @@
 """When a turn ends and what is said of it meanwhile: the turn policy of one session.
 
-Engine news go in, messages for the client and ``Finalize`` requests come out. Nothing here knows
+Engine answers go in, messages for the client and ``Finalize`` requests come out. Nothing here knows
 what time it is: every decision is a function of the sequence of updates, finals and forced ends *by
 their positions in the stream*, never of when they arrive, which is what makes a replay on another
 engine invisible.
@@ -36,7 +36,7 @@ from ssasr.session.transcript import Transcript, probability
 SHORTEST_SPEECH = SAMPLE_RATE * 80 // 1_000
 """Less speech than this does not make a turn end by its meaning."""
 LONG_NON_SPEECH = 10 * SAMPLE_RATE
-"""After this much without speech or words the audio is let go, so that a replay stays short."""
+"""After this much without speech or words the audio is dropped, so that a replay stays short."""
 KEPT_NON_SPEECH = SAMPLE_RATE
 """What is kept of it: the onset of a word must not be cut."""
 LONGEST_SEGMENT = 300 * SAMPLE_RATE
@@ -139,7 +139,7 @@ class TurnPolicy:
 
     @property
     def in_turn(self) -> bool:
-        """Whether words or speech have been heard since the last end of a turn."""
+        """Whether there were words or speech since the last end of a turn."""
         segment = self._segment
         return segment.words or segment.activity.speech >= SHORTEST_SPEECH
 
@@ -168,8 +168,8 @@ class TurnPolicy:
         return self._act_on_force()
 
     def update(self, update: Update) -> list[Decision]:
-        """What follows from the engine's news; news of another segment, news that came before
-        (a replay) and news of a segment that is being finalized are ignored."""
+        """What follows from an update; those of another segment, those that came before
+        (a replay) and those of a segment that is being finalized are ignored."""
         segment = self._segment
         if update.segment != segment.number:
             return []
@@ -180,7 +180,7 @@ class TurnPolicy:
             return []
         self._change_settings(update.position)
         if self._forces and update.position > self._forces[0]:
-            # The engine skipped a step; what it heard after the forced end belongs to the next.
+            # The engine skipped a step; what it found after the forced end belongs to the next.
             return self._finalize(self._forces[0])
         segment.position, segment.decoded = update.position, update.decoded
         segment.activity.update(update.position, update.speech, self._settings.vad_threshold)
@@ -202,7 +202,7 @@ class TurnPolicy:
         if segment.ending is None or final.segment != segment.number:
             return []  # answered before: an engine that took over repeats it
         if self._speakers is not None:
-            self._speakers.hear(final.voices)
+            self._speakers.update(final.voices)
         self._transcript.update(final.words, self._hide(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
@@ -225,10 +225,10 @@ class TurnPolicy:
             until = self._segment.ending.at
         elif self._forces:
             until = min(until, self._forces[0])
-        heard = [window for window in update.voices if window.end <= until]
+        speech_end = [window for window in update.voices if window.end <= until]
         if self._speakers is not None:
-            self._speakers.hear(heard)
-        return bool(heard) and self._speakers is not None
+            self._speakers.update(speech_end)
+        return bool(speech_end) and self._speakers is not None
 
     def _speaker_end(self, update: Update) -> list[Decision]:
         """Family P: a turn ends where another speaker begins, between two words."""
@@ -255,8 +255,8 @@ class TurnPolicy:
         return self.conclude()
 
     def _speaks_on(self, update: Update) -> bool:
-        """Whether nothing can follow but that the update was heard: somebody goes on speaking, and
-        nobody has heard new words. The short way past all that is asked otherwise."""
+        """Whether the update needs no decision: somebody goes on speaking, and
+        there are no new words. The fast path past all other checks."""
         segment = self._segment
         if not segment.activity.speaking or not self._transcript.is_known(update.words):
             return False

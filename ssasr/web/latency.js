@@ -10,7 +10,7 @@ export class AudioClock {
   }
 
   /** `milliseconds` more of the recording ended at `now`. */
-  heard(milliseconds, now) {
+  captured(milliseconds, now) {
     this.recorded += milliseconds;
     this.marks.push([this.recorded, now]);
     if (this.marks.length > REMEMBERED) this.marks.shift();

@@ -38,7 +38,7 @@ async function begin(makeSource) {
   try {
     await mine.source.open();
     if (running !== mine) return mine.source.stop();
-    mine.session = new Session(parameters(mine.source.rate), key, hearing(mine));
+    mine.session = new Session(parameters(mine.source.rate), key, sessionEvents(mine));
     await mine.session.start();
     if (running !== mine) return mine.source.stop();
     mine.source.ended = () => sourceEnded(mine);
@@ -66,13 +66,13 @@ function parameters(rate) {
 
 function audio(mine, { pcm, level, peak }) {
   const seconds = pcm.byteLength / 2 / mine.source.rate;
-  clock.heard(seconds * 1000, performance.now());
+  clock.captured(seconds * 1000, performance.now());
   mine.session.audio(pcm);
   meter(level, peak);
   $("duration").textContent = `${(clock.recorded / 1000).toFixed(0)} s`;
 }
 
-function hearing(mine) {
+function sessionEvents(mine) {
   return {
     state(name) {
       if (name === "reconnecting") for (const turn of transcript.settle()) view.update(turn);

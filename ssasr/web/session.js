@@ -42,7 +42,7 @@ export class Session {
     this.hear = hear;
     this.rate = parameters.sample_rate;
     this.kept = []; // { start, pcm }: start in samples of the recording
-    this.heard = 0; // samples of the recording so far
+    this.captured = 0; // samples of the recording so far
     this.settled = 0; // sample after the last final word
     this.offset = 0;
     this.number = -1; // of the server's sessions
@@ -59,18 +59,18 @@ export class Session {
   }
 
   audio(pcm) {
-    const chunk = { start: this.heard, pcm };
-    this.heard += pcm.byteLength / 2;
+    const chunk = { start: this.captured, pcm };
+    this.captured += pcm.byteLength / 2;
     this.kept.push(chunk);
     if (this.open) this.socket.send(pcm);
-    this.forget(Math.max(this.settled, this.heard - KEEP_SECONDS * this.rate));
+    this.forget(Math.max(this.settled, this.captured - KEEP_SECONDS * this.rate));
   }
 
   forceEndpoint() {
     if (this.open) this.socket.send('{"type":"ForceEndpoint"}');
   }
 
-  /** No more audio: what was heard is finished, then the session ends. */
+  /** No more audio: the audio captured is finished, then the session ends. */
   finish() {
     if (this.over || this.finishing) return;
     this.finishing = true;

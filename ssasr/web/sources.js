@@ -1,5 +1,5 @@
 // Where audio comes from. A source has a `rate` and calls `deliver({ pcm, level, peak })` for each
-// message of about MESSAGE_SECONDS of mono 16-bit PCM, at the moment its last sample was heard.
+// message of about MESSAGE_SECONDS of mono 16-bit PCM, at the moment its last sample was captured.
 
 import { Trouble } from "./plain_words.js";
 
@@ -52,7 +52,7 @@ export class Microphone {
   }
 }
 
-/** A file, delivered at the pace at which it would be heard. */
+/** A file, delivered in real time. */
 export class Recording {
   constructor(file, aloud) {
     this.file = file;

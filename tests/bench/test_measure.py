@@ -91,7 +91,7 @@ def test_speech_is_where_there_is_sound():
     assert sound_stretches(np.zeros(16_000, np.float32), 16_000) == []
 
 
-def test_a_tape_is_whole_recordings_with_their_speech_where_it_is_played():
+def test_a_track_is_whole_recordings_with_their_speech_where_it_is_played():
     tone = np.full(16_000, 0.1, np.float32)
     recording = make_recording("tone", tone, gap=1.05, reference="one")
     assert len(recording.frames) == 21  # 2.05 s in whole messages of 0.1 s

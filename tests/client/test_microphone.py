@@ -144,7 +144,7 @@ class Deaf:
         await trio.sleep_forever()
 
 
-async def test_a_network_that_is_too_slow_costs_audio_and_is_said(capsys, nursery):
+async def test_a_network_that_is_too_slow_costs_audio_and_is_reported(capsys, nursery):
     audio = Audio.new()
     nursery.start_soon(send_audio, Deaf(), audio, lambda _: None)
     await trio.testing.wait_all_tasks_blocked()  # it takes the first message at once

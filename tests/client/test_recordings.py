@@ -41,7 +41,7 @@ def choice(output=None, form=None):
     return OutputChoice((), output, form, False)
 
 
-def test_format_follows_the_suffix_and_one_file_goes_where_it_is_told(tmp_path):
+def test_format_follows_the_suffix_and_one_file_goes_to_the_output_given(tmp_path):
     (job,) = plan([Path("talk.wav")], choice("out/talk.srt"))
     assert (job.output, job.format) == (Path("out/talk.srt"), "srt")
     (job,) = plan([Path("talk.wav")], choice("talk.out", "vtt"))

@@ -58,7 +58,7 @@ def test_json_has_words_and_times():
 
 
 @pytest.mark.parametrize(("name", "nothing"), [("text", ""), ("srt", ""), ("vtt", "WEBVTT\n")])
-def test_nothing_said(name, nothing):
+def test_no_words(name, nothing):
     assert FORMATS[name]([]) == nothing
 
 

@@ -79,12 +79,12 @@ async def _streams(engines, host):
     positions = [update.position for update in updates]
     assert positions == sorted(positions)
     assert all((at - CUT) % stream.opened.chunk == 0 for at in positions[:-1])
-    told = ()
+    delivered = ()
     for update in updates:
         finals = tuple(word for word in update.words if word.final)
-        assert finals[: len(told)] == told, "final words stay"
-        told = finals
-    assert second[-1].words[: len(told)] == told
+        assert finals[: len(delivered)] == delivered, "final words stay"
+        delivered = finals
+    assert second[-1].words[: len(delivered)] == delivered
 
 
 async def _replays(engines, host):

@@ -41,7 +41,7 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
 def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[StepResult]]:
     """Step, as many at a time as a step takes, then step those that are unfinished without new
     audio, as an engine may."""
-    heard: list[list[StepResult]] = [[] for _ in batch]
+    result: list[list[StepResult]] = [[] for _ in batch]
     waiting = list(range(len(batch)))
     works = list(batch)
     for _ in range(MOST_STEPS):
@@ -49,13 +49,13 @@ def step_until_done(recognizer: Recognizer, batch: Sequence[Work]) -> list[list[
         outcomes = recognizer.step([works[number] for number in stepped])
         assert len(outcomes) == len(stepped), "an outcome for each work"
         for number, outcome in zip(stepped, outcomes, strict=True):
-            heard[number].extend(outcome.results)
+            result[number].extend(outcome.results)
             if outcome.unfinished:
                 empty = np.zeros(0, dtype=np.float32)
                 works[number] = Work(works[number].state, empty, works[number].final_at)
                 waiting.append(number)
         if not waiting:
-            return heard
+            return result
     raise AssertionError(f"still unfinished after {MOST_STEPS} steps")
 
 
@@ -63,13 +63,13 @@ def stream(
     recognizer: Recognizer, state: State, clip: Clip, start: int = 0, final_at: int | None = None
 ) -> list[StepResult]:
     """The whole chunks of a clip one by one, then the rest with the end of the segment."""
-    heard = []
+    result = []
     whole = len(clip) // recognizer.chunk * recognizer.chunk
     for at in range(0, whole, recognizer.chunk):
-        heard += step_until_done(recognizer, [Work(state, clip[at : at + recognizer.chunk])])[0]
+        result += step_until_done(recognizer, [Work(state, clip[at : at + recognizer.chunk])])[0]
     end = start + len(clip) if final_at is None else final_at
     rest = clip[whole:] if final_at is None else clip[:0]
-    return heard + step_until_done(recognizer, [Work(state, rest, end)])[0]
+    return result + step_until_done(recognizer, [Work(state, rest, end)])[0]
 
 
 def _stream_alone(recognizer: Recognizer, clip: Clip, start: int = 0) -> list[StepResult]:
@@ -80,22 +80,22 @@ def _check_run(recognizer: Recognizer, run: Sequence[StepResult], start: int, le
     """One stream's answers: positions, frames, and words that are final once and for all."""
     final: tuple[Word, ...] = ()
     position = start
-    for heard in run:
-        assert heard.position >= position, "answers come in order of position"
-        assert start <= heard.decoded <= heard.position
-        position = heard.position
-        assert heard.words[: len(final)] == final, "a final word never changes, moves or goes away"
-        flags = [word.final for word in heard.words]
+    for result in run:
+        assert result.position >= position, "answers come in order of position"
+        assert start <= result.decoded <= result.position
+        position = result.position
+        assert result.words[: len(final)] == final, "a final word never changes, moves or goes away"
+        flags = [word.final for word in result.words]
         assert flags == sorted(flags, reverse=True), "final words come first"
-        final = tuple(word for word in heard.words if word.final)
-        _check_words(heard.words, start)
-        assert all(0.0 <= probability <= 1.0 for probability in heard.speech)
-        assert 0.0 <= heard.end_of_turn_confidence <= 1.0
-        assert heard.language is None or heard.language in recognizer.languages
+        final = tuple(word for word in result.words if word.final)
+        _check_words(result.words, start)
+        assert all(0.0 <= probability <= 1.0 for probability in result.speech)
+        assert 0.0 <= result.end_of_turn_confidence <= 1.0
+        assert result.language is None or result.language in recognizer.languages
     last = run[-1]
     assert last.position == start + length, "the last answer is about the end of the segment"
     assert all(word.final for word in last.words), "at the end every word is final"
-    frames = sum(len(heard.speech) for heard in run)
+    frames = sum(len(result.speech) for result in run)
     whole = length // recognizer.chunk * recognizer.chunk
     assert whole // VAD_FRAME <= frames <= length // VAD_FRAME, "each frame is reported once"
 
@@ -114,7 +114,7 @@ def _check_batches(
     recognizer: Recognizer, clips: Sequence[Clip], runs: Sequence[Sequence[StepResult]]
 ) -> None:
     """Streams that begin one after the other and share batches, in both orders, get what they get
-    alone, but for how often they are told."""
+    alone, but for how often they come."""
     for order in (1, -1):
         states = [recognizer.new_state(StreamOptions(), 0) for _ in clips]
         begun = [3 * number for number in range(len(clips))]
@@ -129,8 +129,8 @@ def _check_batches(
                 done[number] = len(audio) < recognizer.chunk
                 end = len(clips[number]) if done[number] else None
                 batch.append(Work(states[number], audio, end))
-            for number, heard in zip(numbers, step_until_done(recognizer, batch), strict=True):
-                results[number].append(heard[-1])
+            for number, result in zip(numbers, step_until_done(recognizer, batch), strict=True):
+                results[number].append(result[-1])
             if all(done):
                 break
         for result, run in zip(results, runs, strict=True):
@@ -139,10 +139,10 @@ def _check_batches(
 
 def _said(run: Sequence[StepResult]) -> list[tuple[int, list[tuple[str, int, int, bool]]]]:
     """The last answer at each position, without the figures that rounding may touch."""
-    last = {heard.position: heard for heard in run}
+    last = {result.position: result for result in run}
     return [
-        (at, [(word.text, word.start, word.end, word.final) for word in heard.words])
-        for at, heard in last.items()
+        (at, [(word.text, word.start, word.end, word.final) for word in result.words])
+        for at, result in last.items()
     ]
 
 
@@ -162,8 +162,8 @@ def _check_starts_anywhere(recognizer: Recognizer, clip: Clip, run: Sequence[Ste
 
 
 def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
-    """A segment may end before what was heard already; what was heard later does not count, and
-    words that were final there stay as they were told."""
+    """A segment may end before what was processed already; later audio does not count, and
+    words that were final there stay as delivered."""
     whole = len(clip) // recognizer.chunk * recognizer.chunk
     for part in (0.25, 0.5, 0.9):
         at = int(whole * part)
@@ -172,22 +172,22 @@ def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
         last = run[-1]
         assert last.position == at
         assert all(word.final and word.start < at for word in last.words)
-        before = [heard for heard in run[:-1] if heard.position <= at]
-        told = [word for word in before[-1].words if word.final] if before else []
-        assert list(last.words[: len(told)]) == told
+        before = [result for result in run[:-1] if result.position <= at]
+        delivered = [word for word in before[-1].words if word.final] if before else []
+        assert list(last.words[: len(delivered)]) == delivered
 
 
 def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
     """A replay: the segment's audio comes again, and the words that the client has stay first."""
     first = _stream_alone(recognizer, clip)
-    told = next((h.words for h in first if any(w.final for w in h.words)), ())
-    committed = tuple(word for word in told if word.final)
+    delivered = next((h.words for h in first if any(w.final for w in h.words)), ())
+    committed = tuple(word for word in delivered if word.final)
     assert committed, "the clip must give final words, or nothing is tested"
     state = recognizer.new_state(StreamOptions(), 0, committed)
     again = stream(recognizer, state, clip)
-    for heard in again:
-        if heard.position >= committed[-1].end:
-            assert heard.words[: len(committed)] == committed, "committed words stay first"
+    for result in again:
+        if result.position >= committed[-1].end:
+            assert result.words[: len(committed)] == committed, "committed words stay first"
     _check_words(again[-1].words, 0)
     assert all(word.final for word in again[-1].words)
 
@@ -208,5 +208,5 @@ def _check_nothing_heard(recognizer: Recognizer) -> None:
     outcome = step_until_done(recognizer, [Work(state, np.zeros(0, dtype=np.float32), 0)])[0][-1]
     assert outcome.words == ()
     silence = np.zeros(20 * recognizer.chunk, dtype=np.float32)
-    for heard in _stream_alone(recognizer, silence):
-        assert heard.words == ()
+    for result in _stream_alone(recognizer, silence):
+        assert result.words == ()

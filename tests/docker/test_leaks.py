@@ -1,7 +1,7 @@
 """Nothing that a client says, sends or proves itself with is in any log, metric, record or trace.
 
 One run of the whole stack at the most talkative log level, with marked words, keys and tokens; then
-every output is searched for them. What a client was told is searched for word by word.
+every output is searched for them. What a client was sent is searched for word by word.
 """
 
 import json
@@ -25,7 +25,7 @@ TERM = "zqmarkedterm"
 PROMPT = "zqmarkedprompt"
 COLLECTOR, COLLECTOR_PORT = "collector", 4318
 
-# Streams the recording with everything marked, over HTTP-issued token too; prints what it is told.
+# Streams the recording with everything marked, over HTTP-issued token too; prints the answers.
 CLIENT = f"""
 import asyncio, json, sys, urllib.parse, urllib.request
 import soundfile, websockets
@@ -102,7 +102,7 @@ def report(tmp_path_factory, usage: Path, traces: Path) -> Report:
 
 
 @pytest.fixture(scope="module")
-def told(report: Report) -> list[dict]:
+def answers(report: Report) -> list[dict]:
     """What the client printed."""
     client = report.commands[0]
     assert client.status == 0, client.errors + report.logs["streaming-api"]
@@ -119,10 +119,10 @@ def outputs(report: Report, usage: Path, traces: Path) -> dict[str, str]:
 
 
 def test_the_run_was_one_worth_searching(
-    report: Report, told: list[dict], usage: Path, traces: Path
+    report: Report, answers: list[dict], usage: Path, traces: Path
 ):
-    assert sum(message.get("type") == "Termination" for message in told) == 2
-    assert [message["closed"] for message in told if "closed" in message] == [3006, 1008]
+    assert sum(message.get("type") == "Termination" for message in answers) == 2
+    assert [message["closed"] for message in answers if "closed" in message] == [3006, 1008]
     found = outputs(report, usage, traces)
     spans, _ = collector.read_spans(traces)
     assert sum(span["name"] == "session" for span in spans) == 3, "one was refused at the door"
@@ -136,11 +136,11 @@ def test_the_run_was_one_worth_searching(
 
 
 def test_no_word_of_a_transcript_is_anywhere(
-    report: Report, told: list[dict], usage: Path, traces: Path
+    report: Report, answers: list[dict], usage: Path, traces: Path
 ):
     words = {
         word["text"].lower()
-        for message in told
+        for message in answers
         if message.get("type") == "Turn"
         for word in message["words"]
     }
@@ -152,9 +152,9 @@ def test_no_word_of_a_transcript_is_anywhere(
 
 
 def test_no_credential_and_no_term_is_anywhere(
-    report: Report, told: list[dict], usage: Path, traces: Path
+    report: Report, answers: list[dict], usage: Path, traces: Path
 ):
-    token = next(message["token"] for message in told if "token" in message)
+    token = next(message["token"] for message in answers if "token" in message)
     for name, text in outputs(report, usage, traces).items():
         for secret in (KEY, WRONG_KEY, TERM, PROMPT, token):
             assert secret not in text, name

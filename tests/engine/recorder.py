@@ -56,7 +56,7 @@ class CaptureRules(TorchDispatchMode):
         """Nothing."""
 
 
-class _Tape(CaptureRules):
+class _Journal(CaptureRules):
     """The operations, each with the tensors that it made rather than was given."""
 
     def __init__(self):
@@ -125,13 +125,13 @@ class LateRecorder:
     def capture(self, function):
         self.synchronize()
         function()
-        with _Tape() as tape:
+        with _Journal() as journal:
             result = function()
-        tape.forget()
+        journal.forget()
 
         def replay():
             self.replays += 1
-            self.queue.append(tape.play)
+            self.queue.append(journal.play)
 
         return CapturedGraph(result, replay, function)
 

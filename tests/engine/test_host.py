@@ -95,7 +95,7 @@ async def test_the_next_segment_starts_where_the_last_one_ended(nursery, autojum
     async with host.open_stream(OPENING) as stream:
         await stream.send(Audio(0, SPEECH.tobytes()))
         await trio.testing.wait_all_tasks_blocked()
-        await stream.send(Finalize(0, 8_000))  # the engine has heard all 32,000 by now
+        await stream.send(Finalize(0, 8_000))  # the engine has processed all 32,000 by now
         answers = []
         while not answers or answers[-1].position < 31_000:
             answer = await stream.receive()
@@ -184,7 +184,7 @@ async def test_a_dead_model_ends_the_host_and_its_streams():
 
 async def test_model_thread_tells_whoever_waits():
     thread = ModelThread()
-    told = []
+    jobs = []
 
     def fail():
         raise ValueError("broken")
@@ -192,7 +192,7 @@ async def test_model_thread_tells_whoever_waits():
     async def wait(job):
         with pytest.raises(ModelThreadGone):
             await thread.call(job)
-        told.append(job)
+        jobs.append(job)
 
     with pytest.raises(ExceptionGroup) as died, trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -204,10 +204,10 @@ async def test_model_thread_tells_whoever_waits():
             with pytest.raises(ModelThreadGone):
                 await thread.call(len, "too late")
     assert died.group_contains(ValueError, match="broken")
-    assert len(told) == 2
+    assert len(jobs) == 2
 
 
-async def test_a_shortcut_is_told_what_receive_waits_for(nursery, autojump_clock):
+async def test_the_fast_path_gets_what_receive_waits_for(nursery, autojump_clock):
     host = await start_host(nursery)
     async with host.open_stream(OPENING) as stream:
         quick, slow, busy = [], [], False
@@ -234,7 +234,7 @@ async def test_a_shortcut_is_told_what_receive_waits_for(nursery, autojump_clock
     nursery.cancel_scope.cancel()
 
 
-async def test_a_shortcut_that_fails_ends_its_own_stream_alone(nursery, autojump_clock):
+async def test_a_fast_path_that_fails_ends_its_own_stream_alone(nursery, autojump_clock):
     host = await start_host(nursery)
 
     def fail(answer):
@@ -287,7 +287,7 @@ class DeviceRecognizer(ScriptedRecognizer):
         return super().step(batch)
 
 
-async def test_answers_are_told_while_the_next_step_runs():
+async def test_answers_are_delivered_while_the_next_step_runs():
     recognizer = DeviceRecognizer()
     host = EngineHost(recognizer, ModelThread(), Metrics())
     with trio.fail_after(30):

@@ -53,8 +53,8 @@ FEEDING = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=9)
 """Streams that get another chunk, one after the other, and whether their segments end with it."""
 
 
-@given(room=st.integers(1, 3), rounds=st.lists(st.tuples(FEEDING, FEEDING), max_size=12))
-def test_what_does_not_fit_is_taken_in_order_of_urgency(room, rounds):
+@given(room=st.integers(1, 3), cycles=st.lists(st.tuples(FEEDING, FEEDING), max_size=12))
+def test_what_does_not_fit_is_taken_in_order_of_urgency(room, cycles):
     """Whatever comes while a batch is chosen and while it runs."""
     scheduler = Scheduler(CHUNK, max_streams=7, max_batch=room)
     streams = [scheduler.admit(OPENING) for _ in range(7)]
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_taken_in_order_of_urgency(room, rounds):
                 scheduler.feed(stream, Finalize(stream.segment, stream.received), now)
                 ends.add(stream)
 
-    for before, meanwhile in [*rounds, *[((), ())] * 7]:
+    for before, meanwhile in [*cycles, *[((), ())] * 7]:
         feed(before, set())
         ordered = sorted(since, key=lambda stream: (stream not in ends, since[stream]))
         first = set(ordered[:room])
@@ -281,6 +281,6 @@ def test_kept_audio_is_bounded_and_exact():
         while step_inputs := scheduler.next_batch():
             got += [take.audio for take in step_inputs]
             finish(scheduler, step_inputs, 0.0)
-    heard = np.concatenate(got)
-    assert np.array_equal(np.round(heard * 32_768).astype("<i2"), everything)
+    received = np.concatenate(got)
+    assert np.array_equal(np.round(received * 32_768).astype("<i2"), everything)
     assert stream._pcm.samples <= 32 * 16_000

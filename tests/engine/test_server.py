@@ -1,4 +1,4 @@
-"""The engine's port: who is let in, who is told why not, and how it ends."""
+"""The engine's port: who is admitted, who is rejected and why, and how it ends."""
 
 import json
 

@@ -73,7 +73,7 @@ EVENTS = st.one_of(
 )
 
 
-def told(take):
+def view(take):
     """All that a take says, without the stream that it is of."""
     fields = asdict(take, recurse=False, filter=lambda field, _: field.name != "stream")
     return {**fields, "audio": take.audio.tolist()}
@@ -101,7 +101,7 @@ def test_a_take_made_ahead_is_the_one_that_would_be_made_at_the_last_moment(scri
             prepare([ahead], SampleArray(data.draw(st.sampled_from([0, CHUNK, 10 * CHUNK]))))
         elif event == "take" and running is None and plain.ready:
             running = [stream.take() for stream in pair]
-            assert told(running[0]) == told(running[1])
+            assert view(running[0]) == view(running[1])
         elif event in ("settle", "unfinished") and running is not None:
             for take in running:
                 position = take.upto if take.final_at is None else take.final_at

@@ -98,8 +98,8 @@ def test_equals_onnxruntime_on_real_speech():
     session = onnxruntime.InferenceSession(path)
     state, context, wanted = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32), []
     for frame in frames:
-        heard = np.concatenate([context, frame])[None]
-        inputs = {"input": heard, "state": state, "sr": np.array(rate)}
+        joined = np.concatenate([context, frame])[None]
+        inputs = {"input": joined, "state": state, "sr": np.array(rate)}
         probability, state = session.run(None, inputs)
         wanted.append(probability.item())
         context = frame[-64:]

@@ -27,7 +27,7 @@ NAME = "streaming-asr-english"
 
 @frozen
 class ClusterConfig:
-    """``through_proxy``: a relay that can be told to misbehave, between gateway and nginx.
+    """``through_proxy``: a relay that misbehaves on request, between gateway and nginx.
     ``full_disk``: what the processes log goes to a device that is full. ``clock``: a file with the
     seconds by which the gateway's wall clock is wrong."""
 

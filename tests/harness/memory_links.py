@@ -90,7 +90,7 @@ class Wire:
     messages: int | None = None
     fate: object = None
     mute: bool = False
-    """Nothing arrives any more, and nobody is told."""
+    """Nothing arrives any more, and nobody is notified."""
     reason: CloseReason | None = None
     is_cut: bool = False
     said: int = 0

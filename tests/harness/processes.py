@@ -81,7 +81,8 @@ class Program:
 
 @contextmanager
 def running(command, *arguments, port=None, ready=True, **environment):
-    """``ssasr COMMAND`` on a port, ready unless told otherwise; yields the program and the port."""
+    """``ssasr COMMAND`` on a port, ready unless asked otherwise; yields the program and the
+    port."""
     port = port or free_port()
     program = Program(
         [command, "--host", "127.0.0.1", "--port", port, *arguments], environment

@@ -2,7 +2,7 @@
 
 The script is what is said, by position. The engine keeps the contract of ``protocol.recognition``:
 steps on a grid from the start of the segment, final words that stay, words of the segment only. The
-session decides nothing; it delivers news early or late, and loses the engine, as it is told.
+session decides nothing; it delivers answers early or late, and loses the engine, as it is asked to.
 """
 
 import zlib
@@ -88,7 +88,7 @@ class SimulatedEngine:
 
 @define
 class SimulatedSession:
-    """``late``: called before each delivery; True keeps the news for later. ``crash``: likewise;
+    """``late``: called before each delivery; True keeps the answer for later. ``crash``: likewise;
     True loses the engine, and everything it has not delivered. ``ahead``: called before a final is
     delivered; True has the engine say another step of the segment first."""
 
@@ -131,7 +131,7 @@ class SimulatedSession:
             self._news.append(self._pending)
 
     def _deliver(self):
-        """One piece of news; False when there is none."""
+        """One answer; False when there is none."""
         stepped = self._position + self.chunk <= self.sent
         if stepped and (not self._news or (self.ahead and self.ahead())):
             self._position += self.chunk

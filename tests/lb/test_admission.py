@@ -1,5 +1,5 @@
 """Real engines behind a real nginx: who is full is passed over, and only when all are is the client
-told so."""
+rejected."""
 
 import json
 from contextlib import AsyncExitStack
@@ -16,7 +16,7 @@ ROOM = 2
 SCRIPTED = ("--model", "english", "--engine-kind", "scripted", "--max-streams", str(ROOM))
 
 
-async def test_a_full_engine_is_passed_over_and_the_one_too_many_refused(tmp_path):
+async def test_a_full_engine_is_passed_over_and_streams_beyond_capacity_are_rejected(tmp_path):
     config = ClusterConfig(tmp_path, engines=2, engine_options=SCRIPTED)
     with trio.fail_after(100):
         async with run_cluster(config) as cluster, AsyncExitStack() as open_sessions:

@@ -62,7 +62,7 @@ def test_a_pinned_commit_brings_what_the_model_needs_and_nothing_else(hub):
     assert len(hub.requests) == fetched
 
 
-def test_resolve_pulls_only_when_told_to(hub):
+def test_resolve_pulls_only_when_asked_to(hub):
     with pytest.raises(WeightsError, match=f"run 'ssasr models pull {PINNED}'"):
         catalogue.resolve(PINNED, pull=False)
     assert catalogue.resolve(PINNED, pull=True).path("config.json").read_bytes() == CONFIG

@@ -27,86 +27,86 @@ def reader(nursery):
     return reader
 
 
-def reading(fileno, heard, then=lambda: None):
+def reading(fileno, received, then=lambda: None):
     def callback():
-        heard.append(os.read(fileno, 100))
+        received.append(os.read(fileno, 100))
         then()
 
     return callback
 
 
-async def test_it_rings_as_often_as_there_is_something_until_it_is_told_to_forget(reader):
-    heard = []
+async def test_the_callback_runs_as_often_as_there_is_something_until_it_is_forgotten(reader):
+    received = []
     with pipe() as (end, other):
-        reader.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, received))
         for count in range(1, 4):
             os.write(other, b"x")
             with trio.fail_after(30):
-                while len(heard) < count:
+                while len(received) < count:
                     await trio.lowlevel.checkpoint()
         reader.forget(end)
         os.write(other, b"y")
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert heard == [b"x"] * 3
+        assert received == [b"x"] * 3
         reader.forget(end)  # as often as one likes
 
 
 async def test_the_first_after_a_rest_is_served_at_once_and_a_stream_in_ticks(mock_clock, reader):
-    heard = []
+    received = []
 
     async def say(text):
         os.write(other, text)
         await trio.testing.wait_all_tasks_blocked(0.01)
 
     with pipe() as (end, other):
-        reader.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, received))
         for _ in range(2):
-            heard.clear()
+            received.clear()
             mock_clock.jump(3 * TICK)
             await trio.testing.wait_all_tasks_blocked(0.01)
             await say(b"first")
-            assert heard == [b"first"]
+            assert received == [b"first"]
             await say(b"soon after")
             await say(b"and ")
             await say(b"again")
-            assert heard == [b"first", b"soon after"]
+            assert received == [b"first", b"soon after"]
             mock_clock.jump(TICK)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert heard == [b"first", b"soon after", b"and again"]
+            assert received == [b"first", b"soon after", b"and again"]
 
 
 async def test_nobody_waits_for_a_tick_where_a_round_is_not_all(mock_clock, reader):
-    heard = []
+    received = []
     with ExitStack() as pipes:
         for _ in range(2 * ROUND + 1):
             end, other = pipes.enter_context(pipe())
-            reader.watch(end, reading(end, heard))
+            reader.watch(end, reading(end, received))
             os.write(other, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(heard) == 2 * ROUND + 1
+        assert len(received) == 2 * ROUND + 1
 
 
-async def test_one_that_rings_may_put_off_another(reader):
-    heard = []
+async def test_a_callback_may_forget_another(reader):
+    received = []
     with pipe() as (one, to_one), pipe() as (two, to_two):
-        reader.watch(one, reading(one, heard, lambda: reader.forget(two)))
-        reader.watch(two, reading(two, heard, lambda: reader.forget(one)))
+        reader.watch(one, reading(one, received, lambda: reader.forget(two)))
+        reader.watch(two, reading(two, received, lambda: reader.forget(one)))
         os.write(to_one, b"x")
         os.write(to_two, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert heard == [b"x"]
+        assert received == [b"x"]
 
 
 async def test_a_number_may_come_again(reader):
-    heard = []
+    received = []
     with pipe() as (end, _), pipe() as (new, other):
-        reader.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, received))
         os.dup2(new, end)  # closes it behind the bell's back
         reader.forget(end)
-        reader.watch(end, reading(end, heard))
+        reader.watch(end, reading(end, received))
         os.write(other, b"x")
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert heard == [b"x"]
+        assert received == [b"x"]
 
 
 async def test_there_is_one_for_a_run():

@@ -82,7 +82,7 @@ class Joined:
 
 @quick
 @given(st.lists(sayings, max_size=6), st.lists(st.floats(0, 1), max_size=6))
-def test_cut_anywhere_all_that_was_said_is_told_once_and_in_order(said, cuts):
+def test_cut_anywhere_every_message_is_delivered_once_and_in_order(said, cuts):
     writer, together = Connection(CLIENT), Joined()
     raw = b"".join(bytes(writer.send(event)) for events in said for event in events)
     together.read(raw)
@@ -129,7 +129,7 @@ def test_what_breaks_a_rule_is_the_librarys_to_judge(name):
     assert verdict.code in {1002, 1007}
 
 
-def test_nothing_is_told_after_a_close():
+def test_nothing_is_delivered_after_a_close():
     writer = Connection(CLIENT)
     raw = writer.send(CloseConnection(code=1000)) + encode_message(b"late", KEY)
     assert all(piece.message is None for piece in FrameSplitter(masked=True).feed(raw))

@@ -102,7 +102,7 @@ async def test_a_body_is_read_and_asked_for(served):
 
 
 async def test_a_body_that_nobody_read_ends_the_connection(served):
-    """What follows it cannot be told from it."""
+    """What follows cannot be distinguished from it."""
     await served.client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n" + GET)
     await served.until(b"/p?=")
     await served.over.wait()

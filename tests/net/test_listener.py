@@ -1,4 +1,4 @@
-"""The front door against clients that mean no good: slow, large, many."""
+"""The listener against clients that mean no good: slow, large, many."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""The short way of plain frames beside trio-websocket: order, what waits, what breaks."""
+"""Plain frames that bypass trio-websocket: order, what waits, what breaks."""
 
 from contextlib import asynccontextmanager
 
@@ -95,8 +95,8 @@ async def test_what_the_socket_does_not_take_waits_and_keeps_its_order():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.send_message, b"last")
             with trio.fail_after(30):
-                heard = [await server.get_message() for _ in range(offered + 1)]
-        assert heard == [*said[:offered], b"last"]
+                received = [await server.get_message() for _ in range(offered + 1)]
+        assert received == [*said[:offered], b"last"]
         assert client.clear
 
 
@@ -116,8 +116,8 @@ async def test_a_pong_is_a_sign_of_life_and_nothing_else():
         with trio.fail_after(30):
             while client.stream.received == before:
                 await trio.sleep(0.001)
-        await server.send_message("news")
-        assert await client.get_message() == "news"
+        await server.send_message("hello")
+        assert await client.get_message() == "hello"
 
 
 async def test_an_abort_frees_whoever_waits():
@@ -155,7 +155,7 @@ async def test_a_bug_of_whoever_takes_messages_is_raised_in_the_connections_own_
                 raise KeyError("bug")
 
             server.listen(sink)
-            await client.send_message("news")
+            await client.send_message("hello")
             with trio.fail_after(30):
                 await trio.sleep_forever()
     async with express_pair() as (client, server):

@@ -135,9 +135,9 @@ async def test_the_microphone_becomes_words(spoken):
             await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')", 60)
             assert await page.evaluate("document.getElementById('lag-final').textContent") != "–"
             await page.click("#stop")
-            heard = " ".join(await finished(page))
+            recognised = " ".join(await finished(page))
             # The browser's fake device drops 10 ms now and then on a busy machine.
-            assert jiwer.wer(bare(SAID), bare(heard)) <= 0.2, heard
+            assert jiwer.wer(bare(SAID), bare(recognised)) <= 0.2, recognised
             for name, look in LOOKS.items():
                 await page.look(**look)
                 await trio.sleep(0.5)  # colours change slowly
@@ -163,7 +163,7 @@ LOOKS = {
 }
 
 
-async def test_stop_finishes_what_was_said(port, spoken):
+async def test_stop_finishes_the_audio_received(port, spoken):
     async with demo_page(port, microphone=spoken) as page:
         await page.click("#start")
         await page.wait_for("document.querySelectorAll('.word').length > 3")

@@ -1,4 +1,4 @@
-"""An engine's news as frames: nothing twice, nothing lost, nothing malformed."""
+"""An engine's deltas as frames: nothing twice, nothing lost, nothing malformed."""
 
 import math
 import struct
@@ -55,7 +55,7 @@ def test_the_frames_are_as_described():
     assert writer.write(final) == plain(final, 1, ())
 
 
-def test_what_is_as_it_was_is_not_sent_and_comes_out_as_the_same_objects():
+def test_unchanged_values_are_not_sent_and_keep_their_identity():
     writer, reader = DeltaWriter(), DeltaReader()
     first = reader.read(writer.write(update(0, 1_600, (HELLO, YOU), 0.5, "en", 0.9)))
     frame = writer.write(update(0, 3_200, (HELLO, Word("you", 700, 900, 0.5)), 0.5, "en", 0.9))
@@ -77,9 +77,9 @@ def test_a_new_segment_begins_with_nothing():
 @quick
 @given(st.lists(probabilities, max_size=300))
 def test_speech_is_within_half_a_step(speech):
-    heard = DeltaReader().read(DeltaWriter().write(Update(0, 0, tuple(speech), (), 0))).speech
-    assert len(heard) == len(speech)
-    assert all(abs(a - b) <= 0.5 / 255 + 1e-9 for a, b in zip(heard, speech, strict=True))
+    decoded = DeltaReader().read(DeltaWriter().write(Update(0, 0, tuple(speech), (), 0))).speech
+    assert len(decoded) == len(speech)
+    assert all(abs(a - b) <= 0.5 / 255 + 1e-9 for a, b in zip(decoded, speech, strict=True))
 
 
 @pytest.mark.parametrize(

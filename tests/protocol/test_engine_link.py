@@ -206,7 +206,7 @@ def test_words_arrive_whole_however_little_is_sent(stretches, data):
             )  # fmt: skip
             assert pair.answer(message) == message
         pair.ask(Finalize(segment, 1_000))
-        # A final may go back behind what was heard: fewer words, or the last one cut short.
+        # A final may go back behind what was processed: fewer words, or the last one cut short.
         kept = finals[: data.draw(st.integers(0, len(finals)))]
         if kept and data.draw(st.booleans()):
             last = kept[-1]

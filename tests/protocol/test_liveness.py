@@ -115,7 +115,7 @@ def test_a_clock_that_stands_still_counts_nothing():
 
 
 def pulse_looks(seconds, *, spoke=lambda now: 0, received=lambda now: 0, held=lambda now: False):
-    """Every verdict on a client heard at 0 that is not WELL, with its time."""
+    """Every verdict on a client active at 0 that is not WELL, with its time."""
     pulse, found, now = Pulse(0.0), [], PING_INTERVAL
     while now <= seconds:
         verdict = pulse.look(now, spoke(now), received(now), held_back=held(now))

@@ -56,7 +56,7 @@ PIPECAT = (
 )
 
 
-# What real clients put into the URL when told nothing.
+# What real clients put into the URL by default.
 @pytest.mark.parametrize(
     ("query", "model"),
     [
@@ -126,7 +126,7 @@ def test_an_unusable_value_names_the_parameter(query):
     assert refusal(query).startswith(f"User Input Validation Error: Invalid '{name}': ")
 
 
-def test_an_unknown_model_is_told_the_known_ones():
+def test_an_unknown_model_is_answered_with_the_known_ones():
     text = refusal("speech_model=nova-3")
     assert all(name in text for name in SPEECH_MODELS)
 

@@ -137,7 +137,7 @@ async def test_audio_that_kills_engines_does_not_kill_them_all(autojump_clock):
     assert Poisoned.deaths == 4, "the first one and three tries"
 
 
-async def test_a_first_engine_that_is_not_there_is_told_at_once(autojump_clock):
+async def test_a_first_engine_that_is_not_there_is_reported_at_once(autojump_clock):
     class Nobody(MemoryEngines):
         opened = 1  # so that the fates hold for the first link too
 

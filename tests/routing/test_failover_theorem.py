@@ -1,4 +1,4 @@
-"""The replay theorem, whole: whatever becomes of the engines, the client is told the same.
+"""The replay theorem, whole: whatever becomes of the engines, the client gets the same.
 
 Real protocol, engine server, host, scheduler, client, failover, inference and turn policy, on
 virtual time; only the sockets are memory and the recogniser is the scripted one, for which the same
@@ -73,37 +73,37 @@ class Talk:
 
 
 async def converse(engines, talk, metrics):
-    """Everything the client is told."""
+    """Everything the client gets."""
     engines = ResilientEngines(engines, metrics, PATIENT)
-    heard, said = HandoffChannel(16), HandoffChannel(256)
-    told = []
-    inference = Inference(parse_parameters(talk.query), engines, metrics, heard, said)
+    inputs, messages = HandoffChannel(16), HandoffChannel(256)
+    sent = []
+    inference = Inference(parse_parameters(talk.query), engines, metrics, inputs, messages)
 
     async def speak():
         for item in talk.items():
-            await heard.put(item)
+            await inputs.put(item)
             if isinstance(item, Samples) and talk.pace:
                 await trio.sleep(talk.pace * len(item.pcm) / 32_000)
-        heard.close()
+        inputs.close()
 
     async def listen():
-        if talk.seed % 2:  # the short way to the client
-            said.set_fast_path(lambda message: told.append(message) is None)
+        if talk.seed % 2:  # the fast path to the client
+            messages.set_fast_path(lambda message: sent.append(message) is None)
         with suppress(trio.EndOfChannel):
             while True:
-                told.append(await said.get())
+                sent.append(await messages.get())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(speak)
         nursery.start_soon(listen)
         with trio.fail_after(LONGEST):
             await inference.run("session", "en-default", lambda model: None)
-            said.close()
-    return told
+            messages.close()
+    return sent
 
 
 def run(fates, talk, metrics):
-    """What the client is told, and which fates came true."""
+    """What the client gets, and which fates came true."""
     engines = MemoryEngines(deque(fates), metrics=metrics)
     clock = MockClock(autojump_threshold=0)
     return trio.run(converse, engines, talk, metrics, clock=clock), engines.happened
@@ -176,7 +176,7 @@ def _no_logs():
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # half a minute of one core, if there is one
 @pytest.mark.usefixtures("_no_logs")
-def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
+def test_whatever_happens_to_the_engines_the_client_gets_the_same_messages():
     happened = Counter()
     words = labelled = 0
     metrics = Metrics()
@@ -189,10 +189,10 @@ def test_whatever_becomes_of_the_engines_the_client_is_told_the_same():
     def check(talk, doom):
         nonlocal words, labelled
         expected, _ = run([], talk, metrics)
-        told, came_true = run(doom, talk, metrics)
-        assert told == expected
+        sent, came_true = run(doom, talk, metrics)
+        assert sent == expected
         happened.update(came_true)
-        ended = [m for m in told if isinstance(m, Turn) and m.end_of_turn]
+        ended = [m for m in sent if isinstance(m, Turn) and m.end_of_turn]
         words += sum(len(m.words) for m in ended)
         labelled += sum(m.speaker_label not in {None, "PENDING"} for m in ended)
 

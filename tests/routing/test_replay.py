@@ -1,4 +1,4 @@
-"""What is kept of a stream, and what of its answers is news."""
+"""What is kept of a stream, and which of its answers are delivered."""
 
 import pytest
 from hypothesis import settings
@@ -58,7 +58,7 @@ def test_the_next_segment_opens_with_the_options_and_the_audio_it_needs():
     replay.check_integrity()
 
 
-def test_an_open_finalize_is_said_again():
+def test_an_unanswered_finalize_is_replayed():
     replay = Replay(OPENING)
     replay.add(audio(replay, 100))
     replay.add(Finalize(0, 60))
@@ -66,12 +66,12 @@ def test_an_open_finalize_is_said_again():
     assert replay.statistics().finalizing
 
 
-def test_old_answers_are_no_news():
+def test_old_answers_are_dropped():
     replay = Replay(OPENING)
     replay.add(audio(replay, 400))
     assert replay.deliver(update(0, 100)) is not None
     assert replay.deliver(update(0, 200, decoded=100)) is not None
-    assert replay.deliver(update(0, 200, decoded=150)) is not None, "later decoded is news"
+    assert replay.deliver(update(0, 200, decoded=150)) is not None, "later decoded is new"
     for old in (update(0, 100), update(0, 200, decoded=150), update(1, 300), Final(0, 100, ())):
         assert replay.deliver(old) is None
     replay.add(Finalize(0, 150))
@@ -83,17 +83,17 @@ def test_old_answers_are_no_news():
     assert replay.statistics().dropped == 7
 
 
-def test_words_told_as_final_stay_whatever_the_next_engine_hears():
+def test_words_delivered_as_final_stay_whatever_the_next_engine_answers():
     replay = Replay(OPENING)
     replay.add(audio(replay, 400))
-    told = (word("so", 0), word("it", 20))
-    replay.deliver(update(0, 100, (*told, word("gues", 40, final=False))))
-    assert replay.opening().committed == told
+    delivered = (word("so", 0), word("it", 20))
+    replay.deliver(update(0, 100, (*delivered, word("gues", 40, final=False))))
+    assert replay.opening().committed == delivered
     other = (word("sow", 0), word("it", 20), word("goes", 40))
-    assert replay.deliver(update(0, 200, other)).words == (*told, other[2])
-    assert replay.deliver(update(0, 300, ())).words == (*told, other[2])
+    assert replay.deliver(update(0, 200, other)).words == (*delivered, other[2])
+    assert replay.deliver(update(0, 300, ())).words == (*delivered, other[2])
     replay.add(Finalize(0, 30))
-    assert replay.deliver(Final(0, 30, other[:2])).words == told
+    assert replay.deliver(Final(0, 30, other[:2])).words == delivered
 
 
 def test_words_that_nobody_is_shown_are_not_committed():
@@ -172,11 +172,11 @@ class Conversation(RuleBasedStateMachine):
     @rule(part=st.floats(0, 1))
     def hear(self, part):
         said = self.replay.statistics().added
-        told = self.replay.statistics().delivered_to
+        delivered = self.replay.statistics().delivered_to
         position = self.start + int(part * (said - self.start))
-        news = self.replay.deliver(update(self.segment, position))
-        if position != told:  # if it is the same, the first such answer is news
-            assert (news is not None) == (position > told)
+        new = self.replay.deliver(update(self.segment, position))
+        if position != delivered:  # if it is the same, the first such answer is new
+            assert (new is not None) == (position > delivered)
 
     @precondition(lambda self: self.finalize is not None)
     @rule()

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_an_engine_far_ahead_of_the_session_can_still_be_asked_for_the_end_of_a_turn(served):
-    """What was said of audio after the end of a segment, before the engine was told of the end,
+    """What was answered about audio after the end of a segment, before the engine knew the end,
     once counted as acknowledged. Each turn then let the client come further ahead, until the end
     of a turn lay behind what an engine keeps."""
     samples = speech_like(100, pause_every=3.1, pause=1.5)

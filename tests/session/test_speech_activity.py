@@ -17,14 +17,14 @@ class FrameByFrame(SpeechActivity):
         return False
 
 
-def told(activity):
+def view(activity):
     names = ("speaking", "speech", "speech_end", "onset", "onset_confirmed", "loudest")
     return [getattr(activity, name) for name in names]
 
 
 @settings(deadline=None)
 @given(probabilities, st.data(), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 5_000))
-def test_speech_that_goes_on_is_heard_at_once_as_frame_by_frame(levels, data, threshold, start):
+def test_unchanged_speech_is_counted_at_once_as_frame_by_frame(levels, data, threshold, start):
     quick, plain = SpeechActivity(start), FrameByFrame(start)
     at = 0
     while at < len(levels):
@@ -34,5 +34,5 @@ def test_speech_that_goes_on_is_heard_at_once_as_frame_by_frame(levels, data, th
         position = start + at * VAD_FRAME + data.draw(st.integers(0, VAD_FRAME - 1))
         for activity in (quick, plain):
             activity.update(position, part, threshold)
-            activity.update(position, part, threshold)  # said again: heard before
-        assert told(quick) == told(plain)
+            activity.update(position, part, threshold)  # repeated frames
+        assert view(quick) == view(plain)

@@ -31,12 +31,12 @@ def session(query, script, **options):
 
 def turns(query, script, actions=(), **options):
     """The messages of a whole session, checked against the order rules of the wire."""
-    said = session(query, script, **options).run(actions)
+    messages = session(query, script, **options).run(actions)
     link = ClientLink(parse_parameters(query))
     link.begin("id", 1)
-    for message in said:
+    for message in messages:
         link.send(message)
-    return said
+    return messages
 
 
 def ends(messages):
@@ -48,10 +48,10 @@ TWICE = HELLO + speak("How's it going?", start=6 * SECOND)
 
 
 def test_one_turn_of_family_u():
-    said = turns("", Script(HELLO, 5 * SECOND, confidence=0.9))
-    assert [m.turn_order for m in said] == [0] * len(said)
-    assert [m.end_of_turn for m in said[-2:]] == [False, True]
-    end = said[-1]
+    messages = turns("", Script(HELLO, 5 * SECOND, confidence=0.9))
+    assert [m.turn_order for m in messages] == [0] * len(messages)
+    assert [m.end_of_turn for m in messages[-2:]] == [False, True]
+    end = messages[-1]
     assert (end.transcript, end.utterance) == ("hello world", "hello world")
     assert not end.turn_is_formatted
     assert all(word.word_is_final for word in end.words)
@@ -60,15 +60,15 @@ def test_one_turn_of_family_u():
 
 
 def test_partials_show_the_whole_turn_and_the_transcript_only_what_is_final():
-    said = turns("", Script(HELLO, 5 * SECOND, confidence=0.0))
-    first = said[0]
+    messages = turns("", Script(HELLO, 5 * SECOND, confidence=0.0))
+    first = messages[0]
     assert ([w.text for w in first.words], first.transcript) == (["hello"], "")
-    assert any(m.transcript == "hello" and len(m.words) == 2 for m in said[:-1])
+    assert any(m.transcript == "hello" and len(m.words) == 2 for m in messages[:-1])
 
 
-def test_nothing_is_said_twice():
-    said = turns("", Script(HELLO, 5 * SECOND, confidence=0.0))
-    shown = [(m.end_of_turn, m.utterance, m.words) for m in said]
+def test_nothing_is_sent_twice():
+    messages = turns("", Script(HELLO, 5 * SECOND, confidence=0.0))
+    shown = [(m.end_of_turn, m.utterance, m.words) for m in messages]
     assert len(shown) == len(set(shown))
 
 
@@ -117,10 +117,10 @@ def test_a_cough_ends_nothing():
 
 
 def test_two_turns_count_and_never_go_back_in_time():
-    said = turns("", Script(TWICE, 10 * SECOND, confidence=0.9))
-    assert [end.turn_order for end in ends(said)] == [0, 1]
-    assert ends(said)[1].transcript == "how's it going"
-    starts = [w.start for end in ends(said) for w in end.words]
+    messages = turns("", Script(TWICE, 10 * SECOND, confidence=0.9))
+    assert [end.turn_order for end in ends(messages)] == [0, 1]
+    assert ends(messages)[1].transcript == "how's it going"
+    starts = [w.start for end in ends(messages) for w in end.words]
     assert starts == sorted(starts)
 
 
@@ -132,8 +132,8 @@ def test_force_ends_the_turn_without_waiting_for_audio(position):
 
 
 def test_force_with_nothing_pending_says_nothing():
-    said = turns("", Script((), 3 * SECOND), [(SECOND, TurnPolicy.force)] * 3)
-    assert said == []
+    messages = turns("", Script((), 3 * SECOND), [(SECOND, TurnPolicy.force)] * 3)
+    assert messages == []
 
 
 def test_force_after_a_silence_end_applies_to_what_follows():
@@ -148,29 +148,31 @@ def test_force_after_a_silence_end_applies_to_what_follows():
 
 def test_utterance_at_a_pause_and_the_rest_at_the_end():
     words = speak("one two") + speak("three.", start=27_000)
-    said = turns("", Script(words, 5 * SECOND, confidence=0.0))
-    utterances = [m.utterance for m in said if m.utterance]
+    messages = turns("", Script(words, 5 * SECOND, confidence=0.0))
+    utterances = [m.utterance for m in messages if m.utterance]
     assert utterances == ["one two", "three"]
-    assert said[-1].utterance == ""  # it came at the pause before the acoustic end
+    assert messages[-1].utterance == ""  # it came at the pause before the acoustic end
 
 
 def test_format_turns_formats_the_end_and_nothing_else():
-    said = turns("format_turns=true", Script(HELLO, 5 * SECOND, confidence=0.9))
-    assert [m.turn_is_formatted for m in said] == [False] * (len(said) - 1) + [True]
-    assert said[-1].transcript == said[-1].utterance == "Hello, world."
-    assert said[-2].words[0].text == "hello"
+    messages = turns("format_turns=true", Script(HELLO, 5 * SECOND, confidence=0.9))
+    assert [m.turn_is_formatted for m in messages] == [False] * (len(messages) - 1) + [True]
+    assert messages[-1].transcript == messages[-1].utterance == "Hello, world."
+    assert messages[-2].words[0].text == "hello"
 
 
 def test_multilingual_is_formatted_as_it_comes():
     query = "speech_model=universal-streaming-multilingual&language_detection=true"
-    said = turns(query, Script(HELLO, 5 * SECOND, confidence=0.0))
-    assert all(m.turn_is_formatted for m in said)
-    assert said[-1].transcript == "Hello, world."
-    shown = [(m.language_code, m.language_confidence) for m in said]
-    assert [bool(m.utterance) or m.end_of_turn for m in said] == [c == ("en", 0.9) for c in shown]
+    messages = turns(query, Script(HELLO, 5 * SECOND, confidence=0.0))
+    assert all(m.turn_is_formatted for m in messages)
+    assert messages[-1].transcript == "Hello, world."
+    shown = [(m.language_code, m.language_confidence) for m in messages]
+    assert [bool(m.utterance) or m.end_of_turn for m in messages] == [
+        c == ("en", 0.9) for c in shown
+    ]
 
 
-def test_language_is_not_told_unasked():
+def test_language_is_not_sent_unasked():
     assert all(m.language_code is None for m in turns("", Script(HELLO, 5 * SECOND)))
 
 
@@ -190,13 +192,13 @@ def test_live_change_of_silence_holds_from_its_position_on():
 
 def test_family_p():
     query = "speech_model=u3-rt-pro"
-    said = turns(query, Script(TWICE, 10 * SECOND))
-    assert [type(m) for m in said].count(SpeechStarted) == 2
-    assert said[0] == SpeechStarted(480, 0.9)  # the frame in which the word begins
-    first, second = ends(said)
+    messages = turns(query, Script(TWICE, 10 * SECOND))
+    assert [type(m) for m in messages].count(SpeechStarted) == 2
+    assert messages[0] == SpeechStarted(480, 0.9)  # the frame in which the word begins
+    first, second = ends(messages)
     assert (first.transcript, first.utterance) == ("Hello, world.", "Hello, world.")
     assert (first.turn_is_formatted, first.end_of_turn_confidence) == (True, 1.0)
-    for partial in (m for m in said if isinstance(m, Turn) and not m.end_of_turn):
+    for partial in (m for m in messages if isinstance(m, Turn) and not m.end_of_turn):
         assert not any(w.word_is_final for w in partial.words)
         assert partial.transcript == " ".join(w.text for w in partial.words)
         assert (partial.utterance, partial.end_of_turn_confidence) == ("", 0.0)
@@ -218,24 +220,24 @@ def test_family_p_ends_at_a_sentence_or_after_the_long_silence():
 def test_family_p_partials_at_a_pause_and_while_somebody_speaks_on():
     words = speak(" ".join(["word"] * 40))
     script = Script(words, words[-1].end + 3 * SECOND)
-    said = turns("speech_model=u3-rt-pro", script)
+    messages = turns("speech_model=u3-rt-pro", script)
     quiet = turns("speech_model=u3-rt-pro&continuous_partials=false", script)
-    assert len(said) > len(quiet) > 2
+    assert len(messages) > len(quiet) > 2
     paused = Script(speak("one two") + speak("three", start=28_000), 5 * SECOND)
     partials = [m.transcript for m in turns("speech_model=u3-rt-pro", paused)[1:-1]]
     assert "one two" in partials
 
 
 def test_speaker_labels_say_that_we_cannot_tell():
-    said = turns("speaker_labels=true", Script(HELLO, 5 * SECOND))
-    assert {m.speaker_label for m in said if m.end_of_turn} == {"UNKNOWN"}
-    assert {m.speaker_label for m in said if not m.end_of_turn} <= {None}
+    messages = turns("speaker_labels=true", Script(HELLO, 5 * SECOND))
+    assert {m.speaker_label for m in messages if m.end_of_turn} == {"UNKNOWN"}
+    assert {m.speaker_label for m in messages if not m.end_of_turn} <= {None}
 
 
-def test_without_partials_only_ends_are_said():
-    said = turns("include_partial_turns=false", Script(TWICE, 10 * SECOND, confidence=0.9))
-    assert [m.end_of_turn for m in said] == [True, True]
-    assert said[0].utterance == "hello world"
+def test_without_partials_only_ends_are_sent():
+    messages = turns("include_partial_turns=false", Script(TWICE, 10 * SECOND, confidence=0.9))
+    assert [m.end_of_turn for m in messages] == [True, True]
+    assert messages[0].utterance == "hello world"
 
 
 def test_long_non_speech_lets_the_audio_go():
@@ -250,8 +252,8 @@ def test_long_non_speech_lets_the_audio_go():
 def test_a_final_word_stays_whatever_the_engine_says():
     policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK)
 
-    def words(position, *said):
-        decisions = policy.update(Update(0, position, (), said, position))
+    def words(position, *messages):
+        decisions = policy.update(Update(0, position, (), messages, position))
         return [d.message.words for d in decisions if isinstance(d, Send)]
 
     ((sent,),) = words(2_560, Word("Hi", 100, 900, 0.5, True))
@@ -265,9 +267,9 @@ def test_a_final_word_stays_whatever_the_engine_says():
 
 
 def test_words_that_were_only_punctuation_disappear():
-    said = turns("", Script(speak("— hi !"), 4 * SECOND))
-    assert said[-1].transcript == "hi"
-    assert said[-1].words[0].text == "hi"
+    messages = turns("", Script(speak("— hi !"), 4 * SECOND))
+    assert messages[-1].transcript == "hi"
+    assert messages[-1].words[0].text == "hi"
 
 
 def test_a_partial_that_came_to_nothing_uses_up_no_turn():
@@ -276,19 +278,19 @@ def test_a_partial_that_came_to_nothing_uses_up_no_turn():
     link = ClientLink(parse_parameters(query))
     link.begin("id", 1)
     loud = (0.9,) * 20
-    heard = policy.update(Update(0, 10_240, loud, (Word("uh", 0, 900, 0.5),), 10_240))
-    heard += policy.force(10_240) + policy.final(Final(0, 10_240, ()))
+    decisions = policy.update(Update(0, 10_240, loud, (Word("uh", 0, 900, 0.5),), 10_240))
+    decisions += policy.force(10_240) + policy.final(Final(0, 10_240, ()))
     word = Word("So.", 10_300, 12_000, 0.5)
-    heard += policy.update(Update(1, 20_480, loud, (word,), 20_480))
-    heard += policy.force(20_480) + policy.final(Final(1, 20_480, (word,)))
-    said = [d.message for d in heard if isinstance(d, Send)]
-    for message in said:
+    decisions += policy.update(Update(1, 20_480, loud, (word,), 20_480))
+    decisions += policy.force(20_480) + policy.final(Final(1, 20_480, (word,)))
+    messages = [d.message for d in decisions if isinstance(d, Send)]
+    for message in messages:
         link.send(message)
-    assert [type(m) for m in said].count(SpeechStarted) == 1
-    assert said[-1].turn_order == 0
+    assert [type(m) for m in messages].count(SpeechStarted) == 1
+    assert messages[-1].turn_order == 0
 
 
-def test_news_of_other_segments_and_old_news_are_ignored():
+def test_updates_of_other_segments_and_old_updates_are_ignored():
     policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK)
     assert policy.final(Final(0, 100, (Word("a", 0, 1, 1.0),))) == []
     policy.update(Update(0, 5_120, (), (), 5_120))
@@ -336,14 +338,14 @@ def test_times_never_go_back_across_turns():
 
 def test_silence_is_acknowledged_about_once_a_second_when_asked_for():
     script = Script(HELLO, 6 * SECOND, confidence=1.0)
-    said = turns("acknowledge_silence=true", script)
-    silences = [m for m in said if isinstance(m, Silence)]
+    messages = turns("acknowledge_silence=true", script)
+    silences = [m for m in messages if isinstance(m, Silence)]
     assert not any(isinstance(m, Silence) for m in turns("", script))
     assert {m.start_ms for m in silences} == {1_440}  # where the turn ended
     ends_at = [m.end_ms for m in silences]
     assert len(ends_at) == 4
     assert all(1_000 <= b - a < 1_200 for a, b in itertools.pairwise(ends_at))
-    assert said.index(silences[0]) > said.index(ends(said)[0])
+    assert messages.index(silences[0]) > messages.index(ends(messages)[0])
 
 
 def test_an_engine_that_skips_a_step_does_not_swallow_a_forced_end():
@@ -381,11 +383,11 @@ def test_a_turn_ends_at_its_longest_duration(query):
     """Ten seconds without a gap; no word is lost or said twice."""
     script = Script(monologue(0), 15 * SECOND, confidence=0.0)
     run = session(query, script)
-    said = ends(run.run())
+    messages = ends(run.run())
     first = next(d.at for d in run.decisions if isinstance(d, Finalize))
     assert 4 * SECOND <= first - script.words[0].start // VAD_FRAME * VAD_FRAME < 4 * SECOND + CHUNK
-    assert len(said) == 3
-    assert sum(len(turn.words) for turn in said) == 40
+    assert len(messages) == 3
+    assert sum(len(turn.words) for turn in messages) == 40
 
 
 def test_it_ends_at_a_gap_shortly_before_if_there_is_one():

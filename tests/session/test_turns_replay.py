@@ -1,5 +1,5 @@
 """The replay theorem, the policy's half: whatever arrives late, whatever engine is lost, the client
-is told the same. And the promises that hold for any audio and any parameters."""
+gets the same. And the promises that hold for any audio and any parameters."""
 
 from urllib.parse import urlencode
 
@@ -95,7 +95,7 @@ def said(query, script, chunk, done, policy=TurnPolicy, **options):
 
 @settings(max_examples=80, deadline=None)
 @given(st.data(), queries(), scripts(), chunks)
-def test_neither_delay_nor_a_lost_engine_changes_what_is_said(data, query, script, chunk):
+def test_neither_delay_nor_a_lost_engine_changes_the_messages(data, query, script, chunk):
     model = parse_parameters(query).speech_model
     done = data.draw(actions(model))
     random = data.draw(st.randoms(use_true_random=False))
@@ -116,9 +116,7 @@ def test_neither_delay_nor_a_lost_engine_changes_what_is_said(data, query, scrip
 
 @settings(max_examples=80, deadline=None)
 @given(st.data(), queries(), scripts(), chunks)
-def test_the_short_way_of_speech_that_goes_on_says_what_the_long_way_says(
-    data, query, script, chunk
-):
+def test_the_fast_path_of_unchanged_speech_equals_the_slow_path(data, query, script, chunk):
     done = data.draw(actions(parse_parameters(query).speech_model))
     expected = said(query, script, chunk, done, policy=LongWay)
     assert said(query, script, chunk, done) == expected
@@ -153,8 +151,9 @@ def test_what_holds_for_every_session(data, query, script, chunk):
 
 @settings(max_examples=50, deadline=None)
 @given(queries(), scripts(), chunks)
-def test_every_word_is_said_once(query, script, chunk):
-    """A boundary is never inside a word unless the voice detector is told to hear nothing."""
+def test_every_word_is_sent_once(query, script, chunk):
+    """A boundary is never inside a word unless the voice detector has a threshold that nothing
+    reaches."""
     if "vad_threshold=1" in query:
         return
     messages = said(query, script, chunk, [])

@@ -53,7 +53,7 @@ async def speak(url, *, at=None, then=None):
     return transcript
 
 
-def told(transcript):
+def texts(transcript):
     """Everything but the ids and how long it took."""
     kinds = {"Turn", "SpeechStarted"}
     return [m for m in transcript.messages if m["type"] in kinds], transcript.close_code
@@ -94,7 +94,7 @@ def test_a_killed_engine_costs_no_word():
             successor.process.kill()
             successor.wait()
         assert metric(url, "ssasr_failovers_total") == 1
-    assert told(transcript) == told(expected)
+    assert texts(transcript) == texts(expected)
     assert expected.close_code == 1000
     assert len(expected.finals) >= 2
 
@@ -113,10 +113,10 @@ def test_an_engine_that_is_stopped_and_goes_on_costs_no_word():
         transcript = trio.run(partial(speak, url, at=3.3, then=stop))
         asleep[0].wait()
         assert metric(url, 'ssasr_failovers_total{reason="silent"}') == 1
-    assert told(transcript) == told(expected)
+    assert texts(transcript) == texts(expected)
 
 
-def test_one_client_too_many_is_refused_at_once_and_nobody_else_notices():
+def test_clients_beyond_capacity_are_rejected_at_once_and_nobody_else_notices():
     with pair("--max-streams", "2") as (_, _, _, url):
         refused = []
 
@@ -139,7 +139,7 @@ def test_one_client_too_many_is_refused_at_once_and_nobody_else_notices():
             return told_by
 
         first, second = trio.run(main).values()
-        assert told(first) == told(second)
+        assert texts(first) == texts(second)
         assert first.close_code == 1000
         assert min(refused) < 1.0, "nothing is waited for"
         assert metric(url, "ssasr_failovers_total") == 0
@@ -158,7 +158,7 @@ def test_full_cpu_load_makes_no_false_timeouts():
                 process.kill()
                 process.wait()
         assert metric(url, "ssasr_failovers_total") == 0
-    assert told(transcript) == told(expected)
+    assert texts(transcript) == texts(expected)
 
 
 def test_an_engine_drains_and_ends_with_0():

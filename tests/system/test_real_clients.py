@@ -63,7 +63,7 @@ def test_assemblyai_sdk_asyncio(port):
             StreamingEvents.Error,
             StreamingEvents.Termination,
         ):
-            client.on(event, lambda _, news: seen.append(news))
+            client.on(event, lambda _, event_data: seen.append(event_data))
         await client.connect(StreamingParameters(sample_rate=16_000, format_turns=True))
         for piece in pieces(SPEECH):
             await client.stream(piece)

@@ -76,7 +76,7 @@ async def test_a_session_is_one_trace_through_gateway_and_engine(collected, nurs
         app = HttpApp(gateway_routes(gateway.is_ready, gateway.metrics, access))
         port = await nursery.start(partial(gateway.run, app, "127.0.0.1", 0))
         audio = speech_like(6, pause_every=1, pause=2)
-        told = await converse(f"ws://127.0.0.1:{port}/v3/ws", audio, sample_rate=16_000)
+        conversation = await converse(f"ws://127.0.0.1:{port}/v3/ws", audio, sample_rate=16_000)
     nursery.cancel_scope.cancel()
 
     spans, _ = read_spans(folder)
@@ -90,11 +90,11 @@ async def test_a_session_is_one_trace_through_gateway_and_engine(collected, nurs
     assert {span["parent"] for span in finalizations} == {session["id"]}
     kinds = [span["kind"] for span in (session, link, stream, finalizations[0])]
     assert kinds == [SERVER, CLIENT, SERVER, INTERNAL]
-    assert len(told.finals) == 2
+    assert len(conversation.finals) == 2
     segments = [span["attributes"]["ssasr.segment"] for span in finalizations]
     assert segments == list(range(len(segments)))
     assert len(segments) >= 2, "the silence at the end may be a segment of its own"
-    begin = told.of_type("Begin")[0]
+    begin = conversation.of_type("Begin")[0]
     assert session["attributes"] == {
         "ssasr.session_id": begin["id"],
         "ssasr.model_version": "en-default",
@@ -102,7 +102,7 @@ async def test_a_session_is_one_trace_through_gateway_and_engine(collected, nurs
         "ssasr.family": "U",
         "ssasr.audio_seconds": 6.0,
         "ssasr.turns": 2,
-        "ssasr.words": sum(len(turn.split()) for turn in told.finals),
+        "ssasr.words": sum(len(turn.split()) for turn in conversation.finals),
         "ssasr.cause": "terminated",
         "ssasr.close_code": 1000,
     }

@@ -146,7 +146,7 @@ def make_access(config: PublicConfig) -> Access:
 
 
 async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
-    """A worker whose supervisor is gone ends as if it had been told to."""
+    """A worker whose supervisor is gone ends as if it had been asked to."""
     await trio.lowlevel.wait_readable(parent)
     log.error("the supervisor is gone")
     stop()

@@ -126,9 +126,9 @@ class Transcript:
             self.complete = self._ends_sentence()
 
     def go_back(self, frames: int, end: int) -> None:
-        """The segment ends at stream sample ``end``, before what has been heard. What was emitted
-        at encoder frame ``frames`` or later is taken back, but words that were told as final and
-        lie before the end stay as they were told."""
+        """The segment ends at stream sample ``end``, before what has been processed. What was
+        emitted at encoder frame ``frames`` or later is taken back, but words that were delivered as
+        final and lie before the end stay as delivered."""
         delivered = [word for word in self.words() if word.final and word.end <= end]
         self.committed, self._delivered, self._final = tuple(delivered), 0, None
         kept = self._tokens[: bisect_left(self._tokens, frames, key=lambda token: token.place)]

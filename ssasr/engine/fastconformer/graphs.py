@@ -2,8 +2,8 @@
 
 A graph is a recording (``ssasr.engine.graphs``). So inputs and outputs have fixed places, a batch
 is padded up to the next recorded size with rows of the slot that belongs to nobody, and decoding,
-whose length depends on the data, is recorded as a fixed number of rounds with the rest of the step,
-and again alone for the batch that needs more.
+whose length depends on the data, is captured as a fixed number of iterations with the rest of the
+step, and again alone for the batch that needs more.
 """
 
 import torch
@@ -18,8 +18,8 @@ _SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 15
 
 
 def iterations_guess(chunk_frames: int) -> int:
-    """Rounds recorded with the step. A guess: speech has some five tokens a second, and the batch
-    needs as many rounds as its busiest row has tokens, plus one."""
+    """Iterations captured with the step. A guess: speech has some five tokens a second, and the
+    batch needs as many iterations as its busiest row has tokens, plus one."""
     return chunk_frames + 3
 
 
@@ -88,7 +88,7 @@ class GraphRunner:
 
     @torch.no_grad()
     def run(self, inputs: Inputs) -> Answer:
-        """See ``Runner``. Waits for the device once, unless decoding needs more rounds."""
+        """See ``Runner``. Waits for the device once, unless decoding needs more iterations."""
         rows = inputs.table.shape[0]
         size = min(size for size in self._captured if size >= rows)
         captured, padding = self._captured[size], self._host.table[rows:size]

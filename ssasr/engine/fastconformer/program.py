@@ -37,7 +37,7 @@ class Column(IntEnum):
 
     SLOT = 0
     POSITION = 1
-    """Samples heard before this step."""
+    """Samples processed before this step."""
     NEW = 2
     """Samples of ``Inputs.audio`` that are this row's."""
     CHUNK = 3
@@ -153,7 +153,7 @@ class Program:
 
     def finish(self, running: Running) -> Tensor:
         """Files the text and gives the answer: (batch, answer width) int32. May be repeated after
-        further rounds."""
+        further iterations."""
         decoding = running.decoding
         self.slots.put_text(running.slot, running.chunk + 1, decoding.text.pack())
         state = torch.stack([decoding.emitted, decoding.active()], dim=1).int()
@@ -174,7 +174,7 @@ class Program:
         return 2 + 3 * self.room + self.vad_frames
 
     def unpack(self, answer: Tensor) -> tuple[Answer, bool]:
-        """The answer, and whether some row needs more rounds."""
+        """The answer, and whether some row needs more iterations."""
         sizes = [1, 1, self.room, self.room, self.room, self.vad_frames]
         emitted, active, tokens, places, confidences, speech = torch.split(answer, sizes, dim=1)
         whole = Answer(

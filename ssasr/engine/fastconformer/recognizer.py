@@ -53,7 +53,7 @@ trips of a bad link. A guess; further back, words are cut at the sample, not dec
 _FRAME_MS = 80
 _LARGEST_BATCH_FRAMES = 4_096
 """Encoder frames in one step at most. Bounds the memory of the recorded graphs; a product of this
-height keeps any current device busy, so more of them in a step would only be told later."""
+height keeps any current device busy, so more of them in a step would only be delivered later."""
 _MAX_CHUNKS = 4
 """Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
 follow each other at once, so a stream that was taken over catches up as fast with few."""
@@ -85,7 +85,7 @@ class Statistics:
     rows: int
     """Rows in them."""
     rewound: int
-    """Segments that ended before what had been heard."""
+    """Segments that ended before what had been processed."""
     cut: int
     """Those of them that lay too far back to be decoded again."""
 

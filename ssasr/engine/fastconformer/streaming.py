@@ -3,8 +3,8 @@
 A ``Walk`` is one stream's way through one ``Work``. It usually has one row: append the new
 samples, compute the chunk that they complete. It has more when the engine is behind, and at the
 end of a segment, where the last chunk is cut short and one more may hold a single frame. A segment
-that ends before what has been heard goes back to the last chunk that did not need the audio after
-its end.
+that ends before what has been processed goes back to the last chunk that did not need the audio
+after its end.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Walk:
     def begin(
         cls, grid: Grid, progress: Progress, audio: NDArray[np.float32], end: int | None
     ) -> Self:
-        """``end`` may lie before what has been heard; the chunks after it are then undone."""
+        """``end`` may lie before what has been processed; the chunks after it are then undone."""
         if end is not None:
             audio = audio[: max(0, end - progress.samples)]
             progress.chunks = min(progress.chunks, grid.complete(end))

@@ -8,11 +8,12 @@ row that emits most. *Label looping* (Bataev et al., 2406.06220) turns it round:
 row skips blanks to its next token, wherever that is, and the prediction network runs once for all
 of them. A chunk has few frames, so skipping is one joint over all of them: with the text fixed,
 the answers of all the frames are known at once, and the next token is at the first frame, from the
-row's own on, that does not say blank. The number of rounds is the most tokens of any row, plus the
-last one that finds nothing.
+row's own on, that does not say blank. The number of iterations is the most tokens of any row, plus
+the last one that finds nothing.
 
-Nothing here waits for the device. A fixed number of rounds can be captured in a graph; a row that
-has finished rides along unchanged, and ``Decoding.active`` says whether more rounds are due.
+Nothing here waits for the device. A fixed number of iterations can be captured in a graph; a row
+that has finished rides along unchanged, and ``Decoding.active`` says whether more iterations are
+due.
 """
 
 from typing import Self
@@ -63,7 +64,7 @@ class PredictionNetwork(nn.Module):
         self.blank = config.blank_token_id
         self.embedding = nn.Embedding(config.vocab_size, dim)
         # Holds the weights; the cells are computed below, because the library's LSTM plans its
-        # work anew at each call and cannot be told which rows to leave alone.
+        # work anew at each call and cannot leave single rows alone.
         self.lstm = nn.LSTM(dim, dim, num_layers=self.depth)
         self.decoder_projector = nn.Linear(dim, dim)
 

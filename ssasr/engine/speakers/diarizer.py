@@ -178,8 +178,8 @@ def _clean(window: Window, activity: _Activity, voice: int) -> Samples | None:
     if not active[:, voice].any():
         return None
     edges = _edges(len(active), window)
-    heard_until = edges[np.flatnonzero(active[:, voice])[-1] + 1]
-    if heard_until < len(window.audio) - LATE:
+    speech_until = edges[np.flatnonzero(active[:, voice])[-1] + 1]
+    if speech_until < len(window.audio) - LATE:
         return None
     alone = active[:, voice] & (active.sum(axis=1) == 1)
     parts, samples, since = [], 0, len(active)

@@ -320,7 +320,7 @@ class Decoding:
 
 
 def _odds(request: Request, languages: Sequence[str]) -> list[float]:
-    """Of each language, before anything was heard."""
+    """Of each language, before any audio."""
     return [
         (FAMILIAR if name == request.language_before else 1.0)
         if not request.among or name in request.among

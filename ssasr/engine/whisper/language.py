@@ -1,6 +1,6 @@
-"""Which language is spoken in a segment, as far as decodes have told.
+"""Which language is spoken in a segment, as far as decodes have shown.
 
-A decode that is not told the language says what it took it for, with a share among all that may be.
+A decode without a given language says what it took it for, with a share among all that may be.
 After ``SURE_AFTER`` of speech it is asked for; until a share is large enough every ``ASK_AGAIN``,
 then each time when there is half as much speech again: more of it tells better. Once settled, only
 one with so large a share takes its place. Pure; positions are not its business, amounts of speech
@@ -12,7 +12,7 @@ from attrs import define
 from ssasr.protocol.recognition import SAMPLE_RATE, SURE_LANGUAGE
 
 SURE_AFTER = SAMPLE_RATE
-"""Speech that must have been heard to settle a language: of half a second, base takes half the
+"""Speech needed to settle a language: of half a second, base takes half the
 languages for another, of one second, three in ten, but hardly any that has so large a share."""
 ASK_AGAIN = SAMPLE_RATE // 2
 """More speech after which a language that is not settled is asked for again."""

@@ -1,4 +1,4 @@
-"""A batch of excerpts on its way through the model: heard once, then read pass by pass.
+"""A batch of excerpts on its way through the model: encoded once, then decoded pass by pass.
 
 ``Network`` is the arithmetic, tensors in, tensors out, without a look at a value. Who decodes
 (``decoding``) talks to ``Passes`` in lists, row by row, and does not know how it is run:
@@ -60,7 +60,7 @@ class Outputs:
 
 
 class Batch(Protocol):
-    """Excerpts that have been heard."""
+    """Excerpts that have been encoded."""
 
     def languages(self) -> Tensor:
         """(rows, languages): logits, on the host. Before the first pass only."""
@@ -78,7 +78,7 @@ class Passes(Protocol):
     frames: int
     """The longest excerpt that it takes."""
     rows: int
-    """Excerpts that are best heard at once."""
+    """Excerpts that are best encoded together."""
     widest: int
     """Tokens that a row may put into one pass."""
     room: int

@@ -2,9 +2,9 @@
 
 A step first listens: the speech detector runs over all the streams' new audio in one batch. Then
 each stream is walked through its audio until something has to be found out, by a decode or about
-the end of a turn. The most urgent of that is begun (``crew``), as much at once as there are workers
-for it; the streams that it is about walk on when it is done, in this step or in a later one, and
-are ``unfinished`` until then. So no stream waits for what another one needs.
+the end of a turn. The most urgent of that is begun (``worker_pool``), as much at once as there are
+workers for it; the streams that it is about walk on when it is done, in this step or in a later
+one, and are ``unfinished`` until then. So no stream waits for what another one needs.
 """
 
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ class _Stream:
     stepped_at: float = 0.0
 
     def late(self, now: float) -> bool:
-        """Whether it is behind and comes on more slowly than its audio would be heard. One whose
+        """Whether it is behind and comes on more slowly than real time. One whose
         client sends a file faster than that is behind too, and one that was taken over."""
         speech_buffer = self.segment.speech_buffer
         walked = (speech_buffer.position - speech_buffer.start) / SAMPLE_RATE

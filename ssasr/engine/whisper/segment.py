@@ -4,7 +4,7 @@ Pure policy: samples, speech probabilities and hypotheses in, requests for decod
 No torch, no clock.
 
 *When to decode.* At fixed positions of the audio, and the segment is not walked through any further
-before it is done: so a segment that another engine takes over, or that is heard in large pieces
+before it is done: so a segment that another engine takes over, or whose audio comes in large pieces
 because the engine is behind, is understood in the same way. These positions are: every ``STEP``
 while somebody speaks, to show words in the making. When speech has stopped for ``SETTLE``, so that
 the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. Whenever the
@@ -67,7 +67,7 @@ turn after ``SETTLE`` finds the decode that was due then."""
 HANG = 2 * VAD_FRAME
 """Silence in which a decode on the grid is put off: speech goes on, or ``SETTLE`` comes."""
 LEAST_SPEECH = 6 * VAD_FRAME
-"""No decode before this much speech was heard; a click is not a word."""
+"""No decode before this much speech; a click is not a word."""
 FIRST_PARTIAL = 14 * VAD_FRAME
 """No decode of speech that goes on before this much of it, 0.45 s: of less, words are made up."""
 LEAD = 8 * VAD_FRAME
@@ -220,7 +220,7 @@ class Segment:
 
     def _ends(self, at: int) -> bool:
         """Whether nothing is left but the end: what is due at a chunk that ends there is due all
-        the same, since the session may have been told of it before it decided."""
+        the same, since it may have been delivered to the session before it decided."""
         on_grid = (at - self.start) % CHUNK == 0
         return at < self.position or (at == self.position and not (on_grid and at > self._answered))
 
@@ -350,7 +350,7 @@ class Segment:
     # -- hypotheses ----------------------------------------------------------------------------
 
     def detected(self, language: str, confidence: float) -> None:
-        """Take what a decode that was not told the language found."""
+        """Take the language that a decode found."""
         assert self.due is not None
         if self.due.kind is Kind.PARTIAL:
             self.language.guessed(language, confidence)
@@ -382,9 +382,9 @@ class Segment:
 
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""
-        # Silence is no further evidence: what counts is how much more speech was heard.
+        # Silence is no further evidence: what counts is how much more speech there was.
         speech_end = self.speech_buffer.speech_end
-        heard = end if speech_end is None else min(end, speech_end)
+        spoken_until = end if speech_end is None else min(end, speech_end)
         before = [
             [spoken.key for spoken in self._after_committed(mark)] for mark in self._hypotheses[:-1]
         ]
@@ -393,7 +393,7 @@ class Segment:
             sure = spoken.word.confidence >= SURE_WORD
             wanted = AGREEMENT - 1 + (0 if sure else self._doubts)
             agree = sum(keys[index : index + 1] == [spoken.key] for keys in before[-wanted:])
-            if agree < wanted or spoken.word.end > heard - MARGIN:
+            if agree < wanted or spoken.word.end > spoken_until - MARGIN:
                 break
             count = index + 1
         return count
@@ -480,8 +480,8 @@ class Segment:
             # A silence that was found long enough at its end, and cut in its middle.
             decided += min(at - said_until, BOUNDARY_BACK)
             decided = max(at, min(decided, self.speech_buffer.silent_until(at)))
-        told = bisect_right(self._committed_at, decided)
-        committed = [word for word in self.committed[:told] if word.start < at]
+        count = bisect_right(self._committed_at, decided)
+        committed = [word for word in self.committed[:count] if word.start < at]
         mark = self._ending or self._mark_at(at)
         rest = [] if mark is None else after(mark.words, committed, mark.begin)
         words = (spoken.word for spoken in self._in_speech(rest, committed))

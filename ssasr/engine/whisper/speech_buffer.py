@@ -123,7 +123,7 @@ class SpeechBuffer:
 
     def voiced(self, begin: int, end: int) -> NDArray[np.bool_]:
         """Speech or not for the frames from the one that ``begin`` lies in to the last that is over
-        at ``end``: one that is not must not count, since it may not have been heard yet."""
+        at ``end``: one that is not must not count, since it may not have been processed yet."""
         return np.array(self._speech[self._frame(begin) : self._frame(end)], dtype=bool)
 
     def said_until(self, at: int) -> int | None:

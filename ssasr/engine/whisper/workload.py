@@ -50,14 +50,14 @@ def workload(
     )
 
     @torch.inference_mode()
-    def hear() -> Batch:
+    def encode() -> Batch:
         return passes.begin([excerpt], 2 * TOKENS)
 
-    heard = cache(hear)
+    encoded = cache(encode)
 
     @torch.inference_mode()
     def read() -> object:
-        return heard().read([Inputs([1] * TOKENS, 1, 0)])
+        return encoded().read([Inputs([1] * TOKENS, 1, 0)])
 
     @torch.inference_mode()
     def listen() -> object:
@@ -70,7 +70,7 @@ def workload(
     return Workload(
         {
             "detector": Unit(listen, LISTENED),
-            "encoder": Unit(hear, excerpt.frames * FRAME / SAMPLE_RATE),
+            "encoder": Unit(encode, excerpt.frames * FRAME / SAMPLE_RATE),
             "decoder": Unit(read),
             "end_of_turn": Unit(judge),
         },

@@ -72,7 +72,7 @@ class Supervisor:
     _status: int = 0
 
     def run(self) -> int:
-        """The exit status: 0 if all workers ended well once they were told to stop."""
+        """The exit status: 0 if all workers ended well after the signal to stop."""
         self.directory = Path(tempfile.mkdtemp(prefix="ssasr-workers-"))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:

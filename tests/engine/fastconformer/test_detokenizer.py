@@ -80,7 +80,7 @@ def test_final_words_never_change_and_times_run_forward(pieces, tokens, cut, end
 
 @given(tokens=emissions(), frame=st.integers(0, 60))
 @settings(deadline=None)
-def test_taking_back_equals_never_having_said(pieces, tokens, frame):
+def test_taking_back_equals_never_having_emitted(pieces, tokens, frame):
     transcript, fresh = Transcript(pieces, 0), Transcript(pieces, 0)
     transcript.extend(tokens)
     transcript.go_back(frame, 0)
@@ -91,12 +91,12 @@ def test_taking_back_equals_never_having_said(pieces, tokens, frame):
 
 @given(tokens=emissions(), frame=st.integers(0, 60), at=st.integers(1, 60 * FRAME))
 @settings(deadline=None)
-def test_going_back_keeps_what_was_told_as_final(pieces, tokens, frame, at):
+def test_going_back_keeps_words_delivered_as_final(pieces, tokens, frame, at):
     transcript = Transcript(pieces, 0)
     transcript.extend(tokens)
-    told = [word for word in transcript.words() if word.final and word.end <= at]
+    delivered = [word for word in transcript.words() if word.final and word.end <= at]
     transcript.go_back(frame, at)
-    assert list(transcript.words(end=at)[: len(told)]) == told
+    assert list(transcript.words(end=at)[: len(delivered)]) == delivered
 
 
 CONVERTED = reference.converted_tokenizer(

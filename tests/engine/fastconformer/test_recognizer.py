@@ -36,7 +36,7 @@ class Stream:
     options: StreamOptions = field(factory=StreamOptions)
     start: int = 0
     fed: int = 0
-    heard: list = field(factory=list)
+    results: list = field(factory=list)
     tokens: list = field(factory=list)
     committed: tuple = ()
     state: object = field(init=False)
@@ -61,7 +61,7 @@ class Stream:
         self.tokens = [(t.token, t.place) for t in self.state.transcript._tokens]
 
     @property
-    def told(self):
+    def delivered(self):
         """Final words of the answer before the last."""
         return [w for w in self.results[-2].words if w.final] if len(self.results) > 1 else []
 
@@ -76,11 +76,13 @@ class Stream:
     @property
     def said(self):
         """The words of each answer."""
-        return [[(w.text, w.start, w.end, w.final) for w in heard.words] for heard in self.results]
+        return [
+            [(w.text, w.start, w.end, w.final) for w in result.words] for result in self.results
+        ]
 
     @property
     def speech(self):
-        return [p for heard in self.results for p in heard.speech]
+        return [p for result in self.results for p in result.speech]
 
     def whole_chunks_left(self):
         return (len(self.audio) - self.fed) // self.recognizer.chunk
@@ -236,8 +238,8 @@ class Schedule(RuleBasedStateMachine):
         )
         alone.run(final_at=at)
         assert stream.tokens == alone.tokens
-        told = [w for w in stream.told if w.end <= stream.start + at]
-        assert list(stream.words[: len(told)]) == told
+        delivered = [w for w in stream.delivered if w.end <= stream.start + at]
+        assert list(stream.words[: len(delivered)]) == delivered
         if not stream.rewound:
             assert [(w.text, w.start, w.end, w.final) for w in stream.words] == [
                 (w.text, w.start, w.end, w.final) for w in alone.words
@@ -268,7 +270,7 @@ def test_any_schedule_equals_running_alone(english, make_recognizer):
 @pytest.mark.parametrize("chunk_frames", [1, 4])
 @pytest.mark.parametrize("at", [0, 100, 5_119, 8_000, 20_001, 70_000])
 def test_going_back_equals_ending_there(english, make_recognizer, chunk_frames, at):
-    """From 70,000 the slot has been full for long: what was heard last lies over the oldest."""
+    """From 70,000 the slot has been full for long: the latest audio lies over the oldest."""
     audio = reference.utterance(3, max(26_000, at + 14_000))
     recognizer = make_recognizer(english[1], chunk_frames, rewind=20)
     ahead = Stream(recognizer, audio)
@@ -276,9 +278,9 @@ def test_going_back_equals_ending_there(english, make_recognizer, chunk_frames, 
     ahead.take(recognizer.step([ahead.work(final_at=at)])[0])
     on_grid_chunk = Stream(recognizer, audio).run(final_at=at)
     assert ahead.tokens == on_grid_chunk.tokens
-    told = [word for word in ahead.told if word.end <= at]
-    assert list(ahead.words[: len(told)]) == told
-    if chunk_frames == 1 and at > 1_280:  # no lookahead: what was told was right already
+    delivered = [word for word in ahead.delivered if word.end <= at]
+    assert list(ahead.words[: len(delivered)]) == delivered
+    if chunk_frames == 1 and at > 1_280:  # no lookahead: what was delivered was right already
         assert ahead.words == on_grid_chunk.words
     assert recognizer.statistics().rewound == 1
 
@@ -297,7 +299,7 @@ def test_too_far_back_the_words_are_cut(english, make_recognizer):
     assert texts[:-1] == [word.text for word in before][: len(texts) - 1]
 
 
-def test_what_it_heard(english, make_recognizer):
+def test_its_words(english, make_recognizer):
     audio = reference.utterance(5, 30_000)
     recognizer = make_recognizer(english[1], 2)
     stream = Stream(recognizer, audio, start=7_000).run()
@@ -326,7 +328,7 @@ def test_committed_words_stay_first(english, make_recognizer):
     )
     again = Stream(recognizer, audio, start=500, committed=committed).run()
     assert again.words == (*committed, *words[2:])
-    assert all(heard.words[:2] == committed for heard in again.results)
+    assert all(result.words[:2] == committed for result in again.results)
 
 
 def test_an_ended_segment_is_not_stepped_again(english, make_recognizer):

@@ -65,7 +65,7 @@ def test_graphs_equal_the_plain_loop(english, chunk_frames):
     captured, layout = make(english[1], chunk_frames, recorder), plain._program.layout
     recorder.replays = recorder.waits = 0
     assert drive(plain, layout, 20) == drive(captured, layout, 20)
-    assert recorder.replays > 20, "no batch needed more rounds than the guess"
+    assert recorder.replays > 20, "no batch needed more iterations than the guess"
     assert recorder.waits == recorder.replays, "the host waits once for each"
 
 

@@ -14,7 +14,7 @@ SLOTS, REWIND = 3, 2
 
 
 class Written:
-    """What every slot was told, chunk by chunk: the specification."""
+    """What every slot was given, chunk by chunk: the specification."""
 
     def __init__(self, chunk_frames):
         self.layout = Layout(ModelConfig(ENCODER, 9, 8, 4, 1), SLOTS, chunk_frames, REWIND)

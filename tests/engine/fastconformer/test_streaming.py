@@ -46,10 +46,10 @@ def test_a_chunk_is_complete_exactly_when_its_samples_are_there(frames, samples)
 def test_every_sample_and_every_chunk_once(frames, pieces, rest):
     grid, progress = Grid(frames), Progress()
     rows = [row for piece in pieces for row in feed(grid, progress, piece)]
-    heard = sum(pieces)
-    assert progress.chunks == grid.complete(heard)
-    rows += feed(grid, progress, rest, heard + rest)
-    total = heard + rest
+    received = sum(pieces)
+    assert progress.chunks == grid.complete(received)
+    rows += feed(grid, progress, rest, received + rest)
+    total = received + rest
     audio = np.concatenate([np.zeros(0, np.float32), *(row.audio for row in rows)])
     assert np.array_equal(audio, np.arange(total, dtype=np.float32))
     assert [row.chunk for row in rows if row.chunk >= 0] == list(range(progress.chunks))
@@ -67,7 +67,7 @@ def test_every_sample_and_every_chunk_once(frames, pieces, rest):
 
 @given(chunk_frames, st.integers(1, 20), st.data())
 def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
-    """And the ledger, which takes such steps for all streams at once, says the same."""
+    """And the slot state, which takes such steps for all streams at once, says the same."""
     grid, progress = Grid(frames), Progress()
     slot_state, slots = SlotState(grid, 5), np.array([3])
     slot_state.open(3, Transcript(None, 0), 0)
@@ -110,12 +110,12 @@ def test_spoken_gives_each_row_its_own(counts):
 
 
 @given(chunk_frames, st.integers(0, 200_000), st.integers(0, 200_000))
-def test_going_back_computes_what_a_fresh_segment_would(frames, heard, end):
-    heard, end = max(heard, end), min(heard, end)
+def test_going_back_computes_what_a_fresh_segment_would(frames, received, end):
+    received, end = max(received, end), min(received, end)
     grid, gone, fresh = Grid(frames), Progress(), Progress()
-    feed(grid, gone, heard)
+    feed(grid, gone, received)
     back = undoable(grid, gone, end, rewind=2)
-    assert back == (grid.complete(heard) - grid.complete(end) <= 2)
+    assert back == (grid.complete(received) - grid.complete(end) <= 2)
     again = feed(grid, gone, 0, end)
     on_grid_chunk = feed(grid, fresh, end, end)
     assert gone.chunks == fresh.chunks

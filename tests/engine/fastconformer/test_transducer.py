@@ -81,7 +81,7 @@ def test_a_frame_that_never_says_blank_is_left_after_the_most_tokens(model):
 
 
 @torch.no_grad()
-def test_rounds_after_the_end_change_nothing(model):
+def test_iterations_after_the_end_change_nothing(model):
     frames = torch.randn(5, 2, 40, generator=torch.Generator().manual_seed(3)) * 1.5
     decoding = decode(model, frames, torch.full((5,), 2), one_token(model, 5))
     before = [

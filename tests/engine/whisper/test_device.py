@@ -41,7 +41,7 @@ def passes(network):
     return GraphPasses(network, AtOnce(), (1, 4), (100, 300), (1, 16, 48))
 
 
-def heard(recognizer, streams):
+def words_of(recognizer, streams):
     """Final words of streams that go side by side."""
     recognizer.warm_up()
     states = [recognizer.new_state(StreamOptions(), 0) for _ in streams]
@@ -66,8 +66,8 @@ def heard(recognizer, streams):
 
 def test_a_recogniser_with_nothing_on_the_wrong_side(device):
     streams = [tiny.speech(seconds, seed) for seconds, seed in [(1.5, 2), (2.0, 3)]]
-    plain = heard(tiny.recognizer(multilingual=True), streams)
-    there = heard(tiny.recognizer(multilingual=True, device=device, run=passes), streams)
+    plain = words_of(tiny.recognizer(multilingual=True), streams)
+    there = words_of(tiny.recognizer(multilingual=True, device=device, run=passes), streams)
     assert there == plain
     assert all(plain), "words in each stream"
 
@@ -86,7 +86,7 @@ def test_the_real_detector_there(device):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_there(dtype, device):
     recognizer = tiny.recognizer(device=device, dtype=dtype, run=passes)
-    assert all(heard(recognizer, [tiny.speech(2.0, 3)]))
+    assert all(words_of(recognizer, [tiny.speech(2.0, 3)]))
 
 
 def test_what_listens_and_judges(device):

@@ -29,7 +29,7 @@ TWO = (("one", 0.1, 0.5), ("two", 0.5, 1.0))
         # The same words with times a little off.
         ([("one", 0.1, 0.5), ("two", 0.5, 1.1), ("three", 1.1, 1.5)], ["three"]),
         ([("one", 0.1, 0.4), ("two", 0.45, 0.8), ("three", 0.85, 1.5)], ["three"]),
-        # The committed words are heard differently now: time decides.
+        # The committed words are recognised differently now: time decides.
         ([("won", 0.1, 0.5), ("too", 0.5, 0.95), ("three", 1.0, 1.5)], ["three"]),
         # The last committed word is placed late, and is still the last committed word.
         ([("one", 0.1, 0.6), ("two", 0.95, 1.3), ("three", 1.3, 1.5)], ["three"]),
@@ -48,7 +48,7 @@ def test_only_what_follows_the_committed_words_is_new(said, new):
     assert _new(said, TWO) == new
 
 
-def test_a_word_heard_otherwise_beside_a_pause_is_not_said_twice():
+def test_a_word_recognised_differently_beside_a_pause_is_not_repeated():
     """The similar word that lies late is the committed one."""
     said = (("Kate", 0.5, 1.0), ("Ferris.", 1.3, 2.4), ("The", 2.4, 2.6))
     assert _new(said, (("Kate", 0.5, 1.0), ("Farris", 1.0, 1.5))) == ["The"]

@@ -88,7 +88,7 @@ def test_half_precision_is_near(dtype):
     mel = torch.randn(2, 20, 60, generator=torch.Generator().manual_seed(2))
     lengths, tokens = torch.tensor([20, 30]), _tokens(2, 9)
 
-    def heard(model):
+    def outputs(model):
         audio = model.encoder(mel, lengths)
         cache = model.decoder.start(audio, lengths, 16)
         assert audio.dtype == cache.text.dtype == model.encoder.positions.dtype
@@ -96,7 +96,7 @@ def test_half_precision_is_near(dtype):
         states, scores = model.decoder(tokens[:, 4:], _at(4, 4), cache, 9, tiny.HEADS)
         return model.decoder.logits(states), scores.float()
 
-    for half, full in zip(heard(tiny.model().to(dtype)), heard(tiny.model()), strict=True):
+    for half, full in zip(outputs(tiny.model().to(dtype)), outputs(tiny.model()), strict=True):
         assert half.dtype == torch.float32
         real = full.isfinite()
         assert float((half - full)[real].norm() / full[real].norm()) < 0.05

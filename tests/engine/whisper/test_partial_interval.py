@@ -76,7 +76,7 @@ def test_a_grid_that_streams_need_is_not_narrowed_for_a_light_load():
     assert set(factors) == {needed}
 
 
-def test_more_streams_are_admitted_than_can_be_spoken_on_at_the_usual_pace():
+def test_more_streams_are_admitted_than_can_speak_at_the_usual_partial_interval():
     assert most_streams(0.01) == 1
     assert 4 < most_streams(4.0) <= 4 * MOST
     for streams in range(1, 30):

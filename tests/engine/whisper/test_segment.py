@@ -26,7 +26,7 @@ def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
 
 
 def _result(*runs):
-    """A segment that has heard (seconds, probability), with nothing decoded."""
+    """A segment that has received (seconds, probability), with nothing decoded."""
     segment = new_segment()
     for seconds, probability in runs:
         receive(segment, seconds, probability)
@@ -52,7 +52,7 @@ def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
     assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.RINGING)]
 
 
-def test_a_slower_pace_leaves_out_words_in_the_making_only():
+def test_a_longer_partial_interval_leaves_out_tentative_words_only():
     segment = new_segment()
     due = hear(segment, 6, SPEECH, interval=4)
     assert np.diff([one.end for one in due]).tolist() == [4 * policy.STEP] * (len(due) - 1)
@@ -309,7 +309,7 @@ def test_borders_move_out_of_silence_and_words_stay_in_order():
     assert before.end <= later.start
 
 
-def test_a_word_that_was_given_a_pause_keeps_the_side_where_most_of_it_was_said():
+def test_a_word_aligned_across_a_pause_keeps_the_side_with_most_speech():
     segment = _result((1, SPEECH), (1, SILENCE), (1, SPEECH))
     _decoded(segment, 3.0, ("early", 0.1, 0.9), ("late", 0.9, 2.6))
     early, late = segment.words()

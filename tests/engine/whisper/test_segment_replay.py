@@ -33,8 +33,10 @@ def _foreign(segment, frames):
     def decode(due):
         before, name = segment.language.before, segment.language.settled
         if due.kind is Kind.LANGUAGE or name is None:
-            heard = (due.end // 20_000 + due.begin // 7_000) % 5
-            name = before if before and heard == 4 else ("de", "nl", "sv", "en", "de")[heard]
+            decode_all = (due.end // 20_000 + due.begin // 7_000) % 5
+            name = (
+                before if before and decode_all == 4 else ("de", "nl", "sv", "en", "de")[decode_all]
+            )
             segment.detected(name, 0.9 if due.end // 3_000 % 3 else 0.5)
             name = segment.language.name
         return [evolve(one, word=evolve(one.word, text=one.word.text + name)) for one in talk(due)]
@@ -51,10 +53,10 @@ def _foreign(segment, frames):
     st.integers(-20, 40),
     st.booleans(),
 )
-def test_what_is_said_does_not_depend_on_how_the_audio_arrived(
+def test_results_do_not_depend_on_how_the_audio_arrived(
     runs, pieces, part, on_grid, beyond, multilingual
 ):
-    """Neither on the size of the pieces nor on how far the engine was when it was told where the
+    """Neither on the size of the pieces nor on how far the engine was when it was given the
     segment ends."""
     speech = [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(count)]
     speech += [SILENCE] * (-len(speech) % 3)
@@ -62,7 +64,7 @@ def test_what_is_said_does_not_depend_on_how_the_audio_arrived(
     at = int(part * len(chunks) * CHUNK)
     at -= at % CHUNK if on_grid else 0
 
-    def told(sizes, ahead):
+    def run(sizes, ahead):
         segment, place, answers = new_segment(multilingual=multilingual), 0, []
         decode = _foreign(segment, speech) if multilingual else _talk(speech)
         until = max(0, min(len(chunks), at // CHUNK + ahead))
@@ -79,8 +81,8 @@ def test_what_is_said_does_not_depend_on_how_the_audio_arrived(
         found = final.words, final.language, final.language_confidence
         return [one for one in answers + more if one.position <= at], found
 
-    answers, found = told([1] * len(chunks), 0)
-    others, same = told(pieces + [64] * len(chunks), beyond)
+    answers, found = run([1] * len(chunks), 0)
+    others, same = run(pieces + [64] * len(chunks), beyond)
     assert same == found
     assert others == answers
 
@@ -99,13 +101,13 @@ def _guess(due):
 
 
 def _again(probabilities, part, decoder, **more):
-    """A segment that is heard to its end, and again by an engine that takes it over when ``part``
-    of the answers were told: the answers to both from there on, and their decodes (position, what)
-    since the last of the words became final that were so then. ``decoder``: makes one, of a segment
-    that it is told."""
+    """A segment that is processed to its end, and again by an engine that takes it over when
+    ``part`` of the answers were delivered: the answers to both from there on, and their decodes
+    (position, what) since the last of the words became final that were so then. ``decoder``: makes
+    one, of a segment that it is given."""
     audio = np.zeros(len(probabilities) * VAD_FRAME, np.float32)
 
-    def heard(**known):
+    def decode_all(**known):
         segment, excerpts = new_segment(**more, **known), []
         segment.speech_buffer.receive(audio, probabilities)
         decode = decoder(segment)
@@ -116,15 +118,15 @@ def _again(probabilities, part, decoder, **more):
 
         return walk(segment, noted, final_at=len(audio))[1], excerpts
 
-    answers, excerpts = heard()
-    told = 1 + int(part * (len(answers) - 2))
-    final = tuple(word for word in answers[told - 1].words if word.final)
+    answers, excerpts = decode_all()
+    run = 1 + int(part * (len(answers) - 2))
+    final = tuple(word for word in answers[run - 1].words if word.final)
     since = next(one.position for one in answers if one.words[: len(final)] == final)
     since = since if final else 0
-    again, others = heard(committed=final, taken_over=since)
+    again, others = decode_all(committed=final, taken_over=since)
     return (
-        (answers[told:], [one for one in excerpts if one[0] >= since]),
-        (again[told:], [one for one in others if one[0] >= since]),
+        (answers[run:], [one for one in excerpts if one[0] >= since]),
+        (again[run:], [one for one in others if one[0] >= since]),
     )
 
 
@@ -137,7 +139,7 @@ def _again(probabilities, part, decoder, **more):
 )
 def test_a_segment_that_is_taken_over_goes_on_with_the_same_words(runs, part, known_after):
     """And hears the same excerpts from where the last final word became so. ``known_after``:
-    seconds after which excerpts show their language; None: it is told."""
+    seconds after which excerpts show their language; None: it is given."""
 
     def decoder(segment):
         if known_after is None:

@@ -55,7 +55,7 @@ def test_stretches_are_parted_by_real_silence_only():
 
 
 def test_a_frame_that_is_not_over_does_not_count():
-    """It has been heard by an engine that is further on, and must make no difference."""
+    """It has been processed by an engine that is further on, and must make no difference."""
     speech_buffer = _result((2, 0.9), (2, 0.1), (1, 0.9))
     at = 5 * VAD_FRAME - 1
     assert speech_buffer.said_until(at) == 2 * VAD_FRAME

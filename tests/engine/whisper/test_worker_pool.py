@@ -1,4 +1,4 @@
-"""Work is done beside the caller or by it, and what it raises is heard of."""
+"""Work is done beside the caller or by it, and what it raises is raised again."""
 
 import threading
 
@@ -44,12 +44,12 @@ def test_the_caller_waits_for_the_first_of_them_only():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_work_raises_is_heard_of(workers):
+def test_exceptions_of_work_are_raised_by_its_future(workers):
     def broken():
         raise RuntimeError("out of memory")
 
-    def heard():
+    def outcome():
         return WorkerPool(workers).begin(broken).result(PATIENCE)
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        heard()
+        outcome()

@@ -60,7 +60,7 @@ class LoudnessVad:
 
 
 class SureTurn:
-    """Smart Turn's interface: the longer it has heard, the surer it is."""
+    """Smart Turn's interface: the more audio it gets, the surer it is."""
 
     def probability(self, audio):
         return torch.tensor([len(samples) / 160_000 for samples in audio])

@@ -74,16 +74,16 @@ def children(program):
 
 
 async def open_many(port, keys_and_counts):
-    """What each session was first told while all the others were open, by key."""
-    told = {key: [] for key, _ in keys_and_counts}
+    """The first answer to each session while all the others were open, by key."""
+    answers = {key: [] for key, _ in keys_and_counts}
     answered, total = trio.Event(), sum(count for _, count in keys_and_counts)
 
     async def one(key):
         url = f"ws://127.0.0.1:{port}/v3/ws"
         async with connect(url, key=key, sample_rate=16_000) as websocket:
             first = json.loads(await websocket.get_message())
-            told[key].append(first.get("error_code", first["type"]))
-            if sum(map(len, told.values())) == total:
+            answers[key].append(first.get("error_code", first["type"]))
+            if sum(map(len, answers.values())) == total:
                 answered.set()
             await answered.wait()
 
@@ -92,23 +92,23 @@ async def open_many(port, keys_and_counts):
             for key, count in keys_and_counts:
                 for _ in range(count):
                     nursery.start_soon(one, key)
-    return told
+    return answers
 
 
 def test_limits_tokens_and_metrics_are_those_of_one_gateway():
     """Sessions of a key, sessions of all, a token's single use; and whoever is asked says the sum
     of all workers."""
     with gateway("--api-keys", "small 3, large", "--max-sessions", "10", workers=3) as (_, port):
-        told = trio.run(open_many, port, [("small", 8)])
-        assert sorted(told["small"], key=str) == [3009] * 5 + ["Begin"] * 3
+        answers = trio.run(open_many, port, [("small", 8)])
+        assert sorted(answers["small"], key=str) == [3009] * 5 + ["Begin"] * 3
         nobody_left(port)
-        told = trio.run(open_many, port, [("large", 14)])
-        assert told["large"].count("Begin") == 10
+        answers = trio.run(open_many, port, [("large", 14)])
+        assert answers["large"].count("Begin") == 10
         nobody_left(port)
         page = get(port, "/v3/token?expires_in_seconds=60", key="large")
         token = json.loads(page)["token"]
-        told = trio.run(open_many, port, [(token, 6)])[token]
-        assert (told.count("Begin"), told.count(1008)) == (1, 5)
+        answers = trio.run(open_many, port, [(token, 6)])[token]
+        assert (answers.count("Begin"), answers.count(1008)) == (1, 5)
         nobody_left(port)
         for _ in range(6):
             found = metrics(port)
@@ -141,8 +141,8 @@ def test_a_worker_that_dies_is_started_again_and_its_places_are_free():
         wait_until(lambda: len(set(children(program)) - set(before)) == 2)
         wait_until(lambda: status(port))
         assert "a worker died" in program.stderr
-        told = trio.run(open_many, port, [("key", 3)])["key"]
-        assert told.count("Begin") == 2
+        answers = trio.run(open_many, port, [("key", 3)])["key"]
+        assert answers.count("Begin") == 2
 
 
 def test_an_order_to_stop_drains_all_workers():
