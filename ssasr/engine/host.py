@@ -90,7 +90,7 @@ class EngineHost:
         max_streams: int | None = None,
         diarizer: Diarizer | None = None,
     ) -> None:
-        """Without a ``diarizer``, streams that ask who speaks are not told."""
+        """Without a ``diarizer``, streams that ask who speaks get no answer."""
         self.recognizer = recognizer
         self.diarizer = diarizer
         self.name = name

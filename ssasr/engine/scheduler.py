@@ -56,7 +56,7 @@ class Scheduler:
     max_batch: int
     max_chunks: int = MANY_CHUNKS
     hop: int = 0
-    """Of the windows in which who speaks is heard, for the streams that want to know; 0: nobody
+    """Of the windows in which speakers are looked for, for the streams that want to know; 0: nobody
     can tell them."""
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""

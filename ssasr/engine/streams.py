@@ -81,7 +81,7 @@ class StepInput:
     audio: Samples = NOTHING
     """float32 in [-1, 1)."""
     windows: tuple[Window, ...] = ()
-    """To be listened to for who speaks; ``voices`` is what was heard in them."""
+    """To be listened to for who speaks; ``voices`` is what was found in them."""
     voices: Sequence[Voices] = ()
 
 
@@ -160,7 +160,7 @@ class Stream:
         max_chunks: int = MANY_CHUNKS,
         hop: int = 0,
     ) -> None:
-        """``hop``: of the windows in which the engine hears who speaks; 0: it cannot tell."""
+        """``hop``: of the windows in which the engine looks for speakers; 0: it cannot tell."""
         self.id = stream_id
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id

@@ -38,12 +38,12 @@ _QUIETER = 1 << 31
 
 @frozen
 class Run:
-    """Stream samples during which a voice is heard without a pause."""
+    """Stream samples during which a voice is active without a pause."""
 
     start: int
     end: int
     louder: bool = True
-    """False: somebody else is heard too, and louder."""
+    """False: somebody else is active too, and louder."""
 
 
 @frozen
@@ -60,7 +60,7 @@ class Voice:
 
 @frozen
 class Voices:
-    """Everybody heard in the window from ``start`` to ``end``."""
+    """Everybody active in the window from ``start`` to ``end``."""
 
     start: int
     end: int
@@ -90,13 +90,13 @@ def read_voices(frame: bytes, at: int) -> tuple[Voices, int]:
     for _ in range(count):
         clean, size, runs = _VOICE.unpack_from(frame, at)
         at += _VOICE.size
-        heard = tuple(_read_run(frame, at + i * _RUN.size, start, length) for i in range(runs))
+        spoken = tuple(_read_run(frame, at + i * _RUN.size, start, length) for i in range(runs))
         at += runs * _RUN.size
         embedding = frame[at : at + size]
         if len(embedding) != size or size % 2 or size > MAX_EMBEDDING or clean > length:
             raise PeerFault("a voice's embedding is whole float16 numbers")
         at += size
-        voices.append(Voice(heard, clean, embedding))
+        voices.append(Voice(spoken, clean, embedding))
     return Voices(start, end, tuple(voices)), at
 
 
@@ -105,5 +105,5 @@ def _read_run(frame: bytes, at: int, origin: int, length: int) -> Run:
     louder = not start & _QUIETER
     start &= ~_QUIETER
     if not start < end <= length:
-        raise PeerFault("a voice is heard inside its window")
+        raise PeerFault("a voice is active inside its window")
     return Run(origin + start, origin + end, louder)

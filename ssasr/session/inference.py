@@ -105,7 +105,7 @@ class Inference:
     async def run(
         self, session_id: str, model_version: str, opened: Callable[[Opened], None]
     ) -> None:
-        """``opened`` is told what the engine says of itself as soon as the engine has opened the
+        """``opened`` gets what the engine says of itself as soon as the engine has opened the
         stream."""
         self._span = current()
         try:

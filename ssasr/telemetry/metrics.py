@@ -155,7 +155,10 @@ class Metrics:
             "ssasr_batch_streams", "Streams in one step", of, registry=r, buckets=BATCH_BUCKETS
         )
         self.speaker_windows = Counter(
-            "ssasr_engine_speaker_windows", "Windows in which speakers were heard", of, registry=r
+            "ssasr_engine_speaker_windows",
+            "Windows in which speakers were looked for",
+            of,
+            registry=r,
         )
         self.speaker_seconds = Counter(
             "ssasr_engine_speaker_seconds", "Seconds that this took", of, registry=r

@@ -30,7 +30,7 @@ from ssasr.protocol.voices import CONTEXT, Run, Voice, Voices
 HOP = 5 * SAMPLE_RATE // 2
 """Samples between two windows of a segment. Each costs the same, however much of it is new."""
 LATE = HOP + SAMPLE_RATE
-"""A voice that was not heard within this much of the end is not embedded: the window before was
+"""A voice that was not active within this much of the end is not embedded: the window before was
 nearer to it."""
 MOST_CLEAN = 3 * SAMPLE_RATE
 """Samples that an embedding is made from at most, the last ones."""
@@ -77,10 +77,10 @@ class VoiceDiarizer:
 
     @torch.inference_mode()
     def listen(self, windows: Sequence[Window]) -> list[Voices]:
-        heard = self._activity(windows)
+        active = self._activity(windows)
         cuts = [
             (number, voice, clean)
-            for number, (window, activity) in enumerate(zip(windows, heard, strict=True))
+            for number, (window, activity) in enumerate(zip(windows, active, strict=True))
             for voice in range(VOICES)
             if (clean := _clean(window, activity, voice)) is not None
         ]
@@ -91,7 +91,7 @@ class VoiceDiarizer:
         }
         return [
             _voices(window, activity, {v: found[n, v] for v in range(VOICES) if (n, v) in found})
-            for n, (window, activity) in enumerate(zip(windows, heard, strict=True))
+            for n, (window, activity) in enumerate(zip(windows, active, strict=True))
         ]
 
     def _activity(self, windows: Sequence[Window]) -> list["_Activity"]:
@@ -128,7 +128,7 @@ class _Activity:
 
     active: NDArray[np.bool_]
     louder: NDArray[np.bool_]
-    """Of those active in a frame, the one that would be heard if there were only one."""
+    """Of those active in a frame, the one that would be chosen if there were only one."""
 
     @classmethod
     def none(cls) -> "_Activity":
@@ -172,7 +172,7 @@ def _without_gaps(flags: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArra
 
 
 def _clean(window: Window, activity: _Activity, voice: int) -> Samples | None:
-    """The last of the voice's speech during which nobody else is heard; None: too little, or not
+    """The last of the voice's speech during which nobody else is active; None: too little, or not
     lately."""
     active = activity.active
     if not active[:, voice].any():
@@ -211,7 +211,7 @@ def _voices(
         first = louder | (filled & ~active)
         runs = [(a, b, True) for a, b in _runs(first)]
         runs += [(a, b, False) for a, b in _runs(filled & ~first)]
-        heard = tuple(Run(int(edges[a]), int(edges[b]), loud) for a, b, loud in sorted(runs))
+        voiced = tuple(Run(int(edges[a]), int(edges[b]), loud) for a, b, loud in sorted(runs))
         clean, embedding = embeddings.get(number, (0, b""))
-        voices.append(Voice(heard, clean, embedding))
+        voices.append(Voice(voiced, clean, embedding))
     return Voices(start, window.end, tuple(voices))

@@ -41,14 +41,14 @@ def _listen(window: Window) -> Voices:
     person = np.rint(np.log2(np.maximum(crossings, 1)) / 2).astype(int) % PEOPLE
     voices = []
     for each in range(PEOPLE):
-        heard = np.flatnonzero(loud & (person == each))
+        spoken = np.flatnonzero(loud & (person == each))
         runs = tuple(
             Run(start + int(run[0]) * VAD_FRAME, start + (int(run[-1]) + 1) * VAD_FRAME)
-            for run in np.split(heard, np.flatnonzero(np.diff(heard) > 1) + 1)
+            for run in np.split(spoken, np.flatnonzero(np.diff(spoken) > 1) + 1)
             if len(run)
         )
         if runs:
-            clean = len(heard) * VAD_FRAME
+            clean = len(spoken) * VAD_FRAME
             vector = np.eye(PEOPLE, dtype="<f2")[each].tobytes() if clean >= LEAST_CLEAN else b""
             voices.append(Voice(runs, clean if vector else 0, vector))
     return Voices(start, window.end, tuple(voices))

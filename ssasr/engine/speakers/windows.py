@@ -2,8 +2,8 @@
 to, and which answer each belongs to. Pure.
 
 The windows of a segment end at whole multiples of the hop from its start, and at its end. A model
-may be asked for a segment's end behind what it has heard already; windows that end later are then
-nobody's, and the next segment has its own.
+may be asked for a segment's end behind what it has processed already; windows that end later are
+then nobody's, and the next segment has its own.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ class Diarizer(Protocol):
         """Do whatever makes the first windows as fast as the later ones."""
 
     def listen(self, windows: Sequence[Window]) -> list[Voices]:
-        """Who is heard in each, in their order."""
+        """Who is active in each, in their order."""
 
 
 class WindowPlan:
@@ -79,7 +79,7 @@ class WindowPlan:
         return tuple(_cut(pcm, end) for end in ends)
 
     def found(self, segment: int, windows: Sequence[Voices]) -> None:
-        """What was heard in windows that were due."""
+        """The voices of windows that were due."""
         self._found.extend((segment, voices) for voices in windows)
 
     def for_answer(self, segment: int, position: int, *, final: bool) -> tuple[Voices, ...]:

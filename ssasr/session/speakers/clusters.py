@@ -2,8 +2,8 @@
 (``cluster``). Pure.
 
 Embeddings are compared by their cosine. A speaker is the direction of the sum of the embeddings
-that were taken for theirs, each as long as the speech it is made from. Two voices heard in one
-window are two people (cannot-link): the model that told them apart heard them side by side, which
+that were taken for theirs, each as long as the speech it is made from. Two voices active in one
+window are two people (cannot-link): the model that separated them saw them side by side, which
 is more than an embedding knows. Only where they never speak at once and are as alike as one voice
 is with itself, that model is not believed.
 """
@@ -135,7 +135,7 @@ class _Merging:
         return likeness
 
     def merge_nearest(self, least: float, *, linked: bool = False) -> bool:
-        """False if no two clusters are so alike. ``linked``: even those that were heard apart, if
+        """False if no two clusters are so alike. ``linked``: even those that were active apart, if
         there is no other way."""
         likeness = self._likeness(linked=False)
         if linked and not np.isfinite(likeness).any():
@@ -183,11 +183,11 @@ HYSTERESIS = 0.05
 
 
 def _apart(samples: Sequence[Sample], vectors: Vector) -> NDArray[np.bool_]:
-    """Which voices were heard in one window."""
+    """Which voices were active in one window."""
     windows = np.array([sample.window for sample in samples])
     overlaps = np.array([sample.overlaps for sample in samples])
     same = windows[:, None] == windows
     np.fill_diagonal(same, False)
-    told = (overlaps[:, None] | overlaps) | (vectors @ vectors.T < ALIKE)
-    apart: NDArray[np.bool_] = same & told
+    distinct = (overlaps[:, None] | overlaps) | (vectors @ vectors.T < ALIKE)
+    apart: NDArray[np.bool_] = same & distinct
     return apart

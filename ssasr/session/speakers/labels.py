@@ -1,6 +1,6 @@
 """Labels "A", "B" … for the words and turns of one session, and their revision. Pure.
 
-The engine says in which windows which voices are heard, and what they sound like (``protocol``'s
+The engine says in which windows which voices are active, and what they sound like (``protocol``'s
 ``voices``). Here it is decided whose they are: at once, as the turns end (``label``), and once more
 from everything that is known by then (``revise``), which changes as few of the labels shown as it
 can. Nothing depends on when anything arrives, and everything that is needed is kept here, so the
@@ -18,10 +18,10 @@ from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.voices import Voices
 from ssasr.session.speakers.assignment import best_assignment
 from ssasr.session.speakers.clusters import OnlineClusters, cluster
-from ssasr.session.speakers.timeline import Heard, Timeline
+from ssasr.session.speakers.timeline import Attribution, Timeline
 
 PENDING = "PENDING"
-"""The label of a voice of which too little was heard."""
+"""The label of a voice with too little speech."""
 _PER_MS = SAMPLE_RATE // 1_000
 
 
@@ -37,12 +37,12 @@ def letter(number: int) -> str:
 
 @define(eq=False)
 class _Shown:
-    """A turn as it was last shown, with whoever was heard in each of its words."""
+    """A turn as it was last shown, with whoever spoke each of its words."""
 
     turn_order: int
     label: str
     words: tuple[TurnWord, ...]
-    heard: tuple[Heard | None, ...]
+    attribution: tuple[Attribution | None, ...]
 
 
 @define(eq=False)
@@ -58,9 +58,9 @@ class SpeakerLabels:
     def __attrs_post_init__(self) -> None:
         self._timeline = Timeline(OnlineClusters(self.limit))
 
-    def hear(self, windows: Sequence[Voices]) -> None:
+    def update(self, windows: Sequence[Voices]) -> None:
         for window in windows:
-            self._timeline.hear(window)
+            self._timeline.update(window)
 
     def change_after(self, start: int) -> int | None:
         """Stream sample, after ``start``, from which on somebody else speaks; None: nobody."""
@@ -68,12 +68,12 @@ class SpeakerLabels:
 
     def label(self, turn: Turn) -> Turn:
         """A turn that has ended, with whose it and its words are."""
-        heard = tuple(
+        attribution = tuple(
             self._timeline.of_word(word.start * _PER_MS, word.end * _PER_MS) for word in turn.words
         )
-        speakers = [None if each is None else each.speaker for each in heard]
+        speakers = [None if each is None else each.speaker for each in attribution]
         words, label = _labelled(turn.words, [self._letter(each) for each in speakers])
-        self._turns.append(_Shown(turn.turn_order, label, words, heard))
+        self._turns.append(_Shown(turn.turn_order, label, words, attribution))
         return evolve(turn, words=words, speaker_label=label)
 
     def _letter(self, speaker: int | None) -> str:
@@ -82,7 +82,7 @@ class SpeakerLabels:
         return self._letters.setdefault(speaker, letter(len(self._letters)))
 
     def revise(self) -> SpeakerRevision | None:
-        """What everything heard so far says about the turns that were shown: those that change.
+        """What all windows so far say about the turns that were shown: those that change.
         None: nothing does."""
         speakers = cluster(self._timeline.samples, self.limit)
         names = self._names(speakers)
@@ -92,7 +92,7 @@ class SpeakerLabels:
                 names[speakers[each.number]]
                 if each is not None and each.number is not None
                 else word.speaker or PENDING
-                for each, word in zip(shown.heard, shown.words, strict=True)
+                for each, word in zip(shown.attribution, shown.words, strict=True)
             ]
             words, label = _labelled(shown.words, labels)
             if words != shown.words or label != shown.label:
@@ -104,7 +104,7 @@ class SpeakerLabels:
         """Letters for the speakers found anew, so that as many words as can be keep theirs."""
         common: Counter[tuple[int, str]] = Counter()
         for shown in self._turns:
-            for each, word in zip(shown.heard, shown.words, strict=True):
+            for each, word in zip(shown.attribution, shown.words, strict=True):
                 if each is not None and each.number is not None and word.speaker != PENDING:
                     common[speakers[each.number], str(word.speaker)] += 1
         found = sorted(set(speakers))

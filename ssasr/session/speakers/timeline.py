@@ -1,9 +1,9 @@
-"""Who is heard when, put together from the windows of one session. Pure.
+"""Who speaks when, put together from the windows of one session. Pure.
 
 Windows overlap. What lies more than ``SETTLED`` before the end of a window is its own to say; the
-last stretch is said again by the next one, which has heard how it went on. A voice that has no
+last stretch is said again by the next one, which has seen how it went on. A voice that has no
 embedding of its own (it spoke too little, or long before the window's end) is the voice of the
-window before that was heard at the same moments.
+window before that was active at the same moments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,17 +18,17 @@ from ssasr.session.speakers.clusters import OnlineClusters, Sample, Vector
 SETTLED = SAMPLE_RATE // 2
 """Samples before the end of a window of which it is sure."""
 NEAR = SAMPLE_RATE // 2
-"""A word during which nobody was heard is of the voice that was heard this near to it."""
+"""A word during which nobody was active is of the voice that was active this near to it."""
 LINKED = 0.5
-"""Share of a voice's speech that the same voice of the window before must have been heard in."""
+"""Share of a voice's speech that the same voice of the window before must have been active in."""
 KEPT = 90 * SAMPLE_RATE
-"""How far back it is known who was heard when; of what was shown earlier the words remember."""
+"""How far back it is known who spoke when; of what was shown earlier the words remember."""
 CHANGE = SAMPLE_RATE
 """Samples that another speaker must have spoken before a turn is theirs."""
 
 
 @define(eq=False)
-class Heard:
+class Attribution:
     """One person, for as long as windows agree that it is one. ``number``: of its embedding among
     all of the session, None if it has none; ``speaker``: whom it was taken for at the time."""
 
@@ -41,7 +41,7 @@ class Span:
     start: int
     end: int
     louder: bool
-    heard: Heard
+    attribution: Attribution
 
 
 @define(eq=False)
@@ -53,11 +53,11 @@ class Timeline:
     end: int = 0
     """Of the last window."""
     _spans: list[Span] = field(factory=list)
-    _before: list[tuple[Voice, Heard]] = field(factory=list)
+    _before: list[tuple[Voice, Attribution]] = field(factory=list)
     """The voices of the last window."""
 
-    def hear(self, window: Voices) -> None:
-        """Windows come in the order of their ends; one that was heard before changes nothing."""
+    def update(self, window: Voices) -> None:
+        """Windows come in the order of their ends; one that was received before changes nothing."""
         if window.end <= self.end:
             return
         voices = [(voice, self._known(voice, window)) for voice in window.voices]
@@ -66,8 +66,8 @@ class Timeline:
         since = max(window.start, self.end - SETTLED)
         kept = [_clipped(span, window.end - KEPT, since) for span in self._spans]
         new = [
-            _clipped(Span(run.start, run.end, run.louder, heard), since, window.end)
-            for voice, heard in voices
+            _clipped(Span(run.start, run.end, run.louder, attribution), since, window.end)
+            for voice, attribution in voices
             for run in voice.runs
         ]
         self._spans = sorted(
@@ -75,53 +75,53 @@ class Timeline:
         )
         self._before, self.end = voices, window.end
 
-    def _known(self, voice: Voice, window: Voices) -> Heard:
+    def _known(self, voice: Voice, window: Voices) -> Attribution:
         """The same voice of the window before, if it has none of its own to go by."""
         if voice.embedding:
-            return Heard()
+            return Attribution()
         shares = [_shared(voice.runs, other.runs) for other, _ in self._before]
         said = sum(run.end - run.start for run in voice.runs if run.start < self.end)
         if shares and max(shares) > LINKED * said:
             return self._before[int(np.argmax(shares))][1]
-        return Heard()
+        return Attribution()
 
-    def _settle(self, voices: Sequence[tuple[Voice, Heard]]) -> None:
-        """A voice that nobody could tell yet is whoever is heard in its place now."""
+    def _settle(self, voices: Sequence[tuple[Voice, Attribution]]) -> None:
+        """A voice that nobody could tell yet is whoever is active in its place now."""
         for before, unknown in self._before:
             if unknown.speaker is not None:
                 continue
             shares = [_shared(before.runs, voice.runs) for voice, _ in voices]
             said = sum(run.end - run.start for run in before.runs)
             if shares and max(shares) > LINKED * said:
-                heard = voices[int(np.argmax(shares))][1]
-                if heard.speaker is not None:
-                    unknown.number, unknown.speaker = heard.number, heard.speaker
+                attribution = voices[int(np.argmax(shares))][1]
+                if attribution.speaker is not None:
+                    unknown.number, unknown.speaker = attribution.number, attribution.speaker
 
-    def _embed(self, window: Voices, voices: Sequence[tuple[Voice, Heard]]) -> None:
-        told = [(voice, heard) for voice, heard in voices if voice.embedding]
+    def _embed(self, window: Voices, voices: Sequence[tuple[Voice, Attribution]]) -> None:
+        embedded = [(voice, attribution) for voice, attribution in voices if voice.embedding]
         samples = [
             Sample(window.end, voice.clean, _vector(voice), not all(r.louder for r in voice.runs))
-            for voice, _ in told
+            for voice, _ in embedded
         ]
         speakers = self.clusters.assign(samples)
-        for (_, heard), sample, speaker in zip(told, samples, speakers, strict=True):
-            heard.number, heard.speaker = len(self.samples), speaker
+        for (_, attribution), sample, speaker in zip(embedded, samples, speakers, strict=True):
+            attribution.number, attribution.speaker = len(self.samples), speaker
             self.samples.append(sample)
 
-    def of_word(self, start: int, end: int) -> Heard | None:
-        """Whose a word between two stream samples is: of whom most was heard during it, the louder
-        first; else of whoever was heard next to it."""
-        best: dict[Heard, float] = {}
+    def of_word(self, start: int, end: int) -> Attribution | None:
+        """Whose a word between two stream samples is: of who was active in most of it, the louder
+        first; else of who was active next to it."""
+        best: dict[Attribution, float] = {}
         nearest, distance = None, float(NEAR)
         for span in self._spans:
             common = min(end, span.end) - max(start, span.start)
             if common > 0:
-                best[span.heard] = best.get(span.heard, 0.0) + common * (
+                best[span.attribution] = best.get(span.attribution, 0.0) + common * (
                     1.0 if span.louder else 0.1
                 )
             elif -common < distance:
-                nearest, distance = span.heard, float(-common)
-        return max(best, key=lambda heard: best[heard]) if best else nearest
+                nearest, distance = span.attribution, float(-common)
+        return max(best, key=lambda attribution: best[attribution]) if best else nearest
 
     def change_after(self, start: int) -> int | None:
         """Where, after ``start``, another speaker begins than the one who spoke first, and has
@@ -129,7 +129,7 @@ class Timeline:
         first: int | None = None
         other, since, spoken = None, 0, 0
         for span in self._spans:
-            speaker = span.heard.speaker
+            speaker = span.attribution.speaker
             begin = max(span.start, start)
             if not span.louder or speaker is None or span.end - begin <= 0:
                 continue
@@ -154,11 +154,11 @@ def _vector(voice: Voice) -> Vector:
 def _clipped(span: Span, start: int, end: int) -> Span:
     if start <= span.start and span.end <= end:
         return span
-    return Span(max(span.start, start), min(span.end, end), span.louder, span.heard)
+    return Span(max(span.start, start), min(span.end, end), span.louder, span.attribution)
 
 
 def _shared(runs: Iterable[Run], others: Sequence[Run]) -> int:
-    """Samples during which both are heard."""
+    """Samples during which both are active."""
     return sum(
         max(0, min(run.end, other.end) - max(run.start, other.start))
         for run in runs

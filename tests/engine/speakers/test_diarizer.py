@@ -35,8 +35,8 @@ def readers():
 def test_a_reader_sounds_like_herself_and_not_like_another(diarizer, readers):
     silence = np.zeros(SECOND, np.float32)
     windows = [np.concatenate([silence, reader, silence]) for reader in readers]
-    heard = diarizer.listen([Window(len(audio), audio) for audio in windows])
-    (linda,), (john,), (again,) = (window.voices for window in heard)
+    runs_of = diarizer.listen([Window(len(audio), audio) for audio in windows])
+    (linda,), (john,), (again,) = (window.voices for window in runs_of)
     assert abs(linda.runs[0].start - SECOND) < SECOND / 4
     assert abs(linda.runs[-1].end - 5 * SECOND) < SECOND / 4
     assert SECOND <= linda.clean <= MOST_CLEAN
@@ -51,10 +51,10 @@ def test_a_batch_hears_what_each_window_holds(diarizer, readers):
     ends = [3 * SECOND, 6 * SECOND, 600, 0, len(audio)]
     windows = [Window(end, audio[:end]) for end in ends]
     together = diarizer.listen(windows)
-    for window, heard in zip(windows, together, strict=True):
+    for window, runs_of in zip(windows, together, strict=True):
         (alone,) = diarizer.listen([window])
-        assert [voice.runs for voice in heard.voices] == [voice.runs for voice in alone.voices]
-        for one, other in zip(heard.voices, alone.voices, strict=True):
+        assert [voice.runs for voice in runs_of.voices] == [voice.runs for voice in alone.voices]
+        for one, other in zip(runs_of.voices, alone.voices, strict=True):
             assert one.clean == other.clean
             if one.embedding:
                 assert cosine(one.embedding, other.embedding) > 0.999
@@ -70,8 +70,8 @@ def test_the_scripted_one_tells_tones_apart():
     times = np.arange(2 * SECOND) / SECOND
     low, high = (np.sin(2 * np.pi * pitch * times).astype(np.float32) / 2 for pitch in (200, 1_600))
     audio = np.concatenate([low, high, np.zeros(SECOND, np.float32), low])
-    (heard,) = ScriptedDiarizer().listen([Window(100 + len(audio), audio)])
-    assert heard.start == 100
-    one, other = sorted(heard.voices, key=lambda voice: len(voice.runs), reverse=True)
+    (runs_of,) = ScriptedDiarizer().listen([Window(100 + len(audio), audio)])
+    assert runs_of.start == 100
+    one, other = sorted(runs_of.voices, key=lambda voice: len(voice.runs), reverse=True)
     assert [len(voice.runs) for voice in (one, other)] == [2, 1]
     assert cosine(one.embedding, other.embedding) == 0

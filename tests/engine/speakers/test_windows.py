@@ -25,9 +25,9 @@ def step(stream):
     outcome = Outcome(tuple(StepResult(end, (), (), end) for end in ends))
     if stream.plan is not None:
         stream.plan.found(take.segment, take.voices)
-    told = answers(take, outcome)
+    given = answers(take, outcome)
     stream.settle(take, outcome)
-    return told
+    return given
 
 
 def audio(first, count):
@@ -35,20 +35,20 @@ def audio(first, count):
 
 
 def play(opening, cuts, ends, patience):
-    """What is heard of each segment up to its end, which may lie behind what was heard already."""
+    """The voices of each segment up to its end, which may lie behind what was processed."""
     stream = Stream(StreamId(0, 1), opening, CHUNK, hop=HOP)
-    heard, segment, length = {}, opening.segment, opening.start + sum(cuts)
+    runs_of, segment, length = {}, opening.segment, opening.start + sum(cuts)
     pending = [end for end in ends if opening.start <= end <= length]
 
-    def take_in(told):
+    def take_in(given):
         nonlocal segment
-        for answer in told:
+        for answer in given:
             if answer.segment != segment:
                 continue
-            heard.update({(segment, voices.end): voices for voices in answer.voices})
+            runs_of.update({(segment, voices.end): voices for voices in answer.voices})
             if isinstance(answer, Final):
-                for key in [k for k in heard if k[0] == segment and k[1] > answer.at]:
-                    del heard[key]
+                for key in [k for k in runs_of if k[0] == segment and k[1] > answer.at]:
+                    del runs_of[key]
                 segment += 1
 
     at = opening.start - opening.context
@@ -63,7 +63,7 @@ def play(opening, cuts, ends, patience):
                 take_in(step(stream))
     while stream.ready:
         take_in(step(stream))
-    return heard
+    return runs_of
 
 
 talks = st.tuples(st.lists(st.integers(1, 700), min_size=1, max_size=12), st.integers(0, 2))
@@ -97,8 +97,8 @@ def test_a_window_reaches_back_no_further_than_the_context():
     stream = Stream(StreamId(0, 1), Open("s", OPTIONS), 16_000, hop=16_000)
     for first in range(0, 2 * CONTEXT, 16_000):
         stream.receive(audio(first, 16_000))
-        told = stream.take().windows
-        assert [len(window.audio) for window in told] == [min(first + 16_000, CONTEXT)]
+        given = stream.take().windows
+        assert [len(window.audio) for window in given] == [min(first + 16_000, CONTEXT)]
 
 
 def test_who_did_not_ask_pays_nothing():

@@ -24,7 +24,7 @@ DIALOGUE = [("a", 0.0, 4.0), ("b", 4.5, 8.0), ("a", 8.2, 12.0)]
 
 def test_speakers_are_labelled_in_the_order_of_appearance():
     labels = SpeakerLabels()
-    labels.hear(windows(DIALOGUE, 12.5))
+    labels.update(windows(DIALOGUE, 12.5))
     assert shown(labels, 0, (0.5, 1.0), (3.0, 3.5)) == ("A", "AA")
     assert shown(labels, 1, (4.6, 5.0), (7.0, 7.5)) == ("B", "BB")
     assert shown(labels, 2, (8.5, 9.0), (11.0, 11.5)) == ("A", "AA")
@@ -33,22 +33,22 @@ def test_speakers_are_labelled_in_the_order_of_appearance():
 
 def test_a_turn_is_of_whoever_said_most_of_it():
     labels = SpeakerLabels()
-    labels.hear(windows(DIALOGUE, 12.5))
+    labels.update(windows(DIALOGUE, 12.5))
     said = [(3.0, 3.5), (4.6, 5.0), (5.2, 5.5), (6.0, 6.4), (8.3, 8.6)]
     assert shown(labels, 0, *said) == ("B", "ABBBA")
 
 
 def test_too_little_speech_is_pending_until_there_is_more():
     labels = SpeakerLabels()
-    labels.hear([window([("a", 0.2, 0.6)], int(1.0 * SECOND))])
+    labels.update([window([("a", 0.2, 0.6)], int(1.0 * SECOND))])
     assert shown(labels, 0, (0.2, 0.6)) == (PENDING, "P")
-    labels.hear([window([("a", 0.2, 0.6), ("a", 1.2, 4.0)], int(4.0 * SECOND))])
+    labels.update([window([("a", 0.2, 0.6), ("a", 1.2, 4.0)], int(4.0 * SECOND))])
     assert shown(labels, 1, (1.5, 2.0)) == ("A", "A")
 
 
 def test_a_word_in_a_gap_is_of_the_nearest_voice_and_far_from_all_of_nobody():
     labels = SpeakerLabels()
-    labels.hear(windows(DIALOGUE[:2], 9.0))
+    labels.update(windows(DIALOGUE[:2], 9.0))
     assert shown(labels, 0, (4.05, 4.1), (4.4, 4.45), (8.9, 8.95)) == ("A", "ABP")
 
 
@@ -59,17 +59,17 @@ def test_the_louder_of_two_has_the_word():
               embedding("a")),
         Voice((Run(3 * SECOND, 6 * SECOND),), 48_000, embedding("b")),
     )  # fmt: skip
-    labels.hear([Voices(0, 6 * SECOND, voices)])
+    labels.update([Voices(0, 6 * SECOND, voices)])
     assert shown(labels, 0, (1.0, 1.5), (3.2, 3.8), (5.0, 5.5)) == ("B", "ABB")
 
 
 def test_windows_that_are_heard_again_change_nothing():
     once, twice = SpeakerLabels(), SpeakerLabels()
-    heard = windows(DIALOGUE, 12.5)
-    once.hear(heard)
-    for each in heard:
-        twice.hear([each])
-        twice.hear(heard[:2])
+    attribution = windows(DIALOGUE, 12.5)
+    once.update(attribution)
+    for each in attribution:
+        twice.update([each])
+        twice.update(attribution[:2])
     words = [(0.5, 1.0), (5.0, 5.5), (9.0, 9.5)]
     assert shown(once, 0, *words) == shown(twice, 0, *words)
 
@@ -77,7 +77,7 @@ def test_windows_that_are_heard_again_change_nothing():
 def test_no_more_labels_than_max_speakers():
     talk = [(person, 4.0 * i, 4.0 * i + 3.5) for i, person in enumerate("abcdef")]
     labels = SpeakerLabels(2)
-    labels.hear(windows(talk, 24.0))
+    labels.update(windows(talk, 24.0))
     _, words = shown(labels, 0, *[(4.0 * i + 1, 4.0 * i + 2) for i in range(6)])
     assert set(words) <= {"A", "B"}
     labels.revise()
@@ -86,11 +86,11 @@ def test_no_more_labels_than_max_speakers():
 
 def test_a_speaker_change_is_found_where_it_lies_and_an_interjection_is_none():
     labels = SpeakerLabels()
-    labels.hear(windows([("a", 0.0, 4.0), ("b", 4.2, 9.0)], 7.5))
+    labels.update(windows([("a", 0.0, 4.0), ("b", 4.2, 9.0)], 7.5))
     assert labels.change_after(0) == int(4.2 * SECOND)
     assert labels.change_after(int(4.2 * SECOND)) is None
     quiet = SpeakerLabels()
-    quiet.hear(windows([("a", 0.0, 4.0), ("b", 4.1, 4.8), ("a", 5.0, 9.0)], 9.0))
+    quiet.update(windows([("a", 0.0, 4.0), ("b", 4.1, 4.8), ("a", 5.0, 9.0)], 9.0))
     assert quiet.change_after(0) is None
 
 
@@ -108,9 +108,9 @@ def test_the_revision_changes_as_few_words_as_it_can_and_says_only_those():
     far = [window([("a", 0.0, 2.0)], 2 * SECOND, likeness=0.5)]
     talk = [("b", 3.0, 6.0), ("a", 7.0, 12.0), ("a", 13.0, 17.0)]
     rest = [each for each in windows(talk, 17.5) if each.end > 2 * SECOND]
-    labels.hear(far)
+    labels.update(far)
     first = shown(labels, 0, (0.5, 1.0))
-    labels.hear(rest)
+    labels.update(rest)
     second = shown(labels, 1, (4.0, 4.5), (5.0, 5.5))
     third = shown(labels, 2, (8.0, 8.5), (9.0, 9.5), (14.0, 14.5), (15.0, 15.5))
     assert (first, second) == (("A", "A"), ("B", "BB"))
@@ -122,10 +122,10 @@ def test_the_revision_changes_as_few_words_as_it_can_and_says_only_those():
 
 def test_a_revision_keeps_texts_and_times():
     labels = SpeakerLabels()
-    labels.hear([window([("a", 0.2, 0.9)], SECOND, least=SECOND // 2)])
+    labels.update([window([("a", 0.2, 0.9)], SECOND, least=SECOND // 2)])
     pending = labels.label(turn(4, (0.2, 0.9)))
     assert pending.speaker_label == PENDING
-    labels.hear(windows([("a", 0.2, 0.9), ("a", 1.5, 9.0)], 9.0)[1:])
+    labels.update(windows([("a", 0.2, 0.9), ("a", 1.5, 9.0)], 9.0)[1:])
     (change,) = labels.revise().revisions
     assert (change.turn_order, change.speaker_label) == (4, "A")
     assert [(w.text, w.start, w.end) for w in change.words] == [("w", 200, 900)]

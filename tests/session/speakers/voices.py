@@ -17,7 +17,7 @@ def embedding(person, likeness=0.8):
 
 
 def window(talk, end, length=CONTEXT, least=SECOND // 2, likeness=0.8):
-    """``talk``: (person, start, end) in seconds. What is heard up to ``end``, a sample."""
+    """``talk``: (person, start, end) in seconds. What is active up to ``end``, a sample."""
     start = max(0, end - length)
     runs, clean = {}, {}
     for person, first, last in talk:
