@@ -19,9 +19,8 @@ from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Outputs, Passes
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SURE_LANGUAGE
 
-PADDING = 16_000
-"""Least zeros after the excerpt. Without any, the decoder does not see that speech has ended and
-runs into loops."""
+PADDING = 8_000
+"""Least zeros after the excerpt: what stands for the silence up to 30 s is made of their last."""
 LENGTH_STEP = 8_000
 """Excerpts are padded to multiples of this, so that streams share encoder batches."""
 TOKENS_PER_SECOND = 12

@@ -124,11 +124,12 @@ class GraphPasses:
         beginnings, continuations = self.rows * MOST_BEGINNINGS, tokens * MOST_GOING_ON
         self._beginnings = _Mirrored.of(beginnings, torch.int32, recorder, device)
         self._continuations = _Mirrored.of(continuations, torch.int32, recorder, device)
-        answer = (_FOUND + len(network.heads) * self.frames) * tokens + self.rows
+        vectors = self.frames + network.beyond
+        answer = (_FOUND + len(network.heads) * vectors) * tokens + self.rows
         self._host_answer = recorder.pinned(answer, dtype=torch.float32)
-        audio = network.model.encoder.positions.new_zeros(self.rows, self.frames, dims.audio_width)
-        lengths = torch.full((self.rows,), self.frames, device=device)
-        self._cache = network.model.decoder.start(audio, lengths, self.room)
+        audio = network.model.encoder.positions.new_zeros(self.rows, vectors, dims.audio_width)
+        mask = torch.zeros(self.rows, 1, 1, vectors, device=device)
+        self._cache = network.model.decoder.start(audio, mask, self.room)
         self._encode_graphs: dict[_Size, CapturedGraph[None]] = {}
         self._decode_graphs: dict[tuple[_Size, int], CapturedGraph[Tensor]] = {}
 
@@ -197,10 +198,10 @@ class GraphPasses:
             recording.replay()
             answer.copy_(recording.result, non_blocking=True)
             self._recorder.synchronize()
-        return _Answer.unpack(answer.numpy(), size, width)
+        return _Answer.unpack(answer.numpy(), size.rows, width, size.frames + self._network.beyond)
 
     def _view(self, size: _Size) -> Cache:
-        cache, rows, frames = self._cache, size.rows, size.frames
+        cache, rows, frames = self._cache, size.rows, size.frames + self._network.beyond
         assert cache.cross_mask is not None, "rows differ in length"
         return Cache(
             cache.text[:, :rows],
@@ -212,8 +213,8 @@ class GraphPasses:
     def _encode_pass(self, size: _Size) -> None:
         network = self._network
         lengths = self.table(size).device[:, _Column.FRAMES]
-        audio = network.encode(self.samples(size).device, lengths)
-        self._view(size).load_audio(network.model.decoder.start(audio, lengths, 1))
+        audio, mask = network.encode(self.samples(size).device, lengths)
+        self._view(size).load_audio(network.model.decoder.start(audio, mask, 1))
 
     def _decode_pass(self, size: _Size, width: int) -> Callable[[], Tensor]:
         table, cache = self.table(size).device, self._view(size)
@@ -248,20 +249,20 @@ def _rank(logits: Tensor, best: Tensor, tokens: Tensor) -> list[Tensor]:
 @frozen
 class _Answer:
     """found (``_Found``, rows, width); no_speech (rows,), for rows that begin; scores (rows, heads,
-    width, frames). Valid until the next pass."""
+    width, vectors). Valid until the next pass."""
 
     found: NDArray[np.float32]
     no_speech: NDArray[np.float32]
     scores: NDArray[np.float32]
 
     @classmethod
-    def unpack(cls, packed: NDArray[np.float32], size: _Size, width: int) -> "_Answer":
-        parts = np.cumsum([_FOUND * size.rows * width, size.rows])
+    def unpack(cls, packed: NDArray[np.float32], rows: int, width: int, vectors: int) -> "_Answer":
+        parts = np.cumsum([_FOUND * rows * width, rows])
         found, no_speech, scores = np.split(packed, parts)
         return cls(
-            found.reshape(_FOUND, size.rows, width),
+            found.reshape(_FOUND, rows, width),
             no_speech,
-            scores.reshape(size.rows, -1, width, size.frames),
+            scores.reshape(rows, -1, width, vectors),
         )
 
 

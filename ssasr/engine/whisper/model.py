@@ -4,7 +4,9 @@ Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (20
 is the published one. What differs is what streaming and batching need:
 
 * The encoder takes any number of frames: the position table is sliced, never the audio padded to
-  30 s. Rows of different lengths share a batch under a mask.
+  30 s. But the silence up to there is what the model was trained with, and much of its attention
+  rests on it: so a few vectors stand for all of it (``Encoder.with_silence``). Rows of different
+  lengths share a batch under a mask.
 * The decoder's keys and values are an argument. A row of the cache may be at any position, and a
   cache is cut back by lowering its length, which is what makes a rejected draft free.
 * Cross-attention scores of the alignment heads are returned when asked for.
@@ -23,6 +25,10 @@ from torch.nn import functional as F
 
 Heads = tuple[tuple[int, int], ...]
 """(layer, head) pairs."""
+STANDS_FOR = 8
+"""Vectors of silence that one of them stands for."""
+EDGE = 4
+"""How far before the end of what is silent a vector is nothing but silence, whatever follows."""
 
 
 @frozen
@@ -133,11 +139,43 @@ class Encoder(nn.Module):
 
         ``lengths`` (batch,): vectors that count in each row, n at most; None: all of them. What
         lies beyond a row's length is neither attended to nor meaningful."""
+        x = self._convolve(mel)
+        mask = None if lengths is None else length_mask(lengths, x.shape[1])
+        return self._attend(x + self.positions[: x.shape[1]], mask)
+
+    def with_silence(self, mel: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same for rows that end in silence (half a second and more), as if it went on for as
+        long as there are positions: -> (batch, n + m, width) and what is to be added to the scores
+        of whoever attends to them, (batch or 1, 1, 1, n + m).
+
+        One vector of silence in ``STANDS_FOR`` is there, and attended to as if it were that many.
+        It costs what 2 to 3 s of audio do. Without it, or with a second of zeros, an excerpt of a
+        few seconds is heard otherwise than the same audio in 30 s, and one in four ends in a loop
+        (``benchmarks/archive/whisper_streaming.md``)."""
+        x = self._convolve(mel)
+        n, step = x.shape[1], STANDS_FOR
+        first = step // 2 if lengths is not None else -(-(n - step // 2) // step) * step + step // 2
+        beyond = self.positions[first::step]
+        if lengths is None:
+            silence, mask = x[:, n - EDGE], None
+        else:
+            silence = x[torch.arange(len(x), device=x.device), lengths - EDGE]
+            places = first + step * torch.arange(len(beyond), device=x.device)
+            counts = (places >= lengths[:, None])[:, None, None]
+            mask = additive(torch.cat([length_mask(lengths, n), counts], dim=-1))
+        if len(beyond):
+            stands = torch.arange(n + len(beyond), device=x.device) >= n
+            weight = (math.log(step) * stands.float())[None, None, None]
+            mask = weight if mask is None else mask + weight
+        x = torch.cat([x + self.positions[:n], silence[:, None] + beyond], dim=1)
+        return self._attend(x, None if mask is None else mask.to(x.dtype)), mask
+
+    def _convolve(self, mel: Tensor) -> Tensor:
         mel = mel.to(self.positions.dtype)
         # What is added to a transposed tensor is one too: every layer would stride through memory.
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2).contiguous()
-        x = x + self.positions[: x.shape[1]]
-        mask = None if lengths is None else length_mask(lengths, x.shape[1])
+        return F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2).contiguous()
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for layer in self.layers:
             x = layer(x, mask)
         normed: Tensor = self.norm(x)
@@ -176,7 +214,7 @@ class Cache:
 
     text (layers, batch, capacity, 2, heads, width / heads): keys and values. cross_keys and
     cross_values: one a layer, as ``CrossAttention.keys_values`` returns them. cross_mask (batch, 1,
-    1, frames), 0 or minus infinity, or None if every row has as many frames."""
+    1, frames): what is added to the scores, or None."""
 
     text: Tensor
     cross_keys: tuple[Tensor, ...]
@@ -220,17 +258,17 @@ class Decoder(nn.Module):
         self.projection = nn.Linear(width, dims.vocabulary, bias=False)
         self.projection.weight = self.embedding.weight
 
-    def start(self, audio: Tensor, lengths: Tensor | None, capacity: int) -> Cache:
-        """An empty cache for up to ``capacity`` tokens about ``audio`` (batch, frames, width)."""
-        dims = self.dims
-        batch, frames = audio.shape[:2]
+    def start(self, audio: Tensor, mask: Tensor | None, capacity: int) -> Cache:
+        """An empty cache for up to ``capacity`` tokens about ``audio`` (batch, frames, width).
+        ``mask``: added to the scores, (batch or 1, 1, 1, frames)."""
+        dims, batch = self.dims, len(audio)
         cross = [layer.cross.keys_values(audio) for layer in self._layers()]
         shape = (dims.text_layers, batch, min(capacity, dims.text_context), 2, dims.text_heads)
         return Cache(
             audio.new_zeros((*shape, dims.text_width // dims.text_heads)),
             tuple(key for key, _ in cross),
             tuple(value for _, value in cross),
-            None if lengths is None else additive(length_mask(lengths, frames)),
+            None if mask is None else mask.expand(batch, -1, -1, -1),
         )
 
     def forward(
@@ -303,6 +341,11 @@ def attention(
     scores = query @ key
     masked = scores if mask is None else scores + mask
     return masked.softmax(-1, dtype=torch.float32).to(value.dtype) @ value, scores
+
+
+def silent_vectors(positions: int) -> int:
+    """How many vectors stand for so many of silence."""
+    return len(range(STANDS_FOR // 2, positions, STANDS_FOR))
 
 
 def additive(mask: Tensor) -> Tensor:

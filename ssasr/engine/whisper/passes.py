@@ -18,7 +18,7 @@ from torch import Tensor
 from ssasr.engine.features import LogMel
 from ssasr.engine.whisper.alignment import FRAME
 from ssasr.engine.whisper.biasing import Offers, Rivals, rivals
-from ssasr.engine.whisper.model import Cache, Heads, Whisper, length_mask
+from ssasr.engine.whisper.model import Cache, Heads, Whisper, length_mask, silent_vectors
 from ssasr.engine.whisper.vocabulary import Vocabulary
 
 SPARE = 8
@@ -111,14 +111,19 @@ class Network:
         named = [tokens.languages[name] for name in vocabulary.languages if vocabulary.multilingual]
         self._languages = torch.tensor(named, dtype=torch.long, device=self.device)
 
-    def encode(self, samples: Tensor, frames: Tensor | None) -> Tensor:
-        """samples (batch, n) -> (batch, n / FRAME, width). ``frames`` (batch,): vectors that count
-        in each row; None: all of them."""
+    @property
+    def beyond(self) -> int:
+        """Vectors that stand for the silence up to 30 s, where rows are of any length."""
+        return silent_vectors(self.model.dims.audio_context)
+
+    def encode(self, samples: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """samples (batch, n) -> (batch, n / FRAME and those for silence, width), and what is added
+        to the scores of who attends to them. ``frames`` (batch,): vectors of audio that count in
+        each row; None: all of them."""
         mel = self.mel(samples)
         if frames is not None:
             mel = mel * length_mask(2 * frames, mel.shape[2])[:, 0]
-        audio: Tensor = self.model.encoder(mel, frames)
-        return audio
+        return self.model.encoder.with_silence(mel, frames)
 
     def languages(self, cache: Cache) -> Tensor:
         """(batch, languages). The start token goes through the decoder again later."""
@@ -191,16 +196,14 @@ class _PlainBatch:
         groups: dict[int, list[int]] = {}
         for number, excerpt in enumerate(excerpts):
             groups.setdefault(excerpt.frames, []).append(number)
-        longest, lengths = max(groups), torch.tensor([one.frames for one in excerpts])
-        shape = (len(excerpts), longest, network.model.dims.audio_width)
-        audio = network.model.encoder.positions.new_zeros(shape)
+        encoded = []
         for frames, numbers in groups.items():
             samples = np.empty((len(numbers), frames * FRAME), dtype=np.float32)
             for row, number in enumerate(numbers):
                 fill(samples[row], excerpts[number])
-            audio[numbers, :frames] = network.encode(torch.from_numpy(samples), None)
-        decoder = network.model.decoder
-        self._cache = decoder.start(audio, None if len(groups) == 1 else lengths, capacity)
+            encoded.append((numbers, *network.encode(torch.from_numpy(samples), None)))
+        audio, mask = encoded[0][1:] if len(encoded) == 1 else _together(encoded, len(excerpts))
+        self._cache = network.model.decoder.start(audio, mask, capacity)
         self._capacity = self._cache.text.shape[2]
 
     def languages(self) -> Tensor:
@@ -256,6 +259,19 @@ def _rivals(
         found.append(some or ())
         begin = end
     return found
+
+
+def _together(
+    groups: Sequence[tuple[Sequence[int], Tensor, Tensor | None]], rows: int
+) -> tuple[Tensor, Tensor]:
+    """One batch of groups of rows: their numbers, vectors, and mask."""
+    longest, width = max(vectors.shape[1] for _, vectors, _ in groups), groups[0][1].shape[2]
+    audio = groups[0][1].new_zeros(rows, longest, width)
+    mask = torch.full((rows, 1, 1, longest), -torch.inf)
+    for numbers, vectors, weights in groups:
+        audio[numbers, : vectors.shape[1]] = vectors
+        mask[numbers, ..., : vectors.shape[1]] = 0.0 if weights is None else weights
+    return audio, mask
 
 
 def fill(row: NDArray[np.float32], excerpt: Excerpt) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ssasr.engine.whisper.model import STANDS_FOR, additive, length_mask
 from tests.engine.whisper import tiny
 
 
@@ -31,6 +32,48 @@ def test_encoder_row_alone_equals_row_in_a_padded_batch():
     _close(together[1:], model.encoder(mel[1:]))
 
 
+def _mel(*frames):
+    """Rows of so many vectors, silent from the middle on; nothing beyond a row's end."""
+    mel = torch.randn(len(frames), 20, 2 * max(frames), generator=torch.Generator().manual_seed(2))
+    for row, count in zip(mel, frames, strict=True):
+        row[:, count : 2 * count] = -0.8
+        row[:, 2 * count :] = 0.0
+    return mel
+
+
+def test_rows_with_silence_behind_them_do_not_depend_on_each_other():
+    encoder, frames = tiny.model().encoder, (40, 60)
+    mel = _mel(*frames)
+    together, weights = encoder.with_silence(mel, torch.tensor(frames))
+    for row, count in enumerate(frames):
+        alone, weight = encoder.with_silence(mel[row : row + 1, :, : 2 * count], None)
+        _close(together[row, :count], alone[0, :count])
+        beyond = alone.shape[1] - count
+        _close(together[row, -beyond:], alone[0, count:])
+        _close(weights[row, ..., -beyond:], weight[0, ..., count:])
+        counted = weights[row].exp().sum()
+        assert abs(float(counted) - encoder.dims.audio_context) <= STANDS_FOR
+
+
+def test_a_few_vectors_stand_for_all_the_silence():
+    """What an excerpt is heard as comes nearer to what it is among 30 s than without them."""
+    encoder = tiny.model().encoder
+    short, long = _mel(40), torch.full((1, 20, 3_000), -0.8)
+    long[:, :, :80] = short
+    whole = encoder(long)[:, :36]
+    cut = encoder(short)[:, :36]
+    stood_for = encoder.with_silence(short, None)[0][:, :36]
+    assert float((stood_for - whole).norm()) < 0.2 * float((cut - whole).norm())
+
+
+def test_where_there_is_no_place_for_silence_none_is_added():
+    encoder = tiny.model().encoder
+    mel = torch.randn(1, 20, 3_000, generator=torch.Generator().manual_seed(2))
+    vectors, weights = encoder.with_silence(mel, None)
+    assert weights is None
+    _close(vectors, encoder(mel))
+
+
 def test_token_by_token_equals_all_at_once():
     decoder = tiny.model().decoder
     audio, tokens = _audio(2, 25), _tokens(2, 9)
@@ -48,7 +91,7 @@ def test_rows_at_different_places_with_different_audio():
     """A cache row goes on from its own length, and sees its own audio only."""
     decoder = tiny.model().decoder
     audio, tokens = _audio(2, 30), _tokens(2, 8)
-    cache = decoder.start(audio, torch.tensor([18, 30]), 16)
+    cache = decoder.start(audio, additive(length_mask(torch.tensor([18, 30]), 30)), 16)
     decoder(tokens[:, :5], _at(0, 0), cache, 5)
     nexts = torch.stack([tokens[0, 2:5], tokens[1, 5:8]])
     states, _ = decoder(nexts, _at(2, 5), cache, 8)
@@ -89,8 +132,8 @@ def test_half_precision_is_near(dtype):
     lengths, tokens = torch.tensor([20, 30]), _tokens(2, 9)
 
     def outputs(model):
-        audio = model.encoder(mel, lengths)
-        cache = model.decoder.start(audio, lengths, 16)
+        audio, mask = model.encoder.with_silence(mel, lengths)
+        cache = model.decoder.start(audio, mask, 16)
         assert audio.dtype == cache.text.dtype == model.encoder.positions.dtype
         model.decoder(tokens[:, :4], _at(0, 0), cache, 4)
         states, scores = model.decoder(tokens[:, 4:], _at(4, 4), cache, 9, tiny.HEADS)
