@@ -1,0 +1,1 @@
+"""Builds each kind of process: all in one, gateway, engine."""
