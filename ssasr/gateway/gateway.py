@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import trio
 from attrs import define, field, frozen
@@ -28,9 +29,9 @@ from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
 from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
-from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause
+from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
-from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.faults import ClientFault, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.messages import Error
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
@@ -54,6 +55,10 @@ REFUSAL_DEADLINE = 2.0
 """Seconds to tell a client why it is refused."""
 FINAL_WORDS_DEADLINE = 8.0
 """Seconds for sessions that are being ended to deliver the words of the audio received."""
+
+LAST_SCRAPE_DEADLINE = 20.0
+"""Seconds that a drained process waits for its metrics to be read once more, if they ever were:
+longer than Prometheus' usual interval of 15 s."""
 
 log = get_logger(__name__)
 
@@ -101,7 +106,16 @@ class Gateway:
     _count_ended: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.metrics.sessions_limit.set_function(self.session_limit)
+        metrics = self.metrics
+        metrics.sessions_limit.set_function(self.session_limit)
+        versions = self.offer.versions
+        metrics.watch_readiness(
+            [(version, partial(self.serves, version)) for version in versions],
+            self.draining.is_set,
+        )
+        for version in versions:
+            answers = partial(self.engines.answers, version)
+            metrics.engines_answering.labels(version).set_function(answers)
         if self.licence is not None:
             self.metrics.licence.set(self.licence.expires)
 
@@ -116,6 +130,11 @@ class Gateway:
 
     def session_count(self) -> SessionCount:
         return SessionCount(len(self._sessions), self._count_ended)
+
+    def serves(self, model_version: str) -> bool:
+        """Whether a session for that version that came now would be served."""
+        open_to_all = not self.draining.is_set() and self.session_limit() > 0
+        return open_to_all and self.engines.answers(model_version)
 
     def is_ready(self) -> bool:
         return self.engines.is_ready() and not self.draining.is_set()
@@ -144,10 +163,20 @@ class Gateway:
         log.info("draining", sessions=len(self._sessions))
         with trio.move_on_after(self.limits.drain_seconds):
             await self._wait_no_sessions()
+        cut = len(self._sessions)
         for session in self._sessions:
             session.wind_down(EndCause.DRAINED)
         with trio.move_on_after(FINAL_WORDS_DEADLINE):
             await self._wait_no_sessions()
+        if cut:
+            log.warning("sessions cut by the drain", sessions=cut)
+            await self._wait_for_last_scrape()
+
+    async def _wait_for_last_scrape(self) -> None:
+        """What was counted just now is to be seen by whoever has been reading the metrics."""
+        if self.metrics.scrapes:
+            with trio.move_on_after(LAST_SCRAPE_DEADLINE):
+                await self.metrics.wait_scraped()
 
     async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the session boundary: nothing escapes it."""
@@ -181,7 +210,7 @@ class Gateway:
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
-            self.metrics.closed(fault.cause)
+            self.metrics.closed(fault.cause, fault.limit)
             await refuse(websocket, fault)
             return
         with grant, working_under(self._span(terms)):
@@ -200,8 +229,10 @@ class Gateway:
             raise
 
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
-        if not grant.hold(HOUSE, self.session_limit()):
-            raise ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
+        limit = self.session_limit()
+        if not grant.hold(HOUSE, limit):
+            by_licence = limit < self.limits.max_sessions
+            raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
         duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
             id=str(uuid.uuid4()),
@@ -244,7 +275,7 @@ class Gateway:
             self._ended.set()
             self._ended = trio.Event()
             self.metrics.sessions.dec()
-            self.metrics.closed(cause)
+            self.metrics.closed(cause, limit_met(cause))
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
             log.info(
                 "session ended", session=terms.id, cause=cause.value, version=terms.model_version
@@ -264,6 +295,11 @@ class Gateway:
     async def _wait_no_sessions(self) -> None:
         while self._sessions:
             await self._ended.wait()
+
+
+def limit_met(cause: EndCause) -> SessionLimit | None:
+    """A session that was admitted can only meet the engines' limit."""
+    return SessionLimit.ENGINES if cause is EndCause.TOO_MANY_SESSIONS else None
 
 
 async def keep_alive(websocket: RawWebSocket, session: Session) -> None:

@@ -89,6 +89,15 @@ class EndCause(enum.Enum):
     DRAINED = "drained"
 
 
+class SessionLimit(enum.Enum):
+    """Which limit a session met that ended with TOO_MANY_SESSIONS."""
+
+    GATEWAY = "gateway"
+    KEY = "key"
+    LICENCE = "licence"
+    ENGINES = "engines"
+
+
 END_CAUSES: Mapping[EndCause, CloseCode] = MappingProxyType(
     {
         EndCause.TERMINATED: CloseCode.NORMAL,

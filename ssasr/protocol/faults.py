@@ -1,7 +1,13 @@
 """The two kinds of protocol fault: theirs, which carries a close code, and ours, which is a bug."""
 
 from ssasr.errors import SsasrError
-from ssasr.protocol.close_codes import CLOSE_CODES, CloseCode, EndCause, close_reason
+from ssasr.protocol.close_codes import (
+    CLOSE_CODES,
+    CloseCode,
+    EndCause,
+    SessionLimit,
+    close_reason,
+)
 
 
 class LocalProtocolError(Exception):
@@ -12,18 +18,30 @@ class ClientFault(SsasrError):
     """The client did something that ends its session: ``Error`` with ``text``, then ``code``."""
 
     def __init__(
-        self, code: CloseCode, text: str = "", *, cause: EndCause = EndCause.INVALID_INPUT
+        self,
+        code: CloseCode,
+        text: str = "",
+        *,
+        cause: EndCause = EndCause.INVALID_INPUT,
+        limit: SessionLimit | None = None,
     ) -> None:
         # The text may quote the client; a lone surrogate of its JSON must not break our encoder.
         self.text = (text or CLOSE_CODES[code].reason).encode("utf-8", "replace").decode("utf-8")
         self.code = code
         self.cause = cause
+        self.limit = limit
         super().__init__(self.text)
 
     @property
     def reason(self) -> str:
         """What the close frame says: the text, at most 123 bytes of UTF-8."""
         return close_reason(self.text)
+
+
+def too_many_sessions(limit: SessionLimit) -> ClientFault:
+    """The client sees one code for all of them; the operator, which limit it was."""
+    cause = EndCause.TOO_MANY_SESSIONS
+    return ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=cause, limit=limit)
 
 
 def invalid_value(name: str, problem: str) -> ClientFault:

@@ -175,9 +175,13 @@ class EngineClient:
     _unanswered: dict[str, float] = field(factory=dict)
     """When a question to a version's engines last ran into its time-out."""
 
+    def answers(self, model_version: str) -> bool:
+        """Whether an engine of that version answered when it was last asked."""
+        return self._answering.get(model_version, False)
+
     def is_ready(self) -> bool:
         """Whether engines answered when they were last asked."""
-        answers = [self._answering.get(version, False) for version in self.versions]
+        answers = [self.answers(version) for version in self.versions]
         return all(answers) if self.required else any(answers)
 
     async def run(self) -> None:

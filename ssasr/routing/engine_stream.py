@@ -46,5 +46,8 @@ class Engines(Protocol):
     ) -> AbstractAsyncContextManager[EngineStream]:
         """Raises EngineBusy, EngineUnavailable; EngineLost if it broke off while opening."""
 
+    def answers(self, model_version: str) -> bool:
+        """Whether an engine of that version can take a session now, as far as is known."""
+
     def is_ready(self) -> bool:
         """Every model this gateway offers can take a session now."""

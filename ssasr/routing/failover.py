@@ -485,5 +485,8 @@ class ResilientEngines:
             finally:
                 nursery.cancel_scope.cancel()
 
+    def answers(self, model_version: str) -> bool:
+        return self.engines.answers(model_version)
+
     def is_ready(self) -> bool:
         return self.engines.is_ready()

@@ -16,6 +16,11 @@ class Offer:
 
     kinds: tuple[EngineKind, ...]
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The model versions of those."""
+        return tuple(MODEL_VERSIONS[kind] for kind in self.kinds)
+
     def version_for(self, parameters: SessionParameters) -> str:
         """Raises ClientFault 3006 when no engine here serves what is asked for: words in the wrong
         language would be worse than none. The names of family P promise no particular language, and

@@ -2,8 +2,10 @@
 audio or a credential.
 """
 
-from collections.abc import Callable, Mapping
+import enum
+from collections.abc import Callable, Iterable, Mapping
 
+import trio
 from attrs import define, field, frozen
 from prometheus_client import (
     CollectorRegistry,
@@ -15,9 +17,12 @@ from prometheus_client import (
 )
 
 from ssasr import __version__
-from ssasr.protocol.close_codes import END_CAUSES, EndCause
+from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
+from ssasr.protocol.engine_link import Refusal
 
-LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+"""Seconds; an outage of an engine or of the balancer lasts into the tens."""
+LOOP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
@@ -37,11 +42,36 @@ class EngineReadings:
     """Seconds of audio."""
 
 
+class Side(enum.Enum):
+    """Whose metrics a process has; ``ssasr serve`` has both."""
+
+    GATEWAY = "gateway"
+    ENGINE = "engine"
+
+
+class FailoverReason(enum.Enum):
+    """Why a stream was moved to another engine."""
+
+    LOST = "lost"
+    SILENT = "silent"
+    DRAINING = "draining"
+
+
 @define(eq=False)
 class Metrics:
-    """Every metric of the process, in a registry of its own; ``docs/monitoring.md`` lists them."""
+    """Every metric of the process, in a registry of its own; ``docs/monitoring.md`` lists them.
 
+    A counter whose labels form a closed set has all of its series from the start, at 0: Prometheus'
+    ``rate`` does not see the step from nothing to the first event.
+    """
+
+    sides: frozenset[Side] = frozenset(Side)
     registry: CollectorRegistry = field(factory=CollectorRegistry)
+    scrapes: int = field(default=0, init=False)
+    """How often the metrics have been read."""
+    _scraped: trio.Event = field(factory=trio.Event, init=False)
+    ready: Gauge = field(init=False)
+    draining: Gauge = field(init=False)
     # -- gateway
     sessions: Gauge = field(init=False)
     sessions_limit: Gauge = field(init=False)
@@ -51,7 +81,11 @@ class Metrics:
     finalization: Histogram = field(init=False)
     word_lag: Histogram = field(init=False)
     revised_turns: Counter = field(init=False)
+    loop_lag: Histogram = field(init=False)
+    engines_answering: Gauge = field(init=False)
     licence: Gauge = field(init=False)
+    usage_pending: Gauge = field(init=False)
+    usage_lost: Counter = field(init=False)
     # -- engine
     streams: Gauge = field(init=False)
     capacity: Gauge = field(init=False)
@@ -72,8 +106,19 @@ class Metrics:
         ProcessCollector(registry=registry)
         build = Gauge("ssasr_build_info", "Always 1; the version", ["version"], registry=registry)
         build.labels(__version__).set(1)
-        self._declare_gateway(registry)
-        self._declare_engine(registry)
+        self.ready = Gauge(
+            "ssasr_ready",
+            "1 while a session or stream of that model version would be served",
+            ["version"],
+            registry=registry,
+        )
+        self.draining = Gauge(
+            "ssasr_draining", "1 once the process has been asked to stop", registry=registry
+        )
+        if Side.GATEWAY in self.sides:
+            self._declare_gateway(registry)
+        if Side.ENGINE in self.sides:
+            self._declare_engine(registry)
 
     def _declare_gateway(self, r: CollectorRegistry) -> None:
         self.sessions = Gauge("ssasr_sessions", "Client sessions open now", registry=r)
@@ -81,18 +126,23 @@ class Metrics:
         self.closes = Counter(
             "ssasr_session_ends",
             "Sessions ended or refused, by cause and close code",
-            ["cause", "code"],
+            ["cause", "code", "limit"],
             registry=r,
         )
+        for cause in EndCause:
+            for limit in limits_of(cause):
+                self.closes.labels(*_end(cause, limit))
         self.audio_seconds = Counter(
             "ssasr_audio_seconds", "Seconds of audio received from clients", registry=r
         )
         self.failovers = Counter(
             "ssasr_failovers", "Streams moved to another engine", ["reason"], registry=r
         )
+        for reason in FailoverReason:
+            self.failovers.labels(reason.value)
         self.finalization = Histogram(
             "ssasr_finalization_seconds",
-            "From the decision that a turn has ended to its final words",
+            "From the audio that ended a turn to its final words, replays included",
             registry=r,
             buckets=LATENCY_BUCKETS,
         )
@@ -105,11 +155,31 @@ class Metrics:
         self.revised_turns = Counter(
             "ssasr_speaker_revised_turns", "Turns whose speakers a revision changed", registry=r
         )
+        self.loop_lag = Histogram(
+            "ssasr_loop_lag_seconds",
+            "How late the process's event loop wakes a task",
+            registry=r,
+            buckets=LOOP_BUCKETS,
+        )
+        self.engines_answering = Gauge(
+            "ssasr_engines_answering",
+            "1 while the engines of that model version answer this gateway",
+            ["version"],
+            registry=r,
+        )
         self.licence = Gauge(
             "ssasr_licence_expires_timestamp_seconds",
             "When the licence file expires, Unix time; 0 without one",
             registry=r,
         )
+
+        self.usage_pending = Gauge(
+            "ssasr_usage_pending", "Usage records that are not on the disk yet", registry=r
+        )
+        self.usage_lost = Counter(
+            "ssasr_usage_lost", "Usage records given up because they could not be written",
+            registry=r,
+        )  # fmt: skip
 
     def _declare_engine(self, r: CollectorRegistry) -> None:
         of = ["engine"]
@@ -145,6 +215,8 @@ class Metrics:
         self.refusals = Counter(
             "ssasr_engine_refusals", "Streams refused at the handshake", ["reason"], registry=r
         )
+        for reason in Refusal:
+            self.refusals.labels(reason.value)
         self.engine_audio = Counter(
             "ssasr_engine_audio_seconds", "Seconds of audio stepped through", of, registry=r
         )
@@ -181,8 +253,17 @@ class Metrics:
         """``allocated``: bytes."""
         self.device_memory.labels(engine).set_function(allocated)
 
-    def closed(self, cause: EndCause) -> None:
-        self.closes.labels(cause.value, str(int(END_CAUSES[cause]))).inc()
+    def watch_readiness(
+        self, ready: Iterable[tuple[str, Callable[[], bool]]], draining: Callable[[], bool]
+    ) -> None:
+        """Publish whether each model version can be served, and whether the process is stopping."""
+        for version, is_ready in ready:
+            self.ready.labels(version).set_function(is_ready)
+        self.draining.set_function(draining)
+
+    def closed(self, cause: EndCause, limit: SessionLimit | None = None) -> None:
+        """A session has ended. ``limit``: which one it met, for TOO_MANY_SESSIONS."""
+        self.closes.labels(*_end(cause, limit)).inc()
 
     def engine_meter(self, engine: str) -> "StepMeter":
         """Looks the labels up once: a step is too often for that."""
@@ -194,9 +275,26 @@ class Metrics:
             self.speaker_seconds.labels(engine),
         )
 
+    async def wait_scraped(self) -> None:
+        """Until the metrics are read the next time."""
+        await self._scraped.wait()
+
     def exposition(self) -> bytes:
         """Prometheus text format."""
+        self.scrapes += 1
+        self._scraped.set()
+        self._scraped = trio.Event()
         return generate_latest(self.registry)
+
+
+def limits_of(cause: EndCause) -> tuple[SessionLimit | None, ...]:
+    """The limits that a session can meet when it ends for ``cause``."""
+    return tuple(SessionLimit) if cause is EndCause.TOO_MANY_SESSIONS else (None,)
+
+
+def _end(cause: EndCause, limit: SessionLimit | None) -> tuple[str, str, str]:
+    """Label values; an empty one is no label to Prometheus."""
+    return cause.value, str(int(END_CAUSES[cause])), limit.value if limit else ""
 
 
 @frozen

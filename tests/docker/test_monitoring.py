@@ -32,7 +32,7 @@ def labels(name: str) -> set[str]:
 
 def series() -> dict[str, set[str]]:
     """Every series name with the labels it may have, those of scraping included."""
-    found = {"process_resident_memory_bytes": {"instance"}}
+    found = {"process_resident_memory_bytes": {"instance"}, "up": {"instance", "job"}}
     for name, family in declared().items():
         for suffix in SUFFIXES[family.type]:
             extra = {"le"} if suffix == "_bucket" else set()
@@ -59,7 +59,7 @@ def check(expression: str) -> None:
     promql_parser.parse(expression)
     known = series()
     bare = re.sub(r'"[^"]*"', '""', expression)
-    used = set(re.findall(r"\b(?:ssasr|process)_\w+", bare))
+    used = set(re.findall(r"\b(?:(?:ssasr|process)_\w+|up)\b", bare))
     assert used, "an expression about nothing"
     assert used <= known.keys(), used - known.keys()
     allowed = set.union(*(known[name] for name in used))

@@ -53,7 +53,7 @@ async def test_malformed_request_head_is_400(served):
 
 async def test_metrics_are_exposed(served):
     await converse(served.url, SILENCE, sample_rate=16_000)
-    ended = b'ssasr_session_ends_total{cause="terminated",code="1000"} 1.0'
+    ended = b'ssasr_session_ends_total{cause="terminated",code="1000",limit=""} 1.0'
     with trio.fail_after(30):  # the client knows before the session has ended
         while ended not in (await http(served.port, get("/metrics")))[2]:
             await trio.sleep(0.01)

@@ -25,7 +25,7 @@ def resilient(*fates, policy=None, **options):
 
 def failovers(engines):
     samples = engines.metrics.failovers.collect()[0].samples
-    return {s.labels["reason"]: s.value for s in samples if s.name.endswith("_total")}
+    return {s.labels["reason"]: s.value for s in samples if s.name.endswith("_total") and s.value}
 
 
 async def whole_stream(stream):

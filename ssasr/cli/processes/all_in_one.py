@@ -50,6 +50,10 @@ class LocalEngines:
                 span.note(model=stream.opened.model, engine=stream.opened.engine)
                 yield stream
 
+    def answers(self, model_version: str) -> bool:
+        host = self.hosts.get(model_version)
+        return host is not None and host.ready.is_set()
+
     def is_ready(self) -> bool:
         return all(host.ready.is_set() for host in self.hosts.values())
 

@@ -17,7 +17,7 @@ from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.garbage import calm_collector
 from ssasr.runtime.process import watch_signals
 from ssasr.telemetry.logs import get_logger
-from ssasr.telemetry.metrics import Metrics
+from ssasr.telemetry.metrics import Metrics, Side
 from ssasr.telemetry.tracing import Destination, tracing
 
 log = get_logger(__name__)
@@ -51,13 +51,15 @@ class EngineConfig:
 
 async def serve_engine(config: EngineConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused, and whatever ends the model thread."""
-    metrics = Metrics()
+    metrics = Metrics(frozenset({Side.ENGINE}))
     server = EngineServer(metrics, config.model_version, config.drain_seconds)
     async with tracing(config.traces, "ssasr-engine") as server.tracer:
         await _serve(config, server, metrics)
 
 
 async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
+    readiness = [(config.model_version or config.model, server.is_ready)]
+    metrics.watch_readiness(readiness, server.draining.is_set)
     app = HttpApp(engine_routes(server.is_ready, metrics, config.model_version))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, server.draining.set)

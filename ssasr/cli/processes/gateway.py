@@ -15,7 +15,7 @@ from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.failover import ResilientEngines
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.process import run, tls_context
-from ssasr.telemetry.metrics import Metrics
+from ssasr.telemetry.metrics import Metrics, Side
 
 
 @frozen
@@ -53,6 +53,6 @@ async def serve_gateway(config: GatewayConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused."""
     versions = [MODEL_VERSIONS[kind] for kind in config.public.engines]
     client = EngineClient(config.address, versions, config.required)
-    metrics = Metrics()
+    metrics = Metrics(frozenset({Side.GATEWAY}))
     engines = ResilientEngines(client, metrics)
     await serve_public(config.public, engines, metrics, (client.run,))

@@ -27,6 +27,7 @@ from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import collect_when_due
+from ssasr.runtime.loop_lag import measure_loop_lag
 from ssasr.runtime.process import Service, tls_context, watch_signals
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
@@ -166,6 +167,8 @@ async def serve_public(
     )  # fmt: skip
     if usage is not None:
         gateway.on_end = usage.record
+        usage.on_lost = metrics.usage_lost.inc
+        metrics.usage_pending.set_function(lambda: usage.pending)
     pages = page_routes(config.engines) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
@@ -174,7 +177,8 @@ async def serve_public(
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
         collecting = partial(collect_when_due, gateway.session_count)
-        await _serve(config, gateway, app, tls, (*keeping, *services, collecting))
+        measuring = partial(measure_loop_lag, metrics.loop_lag)
+        await _serve(config, gateway, app, tls, (*keeping, *services, collecting, measuring))
 
 
 async def _serve(

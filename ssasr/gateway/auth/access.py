@@ -23,8 +23,8 @@ from ssasr.gateway.auth.tokens import (
     TokenRequest,
     looks_like_token,
 )
-from ssasr.protocol.close_codes import CloseCode, EndCause
-from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.close_codes import CloseCode, EndCause, SessionLimit
+from ssasr.protocol.faults import ClientFault, too_many_sessions
 
 DEFAULT_KEYS = "self-hosted"
 """What the official stack's example sends."""
@@ -35,11 +35,6 @@ def unauthorized(problem: str) -> ClientFault:
     """1008; ``problem`` never holds the credential."""
     text = f"Unauthorized Connection: {problem}"
     return ClientFault(CloseCode.UNAUTHORIZED, text, cause=EndCause.UNAUTHORIZED)
-
-
-def too_many_sessions() -> ClientFault:
-    """3009, for a key's limit."""
-    return ClientFault(CloseCode.TOO_MANY_SESSIONS, cause=EndCause.TOO_MANY_SESSIONS)
 
 
 # -- keys ------------------------------------------------------------------------------------------
@@ -260,7 +255,7 @@ class Access:
     def _grant(self, key_id: bytes, limit: int | None, max_duration: float) -> Grant:
         grant = Grant(max_duration, key_id.hex(), self.quota, [])
         if not grant.hold(key_id, limit):
-            raise too_many_sessions()
+            raise too_many_sessions(SessionLimit.KEY)
         return grant
 
 

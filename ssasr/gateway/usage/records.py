@@ -12,7 +12,7 @@ go on.
 import json
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
@@ -54,6 +54,10 @@ def segments(directory: Path) -> list[Path]:
     return sorted(directory.glob("usage-????????.jsonl"))
 
 
+def _nobody(_: int) -> None:
+    pass
+
+
 @define(eq=False)
 class UsageLog:
     """``record`` from any session; ``run`` writes until cancelled, and then what is left."""
@@ -61,6 +65,8 @@ class UsageLog:
     directory: Path
     segment_bytes: int = SEGMENT_BYTES
     retry_seconds: float = RETRY_SECONDS
+    on_lost: Callable[[int], None] = _nobody
+    """Called with the number of records that were just given up."""
     written: int = 0
     lost: int = 0
     _waiting: deque[UsageRecord] = field(factory=deque)
@@ -85,8 +91,7 @@ class UsageLog:
         """Never waits and never fails: a session does not end worse for being counted."""
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
-            self.lost += 1
-            log.error("usage record lost", lost=self.lost)
+            self._lose(1)
         self._waiting.append(record)
         self._wake.set()
 
@@ -100,7 +105,18 @@ class UsageLog:
                     self._wake.set()
         finally:
             # Sessions that have just been drained are among what waits; not a wait, so no shield.
-            self._append(self._take())
+            if not self._append(self._take()):
+                self._lose(len(self._take()))
+
+    @property
+    def pending(self) -> int:
+        """Records that are not on the disk yet."""
+        return len(self._waiting)
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        log.error("usage records lost", records=count, in_all=self.lost)
+        self.on_lost(count)
 
     async def wait_grown(self) -> None:
         """Until something more is on the disk."""

@@ -10,6 +10,9 @@ ONE_FOR_ALL = frozenset(
     {
         "ssasr_build_info",
         "ssasr_sessions_limit",
+        "ssasr_ready",
+        "ssasr_draining",
+        "ssasr_engines_answering",
         "ssasr_licence_expires_timestamp_seconds",
         "process_max_fds",
     }
