@@ -7,9 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 FRAMEWORKS := $(VENV)/frameworks
 
-.PHONY: help install test browser lint demo serve docs screenshots clean
+.PHONY: help install test avx2 browser lint demo serve docs screenshots clean
 help:            ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 install: $(VENV)/.installed   ## .venv with the ssasr command, and the default weights
 	@$(BIN)/ssasr models pull
@@ -52,6 +52,14 @@ browser:         ## Chromium, Node and Prometheus for the tests, from Debian, un
 
 test: install browser $(VENV)/.tested $(VENV)/.frameworks examples/node_modules/.installed lint   ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Libraries choose instructions by what these say: torch, oneDNN (by its old name and its new one),
+# FBGEMM. Set them for any command of ssasr's to see what it does on such a processor.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 \
+  FBGEMM_ENABLE_INSTRUCTIONS=AVX2
+
+avx2: $(VENV)/.installed $(VENV)/.tested   ## the engines' tests as on a processor with AVX2 and no more
+	$(AVX2) $(BIN)/python -m pytest -n 2 --dist loadfile tests/engine tests/contracts
 
 lint: $(VENV)/.tested   ## style and types
 	$(BIN)/ruff check .

@@ -105,7 +105,7 @@ def int8_limit() -> int:
     """The largest weight of an integer product here: ``FULL`` if a kernel is exact with it, else
     ``REDUCED``; 0 where integers are of no use. Asked of the libraries and not of the processor: a
     library may be configured not to use what the processor has."""
-    limit = next((limit for limit in (FULL, REDUCED) if _exact(limit)), 0)
+    limit = next((limit for limit in (FULL, REDUCED) if exact_makers(limit)), 0)
     pays = limit and (machine() in ("x86_64", "AMD64") or _pays(limit))
     return limit if pays else 0
 
@@ -123,7 +123,7 @@ def _pays(limit: int) -> bool:
 @cache
 def _fastest(limit: int, inputs: int, outputs: int, rows: int) -> "_Maker":
     """Of those that are exact; for large layers, by a part of it."""
-    exact = _exact(limit)
+    exact = exact_makers(limit)
     outputs = min(outputs, _ENOUGH)
     x = torch.full((rows, inputs), _LARGEST_INPUT // 2, dtype=torch.uint8)
     weight, scale = torch.ones(outputs, inputs, dtype=torch.int8), torch.ones(outputs)
@@ -161,7 +161,8 @@ _Maker = Callable[[Tensor, Tensor], Kernel]
 _MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm)
 
 
-def _exact(limit: int) -> list[_Maker]:
+def exact_makers(limit: int) -> list[_Maker]:
+    """Of kernels that are exact here with weights as large as that."""
     return [make for make in _MAKERS if _is_exact(make, limit)]
 
 
