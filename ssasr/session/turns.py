@@ -406,7 +406,7 @@ class TurnPolicy:
         p = settings.family is Family.P
         formatted = settings.always_formatted
         transcript = self._transcript
-        words = transcript.words(formatted=formatted, finality=not p)
+        words = transcript.words(formatted=formatted or settings.written, finality=not p)
         return Turn(
             turn_order=transcript.turn_order,
             turn_is_formatted=formatted and not p,
@@ -422,7 +422,7 @@ class TurnPolicy:
         settings, transcript = self._settings, self._transcript
         p = settings.family is Family.P
         formatted = settings.always_formatted or settings.format_turns
-        words = transcript.finish(formatted=formatted)
+        words = transcript.finish(formatted=formatted or settings.written)
         text = " ".join(word.text for word in words)
         decided = self._segment.confidence
         confidence = final.end_of_turn_confidence if decided is None else decided

@@ -240,3 +240,9 @@ async def test_targets_that_mean_a_session(served, target):
 @pytest.mark.parametrize("path", ["/v3/health/", "//v3//health", "http://x/v3/health"])
 async def test_http_paths_are_as_tolerant(served, path):
     assert (await http(served.port, get(path)))[0] == 200
+
+
+async def test_redaction_is_refused_where_nothing_redacts(served):
+    transcript = await converse(served.url, SILENCE, sample_rate=16_000, redact_pii="true")
+    assert transcript.close_code == 3006
+    assert "--redaction" in transcript.messages[0]["error"]

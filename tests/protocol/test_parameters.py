@@ -14,6 +14,7 @@ from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
 from ssasr.protocol.parameters import (
     EngineKind,
     Family,
+    Redaction,
     begin_configuration,
     parse_parameters,
     stream_options,
@@ -117,12 +118,13 @@ def test_last_one_wins_and_unknown_names_are_ignored():
         "max_speakers=11",
         "interruption_delay=1001",
         "speech_model=",
-        "redact_pii=true",
-        "redact_pii_policies=%5B%22date%22%5D",
+        "redact_pii=maybe",
+        "redact_pii_policies=[1]",
+        "redact_pii_sub=stars",
     ],
 )
 def test_an_unusable_value_names_the_parameter(query):
-    name = "redact_pii" if query.startswith("redact") else query.partition("=")[0]
+    name = query.partition("=")[0]
     assert refusal(query).startswith(f"User Input Validation Error: Invalid '{name}': ")
 
 
@@ -131,8 +133,33 @@ def test_an_unknown_model_is_answered_with_the_known_ones():
     assert all(name in text for name in SPEECH_MODELS)
 
 
-def test_no_redaction_is_not_refused():
-    parse_parameters("redact_pii=false&redact_pii_policies=%5B%22date%22%5D&redact_pii_sub=hash")
+@pytest.mark.parametrize(
+    ("query", "policies", "substitution"),
+    [
+        ("redact_pii=true", (), "hash"),
+        ("redact_pii=true&redact_pii_policies=date,%20time&redact_pii_sub=entity_name",
+         ("date", "time"), "entity_name"),
+        ("redact_pii_policies=%5B%22date%22%5D", ("date",), "hash"),
+    ],
+)  # fmt: skip
+def test_redaction(query, policies, substitution):
+    parameters = parse_parameters(query)
+    assert parameters.redaction == Redaction(policies, substitution)
+    assert not parameters.include_partial_turns
+    assert parse_parameters(query + "&include_partial_turns=true").include_partial_turns
+
+
+def test_no_redaction():
+    query = "redact_pii=false&redact_pii_policies=%5B%22date%22%5D&redact_pii_sub=hash"
+    parameters = parse_parameters(query)
+    assert parameters.redaction is None
+    assert parameters.include_partial_turns
+
+
+def test_the_language_stays_where_something_is_redacted():
+    parameters = parse_parameters("redact_pii=true")
+    with pytest.raises(ClientFault, match="language_codes"):
+        parameters.updated(UpdateConfiguration(language_codes=("fr",)))
 
 
 def test_keyterms():

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import trio
+from attrs import evolve
 from trio_websocket import CloseReason, ConnectionClosed
 
 from ssasr.audio.decoding import make_decoder
 from ssasr.protocol.close_codes import EndCause
+from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.session.session import SEND_DEADLINE, Session, SessionTerms
 from ssasr.telemetry.metrics import Metrics
@@ -61,11 +63,14 @@ class FakeWebSocket:
         return [m["transcript"] for m in self.said if m.get("end_of_turn")]
 
 
-def make_session(engines, websocket, query="sample_rate=16000", max_duration=10_800.0):
+def make_session(
+    engines, websocket, query="sample_rate=16000", max_duration=10_800.0, redactor=None
+):
     parameters = parse_parameters(query)
     terms = SessionTerms(
-        "an-id", parameters, "en-default", make_decoder(parameters), max_duration, 1_700_000_000
-    )
+        "an-id", parameters, "en-default", make_decoder(parameters), max_duration, 1_700_000_000,
+        redactor,
+    )  # fmt: skip
     return Session(terms, websocket, engines, Metrics())
 
 
@@ -245,3 +250,26 @@ async def test_live_configuration_from_the_next_audio_on(engines, autojump_clock
     send_now(websocket, update, *pieces(SPEECH), {"type": "Terminate"})
     await make_session(engines, websocket, "sample_rate=16000&min_turn_silence=5000").run()
     assert len(websocket.finals) == 1  # the pause of 2 s no longer ends a turn
+
+
+async def test_nothing_is_sent_that_the_redactor_has_not_seen(engines, autojump_clock):
+    async def redactor(message):
+        await trio.sleep(0.1)
+        if isinstance(message, Turn):
+            return evolve(message, transcript="hidden", utterance="hidden", words=())
+        return message
+
+    websocket = FakeWebSocket()
+    send_now(websocket, *pieces(SPEECH), {"type": "Terminate"})
+    session = make_session(engines, websocket, "redact_pii=true", redactor=redactor)
+    assert await session.run() is EndCause.TERMINATED
+    assert websocket.types[0] == "Begin"
+    assert websocket.said[0]["configuration"]["redact_pii"] is True
+    assert websocket.types[-1] == "Termination"
+    turns = websocket.types.count("Turn")
+    assert websocket.finals == ["hidden"] * turns, "and no partials"
+
+
+async def test_a_session_that_asks_for_redaction_has_a_redactor(engines):
+    with pytest.raises(ValueError, match="redactor"):
+        make_session(engines, FakeWebSocket(), "redact_pii=true")

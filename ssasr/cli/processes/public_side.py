@@ -17,6 +17,7 @@ from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, HttpApp, Request, Response, gateway_routes
+from ssasr.gateway.redaction.service import detected_policies, redaction
 from ssasr.gateway.usage.push import Destination as PushDestination
 from ssasr.gateway.usage.push import UsagePush
 from ssasr.gateway.usage.records import UsageLog
@@ -57,6 +58,8 @@ class PublicConfig:
     licence: Licence | None = None
     worker: Worker | None = None
     """Which of several processes behind one port this is."""
+    redaction_model: str | None = None
+    """None: sessions that ask for redaction are refused."""
     traces: Destination | None = None
     """None: nowhere."""
 
@@ -96,6 +99,7 @@ def status_of(gateway: Gateway) -> dict[str, object]:
         "sessions": numbers.sessions,
         "sessions_limit": numbers.limit,
         "licence": {"state": "none"} if licence is None else licence.state(gateway.wall_clock()),
+        "redaction": {} if gateway.redaction is None else detected_policies(),
     }
 
 
@@ -175,7 +179,10 @@ async def serve_public(
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
     app = HttpApp(pages | routes | {"/v1/status": status_route(gateway, siblings)})
     keeping = keeping if siblings is None else (*keeping, siblings.run)
-    async with tracing(config.traces, "ssasr-gateway") as gateway.tracer:
+    async with (
+        tracing(config.traces, "ssasr-gateway") as gateway.tracer,
+        redaction(config.redaction_model) as gateway.redaction,
+    ):
         collecting = partial(collect_when_due, gateway.session_count)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
         await _serve(config, gateway, app, tls, (*keeping, *services, collecting, measuring))

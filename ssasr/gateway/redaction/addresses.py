@@ -1,0 +1,221 @@
+"""E-mail and network addresses, and where somebody lives."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.spoken import Atom, Kind
+
+ENDINGS = words("endings")
+DOMAINS = ENDINGS - {"me", "us", "co", "int", "tv", "app"}
+PROVIDERS = words("providers")
+BREAKS = words("breaks")
+"""What does not belong to the part before the "at"."""
+LOCAL_PART = 24
+"""Most atoms before the "at"; they may be letters, spelled."""
+
+
+def _said(atoms: Sequence[Atom], at: int, *texts: str) -> bool:
+    return 0 <= at < len(atoms) and atoms[at].text in texts
+
+
+def _domain_end(atoms: Sequence[Atom], start: int) -> int:
+    """The last atom of a domain whose first label starts at ``start``; -1 if there is none."""
+    end = -1
+    for at in range(start, min(start + 14, len(atoms) - 1)):
+        if atoms[at].stop and at > start and end < 0 and atoms[at].text != ".":
+            return -1
+        if atoms[at].text == "." and atoms[at + 1].kind is not Kind.SYMBOL:
+            if (
+                atoms[at + 1].text in ENDINGS
+                or _said(atoms, at + 2, ".")
+                or (end < 0 and at + 1 < len(atoms))
+            ):
+                end = at + 1
+        elif end >= 0 and at > end:
+            break
+    return end
+
+
+def _local_start(atoms: Sequence[Atom], at: int) -> int:
+    """The first atom of what stands before the "at" at ``at``."""
+    first = at
+    words = 0
+    while first > 0 and at - first < LOCAL_PART:
+        atom = atoms[first - 1]
+        if atom.stop and atom.kind is not Kind.SYMBOL:
+            break
+        if atom.kind is Kind.WORD:
+            joined = first < at and _said(atoms, first, ".", "_", "-")
+            if atom.text in BREAKS and not joined:
+                break
+            words += not joined
+            if words > 3:
+                break
+        elif atom.kind is Kind.SYMBOL and atom.text not in {".", "_", "-", "+"}:
+            break
+        first -= 1
+    return first
+
+
+def email_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Written, or said with "at" and "dot"; and, behind "e-mail", with either of them lost."""
+    for at, atom in enumerate(atoms):
+        if atom.text not in {"@", "at"} or at == 0 or at + 1 == len(atoms):
+            continue
+        end = _domain_end(atoms, at + 1)
+        provider = next((i for i in range(at + 1, min(at + 3, len(atoms)))
+                         if atoms[i].text in PROVIDERS), -1)  # fmt: skip
+        if end < 0 and provider >= 0:
+            end = provider
+            while _said(atoms, end + 1, ".", *ENDINGS):
+                end += 1
+        first = _local_start(atoms, at)
+        if end >= 0 and first < at:
+            yield _finding(atoms, "email_address", first, end, 0.9)
+    yield from _announced_addresses(atoms)
+
+
+def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Behind "e-mail": all up to the last thing that only an address has."""
+    for cue, atom in enumerate(atoms):
+        if not re.fullmatch(r"e?mails?|gmail", atom.text) or _said(atoms, cue + 1, "."):
+            continue
+        first = cue + 1
+        while first < len(atoms) and atoms[first].text in BREAKS - {"at", "me"}:
+            first += 1
+        last = -1
+        marks = 0
+        for at in range(first, min(first + 30, len(atoms))):
+            each = atoms[at]
+            if each.text in {"@", "at", "."} or each.text in ENDINGS | PROVIDERS - {"me", "us"}:
+                marks += 1
+                last = min(at + 1, len(atoms) - 1) if each.text in {"@", "."} else at
+            if each.stop and each.kind is not Kind.SYMBOL:
+                break
+        if marks >= 2 and last >= first:
+            yield _finding(atoms, "email_address", first, last, 0.6)
+
+
+def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """URLs and IP addresses."""
+    for at, atom in enumerate(atoms):
+        label = atom.kind is not Kind.SYMBOL and _said(atoms, at + 1, ".") and at + 2 < len(atoms)
+        if label and (atoms[at + 2].text in DOMAINS or atom.text in {"www", "w"}):
+            yield _finding(atoms, "url", *_url(atoms, at), 0.7)
+        if atom.kind is Kind.DIGITS and _is_ip(atoms, at):
+            end = at
+            while end + 1 < len(atoms) and (
+                atoms[end + 1].kind is Kind.DIGITS or _said(atoms, end + 1, ".")
+            ):
+                end += 1
+            yield _finding(atoms, "ip_address", at, end, 0.8)
+
+
+def _url(atoms: Sequence[Atom], at: int) -> tuple[int, int]:
+    first, last = at, at + 2
+    while first > 1 and _said(atoms, first - 1, ".", "/", "-", ":"):
+        first -= 2 if atoms[first - 2].kind is not Kind.SYMBOL else 1
+    while first > 0 and atoms[first - 1].kind is Kind.LETTER and atoms[first].kind is Kind.LETTER:
+        first -= 1
+    while last + 2 < len(atoms) and _said(atoms, last + 1, ".", "/", "-"):
+        last += 2
+    return max(first, 0), last
+
+
+def _is_ip(atoms: Sequence[Atom], at: int) -> bool:
+    """Four numbers up to 255 with dots between, each perhaps said digit by digit."""
+    groups = [""]
+    while at < len(atoms):
+        if atoms[at].kind is Kind.DIGITS:
+            groups[-1] += atoms[at].text
+        elif atoms[at].text == "." and groups[-1]:
+            groups.append("")
+        else:
+            break
+        at += 1
+    numbers = [group for group in groups if group]
+    return len(numbers) == 4 and all(len(group) <= 4 for group in numbers)
+
+
+STREETS = words("streets")
+PLAIN_STREETS = words("plain_streets")
+"""Those that are hardly anything else behind a number."""
+STATES = words("states")
+UNITS = words("units")
+ADDRESS_CUE = re.compile(r"address|lives?|living|located|moved|delivery|deliver|ship|mail|reside")
+
+
+def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """A number, a name, a kind of street; then town, state and code if they follow."""
+    for at, atom in enumerate(atoms):
+        if atom.kind is not Kind.DIGITS or atom.ordinal or (at and _same_number(atoms, at)):
+            continue
+        last = at
+        while (
+            last + 1 < len(atoms)
+            and atoms[last + 1].kind is Kind.DIGITS
+            and not atoms[last + 1].ordinal
+        ):
+            last += 1
+        street = _street(atoms, last + 1)
+        if street < 0:
+            continue
+        first = at
+        cue = any(ADDRESS_CUE.fullmatch(a.text) for a in atoms[max(at - 8, 0) : at])
+        score = 0.8 if cue or atoms[street].text in PLAIN_STREETS else 0.5
+        yield _finding(atoms, "location", first, _place_behind(atoms, street), score)
+
+
+def _same_number(atoms: Sequence[Atom], at: int) -> bool:
+    return atoms[at - 1].kind is Kind.DIGITS and not atoms[at - 1].ordinal
+
+
+def _street(atoms: Sequence[Atom], start: int) -> int:
+    """Where the kind of street stands, one to four words on; -1 if nowhere."""
+    for at in range(start, min(start + 5, len(atoms))):
+        atom = atoms[at]
+        if atom.kind is Kind.SYMBOL:
+            return -1
+        named = at > start or atom.capital
+        if at > start and atom.text in STREETS and (atom.capital or atom.text in PLAIN_STREETS):
+            following = at + 1 < len(atoms) and not atom.stop and atoms[at + 1]
+            if not (following and following.text in STREETS and following.capital):
+                return at
+        if not named or atom.stop:
+            return -1
+        if not (
+            atom.capital
+            or atom.ordinal
+            or atom.text in {"of", "the", "north", "south", "east", "west"}
+        ):
+            return -1
+    return -1
+
+
+def _place_behind(atoms: Sequence[Atom], street: int) -> int:
+    """The last atom of the address whose street ends at ``street``."""
+    last = street
+    for at in range(street + 1, min(street + 16, len(atoms))):
+        atom = atoms[at]
+        if (
+            atom.kind is Kind.DIGITS
+            or atom.text in STATES
+            or (atom.kind is Kind.LETTER and _of_unit(atoms[at - 1]))
+            or (atom.kind is Kind.WORD and atom.capital and not atoms[at - 1].stop)
+        ):
+            last = at
+        elif not (atom.text in UNITS or atom.text in {"in", ",", "-", "oh", "o"}):
+            break
+        if atom.stop:
+            break
+    return last
+
+
+def _of_unit(before: Atom) -> bool:
+    return before.text in UNITS or before.kind is Kind.DIGITS
+
+
+def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
+    return Finding(policy, atoms[first].first, atoms[last].last, score)

@@ -1,0 +1,226 @@
+"""Dates, times, durations, ages and sums of money, said or written."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from ssasr.gateway.redaction.cues import context
+from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.spoken import Atom, Kind
+
+MONTHS = words("months")
+WEEKDAYS = words("weekdays")
+MONEY = words("money")
+SPANS = re.compile(r"(?:second|minute|hour|day|night|week|month|year|decade)s?")
+BEFORE_MONTH = words("before_month")
+AMOUNTS = words("amounts")
+
+
+def _day(atom: Atom) -> bool:
+    if atom.text == "second":
+        return True
+    return atom.kind is Kind.DIGITS and 0 < int(atom.text) <= 31 and len(atom.text) <= 2
+
+
+def _year(atoms: Sequence[Atom], at: int) -> int:
+    """Atoms that make a year from ``at`` on: "1985", "nineteen eighty five", "two thousand six"."""
+    texts = [atom.text if atom.kind is Kind.DIGITS else "" for atom in atoms[at : at + 4]]
+    texts += [""] * (4 - len(texts))
+    if len(texts[0]) == 4 and texts[0][:2] in {"18", "19", "20"}:
+        return 1
+    if texts[0] in {"19", "20"} and len(texts[1]) == 2:
+        return 2
+    if texts[0] in {"19", "20"} and at + 2 < len(atoms) and atoms[at + 1].code == "0":
+        return 3 if len(texts[2]) == 1 else 0
+    if all(len(text) == 1 for text in texts) and texts[0] in {"1", "2"}:
+        return 4
+    return 0
+
+
+def _year_behind(atoms: Sequence[Atom], last: int) -> int:
+    """The last atom of a date that ends at ``last``, its year included if one follows."""
+    at = last + 1
+    while at < len(atoms) and (atoms[at].text in {",", "-", "in", "the", "year", "of"}):
+        at += 1
+    if at < len(atoms):
+        if length := _year(atoms, at):
+            return at + length - 1
+        short = atoms[at].kind is Kind.DIGITS and len(atoms[at].text) == 2
+        if short and at == last + 1:
+            return at
+    return last
+
+
+def _month_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
+    for at, atom in enumerate(atoms):
+        if atom.text not in MONTHS or atom.kind is not Kind.WORD:
+            continue
+        first = last = at
+        before = at - 1 if at and atoms[at - 1].text != "of" else at - 2
+        if before >= 0 and _day(atoms[before]):
+            first = before
+        skip = 2 if at + 1 < len(atoms) and atoms[at + 1].text == "the" else 1
+        if at + skip < len(atoms) and _day(atoms[at + skip]):
+            last = at + skip
+        last = _year_behind(atoms, last)
+        announced = at > 0 and atoms[at - 1].text in BEFORE_MONTH
+        sure = atom.text not in {"may", "march", "mar", "dec", "jan"} or (
+            announced and atom.capital
+        )
+        if first < last or sure:
+            yield first, last
+
+
+def _numeric_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
+    """12/05/1985, 1985-12-05, 12.05.85, "twelve slash five slash eighty five"."""
+    for at in range(len(atoms) - 4):
+        parts = atoms[at : at + 5]
+        kinds = [atom.kind for atom in parts]
+        if kinds != [Kind.DIGITS, Kind.SYMBOL, Kind.DIGITS, Kind.SYMBOL, Kind.DIGITS]:
+            continue
+        if parts[1].text not in {"/", "-", "."} or parts[1].text != parts[3].text:
+            continue
+        a, b, c = parts[0].text, parts[2].text, parts[4].text
+        if len(b) <= 2 and {len(a), len(c)} <= {1, 2, 4} and int(b) <= 31:
+            last = at + 4
+            if c in {"19", "20"} and at + 5 < len(atoms) and len(atoms[at + 5].text) == 2:
+                last += 1
+            yield at, last
+
+
+def _birth_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
+    """What follows "born" or "date of birth": days, months and years in any order."""
+    for at, atom in enumerate(atoms):
+        if not re.fullmatch(r"born|birth|birthday|birthdate|dob|birthday's", atom.text):
+            continue
+        first = last = -1
+        for index in range(at + 1, min(at + 16, len(atoms))):
+            each = atoms[index]
+            inside = each.kind is Kind.DIGITS or each.text in MONTHS or each.text == "second"
+            if inside:
+                first = index if first < 0 else first
+                last = index
+            elif first >= 0 and not _joins_date(each):
+                break
+            if each.stop and first >= 0:
+                break
+        if first >= 0:
+            yield first, last
+
+
+def _joins_date(atom: Atom) -> bool:
+    return atom.text in {"of", "the", ",", "/", "-", ".", "in", "day", "uh", "um", "and"} or (
+        bool(atom.code) and atom.code.isdigit()
+    )
+
+
+def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Dates, and among them those of birth and of a card's end."""
+    found = [*_month_dates(atoms), *_numeric_dates(atoms)]
+    for first, last in found:
+        around = context(atoms, first, last)
+        yield _finding(atoms, "date", first, last, 0.8)
+        birth, expiry = around.near("date_of_birth"), around.near("credit_card_expiration")
+        if birth:
+            yield _finding(atoms, "date_of_birth", first, last, 0.5 + 0.4 * birth)
+        if expiry and expiry > birth:
+            yield _finding(atoms, "credit_card_expiration", first, last, 0.4 + 0.5 * expiry)
+    for first, last in _birth_dates(atoms):
+        yield _finding(atoms, "date_of_birth", first, last, 0.9)
+        if last > first:
+            yield _finding(atoms, "date", first, last, 0.6)
+    for (first, left), (right, last) in pairwise(found):
+        between = [atom.text for atom in atoms[left + 1 : right]]
+        if between in (["to"], ["through"], ["until"], ["and"], ["-"], ["till"]):
+            yield _finding(atoms, "date_interval", first, last, 0.7)
+    for at, atom in enumerate(atoms):
+        if atom.text in WEEKDAYS:
+            yield _finding(atoms, "date", at, at, 0.5)
+    yield from _expirations(atoms)
+
+
+def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """ "expires oh nine twenty seven", "expiry 09/27"."""
+    for at, atom in enumerate(atoms):
+        if not re.fullmatch(r"expir\w*|exp|thru|through", atom.text):
+            continue
+        first = last = -1
+        for index in range(at + 1, min(at + 12, len(atoms))):
+            each = atoms[index]
+            if each.kind is Kind.DIGITS or each.text in MONTHS or (first < 0 and each.text == "oh"):
+                first = index if first < 0 else first
+                last = index
+            elif first >= 0 and not _joins_date(each):
+                break
+            if each.stop and first >= 0:
+                break
+        if first >= 0 and sum(len(a.code) for a in atoms[first : last + 1]) <= 8:
+            yield _finding(atoms, "credit_card_expiration", first, last, 0.8)
+
+
+def quantities(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Money, times of the day, durations, ages."""
+    for at, atom in enumerate(atoms):
+        if atom.kind is not Kind.DIGITS:
+            continue
+        last = at
+        while last + 1 < len(atoms) and (
+            atoms[last + 1].kind is Kind.DIGITS or atoms[last + 1].text in AMOUNTS
+        ):
+            last += 1
+        while (
+            last > at
+            and atoms[last].kind is not Kind.DIGITS
+            and atoms[last].text in {"and", ",", "."}
+        ):
+            last -= 1
+        yield from _quantity(atoms, at, last)
+
+
+def _quantity(atoms: Sequence[Atom], first: int, last: int) -> Iterator[Finding]:
+    before = atoms[first - 1].text if first else ""
+    after = [atom.text for atom in atoms[last + 1 : last + 4]] + [""] * 3
+    if before in {"$", "£", "€", "¥"}:
+        yield _finding(atoms, "money_amount", first - 1, last, 0.9)
+    if after[0] in MONEY:
+        yield _finding(atoms, "money_amount", first, last + 1, 0.9)
+    if (
+        after[0] == "o'clock"
+        or after[0] in {"am", "pm"}
+        or (after[0], after[1]) in {("a", "m"), ("p", "m")}
+    ):
+        yield _finding(atoms, "time", first, last + (1 if len(after[0]) > 1 else 2), 0.8)
+    elif after[0] == ":" and last + 2 < len(atoms) and atoms[last + 2].kind is Kind.DIGITS:
+        yield _finding(atoms, "time", first, last + 2, 0.6)
+    hyphen = 1 if after[0] == "-" else 0
+    if SPANS.fullmatch(after[hyphen]):
+        age = after[hyphen + 1] in {"old", "-", "of"} and after[hyphen].startswith(
+            ("year", "month")
+        )
+        if age:
+            extra = 2 if after[hyphen + 1] in {"old", "of"} else 3
+            end = min(last + hyphen + extra, len(atoms) - 1)
+            yield _finding(atoms, "person_age", first, end, 0.9)
+        yield _finding(atoms, "duration", first, last + hyphen + 1, 0.6)
+    elif _is_age(atoms, first, last):
+        yield _finding(atoms, "person_age", first, last, 0.6)
+
+
+def _is_age(atoms: Sequence[Atom], first: int, last: int) -> bool:
+    """ "my age is 42", "she just turned 42", "I'm 42." """
+    if first != last or not 1 <= int(atoms[first].text) <= 119 or atoms[first].ordinal:
+        return False
+    before = [atom.text for atom in atoms[max(first - 3, 0) : first]]
+    if before and before[-1] in {"aged", "turned", "turning", "age"}:
+        return True
+    if len(before) > 1 and before[-2] == "age" and before[-1] in {"is", "of", "was"}:
+        return True
+    ends = atoms[last].stop or last + 1 == len(atoms) or atoms[last + 1].text in {"and", "now"}
+    said = before[-1:] in (["i'm"], ["she's"], ["he's"]) or before[-2:] == ["i", "am"]
+    return said and ends
+
+
+def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
+    last = min(last, len(atoms) - 1)
+    return Finding(policy, atoms[first].first, atoms[last].last, score)

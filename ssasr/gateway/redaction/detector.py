@@ -1,0 +1,51 @@
+"""All that detects, over the words of a turn."""
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from ssasr.gateway.redaction import addresses, dates, names, numbers, spoken
+from ssasr.gateway.redaction.names import Entity
+from ssasr.gateway.redaction.policies import THRESHOLD, Finding
+
+Names = Callable[[Sequence[str]], list[Entity]]
+"""A model of names: words, with their casing and punctuation, to what it found among them."""
+
+
+@frozen
+class Detector:
+    """``find`` takes a few milliseconds of a processor, nearly all of them the model's."""
+
+    names: Names
+
+    def find(self, words: Sequence[str]) -> list[Finding]:
+        """Everything that is sure enough, of all policies, in the order of the words."""
+        atoms = spoken.read(words)
+        found = [
+            *numbers.numbers(atoms),
+            *numbers.codes(atoms),
+            *dates.dates(atoms),
+            *dates.quantities(atoms),
+            *addresses.email_addresses(atoms),
+            *addresses.network_addresses(atoms),
+            *addresses.street_addresses(atoms),
+            *names.announced(atoms),
+            *names.spelled(atoms),
+            *names.closed_classes(atoms),
+            *names.secrets(atoms),
+            *names.entities(self.names(words), words),
+        ]
+        sure = {finding for finding in found if finding.score >= THRESHOLD}
+        return sorted(sure, key=lambda finding: (finding.first, finding.last, finding.policy))
+
+
+def policies_of(findings: Sequence[Finding], asked: frozenset[str], count: int) -> list[str | None]:
+    """For each of ``count`` words the likeliest of the policies asked for that it falls under."""
+    best: list[tuple[float, str] | None] = [None] * count
+    for finding in findings:
+        if finding.policy not in asked:
+            continue
+        entry = (finding.score, finding.policy)
+        for index in range(max(finding.first, 0), min(finding.last + 1, count)):
+            best[index] = max(best[index] or entry, entry)
+    return [None if entry is None else entry[1] for entry in best]

@@ -1,0 +1,39 @@
+"""The lists that the rules read: ``data/redaction-en.txt``."""
+
+import re
+from functools import cache
+from importlib import resources
+
+
+@cache
+def _sections() -> dict[str, tuple[str, ...]]:
+    text = resources.files("ssasr").joinpath("data/redaction-en.txt").read_text("utf-8")
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif not line.startswith("#"):
+            found.setdefault(section, []).append(line)
+    return {name: tuple(" ".join(lines).split(", ")) for name, lines in found.items()}
+
+
+def listed(section: str) -> tuple[str, ...]:
+    """The entries of a section, in order."""
+    return _sections()[section]
+
+
+def words(section: str) -> frozenset[str]:
+    return frozenset(listed(section))
+
+
+def pattern(section: str, *, within: bool = False) -> re.Pattern[str]:
+    """What matches one of the section's entries; ``within``: as whole words within a text."""
+    alternatives = "|".join(listed(section))
+    return re.compile(rf"\b(?:{alternatives})\b" if within else alternatives)
+
+
+def said_before(policy: str) -> re.Pattern[str]:
+    """What matches a text that ends in something said before a name of this kind."""
+    alternatives = "|".join(listed(f"before {policy}"))
+    return re.compile(rf"(?:.*\b)?(?:{alternatives})(?: the)?")

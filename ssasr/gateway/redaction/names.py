@@ -1,0 +1,240 @@
+"""Names of people, organisations and places: what a model of names has found, and what people say
+before a name. And the closed classes, whose members are a list."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from attrs import frozen
+
+from ssasr.gateway.redaction.lexicon import pattern, said_before, words
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.spoken import Atom, Kind
+
+
+@frozen
+class Entity:
+    """What a model of names found: words ``first`` to ``last`` (inclusive). ``label``: OntoNotes 5,
+    such as PERSON, GPE."""
+
+    label: str
+    first: int
+    last: int
+
+
+LABELS: dict[str, tuple[tuple[str, float], ...]] = {
+    "PERSON": (("person_name", 0.8),),
+    "ORG": (("organization", 0.7),),
+    "GPE": (("location", 0.7),),
+    "LOC": (("location", 0.7),),
+    "FAC": (("location", 0.6),),
+    "NORP": (("nationality", 0.45),),
+    "LANGUAGE": (("language", 0.7),),
+}
+PERHAPS_PEOPLE = frozenset({"ORG", "GPE", "FAC", "NORP", "LOC", "PRODUCT", "WORK_OF_ART"})
+MEDICAL_FACILITY = re.compile(
+    r"hospital|clinic|medical|infirmary|surgery|hospice|healthcare", re.IGNORECASE
+)
+TITLES = words("titles")
+SURE_NAME_CUES = said_before("person_name")
+ORG_CUES = said_before("organization")
+PLACE_CUES = said_before("location")
+ORG_SUFFIXES = words("org_suffixes")
+NOT_NAMES = words("not_names")
+NOT_ENTITIES = re.compile(
+    r"CV[VC]2?|IBAN|IP|SSN|VIN|PIN|DOB|ID|URL|ZIP|MRN|NHS|ATM|USD|OK|TV", re.IGNORECASE
+)
+"""What a model takes for the name of an organisation, and is none."""
+CLASSES = (
+    "zodiac_sign", "marital_status", "religion", "gender", "sexuality", "political_affiliation",
+    "language", "nationality",
+)  # fmt: skip
+CLOSED = {name: pattern(name) for name in CLASSES}
+"""Whole words, in lower case."""
+ONLY_CAPITAL = frozenset({"zodiac_sign", "nationality", "language", "religion"})
+
+
+def entities(found: Iterable[Entity], words: Sequence[str]) -> Iterator[Finding]:
+    """What a model's labels mean for us."""
+    for entity in found:
+        if NOT_ENTITIES.fullmatch(words[entity.first].strip(".,?!'")):
+            continue
+        for policy, score in LABELS.get(entity.label, ()):
+            yield Finding(policy, entity.first, entity.last, score)
+        text = " ".join(words[entity.first : entity.last + 1])
+        if entity.label in {"ORG", "FAC"} and MEDICAL_FACILITY.search(text):
+            yield Finding("organization_medical_facility", entity.first, entity.last, 0.7)
+        before = " ".join(words[max(entity.first - 3, 0) : entity.first]).lower()
+        if entity.label in {"PERSON", "GPE", "FAC"} and ORG_CUES.fullmatch(before):
+            yield Finding("organization", entity.first, entity.last, 0.6)
+        if entity.label in PERHAPS_PEOPLE and SURE_NAME_CUES.fullmatch(before):
+            yield Finding("person_name", entity.first, entity.last, 0.6)
+        if entity.label in {"PERSON", "ORG"} and PLACE_CUES.fullmatch(before):
+            yield Finding("location", entity.first, entity.last, 0.6)
+
+
+def _named(atom: Atom) -> bool:
+    return (
+        atom.capital
+        and atom.kind is Kind.WORD
+        and atom.text not in NOT_NAMES
+        and len(atom.text) > 1
+    )
+
+
+def _capital_run(atoms: Sequence[Atom], start: int, most: int, joining: frozenset[str]) -> int:
+    """The last atom of a run of names from ``start`` on; -1 if there is none."""
+    last = -1
+    for at in range(start, min(start + most, len(atoms))):
+        if _named(atoms[at]) or (last >= 0 and atoms[at].kind is Kind.LETTER and atoms[at].capital):
+            last = at
+            if atoms[at].stop and len(atoms[at].text) > 2:
+                break
+        elif not (last >= 0 and atoms[at].text in joining):
+            break
+    return last
+
+
+NAME_JOINTS = words("name_joints")
+ORG_JOINTS = words("org_joints")
+
+
+def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Names behind what people say before one, and organisations by how their names end."""
+    texts = [atom.text for atom in atoms]
+    for at in range(len(atoms)):
+        if at and _named(atoms[at - 1]) and atoms[at - 1].text not in TITLES:
+            continue  # the middle of a run
+        before = " ".join(texts[max(at - 4, 0) : at])
+        if at and texts[at - 1] in TITLES:
+            yield from _run(atoms, "person_name", at, 3, NAME_JOINTS, 0.8)
+        elif SURE_NAME_CUES.fullmatch(before):
+            yield from _run(atoms, "person_name", at, 4, NAME_JOINTS, 0.8)
+        elif re.search(r"\b(?:this is|i'm|i am)$", before):
+            yield from _run(atoms, "person_name", at, 3, NAME_JOINTS, 0.5)
+        if ORG_CUES.fullmatch(before):
+            yield from _run(atoms, "organization", at, 7, ORG_JOINTS, 0.7)
+        if PLACE_CUES.fullmatch(before):
+            yield from _run(atoms, "location", at, 7, frozenset({"of", ","}), 0.6)
+        if _named(atoms[at]):
+            last = _capital_run(atoms, at, 7, ORG_JOINTS)
+            if last > at and texts[last] in ORG_SUFFIXES:
+                yield _finding(atoms, "organization", at, last, 0.7)
+            if last > at and MEDICAL_FACILITY.fullmatch(texts[last]):
+                yield _finding(atoms, "organization_medical_facility", at, last, 0.7)
+                yield _finding(atoms, "organization", at, last, 0.6)
+
+
+def _run(
+    atoms: Sequence[Atom], policy: str, at: int, most: int, joints: frozenset[str], score: float
+) -> Iterator[Finding]:
+    last = _capital_run(atoms, at, most, joints)
+    if last >= 0:
+        yield _finding(atoms, policy, at, last, score)
+
+
+BEFORE_SPELLED = frozenset(
+    ["name", "name's", "spelled", "spell", "spells", "that's", "last", "first", "surname"]
+)
+
+
+def spelled(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Letters one by one, behind a name or what announces one: S M I T H."""
+    at = 0
+    while at < len(atoms):
+        last = at
+        while last < len(atoms) and (
+            atoms[last].kind is Kind.LETTER
+            or (atoms[last].text in {"a", "i", "o", "-"} and last > at)
+            or (atoms[last].text in {"a", "i", "o"} and last + 1 < len(atoms)
+                and atoms[last + 1].kind is Kind.LETTER)
+        ):  # fmt: skip
+            last += 1
+        if last - at >= 3:
+            before = {atom.text for atom in atoms[max(at - 8, 0) : at]}
+            if before & {
+                "name",
+                "spelled",
+                "spell",
+                "spells",
+                "that's",
+                "last",
+                "first",
+                "surname",
+                "name's",
+            }:
+                yield _finding(atoms, "person_name", at, last - 1, 0.7)
+        at = max(last, at + 1)
+
+
+def closed_classes(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Members of the lists, where they say something about a person."""
+    for at, atom in enumerate(atoms):
+        if atom.kind is not Kind.WORD:
+            continue
+        for policy, listed in CLOSED.items():
+            pair = f"{atom.text} {atoms[at + 1].text}" if at + 1 < len(atoms) else ""
+            if listed.fullmatch(atom.text):
+                last = at
+            elif pair and listed.fullmatch(pair):
+                last = at + 1
+            else:
+                continue
+            if policy in ONLY_CAPITAL and not atom.capital:
+                continue
+            yield _finding(atoms, policy, at, last, 0.6)
+            if policy in {"gender", "sexuality"}:
+                yield _finding(atoms, "gender_sexuality", at, last, 0.6)
+    yield from _blood_types(atoms)
+
+
+def _blood_types(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    for at in range(len(atoms) - 1):
+        sign = atoms[at + 1].text in {"positive", "negative", "+", "-"}
+        group = atoms[at].text in {"a", "b", "o", "ab"}
+        around = {atom.text for atom in atoms[max(at - 8, 0) : at + 5]}
+        if group and sign and (atoms[at].capital or "blood" in around or "type" in around):
+            paired = at > 0 and atoms[at - 1].text == "a" and atoms[at].text == "b"
+            yield _finding(atoms, "blood_type", at - paired, at + 1, 0.7)
+
+
+SECRETS = {
+    "password": re.compile(r"passwords?|passcode|passphrase|pin"),
+    "username": re.compile(r"usernames?|username's|handle|login"),
+}
+BEFORE_SECRET = frozenset({"is", "was", "to", ":", "it's", "as"})
+ENDS_SECRET = words("ends_secret")
+
+
+def secrets(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """What follows "my password is"."""
+    for at in range(len(atoms) - 2):
+        pair = atoms[at].text == "user" and atoms[at + 1].text in {"name", "id"}
+        for policy, listed in SECRETS.items():
+            cue = at + pair
+            if not (listed.fullmatch(atoms[at].text) or (pair and policy == "username")):
+                continue
+            start = cue + 1
+            if start < len(atoms) and atoms[start].text in {"number", "code", "name", "id"}:
+                start += 1
+            if start >= len(atoms) or atoms[start].text not in {
+                "is",
+                "was",
+                "to",
+                ":",
+                "it's",
+                "as",
+            }:
+                continue
+            last = start
+            while last + 1 < len(atoms) and last - start < 12:
+                if atoms[last + 1].text in ENDS_SECRET and last > start:
+                    break
+                last += 1
+                if atoms[last].stop:
+                    break
+            if last > start:
+                yield _finding(atoms, policy, start + 1, last, 0.7)
+
+
+def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
+    return Finding(policy, atoms[first].first, atoms[last].last, score)

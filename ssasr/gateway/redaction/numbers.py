@@ -1,0 +1,270 @@
+"""Numbers and codes that belong to somebody: cards, accounts, telephones, documents.
+
+A run is a stretch of digits (or digits and letters) with nothing between but what people say
+between digits. Its shape, its check digits and the words around it give it scores. One run may have
+several readings, and all that are likely enough are found: a wrong label hides as well as the right
+one, and recognition errors break check digits.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import phonenumbers
+from attrs import frozen
+
+from ssasr.gateway.redaction.cues import Context, context
+from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.spoken import Atom, Kind
+
+FILLERS = words("fillers")
+"""Said between two digits of one number."""
+SEPARATORS = frozenset("-. /()+,#_")
+STRANGERS = words("strangers")
+"""Never a misheard digit in the midst of a number."""
+
+
+@frozen
+class Run:
+    """Atoms ``first`` to ``last`` and what they spell. ``parts``: how many atoms gave code."""
+
+    first: int
+    last: int
+    code: str
+    parts: int
+    pronounced: int
+    """How many of them were numbers said as words, or single digits."""
+
+    @property
+    def digits(self) -> str:
+        return "".join(character for character in self.code if character.isdigit())
+
+
+def _is_digits(atom: Atom) -> bool:
+    return atom.kind is Kind.DIGITS and not atom.ordinal
+
+
+def _counts(atom: Atom, *, letters: bool) -> bool:
+    return _is_digits(atom) or (letters and atom.kind is Kind.LETTER)
+
+
+def _may_count(atom: Atom, *, letters: bool) -> bool:
+    """In the midst of a run, though not by itself."""
+    return bool(atom.code) and (letters or atom.code.isdigit())
+
+
+def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
+    """Atoms from ``at`` on that may lie between two parts of a run of ``size`` characters so far;
+    0 if the run ends here."""
+    length = 0
+    strangers = 0
+    while at + length < len(atoms) and length < 4:
+        atom = atoms[at + length]
+        if _counts(atom, letters=letters):
+            return length
+        passes = (
+            (atom.kind is Kind.SYMBOL and atom.text in SEPARATORS)
+            or atom.text in FILLERS
+            or _may_count(atom, letters=letters)
+        )
+        if not passes:
+            strangers += 1
+            known = atom.text in STRANGERS or atom.stop or atom.kind is Kind.SYMBOL
+            if strangers > 1 or known or size < 3:
+                return 0
+            following = atoms[at + length + 1 : at + length + 3]
+            if len(following) < 2 or not all(_counts(each, letters=letters) for each in following):
+                return 0
+        length += 1
+    return 0
+
+
+def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:
+    """All of them, in order. ``letters``: letters count as digits do."""
+    at = 0
+    while at < len(atoms):
+        if not _counts(atoms[at], letters=letters):
+            at += 1
+            continue
+        first, code, parts, pronounced = at, "", 0, 0
+        while True:
+            code += atoms[at].code
+            parts += 1
+            pronounced += atoms[at].pronounced or atoms[at].kind is Kind.LETTER
+            skip = 0
+            if at + 1 < len(atoms) and not _counts(atoms[at + 1], letters=letters):
+                skip = _bridge(atoms, at + 1, len(code), letters=letters)
+                if skip == 0:
+                    break
+            elif at + 1 >= len(atoms):
+                break
+            code += "".join(
+                atom.code
+                for atom in atoms[at + 1 : at + 1 + skip]
+                if _may_count(atom, letters=letters)
+            )
+            at += 1 + skip
+        yield Run(*_widened(atoms, first, at, letters=letters), code, parts, pronounced)
+        at += 1
+
+
+def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> tuple[int, int]:
+    """With what a number begins or ends with that is a digit only by its sound ("oh two …")."""
+    while first > 0 and atoms[first - 1].text in {"oh", "o", "plus"}:
+        first -= 1
+    while last + 1 < len(atoms) and atoms[last + 1].text in {"oh", "o"}:
+        last += 1
+    while letters and last + 1 < len(atoms) and atoms[last + 1].text in {"a", "i"}:
+        last += 1
+    if first > 0 and atoms[first - 1].text in {"+", "#"}:
+        first -= 1
+    return first, last
+
+
+# -- check digits ----------------------------------------------------------------------------------
+
+
+def luhn(digits: str) -> bool:
+    """The check digit of payment cards (ISO/IEC 7812)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        doubled = int(digit) * (1 + place % 2)
+        total += doubled // 10 + doubled % 10
+    return total % 10 == 0
+
+
+def iban(code: str) -> bool:
+    """The check digits of an international bank account number (ISO 13616)."""
+    if not (15 <= len(code) <= 34 and code[:2].isalpha() and code[2:4].isdigit()):
+        return False
+    moved = code[4:] + code[:4]
+    return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
+
+
+def routing_number(digits: str) -> bool:
+    """The check digit of an American routing number (ABA)."""
+    weights = (3, 7, 1) * 3
+    return (
+        len(digits) == 9 and sum(w * int(d) for w, d in zip(weights, digits, strict=True)) % 10 == 0
+    )
+
+
+def social_security_number(digits: str) -> bool:
+    """The shape that one may have: no area 000, 666 or 9xx, no group 00, no serial 0000."""
+    if len(digits) != 9 or digits[0] == "9":
+        return False
+    return digits[:3] not in {"000", "666"} and digits[3:5] != "00" and digits[5:] != "0000"
+
+
+def telephone(digits: str) -> bool:
+    """Whether it can be dialled, here (North America) or with a country's code before it."""
+    for text, region in ((digits, "US"), (f"+{digits}", None)):
+        try:
+            if phonenumbers.is_possible_number(phonenumbers.parse(text, region)):
+                return True
+        except phonenumbers.NumberParseException:
+            continue
+    return False
+
+
+# -- readings --------------------------------------------------------------------------------------
+
+LENGTHS = {
+    "credit_card_number": (11, 19),
+    "us_social_security_number": (7, 10),
+    "phone_number": (6, 15),
+    "account_number": (5, 20),
+    "banking_information": (5, 20),
+    "passport_number": (6, 10),
+    "drivers_license": (5, 14),
+    "healthcare_number": (6, 13),
+    "credit_card_cvv": (3, 4),
+    "password": (3, 12),
+    "username": (3, 12),
+    "vehicle_id": (4, 18),
+}
+"""Characters that something announced by a cue may have, a misheard one more or less included."""
+
+
+def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
+    """What a number is without anybody saying so."""
+    size = len(digits)
+    if 13 <= size <= 19 and luhn(digits):
+        yield "credit_card_number", 0.9
+    elif 14 <= size <= 17:
+        yield "credit_card_number", 0.6
+    if social_security_number(digits):
+        yield "us_social_security_number", 0.45
+    if size in {10, 11, 12} and telephone(digits):
+        yield "phone_number", 0.7
+    elif size == 7:
+        yield "phone_number", 0.45
+    if routing_number(digits):
+        yield "banking_information", 0.5
+    if 8 <= size <= 20:
+        yield "account_number", 0.42
+    if size > 20:  # several, said without a pause
+        for policy in ("credit_card_number", "account_number", "phone_number"):
+            yield policy, 0.5
+    if size >= 6:
+        yield "number_sequence", 0.6
+
+
+def _by_cue(code: str, around: Context) -> Iterator[tuple[str, float]]:
+    for policy, (least, most) in LENGTHS.items():
+        near = around.near(policy)
+        if near and least <= len(code) <= most:
+            other = max((n for p, n in around.before.items() if p != policy), default=0.0)
+            yield policy, 0.45 + 0.5 * near - (0.2 if other > near + 0.3 else 0.0)
+
+
+def numbers(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Findings among runs of digits; ``first`` and ``last`` count words."""
+    for run in runs(atoms):
+        around = context(atoms, run.first, run.last)
+        readings = dict(_by_shape(run.digits))
+        for policy, score in _by_cue(run.digits, around):
+            readings[policy] = max(readings.get(policy, 0.0), score)
+        if len(run.digits) < 6 and around.neutral > max(around.before.values(), default=0.0):
+            readings = {}
+        if len(run.digits) < 7 and _is_quantity(atoms, run):
+            readings = {}
+        elif len(run.digits) >= 4 and run.parts >= 3:
+            readings.setdefault("number_sequence", 0.6)
+        yield from _findings(atoms, run, readings)
+
+
+def _is_quantity(atoms: Sequence[Atom], run: Run) -> bool:
+    """A price, a share, a time: what a number with its unit is."""
+    before = atoms[run.first - 1].text if run.first else ""
+    after = atoms[run.last + 1].text if run.last + 1 < len(atoms) else ""
+    return before in {"$", "£", "€"} or after in {
+        "dollars", "dollar", "cents", "euros", "pounds", "bucks", "percent", "%", "am", "pm",
+        "people", "miles", "years", "minutes", "hours", "days", "weeks", "months", "degrees",
+        "times", "feet", "employees", "units", "customers",
+    }  # fmt: skip
+
+
+def codes(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Findings among runs of digits and letters."""
+    for run in runs(atoms, letters=True):
+        code = run.code
+        if len(code) < 3 or code.isdigit():
+            continue
+        readings: dict[str, float] = {}
+        if iban(code):
+            readings |= {"account_number": 0.95, "banking_information": 0.95}
+        if 16 <= len(code) <= 18 and not code.isalpha():
+            readings["vehicle_id"] = 0.7
+        if len(code) >= 5:
+            around = context(atoms, run.first, run.last)
+            for policy, score in _by_cue(code, around):
+                if policy not in {"phone_number", "us_social_security_number"}:
+                    readings[policy] = max(readings.get(policy, 0.0), score)
+            if not code.isalpha():
+                readings.setdefault("number_sequence", 0.5)
+        yield from _findings(atoms, run, readings)
+
+
+def _findings(atoms: Sequence[Atom], run: Run, readings: dict[str, float]) -> Iterable[Finding]:
+    first, last = atoms[run.first].first, atoms[run.last].last
+    return [Finding(policy, first, last, score) for policy, score in readings.items()]

@@ -1,0 +1,154 @@
+"""The detector in a process of its own, so that the event loop never waits for it.
+
+One JSON object a line, both ways. The child first says that it is ready, or why it is not; then it
+answers every ``{"id", "words"}`` with ``{"id", "findings"}``, in order, until its input ends. What
+it is given is in no log: a request that it fails on is answered with no more than that it failed.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from subprocess import PIPE
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from ssasr.errors import SsasrError, StartRefused
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.runtime.process import plain_nursery
+
+LONGEST_LINE = 1 << 22
+"""Bytes of one answer; a turn's words are far fewer."""
+
+
+class DetectorLost(SsasrError):
+    """The detector's process ended: without it nothing may be said, so the gateway ends too."""
+
+
+@define(eq=False)
+class DetectorProcess:
+    """``find`` may be called from any number of tasks."""
+
+    _process: trio.Process
+    _next: int = 0
+    _waiting: dict[int, "_Reply"] = field(factory=dict)
+    _writing: trio.Lock = field(factory=trio.Lock)
+
+    async def find(self, words: Sequence[str]) -> list[Finding] | None:
+        """Everything in these words; None: the detector failed on them."""
+        self._next += 1
+        number = self._next
+        reply = self._waiting[number] = _Reply()
+        line = json.dumps({"id": number, "words": list(words)}).encode() + b"\n"
+        assert self._process.stdin is not None, "opened with pipes"
+        try:
+            async with self._writing:
+                with trio.CancelScope(shield=True):  # half a line would be everybody's end
+                    await self._process.stdin.send_all(line)
+            await reply.there.wait()
+        except trio.BrokenResourceError:
+            raise DetectorLost("the process that finds personal data has ended") from None
+        finally:
+            del self._waiting[number]
+        return reply.findings
+
+    async def read(self) -> None:
+        """Hands out the answers. Raises DetectorLost when there will be no more."""
+        assert self._process.stdout is not None, "opened with pipes"
+        async for line in _lines(self._process.stdout):
+            answer = json.loads(line)
+            reply = self._waiting.get(answer["id"])
+            if reply is not None:  # None: whoever asked was cancelled
+                found = answer.get("findings")
+                reply.findings = None if found is None else [Finding(*each) for each in found]
+                reply.there.set()
+        raise DetectorLost("the process that finds personal data has ended")
+
+
+@define(eq=False)
+class _Reply:
+    there: trio.Event = field(factory=trio.Event)
+    findings: list[Finding] | None = None
+
+
+async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
+    buffer = b""
+    async for data in stream:
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            yield line
+        if len(buffer) > LONGEST_LINE:
+            return
+
+
+@asynccontextmanager
+async def detector_process(model: str) -> AsyncIterator[DetectorProcess]:
+    """Loaded and ready. Raises StartRefused, and DetectorLost if it ends within the block."""
+    command = [sys.executable, "-m", "ssasr.gateway.redaction.process", model]
+    async with plain_nursery() as nursery:
+        run = partial(trio.run_process, command, stdin=PIPE, stdout=PIPE, check=False)
+        process: trio.Process = await nursery.start(run)
+        assert process.stdout is not None, "opened with pipes"
+        first = await _first_line(process.stdout)
+        if "ready" not in first:
+            reason = first.get("error", "its process did not start")
+            raise StartRefused(f"--redaction cannot load {model!r}: {reason}")
+        detector = DetectorProcess(process)
+        nursery.start_soon(detector.read)
+        yield detector
+        nursery.cancel_scope.cancel()
+
+
+async def _first_line(stream: trio.abc.ReceiveStream) -> dict[str, Any]:
+    """{} if there is none."""
+    buffer = b""
+    while not buffer.endswith(b"\n"):
+        data = await stream.receive_some()
+        if not data:
+            return {}
+        buffer += data
+    first: dict[str, Any] = json.loads(buffer)
+    return first
+
+
+# -- the child -------------------------------------------------------------------------------------
+
+
+def _say(answer: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def main(model: str) -> None:
+    """Answers until stdin ends, which it also does when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent's to deal with
+    try:
+        from ssasr.gateway.redaction.detector import Detector
+        from ssasr.gateway.redaction.model import SpacyNames
+
+        detector = Detector(SpacyNames(model))
+        detector.find(["Warm", "up", "with", "John", "Smith."])
+    except ImportError as error:
+        _say({"error": f"ssasr[redaction] is not installed ({error.name})"})
+        return
+    except OSError:
+        _say({"error": "there is no such model of names"})
+        return
+    _say({"ready": True})
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: dict[str, object] = {"id": request["id"]}
+        try:
+            found = detector.find(request["words"])
+            answer["findings"] = [[f.policy, f.first, f.last, f.score] for f in found]
+        except Exception:  # whose text and traceback may quote the words
+            answer["failed"] = True
+        _say(answer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,83 @@
+"""The door: what a gateway that may redact has, and what each session that asks gets of it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+
+from attrs import frozen
+
+from ssasr.gateway.redaction.policies import LANGUAGES, POLICIES
+from ssasr.gateway.redaction.process import detector_process
+from ssasr.gateway.redaction.turns import Find, TurnRedactor
+from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.parameters import SessionParameters
+from ssasr.protocol.speech_models import EngineKind
+
+
+def languages_of(parameters: SessionParameters) -> tuple[str, ...]:
+    """What may be spoken in a session; none: anything."""
+    return ("en",) if parameters.engine is EngineKind.ENGLISH else parameters.languages
+
+
+def policies_for(parameters: SessionParameters) -> frozenset[str]:
+    """What is to be hidden. Raises ClientFault if any of it cannot be detected here, in any of the
+    languages that may be spoken: never less than was asked for."""
+    assert parameters.redaction is not None, "only for sessions that ask"
+    spoken = languages_of(parameters)
+    if not spoken or not set(spoken) <= LANGUAGES.keys():
+        there = ", ".join(sorted(LANGUAGES))
+        raise invalid_value(
+            "redact_pii", f"set language_codes to what can be redacted here: {there}"
+        )
+    detected = frozenset.intersection(*[LANGUAGES[language] for language in spoken])
+    asked = parameters.redaction.policies
+    for policy in asked:
+        if policy not in POLICIES:
+            raise invalid_value("redact_pii_policies", f"there is no policy {policy!r}")
+        if policy not in detected:
+            there = ", ".join(sorted(detected))
+            raise invalid_value(
+                "redact_pii_policies", f"{policy} cannot be detected here; there is: {there}"
+            )
+    return frozenset(asked) or detected
+
+
+@frozen
+class Redaction:
+    """``find``: of the process that detects."""
+
+    find: Find
+
+    def redactor(self, parameters: SessionParameters) -> TurnRedactor:
+        """For one session. Raises ClientFault."""
+        assert parameters.redaction is not None, "only for sessions that ask"
+        policies = policies_for(parameters)
+        return TurnRedactor(
+            self.find,
+            policies,
+            parameters.redaction.substitution,
+            parameters.always_formatted,
+            keep_turns=parameters.speaker_labels,
+        )
+
+
+@asynccontextmanager
+async def redaction(model: str | None) -> AsyncIterator[Redaction | None]:
+    """``model``: of names; None: this gateway does not redact. Raises StartRefused."""
+    if model is None:
+        yield None
+        return
+    async with detector_process(model) as detector:
+        yield Redaction(detector.find)
+
+
+def detected_policies() -> dict[str, dict[str, float | None]]:
+    """By language and policy, the recall that was measured on text without recognition errors
+    (``benchmarks.redaction``); None where it was not."""
+    text = resources.files("ssasr").joinpath("data/redaction.json").read_text("utf-8")
+    recall = json.loads(text)
+    return {
+        language: {policy: recall.get(language, {}).get(policy) for policy in sorted(policies)}
+        for language, policies in LANGUAGES.items()
+    }

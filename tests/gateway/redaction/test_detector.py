@@ -1,0 +1,113 @@
+"""What the rules find, without a model of names."""
+
+import pytest
+
+from ssasr.gateway.redaction import spoken
+from ssasr.gateway.redaction.detector import Detector, policies_of
+from ssasr.gateway.redaction.names import Entity
+from ssasr.gateway.redaction.numbers import iban, luhn, social_security_number
+from ssasr.gateway.redaction.policies import LANGUAGES
+
+RULES = Detector(lambda words: [])
+
+
+def hidden(text, *policies, detector=RULES):
+    """The text with the words that fall under the policies in capitals' place: ``_``."""
+    words = text.split()
+    asked = frozenset(policies) if policies else LANGUAGES["en"]
+    found = policies_of(detector.find(words), asked, len(words))
+    return " ".join("_" if policy else word for word, policy in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("four one one one", ["4", "1", "1", "1"]),
+        ("forty-one eleven", ["41", "11"]),
+        ("double seven triple o", ["77", "000"]),
+        ("four hundred and twelve", ["412"]),
+        ("two thousand six", ["2006"]),
+        ("nineteen eighty five", ["19", "85"]),
+        ("4111-1111, 12", ["4111", "", "1111", "12"]),
+        ("b as in boy d for delta Z", ["b", "d", "z"]),
+        ("the 3rd of May", ["", "3", "", ""]),
+    ],
+)
+def test_reading_aloud(text, codes):
+    assert [atom.code for atom in spoken.read(text.split())] == codes
+
+
+def test_atoms_keep_their_words():
+    atoms = spoken.read(["call", "double", "seven", "forty", "two,", "please"])
+    assert [(atom.first, atom.last) for atom in atoms] == [(0, 0), (1, 2), (3, 4), (5, 5)]
+
+
+def test_check_digits():
+    assert luhn("4111111111111111")
+    assert not luhn("4111111111111112")
+    assert iban("gb82west12345698765432")
+    assert not iban("gb82west12345698765433")
+    assert social_security_number("123456789")
+    assert not social_security_number("666456789")
+
+
+@pytest.mark.parametrize(
+    ("policy", "text", "expected"),
+    [
+        ("credit_card_number", "it is 4111 1111 1111 1111, ok?", "it is _ _ _ _ ok?"),
+        ("credit_card_number", "my card is" + " one" * 8 + " double one one one uh" + " one" * 4,
+         "my card is" + " _" * 17),
+        ("us_social_security_number", "my social is 123 45 six seven eight nine",
+         "my social is _ _ _ _ _ _"),
+        ("phone_number", "call me at four one five to three four five six seven eight",
+         "call me at _ _ _ _ _ _ _ _ _ _"),
+        ("email_address", "it's john dot smith at example dot com, thanks",
+         "it's _ _ _ _ _ _ _ thanks"),
+        ("email_address", "write to j.doe_99@mail.example.org", "write to _"),
+        ("date_of_birth", "born the second of June nineteen ninety", "born the _ _ _ _ _"),
+        ("location", "at 742 Evergreen Terrace, Springfield, Illinois 62704.", "at _ _ _ _ _ _"),
+        ("ip_address", "ping one ninety two dot one sixty eight dot one dot nine",
+         "ping _ _ _ _ _ _ _ _ _ _ _"),
+        ("url", "go to www dot example dot com slash help", "go to _ _ _ _ _ _ _"),
+        ("passport_number", "my passport is X 1 2 3 4 5 6 7", "my passport is _ _ _ _ _ _ _ _"),
+        ("account_number", "the IBAN is GB82 WEST 1234 5698 7654 32", "the IBAN is _ _ _ _ _ _"),
+        ("credit_card_cvv", "the security code is three one four", "the security code is _ _ _"),
+        ("credit_card_expiration", "it expires oh nine twenty seven", "it expires _ _ _ _"),
+        ("person_age", "she is forty two years old", "she is _ _ _ _"),
+        ("password", "my password is blue horse nine and that's it",
+         "my password is _ _ _ and that's it"),
+        ("person_name", "my name is Ann Lee, that's L E E.", "my name is _ _ that's _ _ _"),
+        ("blood_type", "my blood type is O negative", "my blood type is _ _"),
+        ("money_amount", "it costs $45.00 or fifty dollars", "it costs _ or _ _"),
+    ],
+)  # fmt: skip
+def test_each_policy(policy, text, expected):
+    assert hidden(text, policy) == expected
+    assert hidden(text) != text, "and with all of them"
+
+
+PERSONAL = LANGUAGES["en"] - {"date", "money_amount", "time", "duration", "number_sequence"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The price is three hundred and forty five dollars.",
+        "Room four twelve is on the fourth floor.",
+        "Will you come in May? 1998 was a great year.",
+        "The rose bushes will bloom, and I may march on.",
+        "We sold 25,000 units at 12 percent.",
+        "Turn to page one hundred and six.",
+    ],
+)
+def test_what_belongs_to_nobody(text):
+    assert hidden(text, *PERSONAL) == text
+
+
+def test_a_models_labels():
+    def names(words):
+        return [Entity("PERSON", 1, 2), Entity("GPE", 4, 4)]
+
+    detector = Detector(names)
+    assert hidden("Ask Ann Lee in Rome", "person_name", detector=detector) == "Ask _ _ in Rome"
+    assert hidden("Ask Ann Lee in Rome", "location", detector=detector) == "Ask Ann Lee in _"

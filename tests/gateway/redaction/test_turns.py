@@ -1,0 +1,138 @@
+"""What a session's Turns become."""
+
+import pytest
+
+from ssasr.gateway.redaction.detector import Detector
+from ssasr.gateway.redaction.service import Redaction, policies_for
+from ssasr.gateway.redaction.turns import settled
+from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.messages import RevisedTurn, Silence, SpeakerRevision, Turn, TurnWord
+from ssasr.protocol.parameters import parse_parameters
+
+RULES = Detector(lambda words: [])
+CARD = "My card is 4111 1111 1111 1111, thank you."
+
+
+async def find(words):
+    return RULES.find(words)
+
+
+def redactor(query="redact_pii=true&format_turns=true", using=find):
+    return Redaction(using).redactor(parse_parameters(query))
+
+
+def turn(text, order=0, *, end=True, formatted=True):
+    words = tuple(
+        TurnWord(word, 100 * index, 100 * index + 90, 0.5, True)
+        for index, word in enumerate(text.split())
+    )
+    return Turn(order, formatted, end, text, "", 0.9, words)
+
+
+async def test_the_same_in_transcript_words_and_utterance():
+    shown = await redactor()(turn(CARD))
+    assert shown.transcript == shown.utterance == "My card is #### #### #### ####, thank you."
+    assert " ".join(word.text for word in shown.words) == shown.transcript
+    assert [(w.start, w.end, w.confidence) for w in shown.words] == [
+        (w.start, w.end, w.confidence) for w in turn(CARD).words
+    ]
+
+
+async def test_names_of_policies_one_a_word():
+    query = "redact_pii=true&redact_pii_sub=entity_name&format_turns=true"
+    shown = await redactor(query + "&redact_pii_policies=credit_card_number")(turn(CARD))
+    assert shown.transcript.count("[CREDIT_CARD_NUMBER]") == 4
+    assert "[CREDIT_CARD_NUMBER]," in shown.transcript
+
+
+async def test_unformatted_text_is_plain():
+    shown = await redactor("redact_pii=true")(turn(CARD, formatted=False))
+    assert shown.transcript == "my card is #### #### #### #### thank you"
+
+
+async def test_a_number_that_goes_on_in_the_next_turn():
+    each = redactor("redact_pii_policies=credit_card_number&format_turns=true")
+    await each(turn("It is 4111 1111 11"))
+    assert (await each(turn("11 1111, bye.", 1))).transcript == "#### ####, bye."
+    assert (await each(turn("Card: 4111 1111 1111", 2))).transcript == "Card: #### #### ####"
+    both = await each(turn("4111 1111 1111 1111.", 3))
+    assert both.transcript == "#### #### #### ####."
+
+
+async def test_a_partial_ends_before_what_may_be_part_of_something():
+    each = redactor("redact_pii=true&include_partial_turns=true")
+    text = "so what i would like to do today is pay with this card four one one"
+    partial = await each(turn(text, end=False, formatted=False))
+    assert partial.transcript == "so what i would like to do today"
+    assert partial.utterance == ""
+    assert await each(turn(text, end=False, formatted=False)) is None, "nothing new"
+
+
+async def test_what_was_hidden_in_a_partial_stays_hidden():
+    found = [*RULES.find(["my", "pin", "is", "1234"])]
+
+    async def forgetful(words):
+        return found if len(words) == 14 else []
+
+    each = redactor("redact_pii=true&include_partial_turns=true", forgetful)
+    rest = " and now we go on talking about nothing in particular"
+    assert "####" in (await each(turn("my pin is 1234" + rest, end=False))).transcript
+    assert "####" in (await each(turn("my pin is 1234" + rest + " much"))).transcript
+
+
+async def test_a_detector_that_fails_hides_everything():
+    async def fails(words):
+        return None
+
+    shown = await redactor(using=fails)(turn("hello there"))
+    assert shown.transcript == "#### ####"
+
+
+async def test_a_revision_of_speakers_has_the_texts_that_were_shown():
+    each = redactor("redact_pii=true&format_turns=true&speaker_labels=true")
+    said = turn(CARD)
+    shown = await each(said)
+    revised = await each(SpeakerRevision((RevisedTurn(0, "B", said.words),)))
+    assert revised.revisions[0].words == shown.words
+
+
+async def test_other_messages_pass():
+    assert await redactor()(Silence(0, 1)) == Silence(0, 1)
+
+
+def test_a_tail_that_is_linked_waits_whole():
+    words = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+    ]
+    assert settled(words, [None] * len(words)) == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("redact_pii_policies=drug", "email_address"),
+        ("redact_pii_policies=shoe_size", "shoe_size"),
+        ("speech_model=u3-rt-pro&redact_pii=true", "en"),
+        ("speech_model=u3-rt-pro&redact_pii=true&language_codes=%5B%22fr%22%5D", "en"),
+    ],
+)
+def test_never_less_than_was_asked(query, named):
+    with pytest.raises(ClientFault) as refused:
+        policies_for(parse_parameters(query))
+    assert refused.value.code == 3006
+    assert named in refused.value.text
+
+
+def test_a_multilingual_model_that_is_told_english():
+    query = "speech_model=u3-rt-pro&redact_pii=true&language_codes=%5B%22en%22%5D"
+    assert "person_name" in policies_for(parse_parameters(query))
