@@ -150,7 +150,7 @@ class Encoder(nn.Module):
 
         One vector of silence in ``STANDS_FOR`` is there, and attended to as if it were that many.
         It costs what 2 to 3 s of audio do. Without it, or with a second of zeros, an excerpt of a
-        few seconds is heard otherwise than the same audio in 30 s, and one in four ends in a loop
+        few seconds is encoded otherwise than the same audio in 30 s, and one in four ends in a loop
         (``benchmarks/archive/whisper_streaming.md``)."""
         x = self._convolve(mel)
         n, step = x.shape[1], STANDS_FOR

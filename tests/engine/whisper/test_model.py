@@ -56,7 +56,7 @@ def test_rows_with_silence_behind_them_do_not_depend_on_each_other():
 
 
 def test_a_few_vectors_stand_for_all_the_silence():
-    """What an excerpt is heard as comes nearer to what it is among 30 s than without them."""
+    """What an excerpt is encoded as comes nearer to what it is among 30 s than without them."""
     encoder = tiny.model().encoder
     short, long = _mel(40), torch.full((1, 20, 3_000), -0.8)
     long[:, :, :80] = short
