@@ -5,9 +5,10 @@
 
 Engine stream, recogniser, segment policy and turn policy are the real ones, one session a clip,
 without their processes. What the networks say of a piece of audio is kept (``--keep``, SQLite) and
-looked up the next time, so that another policy costs a few new decodes and no more. Lags count
-audio only: from the end of a word to the position at which it was seen, or final. ``--offline``:
-texts of the same clips by ``archive/peers/offline.py``, a decoder that is not ours.
+looked up the next time, so that another policy costs a few new decodes and no more; another model,
+kernel or way to decode needs another file. Lags count audio only: from the end of a word to the
+position at which it was seen, or final. ``--offline``: texts of the same clips by
+``archive/peers/offline.py``, a decoder that is not ours.
 
 The ratio of the two word error rates comes with the interval of a bootstrap over speakers, and with
 its values over ``--shuffles`` random halves of them.

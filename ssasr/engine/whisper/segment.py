@@ -85,6 +85,10 @@ COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
+SURE_AFTER = 2.5
+"""Pauses (``StreamOptions.pause``) of silence after which the end of turn is as likely as it was
+judged to be; before, as much less as there is less silence. How a speaker sounds when a pause
+begins hardly tells whether he goes on after it, the silence does (``benchmarks/turn_ends.py``)."""
 BACK = 10 * SAMPLE_RATE
 """How far behind the session may end the segment and find what was due before."""
 LEAST_WORD = 320
@@ -146,6 +150,7 @@ class Segment:
     to_judge: bool = False
     """Whether the end of turn is to be judged before the next answer."""
     end_of_turn: float = 0.0
+    """As it was judged when the pause was reached."""
     _hypotheses: list[_Mark] = field(factory=list)
     """As many as have to agree, the newest last, since the last rest. Where the committed words end
     in them is found anew when there are more of these: an engine that takes the segment over knows
@@ -237,9 +242,10 @@ class Segment:
 
     def _result(self, position: int, words: tuple[Word, ...], decoded: int) -> StepResult:
         speech, self._speech = self._speech, ()
+        grown = min(1.0, self.speech_buffer.silence / (SURE_AFTER * self.options.pause))
         return StepResult(
             position, speech, words, decoded,
-            self.end_of_turn, self.language.name, self.language.confidence,
+            grown * self.end_of_turn, self.language.name, self.language.confidence,
         )  # fmt: skip
 
     def _covered(self) -> bool:

@@ -139,6 +139,17 @@ def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
     assert segment.end_of_turn == 0.0
 
 
+def test_the_end_of_turn_is_the_likelier_the_longer_the_silence_is():
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
+    receive(segment, 1.5, SILENCE)
+    _, answers = walk(segment)
+    said = [one.end_of_turn_confidence for one in answers if one.end_of_turn_confidence]
+    assert said == sorted(said)
+    assert said[0] == pytest.approx(0.5 / policy.SURE_AFTER, rel=0.25)
+    assert said[-1] == 0.5
+
+
 def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():
     segment = new_segment()
     hear(segment, 1, SPEECH)
