@@ -297,6 +297,8 @@ def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
     request = Request(
         Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
     )
+    if given.speakers:
+        request = request.with_speakers()
     choice = OutputChoice(tuple(given.files), values["output"], values["format"], given.json)
     return transcribe_all(choice, request)
 
@@ -326,6 +328,7 @@ def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
         help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
     )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="one JSON message a line")
+    sub.add_argument("--speakers", action="store_true", help="say who speaks, too")
 
 
 def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:

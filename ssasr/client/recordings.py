@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssasr.client.connection import ClientError
-from ssasr.client.subtitles import FORMATS, SUFFIXES
+from ssasr.client.subtitles import FORMATS, SUFFIXES, revised
 from ssasr.client.transcribe import Request, open_sound, stream_file, transcribe
 from ssasr.errors import UsageError
-from ssasr.protocol.messages import ServerMessage, Turn
+from ssasr.protocol.messages import ServerMessage, SpeakerRevision, Turn
 from ssasr.runtime.process import run
 
 RECORDINGS = (
@@ -52,6 +52,8 @@ class Collected:
     turns: list[Turn] = field(factory=list)
 
     def show(self, message: ServerMessage) -> None:
+        if isinstance(message, SpeakerRevision):
+            self.turns = revised(self.turns, message)
         if isinstance(message, Turn) and message.words:
             self.on_words(message.words[-1].end)
             if message.end_of_turn:

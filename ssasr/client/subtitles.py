@@ -1,4 +1,4 @@
-"""Finished turns as text, SRT, VTT and JSON. Pure.
+"""Finished turns as text, SRT, VTT and JSON, with the speakers where they are known. Pure.
 
 ``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a
 test in the browser compares them.
@@ -6,12 +6,13 @@ test in the browser compares them.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 
 import attrs
 from attrs import define
 
-from ssasr.protocol.messages import Turn, TurnWord
+from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 
 LINE = 42
 """Characters of a line, two lines a cue: what broadcasters use."""
@@ -30,6 +31,24 @@ class Cue:
     start: int
     end: int
     text: str
+    speaker: str | None = None
+
+
+def revised(turns: Sequence[Turn], revision: SpeakerRevision) -> list[Turn]:
+    """The turns with the speakers that the server thinks of them now."""
+    changed = {each.turn_order: each for each in revision.revisions}
+    return [
+        attrs.evolve(turn, words=new.words, speaker_label=new.speaker_label)
+        if (new := changed.get(turn.turn_order)) is not None
+        else turn
+        for turn in turns
+    ]
+
+
+def by_speaker(turn: Turn | RevisedTurn) -> list[tuple[str | None, str]]:
+    """What each said without another's word between, in order."""
+    runs = groupby(turn.words, key=lambda word: word.speaker)
+    return [(speaker, " ".join(word.text for word in words)) for speaker, words in runs]
 
 
 def cues(turns: Iterable[Turn]) -> list[Cue]:
@@ -38,7 +57,7 @@ def cues(turns: Iterable[Turn]) -> list[Cue]:
         cue: Cue | None = None
         for word in turn.words:
             if cue is None or not _fits(cue, word):
-                cue = Cue(word.start, word.end, word.text)
+                cue = Cue(word.start, word.end, word.text, word.speaker)
                 result.append(cue)
             else:
                 cue.end = word.end
@@ -54,7 +73,8 @@ def cues(turns: Iterable[Turn]) -> list[Cue]:
 def _fits(cue: Cue, word: TurnWord) -> bool:
     sentence_over = cue.text.endswith((".", "?", "!")) and len(cue.text) >= LINE
     return (
-        len(cue.text) + 1 + len(word.text) <= 2 * LINE
+        word.speaker == cue.speaker
+        and len(cue.text) + 1 + len(word.text) <= 2 * LINE
         and word.end - cue.start <= LONGEST
         and word.start - cue.end < PAUSE
         and not sentence_over
@@ -71,15 +91,20 @@ def wrapped(text: str) -> str:
 
 
 def text(turns: Sequence[Turn]) -> str:
-    """A line a turn."""
-    return "".join(" ".join(word.text for word in turn.words) + "\n" for turn in turns)
+    """A line a turn, and one for each of several speakers in it."""
+    said = [each for turn in turns for each in by_speaker(turn)]
+    return "".join(f"{_named(speaker)}{words}\n" for speaker, words in said)
+
+
+def _named(speaker: str | None) -> str:
+    return "" if speaker is None else f"{speaker}: "
 
 
 def srt(turns: Sequence[Turn]) -> str:
     """SubRip."""
     blocks = [
         f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n"
-        f"{wrapped(cue.text)}\n"
+        f"{wrapped(_named(cue.speaker) + cue.text)}\n"
         for number, cue in enumerate(cues(turns), 1)
     ]
     return "\n".join(blocks)
@@ -89,10 +114,14 @@ def vtt(turns: Sequence[Turn]) -> str:
     """WebVTT."""
     blocks = [
         f"\n{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"{_escaped(wrapped(cue.text))}\n"
+        f"{_voice(cue.speaker)}{_escaped(wrapped(cue.text))}\n"
         for cue in cues(turns)
     ]
     return "WEBVTT\n" + "".join(blocks)
+
+
+def _voice(speaker: str | None) -> str:
+    return "" if speaker is None else f"<v {speaker}>"
 
 
 def to_json(turns: Sequence[Turn]) -> str:
@@ -104,13 +133,16 @@ def to_json(turns: Sequence[Turn]) -> str:
 
 def _plain(turn: Turn) -> dict[str, object]:
     language = {"language_code": turn.language_code} if turn.language_code else {}
-    wanted = attrs.filters.include("text", "start", "end", "confidence")
+    speaker = {"speaker": turn.speaker_label} if turn.speaker_label else {}
+    names = ("text", "start", "end", "confidence", *(("speaker",) if speaker else ()))
+    wanted = attrs.filters.include(*names)
     return {
         "transcript": " ".join(word.text for word in turn.words),
         "start": turn.words[0].start,
         "end": turn.words[-1].end,
         "end_of_turn_confidence": turn.end_of_turn_confidence,
         **language,
+        **speaker,
         "words": [attrs.asdict(word, filter=wanted) for word in turn.words],
     }
 

@@ -15,11 +15,21 @@ from rich.live import Live
 from rich.text import Text
 
 from ssasr.client.connection import ClientError, ClientSession, open_session
+from ssasr.client.subtitles import by_speaker
 from ssasr.protocol.codec import encode
-from ssasr.protocol.messages import ServerMessage, Terminate, Termination, Turn
+from ssasr.protocol.messages import (
+    RevisedTurn,
+    ServerMessage,
+    SpeakerRevision,
+    Terminate,
+    Termination,
+    Turn,
+)
 from ssasr.runtime.process import plain_nursery, run
 
 CHUNK_SECONDS = 0.1
+COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
+"""Of speakers A, B …"""
 
 
 @frozen
@@ -33,6 +43,10 @@ class Request:
     def of(self, file: Path) -> "Request":
         """The same of another recording."""
         return evolve(self, file=file)
+
+    def with_speakers(self) -> "Request":
+        """The same with labels for those who speak."""
+        return evolve(self, parameters={**self.parameters, "speaker_labels": "true"})
 
 
 class Screen(Protocol):
@@ -53,8 +67,8 @@ class PlainLines:
     """For pipes: a line whenever the words change. ``~`` marks the words that may still change."""
 
     def show(self, message: ServerMessage) -> None:
-        if isinstance(message, Turn):
-            sys.stdout.write(plain_line(message) + "\n")
+        if isinstance(message, Turn | SpeakerRevision):
+            sys.stdout.write("".join(line + "\n" for line in plain_lines(message)))
             sys.stdout.flush()
 
 
@@ -66,11 +80,15 @@ class LiveWords:
         self._live = live
 
     def show(self, message: ServerMessage) -> None:
+        if isinstance(message, SpeakerRevision):
+            for turn in message.revisions:
+                label = f"turn {turn.turn_order} is {turn.speaker_label}'s: "
+                self._console.print(Text("↻ " + label).append_text(spoken(turn)))
         if not isinstance(message, Turn):
             return
         if message.end_of_turn:
             self._live.update(Text(""))
-            self._console.print(Text(f"■ {message.transcript}", style="bold green"))
+            self._console.print(Text("■ ").append_text(spoken(message)))
         else:
             self._live.update(tentative(message), refresh=True)
 
@@ -82,11 +100,36 @@ def tentative(turn: Turn) -> Text:
     return text
 
 
-def plain_line(turn: Turn) -> str:
-    if turn.end_of_turn:
-        return f"[turn {turn.turn_order}] {turn.transcript}"
-    words = [word.text if word.word_is_final else f"~{word.text}" for word in turn.words]
-    return "... " + " ".join(words)
+def spoken(turn: Turn | RevisedTurn) -> Text:
+    """What was said, in a colour and with the letter of whoever said it."""
+    text = Text()
+    for speaker, words in by_speaker(turn):
+        letter = "" if speaker is None else f"{speaker} "
+        text.append(f"{letter}{words} ", style=f"bold {colour(speaker)}")
+    return text
+
+
+def colour(speaker: str | None) -> str:
+    """The first is the one of a session without speakers."""
+    known = speaker is not None and speaker.isalpha() and len(speaker) == 1
+    if speaker is None or known:
+        return COLOURS[(ord(speaker or "A") - ord("A")) % len(COLOURS)]
+    return "white"
+
+
+def plain_lines(message: Turn | SpeakerRevision) -> list[str]:
+    if isinstance(message, SpeakerRevision):
+        return [line for turn in message.revisions for line in _plain("revised", turn)]
+    if message.end_of_turn:
+        return _plain("turn", message)
+    words = [word.text if word.word_is_final else f"~{word.text}" for word in message.words]
+    return ["... " + " ".join(words)]
+
+
+def _plain(what: str, turn: Turn | RevisedTurn) -> list[str]:
+    said = [words if speaker is None else f"{speaker}: {words}" for speaker, words in
+            by_speaker(turn)]  # fmt: skip
+    return [f"[{what} {turn.turn_order}] {each}" for each in said]
 
 
 def open_sound(file: Path) -> soundfile.SoundFile:

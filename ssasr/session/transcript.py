@@ -156,8 +156,13 @@ class Transcript:
         """Forget the words; keep the time, and count the turn if it was one."""
         self._floor = self._last()
         self.turn_order += turn_ended
-        self._received, self._taken, self._uttered = (), 0, 0
         self._forms = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """The words of the segment are not those that were received, not even the final ones; for
+        family P, whose clients are shown none as final before the end of a turn."""
+        self._received, self._taken, self._uttered = (), 0, 0
         self._finals, self._open, self._shown = [], [], (0, [])
         self._sent, self.final_text = [], ""
         self._last_end, self._first_start = None, 0

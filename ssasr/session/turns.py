@@ -92,6 +92,8 @@ class _Segment:
     """P: SpeechStarted has been said."""
     words: bool = False
     ending: Finalize | None = None
+    cut_back: bool = False
+    """P: it ends where another speaker began, and words after that were received as final."""
     speech_until: int | None = None
     """Where the last speech ended; by the words if the voice detector never fired."""
     silence: int = 0
@@ -203,6 +205,8 @@ class TurnPolicy:
             return []  # answered before: an engine that took over repeats it
         if self._speakers is not None:
             self._speakers.update(final.voices)
+        if segment.cut_back:
+            self._transcript.forget()
         self._transcript.update(final.words, self._hide(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
@@ -244,8 +248,11 @@ class TurnPolicy:
         at = before[-1].end
         if after and after[0].start > at:
             at = (at + after[0].start) // 2
+        if not start < at <= update.position:
+            return []
         self._segment.confidence = update.end_of_turn_confidence
-        return self._finalize(at) if start < at <= update.position else []
+        self._segment.cut_back = True
+        return self._finalize(at)
 
     def _revision_due(self, position: int) -> list[Decision]:
         interval = self._settings.revision_interval

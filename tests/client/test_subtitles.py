@@ -3,12 +3,25 @@
 import json
 from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssasr.client.subtitles import FORMATS, LINE, LONGEST, cues, srt, text, to_json, vtt, wrapped
-from ssasr.protocol.messages import Turn, TurnWord
+from ssasr.client.subtitles import (
+    FORMATS,
+    LINE,
+    LONGEST,
+    cues,
+    revised,
+    srt,
+    text,
+    to_json,
+    vtt,
+    wrapped,
+)
+from ssasr.client.transcribe import plain_lines, spoken
+from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 
 
 def turn(*words, order=0):
@@ -99,3 +112,24 @@ def test_every_word_is_in_one_cue_and_cues_do_not_overlap(spoken):
         single = " " not in cue.text
         assert single or (cue.end - cue.start <= LONGEST and len(cue.text) <= 2 * LINE)
         assert wrapped(cue.text).replace("\n", " ") == cue.text
+
+
+def test_speakers_have_lines_cues_and_voices_of_their_own():
+    said = (("hi", "A"), ("there", "A"), ("yes", "B"))
+    words = tuple(
+        TurnWord(text, 400 * i, 400 * i + 300, 0.9, True, who) for i, (text, who) in enumerate(said)
+    )
+    turn = Turn(0, True, True, "hi there yes", "", 1.0, words, speaker_label="A")
+    assert plain_lines(turn) == ["[turn 0] A: hi there", "[turn 0] B: yes"]
+    assert spoken(turn).plain == "A hi there B yes "
+    assert len({span.style for span in spoken(turn).spans}) == 2
+    assert text([turn]) == "A: hi there\nB: yes\n"
+    assert "A: hi there\n" in srt([turn])
+    assert "<v B>yes\n" in vtt([turn])
+    plain = json.loads(to_json([turn]))["turns"][0]
+    assert plain["speaker"] == "A"
+    assert [word["speaker"] for word in plain["words"]] == ["A", "A", "B"]
+    changed = tuple(attrs.evolve(word, speaker="B") for word in words)
+    revision = SpeakerRevision((RevisedTurn(0, "B", changed), RevisedTurn(7, "B", ())))
+    assert text(revised([turn], revision)) == "B: hi there yes\n"
+    assert plain_lines(revision)[0] == "[revised 0] B: hi there yes"

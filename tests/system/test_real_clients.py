@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 
+import numpy as np
 import pytest
 import websockets
 from assemblyai.streaming.v3 import (
@@ -71,6 +72,41 @@ def test_assemblyai_sdk_asyncio(port):
         return seen
 
     check_session(asyncio.run(session()))
+
+
+def tone(pitch, seconds):
+    times = np.arange(int(seconds * 16_000)) / 16_000
+    return np.round(8_000 * np.sin(2 * np.pi * pitch * times))
+
+
+def test_assemblyai_sdk_with_speakers(port):
+    """Somebody says little, somebody else more, and the first comes back: two labels, and what was
+    pending is revised."""
+    silence = np.zeros(2 * 16_000)
+    talk = np.concatenate(
+        [tone(200, 0.7), silence, tone(1_600, 3.0), silence, tone(200, 3.0), silence]
+    )
+    seen = []
+    ended = threading.Event()
+    client = StreamingClient(
+        StreamingClientOptions(api_key="self-hosted", api_host=f"ws://127.0.0.1:{port}")
+    )
+    for event in (StreamingEvents.Begin, StreamingEvents.Turn, StreamingEvents.SpeakerRevision):
+        client.on(event, lambda _, news: seen.append(news))
+    client.on(StreamingEvents.Error, lambda _, error: seen.append(error))
+    client.on(StreamingEvents.Termination, lambda _, news: (seen.append(news), ended.set()))
+    client.connect(StreamingParameters(sample_rate=16_000, speaker_labels=True))
+    client.stream(iter(pieces(talk)))
+    client.disconnect(terminate=True)
+    assert ended.wait(10)
+    turns = [each for each in seen if type(each).__name__ == "TurnEvent" and each.end_of_turn]
+    assert [turn.speaker_label for turn in turns] == ["PENDING", "A", "B"]
+    assert all({word.speaker for word in turn.words} == {turn.speaker_label} for turn in turns)
+    (revision,) = [each for each in seen if type(each).__name__ == "SpeakerRevisionEvent"]
+    assert seen.index(revision) == len(seen) - 2
+    (item,) = revision.revisions
+    assert (item.turn_order, item.speaker_label) == (0, "B")
+    assert [word.text for word in item.words] == [word.text for word in turns[0].words]
 
 
 def check_session(seen):
