@@ -68,7 +68,7 @@ def live(turns, windows, limit):
     """The labels as turns end: (the policy, whether each word's label is that of its turn)."""
     labels, shown = SpeakerLabels(limit), []
     for order, (turn, heard) in enumerate(zip(turns, windows, strict=True)):
-        labels.hear(heard)
+        labels.update(heard)
         words = tuple(
             TurnWord(text, start * 1_000 // RATE, end * 1_000 // RATE, 1.0, True)
             for _, text, start, end in turn
@@ -125,7 +125,7 @@ def judge(path, diarizer, given):
 
 def letter_of(labels, span):
     """The revised speaker of what was heard, or None."""
-    number = span.heard.number
+    number = span.attribution.number
     return None if number is None else f"s{cluster(labels._timeline.samples, labels.limit)[number]}"
 
 
