@@ -13,12 +13,34 @@ from tests.docker import compose
 from tests.harness.nginx import TEMPLATE
 
 CHART = compose.DOCKER / "helm" / "ssasr"
-CLUSTER = "1.33"
+CLUSTERS = ("1.27", "1.33")
 FOREIGN = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 """Kinds of operators, which the API's own schemas do not know."""
 
 EVERYTHING = {
-    "gateway": {"tlsSecret": "public-tls", "apiKeysSecret": "keys"},
+    "gateway": {
+        "tlsSecret": "public-tls",
+        "apiKeysSecret": "keys",
+        "workers": 2,
+        "usage": {"existingClaim": "usage", "pushUrl": "https://u", "pushTokenSecret": "push"},
+        "licence": {"secret": "licence"},
+        "autoscaling": {"enabled": True},
+        "ingress": {"enabled": True, "host": "speech.example", "tlsSecret": "speech-tls"},
+        "service": {
+            "type": "LoadBalancer",
+            "sourceRanges": ["192.0.2.0/24"],
+            "externalTrafficPolicy": "Local",
+        },
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "serviceAccountName": "speech",
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "speech"},
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    },
     "autoscaling": {"kind": "keda"},
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
@@ -47,21 +69,23 @@ def container(deployment: dict) -> dict:
 
 
 def environment(deployment: dict) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in container(deployment)["env"]}
+    entries = container(deployment)["env"]
+    return {entry["name"]: entry["value"] for entry in entries if "value" in entry}
 
 
 @VARIANTS
 def test_what_is_rendered_is_valid(values: dict):
     for item in render(values):
         if item["kind"] not in FOREIGN:
-            kubernetes_validate.validate(item, CLUSTER, strict=True)
+            for version in CLUSTERS:
+                kubernetes_validate.validate(item, version, strict=True)
 
 
 def test_validation_finds_mistakes():
     deployment = of_kind(render({}), "Deployment")["asr-english"]
     deployment["spec"]["template"]["spec"]["containers"][0]["imagePull"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(deployment, CLUSTER, strict=True)
+        kubernetes_validate.validate(deployment, CLUSTERS[-1], strict=True)
 
 
 def test_lint_has_nothing_to_say():
@@ -109,6 +133,50 @@ def test_keys_and_the_secret_of_tokens_are_where_the_gateway_looks():
     assert gateway["SSASR_API_KEYS_FILE"] == folder + "keys"
     assert gateway["SSASR_TOKEN_SECRET_FILE"] == folder + "token"
     assert of_kind(render(EVERYTHING), "Secret") == {}
+
+
+def test_a_given_token_secret_is_the_same_in_every_rendering():
+    given = {"gateway": {"tokenSecret": "0123456789abcdef"}}
+    one, other = (of_kind(render(given), "Secret")["asr-gateway-keys"] for _ in range(2))
+    assert one == other
+    assert base64.b64decode(one["data"]["token"]) == b"0123456789abcdef"
+
+
+def test_new_keys_roll_the_gateways():
+    def checksum(keys: list[str]) -> str:
+        deployment = of_kind(render({"gateway": {"apiKeys": keys}}), "Deployment")["asr-gateway"]
+        return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/keys"]
+
+    assert checksum(["one"]) == checksum(["one"]) != checksum(["two"])
+
+
+def test_a_gateway_is_ready_with_every_model_that_it_offers():
+    both = environment(of_kind(render({}), "Deployment")["asr-gateway"])
+    assert both["SSASR_ENGINES"] == "english,multilingual"
+    one = environment(of_kind(render(CPU), "Deployment")["asr-gateway"])
+    assert one["SSASR_ENGINES"] == "english"
+
+
+def test_images_follow_the_version_unless_they_say_their_own():
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    deployments = of_kind(render({}), "Deployment")
+    assert container(deployments["asr-gateway"])["image"] == f"ssasr-gateway:{version}"
+    assert not any(container(each)["image"].endswith(":latest") for each in deployments.values())
+    for own in ("registry:5000/gateway:7", "registry:5000/gateway@sha256:ab"):
+        deployment = of_kind(render({"gateway": {"image": own}}), "Deployment")["asr-gateway"]
+        assert container(deployment)["image"] == own
+    bare = of_kind(render({"gateway": {"image": "registry:5000/gateway"}}), "Deployment")
+    assert container(bare["asr-gateway"])["image"] == f"registry:5000/gateway:{version}"
+
+
+def test_scaling_down_waits_and_survives_a_prometheus_that_is_gone():
+    for scaled in of_kind(render(EVERYTHING), "ScaledObject").values():
+        config = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]
+        assert config["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 600
+        assert scaled["spec"]["fallback"]["replicas"] >= 1
+    (gateway,) = of_kind(render(EVERYTHING), "HorizontalPodAutoscaler").values()
+    assert gateway["spec"]["scaleTargetRef"]["name"] == "asr-gateway"
+    assert "replicas" not in of_kind(render(EVERYTHING), "Deployment")["asr-gateway"]["spec"]
 
 
 def test_the_balancer_knows_the_engines_that_there_are():

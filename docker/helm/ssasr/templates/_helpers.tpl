@@ -39,7 +39,11 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- define "ssasr.nameServer" -}}
 - to:
     - namespaceSelector:
-        matchLabels: {kubernetes.io/metadata.name: kube-system}
+        matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dnsNamespace }}}
+      {{- with .Values.networkPolicy.dnsPodLabels }}
+      podSelector:
+        matchLabels: {{ toYaml . | nindent 10 }}
+      {{- end }}
   ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
@@ -59,4 +63,58 @@ securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* An image: its own tag or digest, or else the chart's version; never "latest". */}}
+{{- define "ssasr.image" -}}
+{{- $last := last (splitList "/" .image) -}}
+{{- if or (contains ":" $last) (contains "@" .image) -}}
+{{ .image }}
+{{- else -}}
+{{ .image }}:{{ .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* What every workload may be given, wherever its pods are to run. */}}
+{{- define "ssasr.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .serviceAccountName }}
+serviceAccountName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "ssasr.spread" -}}
+topologySpreadConstraints:
+{{- if .own.topologySpreadConstraints }}
+{{- toYaml .own.topologySpreadConstraints | nindent 2 }}
+{{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{ include "ssasr.selector" .scope | nindent 8 }}
+{{- end }}
+{{- end }}
+
+{{/* The models that a gateway offers, and is ready only with. */}}
+{{- define "ssasr.engineList" -}}
+{{- $enabled := list -}}
+{{- range $engine, $own := .Values.engines -}}
+{{- if $own.enabled }}{{ $enabled = append $enabled $engine }}{{ end -}}
+{{- end -}}
+{{ join "," $enabled }}
 {{- end }}
