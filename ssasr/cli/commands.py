@@ -20,6 +20,7 @@ from ssasr.cli import bench as cli_bench
 from ssasr.cli import models as cli_models
 from ssasr.cli import options
 from ssasr.cli.options import Option
+from ssasr.client.keyterms import read_keyterms
 from ssasr.errors import SsasrError, StartRefused, UsageError
 from ssasr.gateway.auth.access import DEFAULT_KEYS
 from ssasr.gateway.auth.tokens import SHORTEST_SECRET
@@ -311,6 +312,7 @@ def session_parameters(values: dict[str, Any]) -> dict[str, object]:
         "language": "multi" if several else values["language"],
         "language_codes": json.dumps(codes) if several else None,
         "format_turns": "true" if values["format_turns"] else None,
+        "keyterms_prompt": json.dumps(values["keyterms"]) if values["keyterms"] else None,
     } | redaction_parameters(values.get("redact"))
 
 
@@ -352,7 +354,9 @@ CLIENT = (
         metavar="L",
     ),
     Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
-)
+    Option("--keyterms", "names and rare words that may be said: a file with one a line, or a list "
+           "with commas between", None, read_keyterms, "FILE|LIST"),
+)  # fmt: skip
 ENGINES = ("english", "multilingual")
 PORT = Option("--port", "port to listen on; 0 takes a free one", 8_080, options.port, "P")
 COMMANDS = {
