@@ -43,6 +43,15 @@ class PieceTable:
     """All pieces, by token id."""
 
     table: tuple[Piece, ...]
+    tokenizer: Tokenizer | None = None
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Its tokens; none if the pieces cannot spell it."""
+        if self.tokenizer is None:
+            return ()
+        tokens = self.tokenizer.encode(text, add_special_tokens=False).ids
+        known = all(token < len(self.table) and self.table[token] != Piece() for token in tokens)
+        return tuple(tokens) if known else ()
 
     @classmethod
     def load(cls, directory: Path, config: ModelConfig) -> "PieceTable":
@@ -64,7 +73,7 @@ class PieceTable:
                 table.append(Piece())
             else:
                 table.append(_piece(text, special=token in special))
-        return cls(tuple(table))
+        return cls(tuple(table), tokenizer)
 
 
 def _piece(text: str, *, special: bool) -> Piece:

@@ -10,6 +10,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from ssasr.engine.fastconformer.biasing import Edges
 from ssasr.engine.fastconformer.program import Answer, Column, Inputs, Program, Running
 from ssasr.engine.graphs import CapturedGraph, GraphRecorder
 
@@ -107,3 +108,8 @@ class GraphRunner:
                 if not unfinished:
                     return found
                 captured.more.replay()
+
+    def set_terms(self, slot: int, edges: Edges) -> None:
+        """See ``Runner``. In the order of the device's work; nothing waits for it."""
+        with self._recorder.working():
+            self._program.slots.terms.put(slot, edges)

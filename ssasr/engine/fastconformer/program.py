@@ -15,6 +15,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from ssasr.engine.fastconformer.biasing import Edges
 from ssasr.engine.fastconformer.config import FRAME, HOP
 from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span
 from ssasr.engine.fastconformer.features import WINDOW, LogMel
@@ -104,6 +105,9 @@ class Runner(Protocol):
     def run(self, inputs: Inputs) -> Answer:
         """One step of all rows. What is returned is valid until the next one."""
 
+    def set_terms(self, slot: int, edges: Edges) -> None:
+        """Key terms of a slot, from the next run on."""
+
 
 class Program:
     """The device's part of a step, over one set of slots."""
@@ -144,6 +148,7 @@ class Program:
             torch.where(computed, counts, 0),
             Text.unpack(text, self.layout.config.num_decoder_layers),
             self.room,
+            self.slots.terms.get(slot, chunk),
         )
         return Running(decoding, slot, chunk, speech)
 
@@ -156,6 +161,8 @@ class Program:
         further iterations."""
         decoding = running.decoding
         self.slots.put_text(running.slot, running.chunk + 1, decoding.text.pack())
+        assert decoding.biasing is not None, "every slot has a tree, if an empty one"
+        self.slots.terms.keep(running.slot, running.chunk + 1, decoding.biasing)
         state = torch.stack([decoding.emitted, decoding.active()], dim=1).int()
         return torch.cat(
             [
@@ -240,3 +247,7 @@ class PlainRunner:
         while bool(running.decoding.active().any()):
             program.advance(running)
         return program.unpack(program.finish(running).cpu())[0]
+
+    def set_terms(self, slot: int, edges: Edges) -> None:
+        """See ``Runner``."""
+        self._program.slots.terms.put(slot, edges)

@@ -8,6 +8,7 @@ a ``_Job`` each, whose rows ride along in the same runs.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ssasr.engine.capacity import Workload
 from ssasr.engine.devices import choose_device, choose_dtype
+from ssasr.engine.fastconformer.biasing import Edges
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
 from ssasr.engine.fastconformer.config import FRAME
 from ssasr.engine.fastconformer.detokenizer import PieceTable, Token, Transcript
@@ -156,6 +158,8 @@ class FastConformerRecognizer:
         self._runner, self._layout, self._piece_table = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
         self._slot_state = SlotState(self._grid, layout.slots)
+        self._terms: list[tuple[str, ...]] = [()] * layout.slots
+        self._edges = lru_cache(maxsize=256)(partial(Edges.of, encode=pieces.encode))
         self._free = list(range(layout.slots - 1, -1, -1))
         self._runs = self._rows = self._rewound = self._cut = 0
 
@@ -176,11 +180,15 @@ class FastConformerRecognizer:
             raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")
         slot, transcript = self._free.pop(), Transcript(self._piece_table, start, committed)
         self._slot_state.open(slot, transcript, self._prompt(options))
+        self._set_terms(slot, options.keyterms)
         return Segment(slot, start, transcript)
 
     def configure(self, state: State, options: StreamOptions) -> None:
-        """The language from the next chunk on; nothing else concerns this recogniser."""
-        self._slot_state.set_prompt(_slot(_segment(state)), self._prompt(options))
+        """The language and the key terms from the next chunk on; nothing else concerns this
+        recogniser."""
+        slot = _slot(_segment(state))
+        self._slot_state.set_prompt(slot, self._prompt(options))
+        self._set_terms(slot, options.keyterms)
 
     def release(self, state: State) -> None:
         """Give the slot back; for a stream that goes without ``final_at``. May be repeated."""
@@ -226,6 +234,11 @@ class FastConformerRecognizer:
 
     def worked(self, seconds: float, now: float) -> None:
         """Nothing: a step does what it must."""
+
+    def _set_terms(self, slot: int, keyterms: tuple[str, ...]) -> None:
+        if self._terms[slot] != keyterms:
+            self._terms[slot] = keyterms
+            self._runner.set_terms(slot, self._edges(keyterms))
 
     def _prompt(self, options: StreamOptions) -> int:
         if not self._processing.prompts:

@@ -21,6 +21,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from ssasr.engine.fastconformer.biasing import EDGES, TermSlots
 from ssasr.engine.fastconformer.config import FRAME, HOP, ModelConfig
 from ssasr.engine.fastconformer.encoder import MEL_CONTEXT
 from ssasr.engine.fastconformer.features import REACH
@@ -83,7 +84,8 @@ class Layout:
         frames = 2 * self.attention_ring + self.convolution_ring
         numbers = encoder.num_hidden_layers * encoder.hidden_size * frames
         numbers += self.text_ring * self.text_size
-        return numbers * dtype.itemsize + 4 * (self.audio_ring + 2 * VAD_UNITS)
+        terms = 20 * EDGES + 8 * self.text_ring
+        return numbers * dtype.itemsize + 4 * (self.audio_ring + 2 * VAD_UNITS) + terms
 
 
 @frozen
@@ -109,6 +111,8 @@ class Slots:
     """(rows, text ring, text size): the text before chunk k is at k modulo the ring."""
     vad: Tensor
     """(rows, 2, 128) float32: hidden and cell of the speech detector."""
+    terms: TermSlots
+    """Key terms."""
 
     @classmethod
     def allocate(cls, layout: Layout, device: torch.device, dtype: torch.dtype) -> Self:
@@ -126,6 +130,7 @@ class Slots:
             tuple(zeros(layout.convolution_ring, dim) for _ in layers),
             zeros(layout.text_ring, layout.text_size),
             zeros(2, VAD_UNITS, kind=torch.float32),
+            TermSlots.allocate(rows, layout.text_ring, device),
         )
 
     def put_audio(self, slot: Tensor, position: Tensor, new: Tensor, count: Tensor) -> None:

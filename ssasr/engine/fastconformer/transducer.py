@@ -23,6 +23,7 @@ from attrs import define, frozen
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from ssasr.engine.fastconformer.biasing import Biasing
 from ssasr.engine.fastconformer.config import ModelConfig
 from ssasr.engine.fastconformer.encoder import Encoder
 
@@ -169,9 +170,13 @@ class Decoding:
     """(batch, room) int32: the frame each token was emitted at."""
     confidences: Tensor
     """(batch, room) float32: the joint's probability of each token."""
+    biasing: Biasing | None = None
+    """Key terms, where there are any."""
 
     @classmethod
-    def begin(cls, frames: Tensor, counts: Tensor, text: Text, room: int) -> Self:
+    def begin(
+        cls, frames: Tensor, counts: Tensor, text: Text, room: int, biasing: Biasing | None = None
+    ) -> Self:
         """Nothing decoded yet. ``room``: tokens that a row may emit (frames × most per frame)."""
         batch, device = frames.shape[0], frames.device
         return cls(
@@ -184,6 +189,7 @@ class Decoding:
             torch.zeros(batch, room + 1, dtype=torch.int32, device=device),
             torch.zeros(batch, room + 1, dtype=torch.int32, device=device),
             torch.zeros(batch, room + 1, dtype=torch.float32, device=device),
+            biasing,
         )
 
     def active(self) -> Tensor:
@@ -203,8 +209,11 @@ class Decoding:
         found = place < chunk
         safe = place.clamp(max=chunk - 1)
         row = torch.arange(batch, device=best.device)
-        token = best[row, safe]
-        confidence = scores[row, safe].float().softmax(dim=1).gather(1, token[:, None])[:, 0]
+        token, here = best[row, safe], scores[row, safe]
+        if self.biasing is not None:
+            token = self.biasing.prefer(here, token)
+            self.biasing.move(found, token)
+        confidence = here.float().softmax(dim=1).gather(1, token[:, None])[:, 0]
         self._write(found, token, place, confidence)
         self._move(found, place, most_per_frame)
         self.text.take(found, model.decoder(token, self.text))
@@ -224,10 +233,12 @@ class Decoding:
         torch.mul(here, found & ~full, out=self.at_frame)
 
 
-def decode(model: Model, frames: Tensor, counts: Tensor, text: Text) -> Decoding:
+def decode(
+    model: Model, frames: Tensor, counts: Tensor, text: Text, biasing: Biasing | None = None
+) -> Decoding:
     """Label looping until every row has finished, looking at the device after each round."""
     most = model.config.max_symbols_per_step
-    decoding = Decoding.begin(frames, counts, text, frames.shape[1] * most)
+    decoding = Decoding.begin(frames, counts, text, frames.shape[1] * most, biasing)
     while bool(decoding.active().any()):
         decoding.advance(model, most)
     return decoding
