@@ -60,6 +60,13 @@ class Terms:
     def beginnings(self) -> Tokens:
         return self.trie.continuations(ROOT)
 
+    def allowance(self, node: int, token: int) -> float:
+        """What may be given in all to a term that goes on from the node with this token, or begins
+        with it. Half for a term of one token: nothing after it can show that it was not meant."""
+        trie = self.trie
+        alone = trie.longest[trie.step(node, token)] == 1
+        return self.strength / 2 if alone else self.strength
+
 
 @frozen
 class _Left:
@@ -102,7 +109,7 @@ class Biasing:
         where greedy's way was left (``give_up``)."""
         if self.left is not None:
             further, cost = rivals.go_on[0] if rivals.go_on else (token, inf)
-            if cost > self.terms.strength - self.cost:
+            if cost > self.terms.allowance(self.node, further) - self.cost:
                 return None
             self._step(further, cost)
             return further, logprob - cost
@@ -119,7 +126,8 @@ class Biasing:
         if token in self.terms.trie.children[self.node]:
             return ()
         ranked = [*rivals.go_on, *rivals.begin]
-        return [(rival, cost) for rival, cost in ranked if 0.0 < cost <= self.terms.strength]
+        allowed, node = self.terms.allowance, self.node
+        return [(rival, cost) for rival, cost in ranked if 0.0 < cost <= allowed(node, rival)]
 
     def _step(self, token: int, cost: float) -> None:
         trie = self.terms.trie

@@ -160,6 +160,7 @@ def test_a_path_that_is_greedys_own_costs_nothing_and_hides_no_other_term():
         return known.get(text, (3, [(7, FAR)], []))
 
     assert walk([(5, 6), (7,)], 2.0, choices)[:3] == [5, 7, 3]
+    assert walk([(5, 6), (7,)], 1.9, choices)[:3] == [5, 2, 3], "half for a single token"
 
 
 def test_where_one_term_fails_the_next_is_tried():
