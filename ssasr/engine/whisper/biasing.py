@@ -25,8 +25,8 @@ from ssasr.engine.keyterms import ROOT, Tokens, Trie, spellings
 from ssasr.engine.tokenizers import WhisperTokenizer
 
 STRENGTH = 6.0
-"""What a term may cost in all; see benchmarks/WHISPER.md for the trade."""
-RANKED = 2
+"""What a term may cost in all. At 10, terms that nobody had said took the place of common words."""
+RANKED = 1
 """Tokens of each kind that are looked at in one place; each that comes to nothing costs a pass."""
 
 Ranked = Sequence[tuple[int, float]]
@@ -60,12 +60,11 @@ class Terms:
     def beginnings(self) -> Tokens:
         return self.trie.continuations(ROOT)
 
-    def allowance(self, node: int, token: int) -> float:
-        """What may be given in all to a term that goes on from the node with this token, or begins
-        with it. Half for a term of one token: nothing after it can show that it was not meant."""
-        trie = self.trie
-        alone = trie.longest[trie.step(node, token)] == 1
-        return self.strength / 2 if alone else self.strength
+    @property
+    def entry(self) -> float:
+        """What may be given to the token with which greedy's way is left: half, because each that
+        comes to nothing costs a pass, and because nothing may follow that shows it was meant."""
+        return self.strength / 2
 
 
 @frozen
@@ -109,7 +108,7 @@ class Biasing:
         where greedy's way was left (``give_up``)."""
         if self.left is not None:
             further, cost = rivals.go_on[0] if rivals.go_on else (token, inf)
-            if cost > self.terms.allowance(self.node, further) - self.cost:
+            if cost > self.terms.strength - self.cost:
                 return None
             self._step(further, cost)
             return further, logprob - cost
@@ -126,8 +125,7 @@ class Biasing:
         if token in self.terms.trie.children[self.node]:
             return ()
         ranked = [*rivals.go_on, *rivals.begin]
-        allowed, node = self.terms.allowance, self.node
-        return [(rival, cost) for rival, cost in ranked if 0.0 < cost <= allowed(node, rival)]
+        return [(rival, cost) for rival, cost in ranked if 0.0 < cost <= self.terms.entry]
 
     def _step(self, token: int, cost: float) -> None:
         trie = self.terms.trie
@@ -181,10 +179,6 @@ def _rank(logits: NDArray[np.float32], best: np.float32, tokens: Tokens) -> Rank
     if not len(tokens):
         return ()
     values = logits[tokens]
-    first = int(values.argmax())
-    ranked = [(int(tokens[first]), float(best - values[first]))]
-    if len(tokens) > 1:
-        values[first] = -np.inf
-        second = int(values.argmax())
-        ranked.append((int(tokens[second]), float(best - values[second])))
-    return ranked
+    order = np.argpartition(-values, min(RANKED, len(tokens) - 1))[:RANKED]
+    ranked = sorted((float(best - values[place]), int(tokens[place])) for place in order)
+    return [(token, cost) for cost, token in ranked]

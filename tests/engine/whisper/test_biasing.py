@@ -32,8 +32,8 @@ def replayed():
 
 spelled = st.lists(st.integers(0, TEXT - 1), min_size=1, max_size=4)
 lists = st.lists(spelled, min_size=1, max_size=40)
-strengths = st.sampled_from([0.5, 2.0, 6.0])
-few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+strengths = st.sampled_from([0.5, 2.0])
+few = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def request(clip, terms, strength, draft=()):
@@ -160,11 +160,11 @@ def test_a_path_that_is_greedys_own_costs_nothing_and_hides_no_other_term():
         return known.get(text, (3, [(7, FAR)], []))
 
     assert walk([(5, 6), (7,)], 2.0, choices)[:3] == [5, 7, 3]
-    assert walk([(5, 6), (7,)], 1.9, choices)[:3] == [5, 2, 3], "half for a single token"
+    assert walk([(5, 6), (7,)], 1.9, choices)[:3] == [5, 2, 3], "half of it for the first step"
 
 
 def test_where_one_term_fails_the_next_is_tried():
-    """6 6 begins as well as 7 8 does, but only the latter goes on."""
+    """Both 6 6 and 7 8 may begin, but only the latter goes on."""
 
     def choices(text):
         known = {
@@ -174,5 +174,5 @@ def test_where_one_term_fails_the_next_is_tried():
         }
         return known.get(text, (3, [], []))
 
-    assert walk([(6, 6), (7, 8)], 3.0, choices)[:3] == [7, 8, 3]
-    assert walk([(6, 6), (7, 8)], 2.5, choices)[:2] == [1, 3]
+    assert walk([(6, 6), (7, 8)], 4.0, choices)[:3] == [7, 8, 3]
+    assert walk([(6, 6), (7, 8)], 3.9, choices)[:2] == [1, 3]
