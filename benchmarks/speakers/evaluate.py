@@ -85,6 +85,21 @@ def right_words(speakers, labels):
     return sum(gains[row][column] for row, column in best_assignment(gains))
 
 
+def without_pauses(spans):
+    """One speaker's stretches with less than a second between, in which nobody else speaks, as
+    one: so is the reference."""
+    joined = {}
+    for who, start, end in sorted(spans, key=lambda span: span[1]):
+        mine = joined.setdefault(who, [])
+        gap = (mine[-1][2], start) if mine else (0, RATE + 1)
+        others = any(a < gap[1] and b > gap[0] and name != who for name, a, b in spans)
+        if gap[1] - gap[0] <= RATE and not others:
+            mine[-1] = (who, mine[-1][1], max(end, mine[-1][2]))
+        else:
+            mine.append((who, start, end))
+    return [span for each in joined.values() for span in each]
+
+
 def rttm(name, spans):
     return "".join(
         f"SPEAKER {name} 1 {start / RATE:.3f} {(end - start) / RATE:.3f} <NA> <NA> {who} <NA> "
@@ -156,7 +171,9 @@ def main():
         print(shown.format(**each), f"pending {each['pending']}->{each['pending_after']}")
         if given.rttm:
             given.rttm.mkdir(parents=True, exist_ok=True)
-            (given.rttm / f"{each['name']}.hyp.rttm").write_text(rttm(each["name"], each["spans"]))
+            (given.rttm / f"{each['name']}.hyp.rttm").write_text(
+                rttm(each["name"], without_pauses(each["spans"]))
+            )
             (given.rttm / f"{each['name']}.ref.rttm").write_text(rttm(each["name"], each["turns"]))
     summary("all", results)
     summary("2-4", [each for each in results if each["speakers"] <= 4])

@@ -27,12 +27,12 @@ from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.voices import CONTEXT, Run, Voice, Voices
 
-HOP = 5 * SAMPLE_RATE // 2
+HOP = 3 * SAMPLE_RATE
 """Samples between two windows of a segment. Each costs the same, however much of it is new."""
 LATE = HOP + SAMPLE_RATE
 """A voice that was not active within this much of the end is not embedded: the window before was
 nearer to it."""
-MOST_CLEAN = 3 * SAMPLE_RATE
+MOST_CLEAN = 2 * SAMPLE_RATE
 """Samples that an embedding is made from at most, the last ones."""
 LEAST_CLEAN = SAMPLE_RATE // 2
 ENOUGH_CLEAN = 3 * SAMPLE_RATE // 2
