@@ -107,7 +107,7 @@ def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         if atom.kind is Kind.DIGITS and _is_ip(atoms, at):
             end = at
             while end + 1 < len(atoms) and (
-                atoms[end + 1].kind is Kind.DIGITS or _said(atoms, end + 1, ".")
+                atoms[end + 1].code.isdigit() or _said(atoms, end + 1, ".")
             ):
                 end += 1
             yield _finding(atoms, "ip_address", at, end, 0.8)
@@ -128,8 +128,8 @@ def _is_ip(atoms: Sequence[Atom], at: int) -> bool:
     """Four numbers up to 255 with dots between, each perhaps said digit by digit."""
     groups = [""]
     while at < len(atoms):
-        if atoms[at].kind is Kind.DIGITS:
-            groups[-1] += atoms[at].text
+        if atoms[at].code.isdigit():
+            groups[-1] += atoms[at].code
         elif atoms[at].text == "." and groups[-1]:
             groups.append("")
         else:
@@ -159,11 +159,13 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
             and not atoms[last + 1].ordinal
         ):
             last += 1
+        cue = any(ADDRESS_CUE.fullmatch(a.text) for a in atoms[max(at - 8, 0) : at])
         street = _street(atoms, last + 1)
+        if street < 0 and cue:
+            street = _any_street(atoms, last + 1)
         if street < 0:
             continue
         first = at
-        cue = any(ADDRESS_CUE.fullmatch(a.text) for a in atoms[max(at - 8, 0) : at])
         score = 0.8 if cue or atoms[street].text in PLAIN_STREETS else 0.5
         yield _finding(atoms, "location", first, _place_behind(atoms, street), score)
 
@@ -192,6 +194,12 @@ def _street(atoms: Sequence[Atom], start: int) -> int:
         ):
             return -1
     return -1
+
+
+def _any_street(atoms: Sequence[Atom], start: int) -> int:
+    """The second of two or more words with capitals: a street whose kind we do not know."""
+    named = [atom.capital and atom.kind is Kind.WORD for atom in atoms[start : start + 2]]
+    return start + 1 if named == [True, True] and not atoms[start].stop else -1
 
 
 def _place_behind(atoms: Sequence[Atom], street: int) -> int:

@@ -41,7 +41,8 @@ PLACE_CUES = said_before("location")
 ORG_SUFFIXES = words("org_suffixes")
 NOT_NAMES = words("not_names")
 NOT_ENTITIES = re.compile(
-    r"CV[VC]2?|IBAN|IP|SSN|VIN|PIN|DOB|ID|URL|ZIP|MRN|NHS|ATM|USD|OK|TV", re.IGNORECASE
+    r"CV[VC]2?|IBAN|IP|SSN|VIN|PIN|DOB|ID|URL|ZIP|MRN|NHS|ATM|USD|OK|TV|Medicare|Medicaid|Visa|Mastercard",
+    re.IGNORECASE,
 )
 """What a model takes for the name of an organisation, and is none."""
 CLASSES = (
@@ -113,6 +114,8 @@ def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
             yield from _run(atoms, "person_name", at, 3, NAME_JOINTS, 0.5)
         if ORG_CUES.fullmatch(before):
             yield from _run(atoms, "organization", at, 7, ORG_JOINTS, 0.7)
+        elif at > 1 and texts[at - 1] == "from" and _named(atoms[at - 2]):
+            yield from _run(atoms, "organization", at, 7, ORG_JOINTS, 0.5)
         if PLACE_CUES.fullmatch(before):
             yield from _run(atoms, "location", at, 7, frozenset({"of", ","}), 0.6)
         if _named(atoms[at]):

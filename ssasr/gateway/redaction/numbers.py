@@ -85,7 +85,8 @@ def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:
         if not _counts(atoms[at], letters=letters):
             at += 1
             continue
-        first, code, parts, pronounced = at, "", 0, 0
+        first = start = at
+        code, parts, pronounced = "", 0, 0
         while True:
             code += atoms[at].code
             parts += 1
@@ -103,7 +104,10 @@ def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:
                 if _may_count(atom, letters=letters)
             )
             at += 1 + skip
-        yield Run(*_widened(atoms, first, at, letters=letters), code, parts, pronounced)
+        first, last = _widened(atoms, first, at, letters=letters)
+        before = "".join(atom.code for atom in atoms[first:start])
+        after = "".join(atom.code for atom in atoms[at + 1 : last + 1])
+        yield Run(first, last, before + code + after, parts, pronounced)
         at += 1
 
 
@@ -115,6 +119,8 @@ def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> 
         last += 1
     while letters and last + 1 < len(atoms) and atoms[last + 1].text in {"a", "i"}:
         last += 1
+    if letters and first > 0 and atoms[first - 1].capital and atoms[first - 1].text in {"a", "i"}:
+        first -= 1
     if first > 0 and atoms[first - 1].text in {"+", "#"}:
         first -= 1
     return first, last
