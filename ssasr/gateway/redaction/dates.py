@@ -143,7 +143,7 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """ "expires oh nine twenty seven", "expiry 09/27"."""
     for at, atom in enumerate(atoms):
-        if not re.fullmatch(r"expir\w*|exp|thru|through", atom.text):
+        if not re.fullmatch(r"expir\w*|exp|valid|thru|through", atom.text):
             continue
         first = last = -1
         for index in range(at + 1, min(at + 12, len(atoms))):

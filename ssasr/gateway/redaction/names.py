@@ -219,14 +219,11 @@ def secrets(atoms: Sequence[Atom]) -> Iterator[Finding]:
             start = cue + 1
             if start < len(atoms) and atoms[start].text in {"number", "code", "name", "id"}:
                 start += 1
-            if start >= len(atoms) or atoms[start].text not in {
-                "is",
-                "was",
-                "to",
-                ":",
-                "it's",
-                "as",
-            }:
+            if start >= len(atoms):
+                continue
+            if atoms[start].text not in BEFORE_SECRET:
+                if policy == "username" and not atoms[start - 1].stop:
+                    yield _finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
                 continue
             last = start
             while last + 1 < len(atoms) and last - start < 12:

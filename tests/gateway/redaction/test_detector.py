@@ -77,6 +77,8 @@ def test_check_digits():
         ("location", "I moved to 4978 Lowe Junctions", "I moved to _ _ _"),
         ("organization", "this is Frank from Lopez-Cole", "this is Frank from _"),
         ("credit_card_expiration", "it expires oh nine twenty seven", "it expires _ _ _ _"),
+        ("credit_card_expiration", "valid until oh nine 28", "valid until _ _ _"),
+        ("username", "the username jdoe44 is mine", "the username _ is mine"),
         ("person_age", "she is forty two years old", "she is _ _ _ _"),
         ("password", "my password is blue horse nine and that's it",
          "my password is _ _ _ and that's it"),
@@ -102,6 +104,7 @@ PERSONAL = LANGUAGES["en"] - {"date", "money_amount", "time", "duration", "numbe
         "The rose bushes will bloom, and I may march on.",
         "We sold 25,000 units at 12 percent.",
         "Turn to page one hundred and six.",
+        "What is the username? I forgot it.",
     ],
 )
 def test_what_belongs_to_nobody(text):
