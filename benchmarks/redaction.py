@@ -108,7 +108,7 @@ def main():
     }
     cpu = (time.process_time() - began) / (6 * given.turns)
     result = {
-        "conditions": conditions(), "turns": given.turns, "templates": given.templates,
+        **conditions(), "turns": given.turns, "templates": given.templates,
         "seed": given.seed, "model": given.model, "cpu_ms_per_turn": round(1_000 * cpu, 2),
         "word_errors": rates,
     }  # fmt: skip
