@@ -18,11 +18,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[engine,codecs]'
+	$(PIP) install -c constraints.txt -e '.[engine,chinese,codecs]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[engine,codecs,test]'
+	$(PIP) install -c constraints.txt -e '.[engine,chinese,codecs,test]'
 	@touch $@
 
 # LiveKit Agents and Pipecat pin other versions of our libraries, so they have their own environment.

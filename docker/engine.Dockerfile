@@ -46,7 +46,7 @@ RUN useradd --system --uid 10001 --no-create-home ssasr
 COPY --from=build /opt/ssasr /opt/ssasr
 COPY --from=weights /weights /opt/weights
 COPY docker/healthcheck.py /opt/ssasr/healthcheck.py
-ENV PATH=/opt/ssasr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV SSASR_HOST=0.0.0.0 PATH=/opt/ssasr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     SSASR_LOG_FORMAT=json SSASR_CACHE=/opt/weights SSASR_MODEL=${MODEL} \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001

@@ -1,5 +1,5 @@
-"""Compressed audio: raw Opus packets, Ogg Opus, AAC in ADTS. Imports PyAV, which is an extra
-(``pip install ssasr[codecs]``), so this module is imported only when a client asks for one.
+"""Compressed audio: raw Opus packets, Opus in Ogg or WebM, AAC in ADTS. Imports PyAV, which is an
+extra (``pip install ssasr[codecs]``), so this module is imported only when a client asks for one.
 
 Data that cannot be decoded ends the session with 3006: the transport loses nothing, so damage means
 that the client sends something else than it said.
@@ -13,8 +13,10 @@ from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
 from ssasr.audio.adts import AdtsError, AdtsReader
+from ssasr.audio.containers import LOOKED_AT, container_of, wrong_container
 from ssasr.audio.ogg import OggError, OggReader
 from ssasr.audio.resampling import Resampler, Samples, pcm_bytes, rounded
+from ssasr.audio.webm import WebmError, WebmReader
 from ssasr.protocol.close_codes import CloseCode, EndCause
 from ssasr.protocol.faults import ClientFault, invalid_value
 from ssasr.protocol.recognition import SAMPLE_RATE
@@ -26,17 +28,17 @@ MESSAGE_SECONDS = 30
 
 
 def make_compressed_decoder(encoding: str) -> "PacketDecoder":
-    """The decoder for ``opus``, ``ogg_opus`` or ``aac``."""
+    """The decoder for ``opus``, ``ogg_opus``, ``webm`` or ``aac``."""
     if encoding == "aac":
-        return PacketDecoder(_codec("aac"), AdtsReader().read, prime=0)
+        return PacketDecoder("aac", _codec("aac"), AdtsReader().read, prime=0)
     opus = _codec("libopus")
     opus.sample_rate = OPUS_RATE
     opus.layout = "mono"  # the decoder mixes stereo down
     if encoding == "opus":
         # No header says how much of the start is the encoder's delay; it stays in, 6.5 ms.
-        return PacketDecoder(opus, _single, prime=0)
-    container = _OggOpus()
-    return PacketDecoder(opus, container.packets, prime=None, container=container)
+        return PacketDecoder(encoding, opus, _single, prime=0)
+    container = WebmReader() if encoding == "webm" else _OggOpus()
+    return PacketDecoder(encoding, opus, container.packets, prime=None, container=container)
 
 
 def _codec(name: str) -> AudioCodecContext:
@@ -80,13 +82,17 @@ class PacketDecoder:
 
     def __init__(
         self,
+        encoding: str,
         codec: AudioCodecContext,
         split: Callable[[bytes], list[bytes]],
         *,
         prime: int | None,
-        container: _OggOpus | None = None,
+        container: _OggOpus | WebmReader | None = None,
     ) -> None:
+        self._encoding = encoding
         self._codec = codec
+        self._head: bytes | None = b""
+        """The first bytes, until it is known whether they are of what was asked for."""
         self._split = split
         self._prime = prime
         self._container = container
@@ -95,10 +101,23 @@ class PacketDecoder:
 
     def decode(self, data: bytes) -> bytes:
         """As ``decoding.Decoder``. ClientFault 3006 for bad data, 3007 for far too much at once."""
+        if self._head is not None:
+            data = self._checked_start(self._head + data)
         try:
             return pcm_bytes(self._joined(self._split(data)))
-        except (av.FFmpegError, OggError, AdtsError) as error:
+        except (av.FFmpegError, OggError, AdtsError, WebmError) as error:
             raise invalid_value("audio", "not decodable in the encoding asked for") from error
+
+    def _checked_start(self, data: bytes) -> bytes:
+        """Nothing while too little is there to tell. (A packet of Opus stands for itself.)"""
+        if len(data) < LOOKED_AT and self._encoding != "opus":
+            self._head = data
+            return b""
+        self._head = None
+        name = container_of(data)
+        if name is not None and f"encoding={self._encoding} " not in name:
+            raise wrong_container(name, self._encoding)
+        return data
 
     def flush(self) -> bytes:
         """What the codec and the resampler still hold; a packet cut short is dropped."""

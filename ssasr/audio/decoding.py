@@ -6,6 +6,7 @@ is the exception that its framing makes). Decoders hold state and belong to one 
 
 from typing import Protocol
 
+from ssasr.audio.containers import StartChecked
 from ssasr.audio.pcm import Linear16, MuLaw, NativeRate, PcmDecoder
 from ssasr.audio.resampling import Resampler
 from ssasr.protocol.faults import invalid_value
@@ -29,9 +30,11 @@ def make_decoder(parameters: SessionParameters) -> Decoder:
     if parameters.compressed:
         return _compressed(parameters.encoding)
     mulaw = parameters.encoding == "pcm_mulaw"
-    if not mulaw and parameters.sample_rate == SAMPLE_RATE:
-        return NativeRate()
-    return PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(parameters.sample_rate))
+    rate = parameters.sample_rate
+    decoder: Decoder = NativeRate()
+    if mulaw or rate != SAMPLE_RATE:
+        decoder = PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(rate))
+    return StartChecked(decoder, mulaw=mulaw, rate=rate)
 
 
 def _compressed(encoding: str) -> Decoder:

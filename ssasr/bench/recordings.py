@@ -1,6 +1,7 @@
 """What the bench's clients speak: recordings, cut into frames once and shared by all streams."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -151,25 +152,31 @@ def read_recordings(
     this manifest names: one JSON object a line, with ``file`` (relative to ``audio``'s folder or to
     the manifest's), ``reference``, and perhaps ``speech``, [start, end] pairs in seconds. Raises
     AudioError."""
+    named = None
     if transcripts is not None:
         entries = _read_manifest(transcripts)
+        named = str(entries[0]["file"]) if entries else None
         found = [(entry, _locate(str(entry["file"]), audio, transcripts)) for entry in entries]
         chosen = [(e, path) for e, path in found if path is not None]
     else:
         paths = [audio] if audio.is_file() else _audio_files(audio)
         chosen = [({"file": path.name}, path) for path in paths]
     if not chosen:
-        raise AudioError(f"no recordings in {transcripts or audio}")
+        raise AudioError(_nothing_found(audio, transcripts, named))
     return [_from_entry(entry, path, gap, message_seconds) for entry, path in chosen]
 
 
 def _audio_files(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._")
+    )
 
 
 def _read_manifest(path: Path) -> list[dict[str, object]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         entries = [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise AudioError(f"{path}: not a manifest ({error})") from None
@@ -179,14 +186,23 @@ def _read_manifest(path: Path) -> list[dict[str, object]]:
 
 
 def _locate(name: str, audio: Path, manifest: Path) -> Path | None:
-    """None: the manifest names more than ``audio`` holds."""
+    """None: the manifest names more than ``audio`` holds. Links are not followed to say where a
+    file is: a folder of links holds what they point to."""
     if audio.is_file():
-        return audio if name == audio.name or Path(name).name == audio.name else None
+        return audio if Path(name).name == audio.name else None
+    if Path(name).is_absolute():  # whoever wrote it knew which file is meant
+        return Path(name) if Path(name).is_file() else None
     for folder in (audio, manifest.parent):
-        path = folder / name
-        if path.is_file() and path.resolve().is_relative_to(audio.resolve()):
+        path = Path(os.path.abspath(folder / name))
+        if path.is_file() and path.is_relative_to(os.path.abspath(audio)):
             return path
     return None
+
+
+def _nothing_found(audio: Path, transcripts: Path | None, named: str | None) -> str:
+    if named is None:
+        return f"no recordings in {transcripts or audio}"
+    return f"no recordings: {transcripts} names {named}, which is not in {audio}"
 
 
 def _from_entry(

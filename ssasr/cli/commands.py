@@ -19,11 +19,11 @@ from ssasr import __version__
 from ssasr.cli import bench as cli_bench
 from ssasr.cli import models as cli_models
 from ssasr.cli import options
+from ssasr.cli.files import api_keys, engine_secret, licence, token_secret, usage_destination
 from ssasr.cli.options import Option
 from ssasr.client.keyterms import read_keyterms
-from ssasr.errors import SsasrError, StartRefused, UsageError
+from ssasr.errors import SsasrError, UsageError
 from ssasr.gateway.auth.access import DEFAULT_KEYS
-from ssasr.gateway.auth.tokens import SHORTEST_SECRET
 from ssasr.telemetry.logs import configure_logging, get_logger
 
 
@@ -37,7 +37,20 @@ class Command:
     positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-HOST = Option("--host", "address to listen on", "0.0.0.0", metavar="H")
+HOST = Option(
+    "--host", "address to listen on; * is every one, IPv4 and IPv6", "0.0.0.0", metavar="H"
+)
+ENGINE_HOST = Option(
+    "--host",
+    "address to listen on, this machine alone unless told otherwise; * is every one",
+    "127.0.0.1",
+    metavar="H",
+)
+ENGINE_SECRET = Option(
+    "--engine-secret-file",
+    "file with a secret of 16 letters or more that engines ask gateways for; default: none",
+    metavar="FILE",
+)
 LOGGING = (
     Option("--log-format", "console or json", "console", choices=("console", "json")),
     Option(
@@ -68,19 +81,35 @@ GATEWAY = (
     Option(
         "--api-keys",
         "comma-separated keys that open sessions, each with the most it may have open if you like "
-        "(key 20); * is any",
+        "(key 20); * is any, and its limit holds for all that only it lets in",
         DEFAULT_KEYS,
         metavar="KEYS",
     ),
-    Option("--api-keys-file", "file with one key a line, instead of --api-keys", metavar="FILE"),
+    Option(
+        "--api-keys-file",
+        "file with one key a line, instead of --api-keys; read again at SIGHUP",
+        metavar="FILE",
+    ),
     Option(
         "--token-secret-file",
         "file with 16 bytes or more that sign temporary tokens; gateways that share it accept each "
         "other's; default: a random one",
         metavar="FILE",
     ),
+    Option(
+        "--speech-model-aliases",
+        "comma-separated NAME=MODEL: further values of speech_model and what each stands for; "
+        "default: none",
+        None,
+        options.aliases,
+        "LIST",
+    ),
     Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
-    Option("--tls-certificate", "PEM file; the port then speaks TLS only", metavar="FILE"),
+    Option(
+        "--tls-certificate",
+        "PEM file; the port then speaks TLS only; read again at SIGHUP",
+        metavar="FILE",
+    ),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),
     Option("--usage-dir", "directory for usage records; default: none are kept", metavar="DIR"),
     Option(
@@ -124,61 +153,6 @@ ENGINE = (
 )  # fmt: skip
 
 
-def api_keys(values: dict[str, Any]) -> str:
-    """Raises StartRefused if the key file cannot be used."""
-    path = values["api_keys_file"]
-    if path is None:
-        return str(values["api_keys"])
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartRefused(f"cannot read the key file {path}: {error}") from error
-
-
-def token_secret(values: dict[str, Any]) -> bytes | None:
-    """Raises StartRefused if the file cannot be used."""
-    path = values["token_secret_file"]
-    if path is None:
-        return None
-    try:
-        secret = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
-    if len(secret) < SHORTEST_SECRET:
-        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
-    return secret
-
-
-def usage_destination(values: dict[str, Any]) -> Any:
-    """Raises UsageError, StartRefused."""
-    from ssasr.gateway.usage.push import Destination
-
-    if values["usage_push_url"] is None:
-        return None
-    if values["usage_dir"] is None:
-        raise UsageError("--usage-push-url needs --usage-dir: the records wait there")
-    path = values["usage_push_token_file"]
-    try:
-        token = None if path is None else Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartRefused(f"cannot read the push token {path}: {error}") from error
-    return Destination.parse(values["usage_push_url"], token)
-
-
-def licence(values: dict[str, Any]) -> Any:
-    """Raises UsageError, StartRefused."""
-    file, key = values["licence_file"], values["licence_key_file"]
-    if key is None:
-        if file is not None:
-            raise UsageError("--licence-file needs --licence-key-file")
-        return None
-    if file is None:
-        raise StartRefused("a licence is needed: --licence-file")
-    from ssasr.gateway.auth.licence import read_licence
-
-    return read_licence(Path(file), Path(key))
-
-
 def engine_kinds(names: tuple[str, ...]) -> Any:
     """Raises UsageError."""
     from ssasr.protocol.speech_models import EngineKind
@@ -205,7 +179,9 @@ def public_config(values: dict[str, Any], engines: Any) -> Any:
         engines=engines,
         limits=limits,
         keys=api_keys(values),
+        keys_file=Path(values["api_keys_file"]) if values["api_keys_file"] else None,
         token_secret=token_secret(values),
+        speech_models=values["speech_model_aliases"] or {},
         demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],
@@ -256,8 +232,9 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
     engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
     config = serving_gateway.GatewayConfig(
         public_config(values, engines),
-        Address.parse(values["asr_endpoint"]),
+        Address.parse(values["asr_endpoint"], values["asr_ca"]),
         required=values["engines"] is not None,
+        secret=engine_secret(values),
     )
     if values["workers"] > 1:
         return serving_gateway.serve_workers(config, values["workers"], exit_status)
@@ -286,6 +263,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
         speakers=values["speakers"],
         drain_seconds=values["drain_seconds"],
         traces=traces(values),
+        secret=engine_secret(values),
     )
     running.run(partial(serving_engine.serve_engine, config))
     return 0
@@ -296,8 +274,9 @@ def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
     from ssasr.client.transcribe import Request
 
     request = Request(
-        Path(), values["endpoint"], values["api_key"], values["pace"], session_parameters(values)
-    )
+        "-", values["endpoint"], values["api_key"], values["pace"], session_parameters(values),
+        values["channel"],
+    )  # fmt: skip
     if given.speakers:
         request = request.with_speakers()
     choice = OutputChoice(tuple(given.files), values["output"], values["format"], given.json)
@@ -327,7 +306,8 @@ def redaction_parameters(redact: str | None) -> dict[str, object]:
 def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "files", metavar="FILE", nargs="+",
-        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, or pattern",
+        help="recording (WAV, FLAC, OGG, MP3 …), directory of recordings, pattern, or - for "
+        "standard input",
     )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="one JSON message a line")
     sub.add_argument("--speakers", action="store_true", help="say who speaks, too")
@@ -380,6 +360,9 @@ COMMANDS = {
             PORT,
             Option("--asr-endpoint", "where the engines are, usually their load balancer",
                    metavar="ws://HOST:PORT"),
+            Option("--asr-ca", "PEM file of who signs the engines' certificates (wss); default: "
+                   "whom this machine trusts", metavar="FILE"),
+            ENGINE_SECRET,
             Option("--engines", "models that must be there for this gateway to be ready; "
                    "default: whichever are found", None, options.names, "LIST"),
             Option("--workers", "processes behind one port; the limits hold for all together", 1,
@@ -395,11 +378,12 @@ COMMANDS = {
         (
             Option("--model", "english, multilingual, or the name or path of a model",
                    metavar="NAME"),
-            HOST,
+            ENGINE_HOST,
             Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
             *ENGINE,
             Option("--model-version", "X-Model-Version that this engine serves; default: "
                    "en-default, ml-default, or any for a model by name", metavar="V"),
+            ENGINE_SECRET,
             DRAIN,
             *LOGGING,
             TRACES,
@@ -414,6 +398,8 @@ COMMANDS = {
                    choices=("realtime", "fast")),
             Option("--redact", "hide what is personal: all, or policies with commas between; the "
                    "server must allow it", metavar="LIST"),
+            Option("--channel", "channel to take, from 1; default: all mixed, or the loudest where "
+                   "they cancel each other", None, options.count, "N"),
             Option("--output", "write the transcript there instead of showing it; a directory for "
                    "several recordings", metavar="FILE|DIR"),
             Option("--format", "text, srt, vtt or json; default: by the suffix of --output, else "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from attrs import frozen
 
 from ssasr.errors import UsageError
+from ssasr.protocol.speech_models import SPEECH_MODELS
 
 PREFIX = "SSASR_"
 NOT_OPTIONS = frozenset({"SSASR_CACHE", "SSASR_MODELS_DIR"})
@@ -122,6 +123,17 @@ def names(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise ValueError(f"{text!r} is not a comma-separated list")
     return parts
+
+
+def aliases(text: str) -> dict[str, str]:
+    """``NAME=MODEL``, with commas between."""
+    pairs = [each.partition("=") for each in text.split(",") if each.strip()]
+    found = {name.strip(): model.strip() for name, _, model in pairs}
+    for name, model in found.items():
+        if not name or model not in SPEECH_MODELS:
+            known = ", ".join(SPEECH_MODELS)
+            raise ValueError(f"{name}={model} is not NAME=MODEL with one of the models {known}")
+    return found
 
 
 def _shown(default: object) -> str:

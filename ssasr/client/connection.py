@@ -64,6 +64,14 @@ class ClientSession:
             raise ClientError(f"the server refused: {message.error} ({message.error_code})")
         return message
 
+    async def ping(self) -> bool:
+        """Wait for the pong. False: the connection has ended."""
+        try:
+            await self.websocket.ping()
+        except ConnectionClosed:
+            return False
+        return True
+
     async def _send(self, frame: str | bytes) -> None:
         try:
             await self.websocket.send_message(frame)

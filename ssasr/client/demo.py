@@ -70,7 +70,7 @@ def main() -> int:
         with server(port), as_file(files("ssasr") / "data" / "en_jfk.flac") as recording:
             console.print("Speaking a recording to it, in real time (J. F. Kennedy, 1961):\n")
             request = Request(
-                recording,
+                str(recording),
                 f"ws://{HOST}:{port}/v3/ws",
                 "self-hosted",
                 "realtime",

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssasr.client.connection import ClientError
+from ssasr.client.sound import STDIN, open_sound
 from ssasr.client.subtitles import FORMATS, SUFFIXES, revised
-from ssasr.client.transcribe import Request, open_sound, stream_file, transcribe
+from ssasr.client.transcribe import Request, stream_file, transcribe
 from ssasr.errors import UsageError
 from ssasr.protocol.messages import ServerMessage, SpeakerRevision, Turn
 from ssasr.runtime.process import run
@@ -65,12 +66,15 @@ class Collected:
 
 def find_files(inputs: Iterable[str]) -> list[Path]:
     """Files as they are, directories searched to the bottom, patterns expanded; each once, in
-    order. Raises ClientError for what gives nothing."""
+    order; ``-`` is standard input. Raises ClientError for what gives nothing."""
     found: dict[Path, None] = {}
     for text in inputs:
         path = Path(text)
+        if text == STDIN:
+            found[path] = None
+            continue
         if path.is_dir():
-            files = [each for each in path.rglob("*") if each.suffix.lower() in RECORDINGS]
+            files = [each for each in path.rglob("*") if _is_recording(each)]
         elif path.exists() or not glob.has_magic(text):
             files = [path]  # what does not exist is said when it is opened
         else:
@@ -79,6 +83,11 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
             raise ClientError(f"{text}: no recording there")
         found |= dict.fromkeys(sorted(files))
     return list(found)
+
+
+def _is_recording(path: Path) -> bool:
+    """``._talk.wav`` is what macOS keeps beside ``talk.wav`` on a foreign disk: no sound."""
+    return path.suffix.lower() in RECORDINGS and not path.name.startswith("._")
 
 
 def plan(files: Sequence[Path], choice: OutputChoice) -> list[Job]:
@@ -130,7 +139,7 @@ def _show(file: Path, request: Request, choice: OutputChoice, *, alone: bool) ->
     if not alone and not choice.as_json:
         sys.stdout.write(f"\n{file}\n")
         sys.stdout.flush()
-    transcribe(request.of(file), as_json=choice.as_json)
+    transcribe(request.of(str(file)), as_json=choice.as_json)
 
 
 def _write_all(jobs: Sequence[Job], request: Request) -> int:
@@ -144,7 +153,11 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
             length = _milliseconds(file)
             task = progress.add_task(file.name, total=length)
             collected = Collected(lambda ms: progress.update(task, completed=ms))
-            run(lambda: stream_file(request.of(file), collected.show))
+            try:
+                run(lambda: stream_file(request.of(str(file)), collected.show))
+            except ClientError:
+                _write_partial(job, collected.turns)
+                raise
             progress.update(task, completed=length)
             _write(job, FORMATS[job.format](collected.turns))
             if job.output is not None:
@@ -153,9 +166,22 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
         return _each([job.file for job in jobs], one)
 
 
-def _milliseconds(file: Path) -> int:
-    with open_sound(file) as sound:
-        return int(1_000 * sound.frames / sound.samplerate)
+def _milliseconds(file: Path) -> int | None:
+    """None: nobody knows yet. Raises ClientError."""
+    if not file.is_file():
+        return None  # a pipe is opened once
+    seconds = open_sound(str(file)).seconds
+    return None if seconds is None else int(1_000 * seconds)
+
+
+def _write_partial(job: Job, turns: Sequence[Turn]) -> None:
+    """What was heard before it went wrong, under a name that says so."""
+    if not turns:
+        return
+    output = job.output and job.output.with_stem(job.output.stem + ".partial")
+    _write(evolve(job, output=output), FORMATS[job.format](turns))
+    where = "standard output" if output is None else str(output)
+    sys.stderr.write(f"ssasr: {job.file}: incomplete; what was heard is in {where}\n")
 
 
 def _write(job: Job, text: str) -> None:

@@ -12,10 +12,12 @@ from types import MappingProxyType
 import attrs
 from attrs import define
 
+from ssasr.protocol.joining import columns, join
 from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 
 LINE = 42
-"""Characters of a line, two lines a cue: what broadcasters use."""
+"""Columns of a line, two lines a cue: what broadcasters use. A Chinese character takes two."""
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 LONGEST = 6_000
 """Milliseconds that a cue may stay."""
 PAUSE = 1_500
@@ -30,8 +32,12 @@ class Cue:
 
     start: int
     end: int
-    text: str
+    words: list[str]
     speaker: str | None = None
+
+    @property
+    def text(self) -> str:
+        return join(self.words)
 
 
 def revised(turns: Sequence[Turn], revision: SpeakerRevision) -> list[Turn]:
@@ -48,7 +54,7 @@ def revised(turns: Sequence[Turn], revision: SpeakerRevision) -> list[Turn]:
 def by_speaker(turn: Turn | RevisedTurn) -> list[tuple[str | None, str]]:
     """What each said without another's word between, in order."""
     runs = groupby(turn.words, key=lambda word: word.speaker)
-    return [(speaker, " ".join(word.text for word in words)) for speaker, words in runs]
+    return [(speaker, join(word.text for word in words)) for speaker, words in runs]
 
 
 def cues(turns: Iterable[Turn]) -> list[Cue]:
@@ -57,11 +63,11 @@ def cues(turns: Iterable[Turn]) -> list[Cue]:
         cue: Cue | None = None
         for word in turn.words:
             if cue is None or not _fits(cue, word):
-                cue = Cue(word.start, word.end, word.text, word.speaker)
+                cue = Cue(word.start, word.end, [word.text], word.speaker)
                 result.append(cue)
             else:
                 cue.end = word.end
-                cue.text += f" {word.text}"
+                cue.words.append(word.text)
     for index, cue in enumerate(result):
         least = cue.start + SHORTEST
         if index + 1 < len(result):
@@ -71,23 +77,23 @@ def cues(turns: Iterable[Turn]) -> list[Cue]:
 
 
 def _fits(cue: Cue, word: TurnWord) -> bool:
-    sentence_over = cue.text.endswith((".", "?", "!")) and len(cue.text) >= LINE
+    sentence_over = cue.text.endswith(SENTENCE_ENDS) and columns(cue.text) >= LINE
     return (
         word.speaker == cue.speaker
-        and len(cue.text) + 1 + len(word.text) <= 2 * LINE
+        and columns(join([*cue.words, word.text])) <= 2 * LINE
         and word.end - cue.start <= LONGEST
         and word.start - cue.end < PAUSE
         and not sentence_over
     )
 
 
-def wrapped(text: str) -> str:
-    """On two lines if it is longer than one, as even as the words allow."""
-    words = text.split(" ")
-    if len(text) <= LINE or len(words) == 1:
+def wrapped(words: Sequence[str]) -> str:
+    """On two lines if they are longer than one, as even as the words allow."""
+    text = join(words)
+    if columns(text) <= LINE or len(words) == 1:
         return text
-    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
-    return "\n".join(min(splits, key=lambda lines: max(map(len, lines))))
+    splits = [(join(words[:i]), join(words[i:])) for i in range(1, len(words))]
+    return "\n".join(min(splits, key=lambda lines: max(map(columns, lines))))
 
 
 def text(turns: Sequence[Turn]) -> str:
@@ -100,11 +106,16 @@ def _named(speaker: str | None) -> str:
     return "" if speaker is None else f"{speaker}: "
 
 
+def _led(cue: Cue) -> list[str]:
+    """Its words, and before them who says them."""
+    return cue.words if cue.speaker is None else [f"{cue.speaker}:", *cue.words]
+
+
 def srt(turns: Sequence[Turn]) -> str:
     """SubRip."""
     blocks = [
         f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n"
-        f"{wrapped(_named(cue.speaker) + cue.text)}\n"
+        f"{wrapped(_led(cue))}\n"
         for number, cue in enumerate(cues(turns), 1)
     ]
     return "\n".join(blocks)
@@ -114,7 +125,7 @@ def vtt(turns: Sequence[Turn]) -> str:
     """WebVTT."""
     blocks = [
         f"\n{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"{_voice(cue.speaker)}{_escaped(wrapped(cue.text))}\n"
+        f"{_voice(cue.speaker)}{_escaped(wrapped(cue.words))}\n"
         for cue in cues(turns)
     ]
     return "WEBVTT\n" + "".join(blocks)
@@ -137,7 +148,7 @@ def _plain(turn: Turn) -> dict[str, object]:
     names = ("text", "start", "end", "confidence", *(("speaker",) if speaker else ()))
     wanted = attrs.filters.include(*names)
     return {
-        "transcript": " ".join(word.text for word in turn.words),
+        "transcript": join(word.text for word in turn.words),
         "start": turn.words[0].start,
         "end": turn.words[-1].end,
         "end_of_turn_confidence": turn.end_of_turn_confidence,

@@ -11,6 +11,7 @@ engine without room answers in a millisecond with plain HTTP, and a load balance
 replica.
 """
 
+import hmac
 import ssl
 
 import trio
@@ -62,6 +63,8 @@ class EngineServer:
     version: str | None
     drain_seconds: float
     host: EngineHost | None = None
+    secret: str | None = field(default=None, repr=False)
+    """What gateways must know; None: nothing."""
     tracer: Tracer = OFF
     draining: trio.Event = field(factory=trio.Event)
     _links: set[Link] = field(factory=set)
@@ -139,6 +142,8 @@ class EngineServer:
         if self.version is not None and asked != self.version:
             text = f"This engine serves {self.version}, not {asked}\n"
             return await request.reject(404, body=text.encode())
+        if not self._knows_secret(headers.get(b"authorization", "")):
+            return await request.reject(401, body=b"This engine asks for a secret\n")
         refusal = self.refusal()
         if refusal is not None or self.host is None:
             return await self._refuse(request, refusal or Refusal.STARTING)
@@ -152,6 +157,11 @@ class EngineServer:
                     await self._serve_link(self.host, link, reservation)
         except EngineBusy:
             await self._refuse(request, Refusal.FULL)
+
+    def _knows_secret(self, authorization: str) -> bool:
+        if self.secret is None:
+            return True
+        return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
     async def _refuse(self, request: WebSocketRequest, refusal: Refusal) -> None:
         self.metrics.refusals.labels(refusal.value).inc()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import trio
@@ -30,13 +31,14 @@ from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
 from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
-from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
+from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.messages import Error
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
+from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
@@ -52,6 +54,8 @@ MAX_MESSAGE = 1 << 20
 """Bytes of one client message; beyond it the connection closes with 1009."""
 UPGRADE_DEADLINE = 10.0
 """Seconds for trio-websocket to answer a handshake whose head has already been read."""
+STRANGE_MODELS = 100
+"""Unknown names that are logged, each once."""
 REFUSAL_DEADLINE = 2.0
 """Seconds to tell a client why it is refused."""
 FINAL_WORDS_DEADLINE = 8.0
@@ -73,6 +77,11 @@ class GatewayLimits:
     """Seconds that running sessions have to end by themselves once the server is asked to stop."""
     most_per_address: int | None = None
     """Connections of one IP address at once."""
+
+    @property
+    def most_connections(self) -> int:
+        """Of whatever kind, before anybody has said who he is: twice the sessions, and some."""
+        return 2 * self.max_sessions + 256
 
 
 @frozen
@@ -106,12 +115,16 @@ class Gateway:
     on_end: Callable[[UsageRecord], None] = _nobody
     """Called for every session that was served."""
     licence: Licence | None = None
+    speech_models: Aliases = MappingProxyType({})
+    """Names of the operator's own."""
     tracer: Tracer = OFF
     redaction: Redactors | None = None
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
     _count_ended: int = 0
+    _strange_models: set[str] = field(factory=set)
+    """Names that were taken for the vendor's, and logged."""
 
     def __attrs_post_init__(self) -> None:
         metrics = self.metrics
@@ -159,7 +172,9 @@ class Gateway:
     ) -> None:
         """Started with the port that was bound. ``share_port``: with other processes. Raises
         StartRefused."""
-        door = HttpListener(app, self.serve_websocket, self.limits.most_per_address)
+        door = HttpListener(
+            app, self.serve_websocket, self.limits.most_per_address, self.limits.most_connections
+        )
         await door.run(
             host, port, tls, self._drain,
             leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
@@ -221,6 +236,11 @@ class Gateway:
             self.metrics.closed(fault.cause, fault.limit)
             await refuse(websocket, fault)
             return
+        except Exception:
+            log.exception("a session could not be agreed upon")
+            self.metrics.closed(EndCause.INTERNAL)
+            await refuse(websocket, ClientFault(CloseCode.SESSION_CANCELLED))
+            return
         with grant, working_under(self._span(terms)):
             await self._run_session(websocket, terms, grant.key_id)
 
@@ -231,8 +251,8 @@ class Gateway:
         token = Query(query).text("token")
         grant = self.access.open_session(authorization or None, token, self.wall_clock())
         try:
-            return grant, self._agree(parse_parameters(query), grant)
-        except ClientFault:
+            return grant, self._agree(parse_parameters(query, self.speech_models), grant)
+        except BaseException:  # whatever it was, nobody else gives the place back
             grant.release()
             raise
 
@@ -250,6 +270,7 @@ class Gateway:
         if not grant.hold(HOUSE, limit):
             by_licence = limit < self.limits.max_sessions
             raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
+        self._note_model(parameters.speech_model)
         duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
             id=str(uuid.uuid4()),
@@ -260,6 +281,13 @@ class Gateway:
             expires_at=int(self.wall_clock() + duration),
             redactor=redactor,
         )
+
+    def _note_model(self, name: str) -> None:
+        if name in SPEECH_MODELS or name in self._strange_models:
+            return
+        if len(self._strange_models) < STRANGE_MODELS:
+            self._strange_models.add(name)
+            log.warning("an unknown speech model is served as one of family P", speech_model=name)
 
     def _span(self, terms: SessionTerms) -> Span:
         parameters = terms.parameters

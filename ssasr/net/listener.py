@@ -4,6 +4,8 @@ A connection is HTTP's (``http_server``) until one of its requests asks for a We
 on it is the WebSocket handler's, who gets that request's head together with the stream.
 """
 
+import errno
+import ipaddress
 import socket
 import ssl
 from collections import Counter
@@ -17,6 +19,9 @@ from ssasr.errors import StartRefused
 from ssasr.net.http_server import AsgiApp, HttpConnection
 
 ACCEPT_BACKLOG = 1_024
+EVERY_ADDRESS = "*"
+"""A host that stands for all addresses of this machine, IPv4 and IPv6."""
+
 WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 """Gets the stream and the request's head, read from it already."""
 
@@ -29,27 +34,60 @@ class Listeners:
     port: int
 
 
-def bind_shared(host: str, port: int) -> list[socket.socket]:
-    """Sockets for the addresses of ``host`` whose port other processes of the same user may bind as
-    well; the kernel deals connections among those that listen. Raises OSError."""
-    flags = socket.AI_PASSIVE
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+def bind(host: str, port: int, *, share: bool) -> list[socket.socket]:
+    """Sockets for the addresses of ``host``, all with one port. ``share``: other processes of the
+    same user may bind it as well; the kernel deals connections among those that listen. Raises
+    OSError."""
     bound: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in found:
-            each = socket.socket(family, kind, protocol)
+        for family, kind, protocol, _, address in _addresses(host, port):
+            each = _socket(family, kind, protocol)
+            if each is None:
+                continue
             bound.append(each)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if share:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            chosen = address if port or len(bound) == 1 else (address[0], port_of(bound[0]))
-            each.bind(chosen)
+            chosen = port or (port_of(bound[0]) if len(bound) > 1 else 0)
+            each.bind((address[0], chosen, *address[2:]))
     except OSError:
         for each in bound:
             each.close()
         raise
     return bound
+
+
+def _socket(family: int, kind: int, protocol: int) -> socket.socket | None:
+    """None: this machine has no addresses of that family, as many have none of IPv6."""
+    try:
+        return socket.socket(family, kind, protocol)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+
+
+Found = tuple[int, int, int, str, tuple[str, int]]
+
+
+def _addresses(host: str, port: int) -> list[Found]:
+    """``getaddrinfo``'s."""
+    return socket.getaddrinfo(  # type: ignore[return-value]  # TCP has no other addresses
+        None if host == EVERY_ADDRESS else host,
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def port_of(bound: socket.socket) -> int:
@@ -60,30 +98,29 @@ def hold_port(host: str, port: int) -> list[socket.socket]:
     """Keep a port, without listening on it, for processes that will share it. Raises StartRefused
     when anybody else has it."""
     try:
-        with socket.create_server((host, port), reuse_port=False):
-            pass  # what shares its port with strangers would not be found out otherwise
-        return bind_shared(host, port)
+        for each in bind(host, port, share=False):
+            each.listen()  # what shares its port with strangers would not be found out otherwise
+            each.close()
+        return bind(host, port, share=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-async def _open_sockets(host: str, port: int, *, share: bool) -> list[trio.SocketListener]:
-    if not share:
-        return await trio.open_tcp_listeners(port, host=host, backlog=ACCEPT_BACKLOG)
+def _listening(host: str, port: int, *, share: bool) -> list[trio.SocketListener]:
     listeners = []
-    for bound in bind_shared(host, port):
+    for bound in bind(host, port, share=share):
         bound.listen(ACCEPT_BACKLOG)
         listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(bound)))
     return listeners
 
 
-async def open_listeners(
+def open_listeners(
     host: str, port: int, tls: ssl.SSLContext | None = None, *, share: bool = False
 ) -> Listeners:
     """Raises StartRefused if the address cannot be bound."""
     try:
-        listeners = await _open_sockets(host, port, share=share)
+        listeners = _listening(host, port, share=share)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
@@ -110,11 +147,13 @@ def address_of(stream: trio.abc.Stream) -> str:
 @define(eq=False)
 class HttpListener:
     """Serves connections; ``app`` answers HTTP, ``websocket`` owns an upgraded stream whole.
-    ``most_per_address``: connections of one IP address at once, or None."""
+    ``most_per_address``: connections of one IP address at once, or None; ``most_open``: of all.
+    What is beyond either is closed unread."""
 
     app: AsgiApp
     websocket: WebSocketHandler
     most_per_address: int | None = None
+    most_open: int | None = None
     _open: Counter[str] = field(factory=Counter)
     _stopping: trio.Event = field(factory=trio.Event)
 
@@ -132,7 +171,7 @@ class HttpListener:
         """Serve until ``drain`` returns, which waits for the signal to stop and then for its work
         to end; connections that are still open then have ``leave_within`` seconds. Started with the
         port that was bound. Raises StartRefused."""
-        listeners = await open_listeners(host, port, tls, share=share_port)
+        listeners = open_listeners(host, port, tls, share=share_port)
         async with trio.open_nursery() as connections:
             serve = partial(  # a list of either kind of listener is beyond trio's annotations
                 trio.serve_listeners,
@@ -152,7 +191,7 @@ class HttpListener:
         """One connection, from its first byte to its last. Raises nothing but what ``websocket``
         lets escape."""
         address = address_of(stream)
-        if self.most_per_address is not None and self._open[address] >= self.most_per_address:
+        if self._is_too_many(address):
             await trio.aclose_forcefully(stream)  # without a word: a flood deserves no work
             return
         self._open[address] += 1
@@ -162,6 +201,11 @@ class HttpListener:
             self._open[address] -= 1
             if not self._open[address]:
                 del self._open[address]
+
+    def _is_too_many(self, address: str) -> bool:
+        if self.most_open is not None and self._open.total() >= self.most_open:
+            return True
+        return self.most_per_address is not None and self._open[address] >= self.most_per_address
 
     async def _serve_admitted(self, stream: trio.abc.Stream) -> None:
         async with stream:

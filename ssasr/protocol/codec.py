@@ -12,13 +12,13 @@ import types
 from collections.abc import Callable, Mapping
 from math import isfinite
 from types import MappingProxyType
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import cattrs
 from attrs import define, field
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
-from ssasr.protocol import messages
+from ssasr.protocol import messages, strict_json
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault, invalid_value
 from ssasr.protocol.messages import ClientMessage, ServerMessage, Turn, TurnWord
@@ -55,13 +55,6 @@ _TAGS: Mapping[type, str] = MappingProxyType(
 _write = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_read = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 class Mistyped(ValueError):
@@ -203,11 +196,11 @@ def _unknown_type(tag: str) -> ClientFault:
 
 def _json_object(text: str) -> tuple[dict[str, object], str]:
     try:
-        fields = _read(text)
+        fields = strict_json.read(text)
     except (ValueError, RecursionError) as error:
         raise ClientFault(CloseCode.INVALID_INPUT, f"Invalid JSON: {_shown(str(error))}") from None
     tag = fields.pop("type", None) if isinstance(fields, dict) else None
-    if not isinstance(tag, str):
+    if not isinstance(fields, dict) or not isinstance(tag, str):
         raise ClientFault(
             CloseCode.INVALID_INPUT, "Invalid Message: expected an object with a string 'type'"
         )

@@ -8,10 +8,11 @@ is a ``PeerFault``; keys that are not known are ignored, because the other end m
 
 import json
 import struct
-from typing import NoReturn
 
+from ssasr.protocol import strict_json
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
+    SPEECH_THRESHOLD,
     Audio,
     Configure,
     Draining,
@@ -33,13 +34,6 @@ _POSITION = struct.Struct("<q")
 
 # json.dumps with arguments builds an encoder for every call; these two are immutable.
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_read = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -113,6 +107,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
         "languages": list(options.languages),
         "pause": options.pause,
         "keyterms": list(options.keyterms),
+        "vad_threshold": options.vad_threshold,
         **({"speakers": True} if options.speakers else {}),
     }
 
@@ -135,7 +130,7 @@ def decode_audio(frame: bytes) -> Audio:
 def decode(frame: str) -> Text:
     """The message in a text frame. Raises PeerFault."""
     try:
-        fields = _read(frame)
+        fields = strict_json.read(frame)
     except (ValueError, RecursionError) as error:
         raise PeerFault(f"not JSON: {error}") from None
     if type(fields) is not dict:
@@ -188,8 +183,16 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _texts(options, "languages"),
         _count(options, "pause"),
         _texts(options, "keyterms"),
+        _share(options, "vad_threshold", SPEECH_THRESHOLD),
         _flag(options, "speakers"),
     )
+
+
+def _share(fields: dict[str, object], key: str, default: float) -> float:
+    value = fields.get(key, default)
+    if type(value) not in _NUMBER or not 0 <= float(str(value)) <= 1:
+        raise PeerFault(f"{key} is a number from 0 to 1")
+    return float(str(value))
 
 
 def _count(fields: dict[str, object], key: str) -> int:

@@ -39,8 +39,8 @@ class Parameter:
     effect: bool = True
 
 
-ENCODINGS = ("pcm_s16le", "pcm_mulaw", "opus", "ogg_opus", "aac")
-COMPRESSED = frozenset({"opus", "ogg_opus", "aac"})
+ENCODINGS = ("pcm_s16le", "pcm_mulaw", "opus", "ogg_opus", "webm", "aac")
+COMPRESSED = frozenset({"opus", "ogg_opus", "webm", "aac"})
 VOICE_FOCUS = ("near-field", "far-field")
 TEXT_LIMIT = 1750
 """Characters of ``prompt`` and ``agent_context``."""

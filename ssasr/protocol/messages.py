@@ -59,7 +59,7 @@ ClientMessage = UpdateConfiguration | ForceEndpoint | KeepAlive | Terminate
 @frozen
 class BeginConfiguration:
     """What the session runs with. A feature that was asked for and is not there is echoed as
-    false."""
+    false; ``domain`` and ``voice_focus``, which are hints, as they were asked for."""
 
     model: str | None = None
     mode: str | None = None
@@ -69,6 +69,7 @@ class BeginConfiguration:
     redact_pii: bool | None = None
     domain: str | None = None
     voice_focus: str | None = None
+    voice_focus_threshold: float | None = None
 
 
 @frozen

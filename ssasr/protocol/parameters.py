@@ -6,11 +6,14 @@ session (``ClientFault`` 3006); an unknown name is ignored. Milliseconds end her
 """
 
 import re
+from types import MappingProxyType
 from typing import TypeVar
 
 import attrs
 from attrs import field, frozen
 
+from ssasr.protocol.chinese import written_chinese
+from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.limits import (
     COMPRESSED,
@@ -21,7 +24,7 @@ from ssasr.protocol.limits import (
     SHORTEST_SILENCE,
     check,
 )
-from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
+from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration, WarningMessage
 from ssasr.protocol.modes import (
     MODES,
     SPEAKERS_P,
@@ -31,13 +34,15 @@ from ssasr.protocol.modes import (
     WITHOUT_U,
 )
 from ssasr.protocol.query import Query
-from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
+from ssasr.protocol.recognition import LOWEST_THRESHOLD, SAMPLE_RATE, VAD_FRAME, StreamOptions
 from ssasr.protocol.speech_models import (
     DEFAULT_SPEECH_MODEL,
     SPEECH_MODELS,
+    Aliases,
     EngineKind,
     Family,
     SpeechModel,
+    find_speech_model,
 )
 
 __all__ = [
@@ -46,6 +51,7 @@ __all__ = [
     "SessionParameters",
     "TurnSettings",
     "begin_configuration",
+    "begin_warnings",
     "parse_parameters",
     "stream_options",
     "turn_settings",
@@ -58,6 +64,7 @@ INTERRUPTION_PAD = 256
 SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
 """What an interval between two revisions of the speakers is brought within."""
 T = TypeVar("T")
+_NO_ALIASES: Aliases = MappingProxyType({})
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
 
 
@@ -84,6 +91,8 @@ class SessionParameters:
     language: str | None
     """As given, or None; see ``languages``."""
     language_codes: tuple[str, ...]
+    chinese: str | None
+    """How Chinese is to be written (``chinese``), or None: as the model does."""
     language_detection: bool
     format_turns: bool
     end_of_turn_confidence_threshold: float
@@ -107,6 +116,7 @@ class SessionParameters:
     interruption_delay: int
     mode: str | None
     voice_focus: str | None
+    voice_focus_threshold: float | None
     domain: str | None
     session_heartbeat: bool
     acknowledge_silence: bool
@@ -147,6 +157,7 @@ class SessionParameters:
             if self.redaction is not None:  # what is detected depends on the language
                 raise invalid_value("language_codes", "cannot be changed with redact_pii")
             given["language_codes"] = _languages("language_codes", update.language_codes)
+            given["chinese"] = written_chinese(update.language_codes)
         return attrs.evolve(self, **given)
 
     def _patience(self, given: dict[str, object]) -> dict[str, object]:
@@ -162,12 +173,12 @@ class SessionParameters:
         return changed
 
 
-def parse_parameters(query: str) -> SessionParameters:
+def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParameters:
     """The parameters in a URL's query string (percent-encoded, with or without ``?``)."""
     values = Query(query)
     redaction = _redaction(values)
     language = _language(values)
-    model = _speech_model(values.text("speech_model"), language)
+    model = _speech_model(values.text("speech_model"), language, aliases)
     p = model.family is Family.P
     mode = values.text("mode")
     patience = MODES[mode] if mode else WITHOUT_P if p else WITHOUT_U
@@ -184,6 +195,7 @@ def parse_parameters(query: str) -> SessionParameters:
         sample_rate=_or(values.integer("sample_rate"), SAMPLE_RATE),
         language=language,
         language_codes=_language_codes(values),
+        chinese=written_chinese(_codes_as_given(values)),
         language_detection=_or(values.boolean("language_detection"), False),
         format_turns=_or(values.boolean("format_turns"), False),
         end_of_turn_confidence_threshold=_or(
@@ -210,6 +222,7 @@ def parse_parameters(query: str) -> SessionParameters:
         interruption_delay=_or(values.integer("interruption_delay"), patience.interruption_delay),
         mode="balanced" if mode is None and p else mode,
         voice_focus=_voice_focus(values),
+        voice_focus_threshold=_voice_focus_threshold(values),
         domain=values.text("domain"),
         session_heartbeat=_or(values.boolean("session_heartbeat"), False),
         acknowledge_silence=_or(values.boolean("acknowledge_silence"), False),
@@ -233,14 +246,16 @@ def _redaction(values: Query) -> Redaction | None:
     return Redaction(policies, substitution) if _or(asked, bool(policies)) else None
 
 
-def _speech_model(name: str | None, language: str | None) -> SpeechModel:
+def _speech_model(name: str | None, language: str | None, aliases: Aliases) -> SpeechModel:
     """``language`` decides only where no model is named: English, or anything else."""
     if name is None:
         multilingual = language not in (None, "en")
         name = "universal-streaming-multilingual" if multilingual else DEFAULT_SPEECH_MODEL
-    model = SPEECH_MODELS.get(name)
+    model = find_speech_model(name, aliases)
     if model is None:
-        raise invalid_value("speech_model", f"expected one of {', '.join(SPEECH_MODELS)}")
+        raise invalid_value(
+            "speech_model", f"expected one of {', '.join([*SPEECH_MODELS, *aliases])}"
+        )
     return model
 
 
@@ -254,6 +269,15 @@ def _language_codes(values: Query) -> tuple[str, ...]:
     alias = values.text("language_code")
     alias_codes = () if alias is None else _languages("language_code", (alias,))
     return alias_codes if codes is None else _languages("language_codes", codes)
+
+
+def _codes_as_given(values: Query) -> tuple[str, ...]:
+    """With their regions."""
+    codes = values.strings("language_codes")
+    if codes is not None:
+        return codes
+    alias = values.text("language_code") or values.text("language")
+    return (alias,) if alias else ()
 
 
 def _languages(name: str, codes: tuple[str, ...]) -> tuple[str, ...]:
@@ -298,14 +322,20 @@ def _usable_keyterms(terms: tuple[str, ...]) -> tuple[str, ...]:
 
 def _voice_focus(values: Query) -> str | None:
     old = values.text("noise_suppression_model")
-    values.number("voice_focus_threshold")
-    values.number("noise_suppression_threshold")
     return _or(values.text("voice_focus"), old)
 
 
 def _revision_interval(values: Query) -> int:
     asked = _or(values.integer("speaker_labels_revision_interval_ms"), 0)
     return min(max(asked, SHORTEST_REVISION_MS), LONGEST_REVISION_MS) if asked else 0
+
+
+def _voice_focus_threshold(values: Query) -> float | None:
+    names = ("voice_focus_threshold", "noise_suppression_threshold")
+    new, old = [values.number(name) for name in names]
+    if _voice_focus(values) is None and (new, old) != (None, None):
+        raise invalid_value(names[new is None], "it needs voice_focus")
+    return _or(new, old)
 
 
 def _without_effect(values: Query) -> tuple[str, ...]:
@@ -335,6 +365,8 @@ class TurnSettings:
     continuous_partials: bool = True
     interruption_delay: int = 8_000
     filter_profanity: bool = False
+    chinese: str | None = None
+    """As ``SessionParameters``'."""
     languages: tuple[str, ...] = ()
     """What may be spoken; none: whatever the engine detects, English until then."""
     partials: bool = True
@@ -374,6 +406,7 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         continuous_partials=parameters.continuous_partials,
         interruption_delay=_samples(parameters.interruption_delay + INTERRUPTION_PAD),
         filter_profanity=parameters.filter_profanity,
+        chinese=parameters.chinese,
         languages=parameters.languages,
         partials=parameters.include_partial_turns,
         acknowledge_silence=parameters.acknowledge_silence,
@@ -395,7 +428,18 @@ def begin_configuration(
         speaker_labels=speakers if parameters.speaker_labels else None,
         filter_profanity=True if parameters.filter_profanity else None,
         redact_pii=True if parameters.redaction else None,
+        domain=parameters.domain,
+        voice_focus=parameters.voice_focus,
+        voice_focus_threshold=parameters.voice_focus_threshold,
     )
+
+
+def begin_warnings(parameters: SessionParameters) -> tuple[WarningMessage, ...]:
+    """What follows ``Begin``: of a domain that makes no difference, the documented answer."""
+    if parameters.domain is None:
+        return ()
+    text = f"domain '{parameters.domain}' is not available on this server and is ignored"
+    return (WarningMessage(int(CloseCode.INVALID_INPUT), text),)
 
 
 def stream_options(parameters: SessionParameters) -> StreamOptions:
@@ -405,5 +449,6 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
         languages=parameters.languages,
         pause=max(_samples(shorter), SHORTEST_PAUSE),
         keyterms=parameters.keyterms,
+        vad_threshold=max(parameters.vad_threshold, LOWEST_THRESHOLD),
         speakers=parameters.speaker_labels,
     )

@@ -4,10 +4,10 @@ Tolerance lives here and nowhere else: booleans in any case (Python's ``urlencod
 and as 1 or 0, the last of a repeated name wins, unknown names are ignored.
 """
 
-import json
 import re
 from urllib.parse import parse_qsl
 
+from ssasr.protocol import strict_json
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.limits import check
 
@@ -81,7 +81,7 @@ class Query:
         if text is None:
             return None
         try:
-            value = json.loads(text)
+            value = strict_json.read(text)
         except (ValueError, RecursionError):
             raise invalid_value(name, "expected a JSON array of strings") from None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -33,10 +33,22 @@ SURE_LANGUAGE = 0.8
 """Confidence from which a language that was detected is taken for the one that is spoken."""
 VAD_FRAME = 512
 """Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
+SPEECH_THRESHOLD = 0.5
+"""Speech probability at which a frame counts as speech (Silero's own default)."""
+HYSTERESIS = 0.15
+"""Speech goes on until the probability falls this far below the threshold: the distance that
+Silero's own segmentation uses."""
+LOWEST_THRESHOLD = 0.01
+"""A threshold of 0 would make everything speech and no turn would ever end."""
 BOUNDARY_BACK = 2_560
 """A silence is cut in its middle, but at most this far (160 ms) before the position at which it was
 found long enough: inside the silence, so that the onset of the next word belongs to the next
 segment. The client may have been shown what the engine said up to that position."""
+
+
+def still_speech(threshold: float) -> float:
+    """The threshold while somebody speaks already."""
+    return max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
 
 
 @frozen
@@ -62,6 +74,8 @@ class StreamOptions:
     """Samples of silence after speech at which the engine decodes everything said so far and judges
     whether the speaker has finished, so that both are at hand when the session asks."""
     keyterms: tuple[str, ...] = ()
+    vad_threshold: float = SPEECH_THRESHOLD
+    """Speech probability from which something is decoded."""
     speakers: bool = False
     """Say who speaks when, too (``protocol.voices``); an engine that cannot says nothing of it."""
 

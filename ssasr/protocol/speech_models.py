@@ -1,10 +1,11 @@
 """The values of ``speech_model``: which wire behaviour each promises and which engine serves it."""
 
 import enum
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 
 class Family(enum.Enum):
@@ -45,9 +46,24 @@ def _table() -> Mapping[str, SpeechModel]:
         SpeechModel("universal-3-6-pro", p, multilingual, True),
         SpeechModel("universal-3-6", p, multilingual, True),
         SpeechModel("u3-pro", p, multilingual, True),
+        SpeechModel("assemblyai-stt-3-7-realtime", p, multilingual, True),
+        SpeechModel("assemblyai-stt-3-7-realtime-agent", p, multilingual, True),
     )
     return MappingProxyType({model.name: model for model in models})
 
 
 SPEECH_MODELS: Mapping[str, SpeechModel] = _table()
 DEFAULT_SPEECH_MODEL = "universal-streaming-english"
+_NEWEST = "assemblyai-stt-3-7-realtime-agent"
+_VENDORS = re.compile(r"(universal-3|u3|assemblyai-stt-)[a-z0-9._-]{0,48}")
+Aliases = Mapping[str, str]
+"""Names of the operator's own, each with a name of ``SPEECH_MODELS`` that it stands for."""
+
+
+def find_speech_model(name: str, aliases: Aliases) -> SpeechModel | None:
+    """A name that looks like the vendor's next is taken for what its last ones were: its clients
+    ask for it as soon as they are updated, wherever the server is. None: the name is nobody's."""
+    known = SPEECH_MODELS.get(aliases.get(name, name))
+    if known is None and _VENDORS.fullmatch(name):
+        return evolve(SPEECH_MODELS[_NEWEST], name=name)
+    return known

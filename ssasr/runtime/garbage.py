@@ -32,13 +32,19 @@ class SessionCount:
     """Since the process began."""
 
 
-def calm_collector() -> None:
-    """For a process with an engine, once its model is loaded. Every step makes some objects for
-    every stream and drops them soon after; with Python's own thresholds that is a collection for
-    every hundred streams, and now and then one that goes through everything there is, the modules
-    of torch included, while every stream waits (measured at 1,000 streams: 100 ms)."""
+def spare_what_is_loaded() -> None:
+    """For a process with a model, once it is loaded: none of it is ever looked through again."""
     gc.collect()
     gc.freeze()
+
+
+def calm_collector() -> None:
+    """For a process with nothing but an engine, once its model is loaded. Every step makes some
+    objects for every stream and drops them soon after; with Python's own thresholds that is a
+    collection for every hundred streams, and now and then one that goes through everything there
+    is, the modules of torch included, while every stream waits (measured at 1,000 streams:
+    100 ms)."""
+    spare_what_is_loaded()
     gc.set_threshold(YOUNG_IN_STEPS, 20, 50)
 
 
@@ -48,10 +54,11 @@ def is_due(ended: int, running: int, seconds: float) -> bool:
     return ended >= max(running, FEWEST) or seconds >= LONGEST_SECONDS
 
 
-async def collect_when_due(count: Callable[[], SessionCount]) -> None:
-    """For ever; as long as this runs, nothing else looks through the whole."""
+async def collect_when_due(count: Callable[[], SessionCount], young: int = YOUNG) -> None:
+    """For ever; as long as this runs, nothing else looks through the whole. A process has one
+    policy: this one wherever there are sessions, with ``YOUNG_IN_STEPS`` beside a model."""
     before = gc.get_threshold()
-    gc.set_threshold(YOUNG, before[1], NEVER)
+    gc.set_threshold(young, before[1], NEVER)
     ended, since = count().ended, trio.current_time()
     try:
         while True:

@@ -51,26 +51,51 @@ async def plain_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 async def watch_signals(
-    stop: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stop: Callable[[], None],
+    reload: Callable[[], None] = lambda: None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Call ``stop`` at the first SIGTERM or SIGINT; a second one kills the process."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            stop()
-            break
-    # Outside the receiver the default handlers are back.
-    await trio.sleep_forever()
+    """Call ``stop`` at the first SIGTERM or SIGINT; a second one kills the process. ``reload`` at
+    each SIGHUP, also while the process drains; it raises nothing."""
+    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_reload_at, hangups, reload)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                task_status.started()
+                async for number in signals:
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    stop()
+                    break
+            # Outside that receiver the default handlers are back.
+
+
+async def _reload_at(hangups: AsyncIterator[int], reload: Callable[[], None]) -> None:
+    async for _ in hangups:
+        log.info("reading files again")
+        reload()
 
 
 def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Raises StartRefused."""
+    """For a server. Raises StartRefused."""
     if certificate is None:
+        if key is not None:
+            raise StartRefused("a TLS key without a certificate: --tls-certificate")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartRefused(f"cannot use TLS certificate {certificate}: {error}") from error
+    load_certificate(context, certificate, key)
     return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    """For the connections from now on. Raises StartRefused, and what ``context`` had stays."""
+
+    def passphrase() -> str:
+        raise StartRefused(f"the TLS key of {certificate} has a passphrase; give one without")
+
+    try:
+        # A pair that does not match would be half in place when it fails.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, passphrase)
+        context.load_cert_chain(certificate, key, passphrase)
+    except OSError as error:
+        raise StartRefused(f"cannot use TLS certificate {certificate}: {error}") from error

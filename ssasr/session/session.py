@@ -35,7 +35,7 @@ from ssasr.protocol.client_link import (
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
 from ssasr.protocol.messages import Error, ServerMessage, Termination
-from ssasr.protocol.parameters import SessionParameters, begin_configuration
+from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel
@@ -328,6 +328,8 @@ class Session:
             self.terms.parameters, engine.model, speakers=engine.speakers
         )
         await self._send(self._link.begin(self.terms.id, self.terms.expires_at, configuration))
+        for warning in begin_warnings(self.terms.parameters):
+            await self._send(self._link.send(warning))
         while True:
             try:
                 message = await self._messages.get()

@@ -2,13 +2,8 @@
 
 from collections.abc import Sequence
 
-from ssasr.protocol.recognition import VAD_FRAME
+from ssasr.protocol.recognition import LOWEST_THRESHOLD, VAD_FRAME, still_speech
 
-HYSTERESIS = 0.15
-"""Speech goes on until the probability falls this far below the threshold: the distance that
-Silero's own segmentation uses."""
-LOWEST_THRESHOLD = 0.01
-"""A threshold of 0 would make everything speech and no turn would ever end."""
 ONSET_FRAMES = 4
 """Frames of speech in a row (128 ms) before an onset is reported to a client: an agent stops
 talking at once when it gets one, and a click is no speech. A guess."""
@@ -46,7 +41,7 @@ class SpeechActivity:
         """All at once, where speech or silence goes on, as nearly always; if not, nothing was
         done."""
         if self.speaking:
-            floor = max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
+            floor = still_speech(threshold)
             if not self.onset_confirmed or min(frames) < floor:
                 return False
             self.speech += len(frames) * VAD_FRAME
@@ -61,7 +56,7 @@ class SpeechActivity:
     def _update_frame(self, frame: float, threshold: float) -> None:
         begin = self._start + self._frames * VAD_FRAME
         self._frames += 1
-        floor = max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
+        floor = still_speech(threshold)
         speaking = frame >= (floor if self.speaking else threshold)
         if speaking and not self.speaking:
             self._run = 0

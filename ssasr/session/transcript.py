@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from attrs import evolve, frozen
 
+from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
+from ssasr.session.chinese import Rewrite
 from ssasr.session.formatting import plain
-from ssasr.session.profanity import Hide
 
 
 def probability(value: float) -> float:
@@ -45,7 +46,7 @@ class Transcript:
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
         self._received: Sequence[Word] = ()
         self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
-        self._hide: Hide | None = None
+        self._rewrite: Rewrite | None = None
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
@@ -82,13 +83,13 @@ class Transcript:
         """Whether these are the ones of the last update; most steps bring no new words."""
         return words is self._received or words == self._received
 
-    def update(self, words: Sequence[Word], hide: Hide | None = None) -> None:
-        """The segment's words so far. Final words come first. ``hide``: what is shown of a word."""
+    def update(self, words: Sequence[Word], rewrite: Rewrite | None = None) -> None:
+        """The segment's words so far. Final words come first. ``rewrite``: what is shown of one."""
         if self.is_known(words):
             return
         self._received = words
-        if hide is not self._hide:
-            self._hide, self._forms = hide, {}
+        if rewrite is not self._rewrite:
+            self._rewrite, self._forms = rewrite, {}
         final = self._taken
         while final < len(words) and words[final].final:
             final += 1
@@ -115,7 +116,9 @@ class Transcript:
     def _new_forms(self, original: str) -> tuple[str, str]:
         text = " ".join(original.split())
         bare = plain(text)
-        self._forms[original] = (self._hide(text), self._hide(bare)) if self._hide else (text, bare)
+        self._forms[original] = (
+            (self._rewrite(text), self._rewrite(bare)) if self._rewrite else (text, bare)
+        )
         return self._forms[original]
 
     def milliseconds(self, sample: int) -> int:
@@ -137,14 +140,14 @@ class Transcript:
         sent = self._sent
         if len(sent) < len(self._finals):
             sent += [word.shown(formatted, finality) for word in self._finals[len(sent) :]]
-            self.final_text = " ".join([word.text for word in sent])
+            self.final_text = join([word.text for word in sent])
         return (*sent, *[word.shown(formatted, finality) for word in self._open])
 
     def new_utterance(self, *, formatted: bool) -> str:
         """The text since the last utterance, which this one becomes; "" if there is none."""
         words = (self._finals + self._open)[self._uttered :]
         self._uttered += len(words)
-        return " ".join(word.text if formatted else word.plain for word in words)
+        return join(word.text if formatted else word.plain for word in words)
 
     def finish(self, *, formatted: bool) -> tuple[TurnWord, ...]:
         """All words of the turn, final now."""

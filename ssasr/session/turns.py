@@ -21,13 +21,14 @@ from typing import TypedDict
 
 from attrs import define, field, frozen
 
+from ssasr.protocol.joining import join
 from ssasr.protocol.messages import Silence, SpeakerRevision, SpeechStarted, Turn
 from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
-from ssasr.session import profanity
+from ssasr.session import chinese, profanity
 from ssasr.session.formatting import ends_sentence
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.speech_activity import SpeechActivity
@@ -188,7 +189,7 @@ class TurnPolicy:
         segment.activity.update(update.position, update.speech, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
-        self._transcript.update(update.words, self._hide(update))
+        self._transcript.update(update.words, self._rewrite(update))
         segment.words = self._transcript.any_words
         self._look_back()
         family_u = self._settings.family is Family.U
@@ -207,7 +208,7 @@ class TurnPolicy:
             self._speakers.update(final.voices)
         if segment.cut_back:
             self._transcript.forget()
-        self._transcript.update(final.words, self._hide(final))
+        self._transcript.update(final.words, self._rewrite(final))
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
@@ -418,7 +419,7 @@ class TurnPolicy:
             turn_order=transcript.turn_order,
             turn_is_formatted=formatted and not p,
             end_of_turn=False,
-            transcript=" ".join([word.text for word in words]) if p else transcript.final_text,
+            transcript=join([word.text for word in words]) if p else transcript.final_text,
             utterance=utterance,
             end_of_turn_confidence=0.0 if p else probability(update.end_of_turn_confidence),
             words=words,
@@ -430,7 +431,7 @@ class TurnPolicy:
         p = settings.family is Family.P
         formatted = settings.always_formatted or settings.format_turns
         words = transcript.finish(formatted=formatted or settings.written)
-        text = " ".join(word.text for word in words)
+        text = join(word.text for word in words)
         decided = self._segment.confidence
         confidence = final.end_of_turn_confidence if decided is None else decided
         turn = Turn(
@@ -466,12 +467,15 @@ class TurnPolicy:
         span = map(self._transcript.milliseconds, (self._silence_start, position))
         return [Send(Silence(*span))]
 
-    def _hide(self, answer: Update | Final) -> profanity.Hide | None:
-        """What is not to be shown, if anything."""
-        settings = self._settings
-        if not settings.filter_profanity:
-            return None
-        return profanity.hide(settings.languages or (answer.language or "en",))
+    def _rewrite(self, answer: Update | Final) -> chinese.Rewrite | None:
+        """What is shown of a word, where that is not the word itself."""
+        settings, language = self._settings, answer.language
+        written, hidden = None, None
+        if settings.chinese is not None and language in chinese.SPOKEN:
+            written = chinese.convert_to(settings.chinese)
+        if settings.filter_profanity:
+            hidden = profanity.hide(settings.languages or (language or "en",))
+        return chinese.both(written, hidden) if written and hidden else written or hidden
 
     def _language(self, answer: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or answer.language is None:

@@ -6,6 +6,7 @@ import { Trouble } from "./plain_words.js";
 import { KeyNeeded, Session } from "./session.js";
 import { Microphone, Recording } from "./sources.js";
 import { FORMATS, text } from "./subtitles.js";
+import { join } from "./joining.js";
 import { Transcript } from "./transcript.js";
 import { TranscriptView } from "./view.js";
 
@@ -87,7 +88,7 @@ function sessionEvents(mine) {
       view.update(turn);
       figures();
       keeping();
-      if (turn.ended) announce(turn.words.map((word) => word.text).join(" "));
+      if (turn.ended) announce(join(turn.words.map((word) => word.text)));
     },
     ended: (trouble) => stopped(mine, trouble),
   };

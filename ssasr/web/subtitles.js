@@ -1,11 +1,11 @@
 // Turns as text, SRT, VTT and JSON. `ssasr/client/subtitles.py` has the same rules; a test compares them.
 
-const LINE = 42; // characters of a line, two lines a cue: what broadcasters use
+import { columns, join } from "./joining.js";
+
+const LINE = 42; // columns of a line, two lines a cue: what broadcasters use
 const LONGEST = 6000; // ms a cue may stay
 const PAUSE = 1500; // ms of silence that end a cue
 const SHORTEST = 1000; // ms a cue stays, if the next one leaves the room
-
-const length = (text) => [...text].length;
 
 export function cues(turns) {
   const result = [];
@@ -13,11 +13,11 @@ export function cues(turns) {
     let cue = null;
     for (const word of turn.words) {
       if (cue === null || !fits(cue, word)) {
-        cue = { start: word.start, end: word.end, text: word.text };
+        cue = { start: word.start, end: word.end, words: [word.text] };
         result.push(cue);
       } else {
         cue.end = word.end;
-        cue.text += ` ${word.text}`;
+        cue.words.push(word.text);
       }
     }
   }
@@ -29,22 +29,23 @@ export function cues(turns) {
 }
 
 function fits(cue, word) {
+  const text = join(cue.words);
   return (
-    length(cue.text) + 1 + length(word.text) <= 2 * LINE &&
+    columns(join([...cue.words, word.text])) <= 2 * LINE &&
     word.end - cue.start <= LONGEST &&
     word.start - cue.end < PAUSE &&
-    !(/[.?!]$/.test(cue.text) && length(cue.text) >= LINE)
+    !(/[.?!。？！]$/.test(text) && columns(text) >= LINE)
   );
 }
 
-/** On two lines if it is longer than one, as even as the words allow. */
-export function wrapped(text) {
-  if (length(text) <= LINE || !text.includes(" ")) return text;
-  const words = text.split(" ");
+/** On two lines if they are longer than one, as even as the words allow. */
+export function wrapped(words) {
+  const text = join(words);
+  if (columns(text) <= LINE || words.length === 1) return text;
   let best = null;
   for (let i = 1; i < words.length; i++) {
-    const lines = [words.slice(0, i).join(" "), words.slice(i).join(" ")];
-    const longest = Math.max(...lines.map(length));
+    const lines = [join(words.slice(0, i)), join(words.slice(i))];
+    const longest = Math.max(...lines.map(columns));
     if (best === null || longest < best.longest) best = { longest, lines };
   }
   return best.lines.join("\n");
@@ -60,14 +61,14 @@ function timestamp(ms, mark) {
 }
 
 export function text(turns) {
-  return turns.map((turn) => `${turn.words.map((word) => word.text).join(" ")}\n`).join("");
+  return turns.map((turn) => `${join(turn.words.map((word) => word.text))}\n`).join("");
 }
 
 export function srt(turns) {
   return cues(turns)
     .map(
       (cue, i) =>
-        `${i + 1}\n${timestamp(cue.start, ",")} --> ${timestamp(cue.end, ",")}\n${wrapped(cue.text)}\n`,
+        `${i + 1}\n${timestamp(cue.start, ",")} --> ${timestamp(cue.end, ",")}\n${wrapped(cue.words)}\n`,
     )
     .join("\n");
 }
@@ -77,14 +78,14 @@ export function vtt(turns) {
     line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const body = cues(turns).map(
     (cue) =>
-      `\n${timestamp(cue.start, ".")} --> ${timestamp(cue.end, ".")}\n${escaped(wrapped(cue.text))}\n`,
+      `\n${timestamp(cue.start, ".")} --> ${timestamp(cue.end, ".")}\n${escaped(wrapped(cue.words))}\n`,
   );
   return `WEBVTT\n${body.join("")}`;
 }
 
 export function json(turns) {
   const plain = turns.map((turn) => ({
-    transcript: turn.words.map((word) => word.text).join(" "),
+    transcript: join(turn.words.map((word) => word.text)),
     start: turn.words[0].start,
     end: turn.words.at(-1).end,
     end_of_turn_confidence: turn.confidence,

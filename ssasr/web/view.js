@@ -1,6 +1,8 @@
 // The transcript on the page: a paragraph a turn, a span a word, and one panel that tells about the
 // word under the pointer or the focus. The transcript is one stop of the tab key; arrows move in it.
 
+import { spaceBetween } from "./joining.js";
+
 const clock = (ms) => {
   const seconds = Math.floor(ms / 1000);
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
@@ -35,8 +37,11 @@ export class TranscriptView {
     const following = this.atEnd();
     if (!turn.words.length) return this.remove(turn);
     const entry = this.shown.get(turn.id) ?? this.add(turn);
-    turn.words.forEach((word, i) => this.word(entry, i, word));
-    for (const { span } of entry.words.splice(turn.words.length)) span.remove();
+    turn.words.forEach((word, i) => this.word(entry, i, word, turn.words[i - 1]));
+    for (const { gap, span } of entry.words.splice(turn.words.length)) {
+      gap.remove();
+      span.remove();
+    }
     entry.item.classList.toggle("open", !turn.ended);
     entry.time.textContent = clock(turn.words[0].start);
     this.confidence(entry, turn);
@@ -67,14 +72,17 @@ export class TranscriptView {
     return entry;
   }
 
-  word(entry, i, word) {
+  word(entry, i, word, before) {
     if (!entry.words[i]) {
       const span = document.createElement("span");
       span.tabIndex = -1;
-      entry.text.append(i ? " " : "", span);
-      entry.words[i] = { span };
+      const gap = document.createTextNode("");
+      entry.text.append(gap, span);
+      entry.words[i] = { gap, span };
     }
-    const { span } = entry.words[i];
+    const { gap, span } = entry.words[i];
+    const space = spaceBetween(before?.text, word.text);
+    if (gap.data !== space) gap.data = space;
     if (span.textContent !== word.text) span.textContent = word.text;
     span.className = word.final ? "word final" : "word";
     this.facts.set(span, word);

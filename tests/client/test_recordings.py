@@ -24,7 +24,7 @@ def touch(*paths):
 
 def test_directories_are_searched_patterns_expanded_and_nothing_is_taken_twice(tmp_path):
     first, second, other = tmp_path / "b.wav", tmp_path / "in" / "a.FLAC", tmp_path / "notes.txt"
-    touch(first, second, other)
+    touch(first, second, other, tmp_path / "._b.wav")
     assert find_files([str(tmp_path)]) == [first, second]
     assert find_files([str(tmp_path / "**" / "*.wav"), str(first)]) == [first]
     assert find_files([str(other)]) == [other]

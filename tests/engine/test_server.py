@@ -183,3 +183,14 @@ async def test_a_connection_that_served_http_becomes_a_stream():
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
             )
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+
+
+async def test_an_engine_with_a_secret_asks_gateways_for_it():
+    async with engine_server() as (server, client):
+        server.secret = "an engine's own secret"
+        with pytest.raises(EngineUnavailable, match="secret"):
+            async with client.open_stream(VERSION, OPENING):
+                pass
+        client.secret = "an engine's own secret"
+        async with client.open_stream(VERSION, OPENING) as stream:
+            assert stream.opened.model == "scripted"

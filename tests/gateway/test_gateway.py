@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import structlog
 import trio
 from trio_websocket import ConnectionRejected
 
@@ -246,3 +247,38 @@ async def test_redaction_is_refused_where_nothing_redacts(served):
     transcript = await converse(served.url, SILENCE, sample_rate=16_000, redact_pii="true")
     assert transcript.close_code == 3006
     assert "--redaction" in transcript.messages[0]["error"]
+
+
+async def test_a_new_name_of_the_vendors_is_served_and_logged_once(served):
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            query = {"sample_rate": 16_000, "speech_model": "universal-3-9-pro"}
+            async with connect(served.url, **query, domain="medical-v1") as websocket:
+                messages = [json.loads(await websocket.get_message()) for _ in range(2)]
+            assert [message["type"] for message in messages] == ["Begin", "Warning"]
+    noted = [entry for entry in logs if entry.get("speech_model") == "universal-3-9-pro"]
+    assert [entry["log_level"] for entry in noted] == ["warning"]
+
+
+async def test_half_a_character_is_the_clients_fault(served):
+    async with connect(served.url, sample_rate=16_000) as websocket:
+        await websocket.send_message('{"type": "UpdateConfiguration", "prompt": "\\ud83d"}')
+        transcript = await read_all(websocket)
+    assert transcript.close_code == 3006
+
+
+class BrokenOffer:
+    def version_for(self, parameters):
+        raise RuntimeError("a bug while terms are agreed")
+
+
+async def test_a_bug_while_terms_are_agreed_is_3005_and_keeps_no_place(served):
+    offer, served.gateway.offer = served.gateway.offer, BrokenOffer()
+    for _ in range(4):  # more than there are places
+        async with connect(served.url, sample_rate=16_000) as websocket:
+            transcript = await read_all(websocket)
+        assert transcript.close_code == 3005
+        assert transcript.messages[-1]["error_code"] == 3005
+    assert served.gateway.access.quota.open() == {}
+    served.gateway.offer = offer
+    assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 1000

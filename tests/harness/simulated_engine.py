@@ -26,6 +26,7 @@ class Script:
     lag: int | None = 4_000
     eager: bool = True
     confidence: float | None = None
+    language: str = "en"
 
     def probability(self, begin: int, end: int) -> float:
         stretches = [(word.start, word.end) for word in self.words] + list(self.noise)
@@ -77,13 +78,13 @@ class SimulatedEngine:
             self._words(decoded, final=False),
             decoded,
             self._confidence(decoded),
-            "en",
+            self.script.language,
             0.9,
         )
 
     def finish(self, at: int) -> Final:
         words = self._words(at, final=True)
-        return Final(self.segment, at, words, self._confidence(at), "en", 0.9)
+        return Final(self.segment, at, words, self._confidence(at), self.script.language, 0.9)
 
 
 @define

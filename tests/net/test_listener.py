@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from ssasr.net.http_server import HEAD_DEADLINE, MAX_HEAD
-from ssasr.net.listener import HttpListener
+from ssasr.net.listener import HttpListener, hold_port, is_loopback, open_listeners, port_of
 
 
 async def app(scope, receive, send):
@@ -124,3 +124,47 @@ async def test_a_place_is_given_back(nursery):
                 assert b"\r\nok\r\n" in answer
         await trio.testing.wait_all_tasks_blocked()
     nursery.cancel_scope.cancel()
+
+
+async def test_there_is_an_end_to_connections_that_say_nothing(nursery):
+    door = HttpListener(app, Upgrades(), most_open=2)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, door.serve, [listener])
+    held = [await trio.testing.open_stream_to_socket_listener(listener) for _ in range(2)]
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(5):
+        one_more = await trio.testing.open_stream_to_socket_listener(listener)
+        assert await one_more.receive_some() == b""
+        await one_more.aclose()
+        await held.pop().aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        async with await trio.testing.open_stream_to_socket_listener(listener) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"200" in await stream.receive_some()
+    await held.pop().aclose()
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("*", ["127.0.0.1", "::1"]), ("::1", ["::1"]), ("127.0.0.1", ["127.0.0.1"])],
+)
+async def test_addresses_of_either_kind(host, reached, share):
+    held = hold_port(host, 0) if share else []
+    listeners = open_listeners(host, port_of(held[0]) if share else 0, share=share)
+    for address in reached:
+        async with await trio.open_tcp_stream(address, listeners.port):
+            pass
+    for each in listeners.serving:
+        await each.aclose()
+    for each in held:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("::", False), ("*", False)],
+)
+def test_who_reaches_an_address(host, alone):
+    assert is_loopback(host) is alone

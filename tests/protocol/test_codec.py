@@ -158,7 +158,7 @@ def test_what_json_cannot_hold_is_our_bug_and_seen():
         ('{"type":["Terminate"]}', "Invalid Message: "),
         ('{"type":"terminate"}', "Invalid Message Type: terminate"),
         ('{"type":"Turn"}', "Invalid Message Type: Turn"),
-        ('{"type":"\\ud800"}', "Invalid Message Type: ?"),
+        ('{"type":"\\ud800"}', "Invalid JSON: "),
     ],
 )
 def test_what_is_no_message(text, expected):

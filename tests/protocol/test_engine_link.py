@@ -1,5 +1,6 @@
 """Both ends of the engine link, joined by nothing but frames."""
 
+import json
 import struct
 from contextlib import suppress
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssasr.protocol import engine_wire
 from ssasr.protocol.engine_link import ALLOWED_SENDERS, TRANSITIONS, EngineLink, Role, State
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
@@ -249,3 +251,17 @@ def test_anything_at_all_is_a_message_or_a_fault(frame, at_the_gateway):
     pair = Pair()
     with suppress(PeerFault):
         (pair.gateway if at_the_gateway else pair.engine).receive(frame)
+
+
+@pytest.mark.parametrize("threshold", [0, 0.25, 1])
+def test_the_speech_threshold_reaches_the_engine(threshold):
+    options = StreamOptions(vad_threshold=threshold)
+    assert Pair(OPENING).ask(Configure(options)).options == options
+
+
+@pytest.mark.parametrize("threshold", ["0.5", True, -0.1, 1.1, None])
+def test_a_threshold_that_is_none_breaks_the_link(threshold):
+    frame = json.dumps({"t": "configure", "options": {"languages": [], "pause": 1, "keyterms": [],
+                                                      "vad_threshold": threshold}})  # fmt: skip
+    with pytest.raises(PeerFault, match="vad_threshold"):
+        engine_wire.decode(frame)

@@ -16,6 +16,7 @@ from ssasr.protocol.parameters import (
     Family,
     Redaction,
     begin_configuration,
+    begin_warnings,
     parse_parameters,
     stream_options,
     turn_settings,
@@ -160,6 +161,46 @@ def test_the_language_stays_where_something_is_redacted():
     parameters = parse_parameters("redact_pii=true")
     with pytest.raises(ClientFault, match="language_codes"):
         parameters.updated(UpdateConfiguration(language_codes=("fr",)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["assemblyai-stt-3-7-realtime-agent", "assemblyai-stt-3-9", "u3-rt-max", "universal-3-8"],
+)
+def test_the_vendors_next_name_is_one_of_family_p(name):
+    parameters = parse_parameters(f"speech_model={name}")
+    assert (parameters.speech_model, parameters.family) == (name, Family.P)
+
+
+@pytest.mark.parametrize(
+    "name", ["universal-2", "u2-pro", "assemblyai", "u3-%00", "u3-" + "x" * 60]
+)
+def test_a_name_that_is_nobodys_is_refused(name):
+    assert "expected one of" in refusal(f"speech_model={name}")
+
+
+def test_an_operators_name_stands_for_a_model():
+    aliases = {"support": "universal-streaming-english", "u3-pro": "whisper-rt"}
+    parameters = parse_parameters("speech_model=support", aliases)
+    assert parameters.speech_model == "universal-streaming-english"
+    assert parse_parameters("speech_model=u3-pro", aliases).family is Family.U
+
+
+def test_a_threshold_of_a_focus_that_is_not_asked_for():
+    for name in ("voice_focus_threshold", "noise_suppression_threshold"):
+        assert f"Invalid '{name}'" in refusal(f"{name}=0.5")
+        parameters = parse_parameters(f"{name}=0.5&voice_focus=near-field")
+        configuration = begin_configuration(parameters, "m")
+        assert configuration.voice_focus == "near-field"
+        assert configuration.voice_focus_threshold == 0.5
+
+
+def test_a_domain_is_echoed_and_warned_of():
+    parameters = parse_parameters("domain=medical-v1")
+    assert begin_configuration(parameters, "m").domain == "medical-v1"
+    (warning,) = begin_warnings(parameters)
+    assert "medical-v1" in warning.warning
+    assert begin_warnings(parse_parameters("")) == ()
 
 
 def test_keyterms():
@@ -367,3 +408,10 @@ def test_any_query_is_parsed_or_refused_with_a_code(values):
 def test_any_text_is_a_query(text):
     if isinstance(parsed_or_refused(text), ClientFault):
         assert dict(parse_qsl(text, keep_blank_values=True)).keys() & PARAMETERS.keys()
+
+
+def test_the_engine_is_told_the_speech_threshold():
+    assert stream_options(parse_parameters("vad_threshold=0.25")).vad_threshold == 0.25
+    assert stream_options(parse_parameters("vad_threshold=0")).vad_threshold > 0
+    changed = parse_parameters("").updated(UpdateConfiguration(vad_threshold=0.7))
+    assert stream_options(changed).vad_threshold == 0.7

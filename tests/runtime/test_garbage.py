@@ -4,8 +4,16 @@ import gc
 
 import pytest
 import trio
+import trio.testing
 
-from ssasr.runtime.garbage import FEWEST, LONGEST_SECONDS, SessionCount, collect_when_due
+from ssasr.runtime.garbage import (
+    FEWEST,
+    LONGEST_SECONDS,
+    NEVER,
+    YOUNG_IN_STEPS,
+    SessionCount,
+    collect_when_due,
+)
 
 
 class Cycle:
@@ -52,3 +60,12 @@ async def test_when_a_long_time_has_passed(old_cycle, autojump_clock, nursery):
     assert Cycle.freed == 0
     await trio.sleep(LONGEST_SECONDS / 10)
     assert Cycle.freed == 1
+
+
+async def test_beside_a_model_there_is_one_policy_too(nursery, autojump_clock):
+    """Two used to set the thresholds one after the other, and the second won."""
+    before = gc.get_threshold()
+    nursery.start_soon(collect_when_due, lambda: SessionCount(0, 0), YOUNG_IN_STEPS)
+    await trio.testing.wait_all_tasks_blocked()
+    assert gc.get_threshold() == (YOUNG_IN_STEPS, before[1], NEVER)
+    nursery.cancel_scope.cancel()

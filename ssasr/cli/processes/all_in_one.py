@@ -15,7 +15,7 @@ from ssasr.models.catalogue import architecture
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.garbage import YOUNG_IN_STEPS, spare_what_is_loaded
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import child_span
 
@@ -113,6 +113,6 @@ async def serve(config: ServeConfig) -> None:
     whatever ends a model thread."""
     metrics = Metrics()
     hosts = build_hosts(config, metrics)
-    calm_collector()
+    spare_what_is_loaded()
     services = tuple(host.run for host in hosts.values())
-    await serve_public(config.public, LocalEngines(hosts), metrics, services)
+    await serve_public(config.public, LocalEngines(hosts), metrics, services, YOUNG_IN_STEPS)

@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from ssasr.cli.processes.all_in_one import make_diarizer, recognizer_factory
 from ssasr.engine.host import EngineHost
@@ -39,6 +39,8 @@ class EngineConfig:
     drain_seconds: float
     speakers: bool = True
     traces: Destination | None = None
+    secret: str | None = field(default=None, repr=False)
+    """What gateways must know."""
 
     @property
     def model_version(self) -> str | None:
@@ -52,7 +54,7 @@ class EngineConfig:
 async def serve_engine(config: EngineConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused, and whatever ends the model thread."""
     metrics = Metrics(frozenset({Side.ENGINE}))
-    server = EngineServer(metrics, config.model_version, config.drain_seconds)
+    server = EngineServer(metrics, config.model_version, config.drain_seconds, secret=config.secret)
     async with tracing(config.traces, "ssasr-engine") as server.tracer:
         await _serve(config, server, metrics)
 

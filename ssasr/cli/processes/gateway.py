@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ssasr.cli.processes.public_side import PublicConfig, serve_public
 from ssasr.errors import StartRefused
@@ -25,6 +25,8 @@ class GatewayConfig:
     public: PublicConfig
     address: Address
     required: bool
+    secret: str | None = field(default=None, repr=False)
+    """What the engines ask for."""
 
 
 def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., int]) -> int:
@@ -52,7 +54,7 @@ def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., in
 async def serve_gateway(config: GatewayConfig) -> None:
     """Until SIGTERM or SIGINT. Raises StartRefused."""
     versions = [MODEL_VERSIONS[kind] for kind in config.public.engines]
-    client = EngineClient(config.address, versions, config.required)
+    client = EngineClient(config.address, versions, config.required, config.secret)
     metrics = Metrics(frozenset({Side.GATEWAY}))
     engines = ResilientEngines(client, metrics)
     await serve_public(config.public, engines, metrics, (client.run,))

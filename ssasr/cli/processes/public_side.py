@@ -5,13 +5,15 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import trio
 from attrs import field, frozen
 
 from ssasr import __version__
-from ssasr.gateway.auth.access import Access, parse_keys
+from ssasr.errors import StartRefused
+from ssasr.gateway.auth.access import Access, parse_keys, read_key_file
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
@@ -24,12 +26,13 @@ from ssasr.gateway.usage.records import UsageLog
 from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
 from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
 from ssasr.gateway.workers.supervisor import Worker
-from ssasr.protocol.speech_models import EngineKind
+from ssasr.net.listener import is_loopback
+from ssasr.protocol.speech_models import Aliases, EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
-from ssasr.runtime.garbage import collect_when_due
+from ssasr.runtime.garbage import YOUNG, collect_when_due
 from ssasr.runtime.loop_lag import measure_loop_lag
-from ssasr.runtime.process import Service, tls_context, watch_signals
+from ssasr.runtime.process import Service, load_certificate, tls_context, watch_signals
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import Destination, tracing
@@ -46,8 +49,12 @@ class PublicConfig:
     limits: GatewayLimits
     keys: str = field(repr=False)
     """As ``access.parse_keys`` reads them."""
+    keys_file: Path | None = None
+    """Where they are from, to be read again at SIGHUP."""
     token_secret: bytes | None = field(default=None, repr=False)
     """None: one of this process's own, whose tokens no other gateway accepts."""
+    speech_models: Aliases = MappingProxyType({})
+    """Names of the operator's own."""
     demo_page: bool = True
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -150,6 +157,21 @@ def make_access(config: PublicConfig) -> Access:
     return Access(keys, mint, shared, shared)
 
 
+def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None) -> None:
+    """The key file and the certificate, for whoever comes from now on; one that cannot be used is
+    reported, and what was there before stays."""
+    try:
+        if config.keys_file is not None:
+            access.replace_keys(parse_keys(read_key_file(config.keys_file)))
+    except StartRefused as refused:
+        log.error("the keys stay as they were", reason=str(refused))
+    try:
+        if tls is not None and config.tls_certificate is not None:
+            load_certificate(tls, config.tls_certificate, config.tls_key)
+    except StartRefused as refused:
+        log.error("the certificate stays as it was", reason=str(refused))
+
+
 async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
     """A worker whose supervisor is gone ends as if it had been asked to."""
     await trio.lowlevel.wait_readable(parent)
@@ -159,15 +181,21 @@ async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
 
 
 async def serve_public(
-    config: PublicConfig, engines: Engines, metrics: Metrics, services: tuple[Service, ...]
+    config: PublicConfig,
+    engines: Engines,
+    metrics: Metrics,
+    services: tuple[Service, ...],
+    young: int = YOUNG,
 ) -> None:
     """Serve until SIGTERM or SIGINT has drained it. ``services`` keep the engines, or the way to
-    them, alive meanwhile; what one of them raises ends everything. Raises StartRefused."""
+    them, alive meanwhile; what one of them raises ends everything. ``young``: as
+    ``collect_when_due``'s. Raises StartRefused."""
     tls = tls_context(config.tls_certificate, config.tls_key)
     access = make_access(config)
     usage, keeping = usage_services(config)
     gateway = Gateway(
-        engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence
+        engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
+        speech_models=config.speech_models,
     )  # fmt: skip
     if usage is not None:
         gateway.on_end = usage.record
@@ -183,7 +211,7 @@ async def serve_public(
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
         redaction(config.redaction_model) as gateway.redaction,
     ):
-        collecting = partial(collect_when_due, gateway.session_count)
+        collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
         await _serve(config, gateway, app, tls, (*keeping, *services, collecting, measuring))
 
@@ -196,12 +224,17 @@ async def _serve(
     services: tuple[Service, ...],
 ) -> None:
     worker = config.worker
+    reload = partial(read_again, config, gateway.access, tls)
+    if worker is not None:
+        reload()  # one that is started later than the others knows what they know
     async with trio.open_nursery() as process:
-        await process.start(watch_signals, gateway.draining.set)
+        await process.start(watch_signals, gateway.draining.set, reload)
         async with trio.open_nursery() as serving:
             serve = partial(gateway.run, app, config.host, config.port, tls)
             port = await serving.start(partial(serve, share_port=worker is not None))
             log.info("listening", host=config.host, port=port)
+            if gateway.access.is_open() and not is_loopback(config.host):
+                log.warning("other machines can open sessions with a key that everybody knows")
             if worker is not None:
                 process.start_soon(watch_parent, worker.parent, gateway.draining.set)
                 worker.started()

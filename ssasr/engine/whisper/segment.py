@@ -172,7 +172,7 @@ class Segment:
     """The decode at the end of the segment."""
 
     def __attrs_post_init__(self) -> None:
-        self.speech_buffer = SpeechBuffer(self.start)
+        self.speech_buffer = SpeechBuffer(self.start, self.options.vad_threshold)
         self.decoded = self._answered = self.start
         self._committed_at = [self.start] * len(self.committed)
         self._origins = [(self.start, self.start)]
@@ -190,6 +190,7 @@ class Segment:
     def configure(self, options: StreamOptions) -> None:
         """From here on."""
         self.options = options
+        self.speech_buffer.threshold = options.vad_threshold
         self.language.expect(options.languages)
         self._keep_language(self.position)
 

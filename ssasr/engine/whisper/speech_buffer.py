@@ -12,14 +12,10 @@ import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
 
-from ssasr.protocol.recognition import VAD_FRAME
+from ssasr.protocol.recognition import SPEECH_THRESHOLD, VAD_FRAME, still_speech
 
 Samples = NDArray[np.float32]
 
-SPEECH = 0.5
-"""Speech probability at which a frame counts as speech (Silero's own default)."""
-STILL_SPEECH = 0.35
-"""The same while somebody speaks already (Silero's default too: 0.15 below)."""
 GAP = 6 * VAD_FRAME
 """Silence between two words that is a good place to cut, and that no word spans."""
 
@@ -29,6 +25,8 @@ class SpeechBuffer:
     """``position``: everything before it has been walked through. Positions are stream samples."""
 
     start: int
+    threshold: float = SPEECH_THRESHOLD
+    """Of what is received from here on: the probability at which a frame counts as speech."""
     position: int = field(init=False)
     received: int = field(init=False)
     speaking: bool = False
@@ -40,8 +38,8 @@ class SpeechBuffer:
     _audio: Samples = field(init=False)
     _tail: Samples = field(init=False)
     """Samples received of the frame that is not complete yet."""
-    _ahead: deque[float] = field(factory=deque)
-    """Probabilities of the frames that were received and not walked through."""
+    _ahead: deque[tuple[float, float]] = field(factory=deque)
+    """Probability and threshold of the frames that were received and not walked through."""
     _speech: list[bool] = field(factory=list)
     """One for each whole frame since ``_speech_from``."""
     _speech_from: int = field(init=False)
@@ -61,21 +59,22 @@ class SpeechBuffer:
         """``probabilities`` of the frames that this audio completed."""
         self._audio = np.concatenate([self._audio, audio])
         self.received += len(audio)
-        self._ahead.extend(probabilities)
+        self._ahead.extend((probability, self.threshold) for probability in probabilities)
 
     def walk(self, position: int) -> tuple[float, ...]:
         """Go on to ``position``, not beyond what was received. The probabilities of the frames that
         end on the way."""
         count = (position - self.start) // VAD_FRAME - (self.position - self.start) // VAD_FRAME
         self.position = position
-        probabilities = tuple(self._ahead.popleft() for _ in range(count))
-        for probability in probabilities:
-            self.speaking = probability >= (STILL_SPEECH if self.speaking else SPEECH)
+        frames = [self._ahead.popleft() for _ in range(count)]
+        for probability, threshold in frames:
+            floor = still_speech(threshold) if self.speaking else threshold
+            self.speaking = probability >= floor
             self._speech.append(self.speaking)
             if self.speaking:
                 self.speech_end = self._speech_from + len(self._speech) * VAD_FRAME
                 self.spoken += VAD_FRAME
-        return probabilities
+        return tuple(probability for probability, _ in frames)
 
     def rest(self) -> None:
         """What was said until now is dealt with."""
@@ -108,8 +107,8 @@ class SpeechBuffer:
     def silence_ahead(self) -> int:
         """Samples of silence at the end of what was received and not walked through."""
         count = 0
-        for probability in reversed(self._ahead):
-            if probability >= STILL_SPEECH:
+        for probability, threshold in reversed(self._ahead):
+            if probability >= still_speech(threshold):
                 break
             count += VAD_FRAME
         return count

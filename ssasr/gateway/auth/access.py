@@ -9,11 +9,13 @@ import hashlib
 import hmac
 import math
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol, Self
 
 from attrs import define, field, frozen
 
-from ssasr.errors import StartRefused
+from ssasr.errors import SsasrError, StartRefused
 from ssasr.gateway.auth.tokens import (
     Redeemed,
     Token,
@@ -37,6 +39,15 @@ def unauthorized(problem: str) -> ClientFault:
     return ClientFault(CloseCode.UNAUTHORIZED, text, cause=EndCause.UNAUTHORIZED)
 
 
+def overloaded() -> ClientFault:
+    """1013: it will do later."""
+    return ClientFault(CloseCode.TRY_AGAIN_LATER, cause=EndCause.OVERLOADED)
+
+
+class QuotaBusy(SsasrError):
+    """The places cannot be counted now."""
+
+
 # -- keys ------------------------------------------------------------------------------------------
 
 
@@ -56,6 +67,8 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     entries = ",".join(line for line in lines if not line.startswith("#")).split(",")
     for entry in filter(None, map(str.strip, entries)):
         name, *rest = entry.split()
+        if not name.isprintable():
+            raise StartRefused("API keys: a key with characters that no header may hold")
         if len(rest) > 1 or not all(word.isascii() and word.isdigit() for word in rest):
             raise StartRefused("API keys: expected `key` or `key limit`")  # never quotes a key
         digest = None if name == ANY else _digest(name)
@@ -67,16 +80,26 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys.values())
 
 
+def read_key_file(path: Path) -> str:
+    """As ``parse_keys`` takes it; some editors begin a file with a byte order mark. Raises
+    StartRefused."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the key file {path}: {error}") from error
+
+
 def _digest(credential: str) -> bytes:
     return hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
 
 
 @frozen
 class KnownKey:
-    """Who somebody is: a key's id, safe to log, and its limit."""
+    """Who somebody is: an id, safe to log, and a limit, which holds for all of one ``group``."""
 
     id: bytes
     limit: int | None
+    group: bytes
 
 
 # -- sessions --------------------------------------------------------------------------------------
@@ -84,13 +107,16 @@ class KnownKey:
 
 HOUSE = b""
 """Stands for all keys together."""
+STRANGERS = b"*"
+"""Stands for all credentials that only ``*`` lets in: a limit for each that somebody makes up would
+limit nobody."""
 
 
 class SessionQuota(Protocol):
     """How many sessions each key has open."""
 
     def take(self, key: bytes, limit: int | None) -> bool:
-        """One more; False: it has ``limit`` already."""
+        """One more; False: it has ``limit`` already. Raises QuotaBusy."""
 
     def release_place(self, key: bytes) -> None: ...
     def open(self) -> dict[bytes, int]: ...
@@ -137,9 +163,12 @@ class Grant:
     _held: list[bytes]
 
     def hold(self, key: bytes, limit: int | None) -> bool:
-        """A place more, given back with the others; False when there is none."""
-        if not self._quota.take(key, limit):
-            return False
+        """A place more, given back with the others; False when there is none. ClientFault 1013."""
+        try:
+            if not self._quota.take(key, limit):
+                return False
+        except QuotaBusy:
+            raise overloaded() from None
         self._held.append(key)
         return True
 
@@ -174,7 +203,17 @@ class Access:
     _limits: dict[bytes, int | None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.replace_keys(self.keys)
+
+    def replace_keys(self, keys: tuple[ApiKey, ...]) -> None:
+        """From now on; sessions that are open stay."""
+        self.keys = keys
         self._limits = {key.digest[:8]: key.limit for key in self.keys if key.digest is not None}
+
+    def is_open(self) -> bool:
+        """Whether a key that everybody knows opens sessions."""
+        known = (None, _digest(DEFAULT_KEYS))
+        return any(key.digest in known for key in self.keys)
 
     def open_session(self, authorization: str | None, token: str | None, now: float) -> Grant:
         """``token`` (from the query) is looked at first, then the header, which may hold a key, a
@@ -189,7 +228,7 @@ class Access:
         known = self.identify(credential)
         if known is None:
             raise unauthorized("Invalid API key")
-        return self._grant(known.id, known.limit, math.inf)
+        return self._grant(known, math.inf)
 
     def identify(self, authorization: str | None) -> KnownKey | None:
         """Whose key it is. Compares with every key, in constant time, whichever matches."""
@@ -200,9 +239,9 @@ class Access:
         found, wildcard = None, None
         for key in self.keys:
             if key.digest is None:
-                wildcard = KnownKey(digest[:8], key.limit)
+                wildcard = KnownKey(digest[:8], key.limit, STRANGERS)
             elif hmac.compare_digest(key.digest, digest):
-                found = KnownKey(digest[:8], key.limit)
+                found = KnownKey(digest[:8], key.limit, digest[:8])
         return found or wildcard
 
     def issue_token(self, authorization: str | None, request: TokenRequest, now: float) -> str:
@@ -222,20 +261,21 @@ class Access:
     def _open_by_token(self, text: str, now: float) -> Grant:
         try:
             token = self._checked(text, now)
-            limit = self._limit_of(token.key_id)
+            known = self._known_by_id(token.key_id)
         except TokenError as error:
             raise unauthorized(str(error)) from None
         # A full house must not use the token up, so the place comes first.
-        grant = self._grant(token.key_id, limit, token.max_session_duration)
+        grant = self._grant(known, token.max_session_duration)
         try:
             self.used.redeem(token, now)
-        except TokenError as error:
-            grant.release()
-            raise unauthorized(str(error)) from None
-        except TokenMemoryFull:
-            grant.release()
-            fault = ClientFault(CloseCode.TRY_AGAIN_LATER, cause=EndCause.OVERLOADED)
-            raise fault from None
+        except BaseException as error:
+            grant.release()  # whatever it was
+            match error:
+                case TokenError():
+                    raise unauthorized(str(error)) from None
+                case TokenMemoryFull() | QuotaBusy():
+                    raise overloaded() from None
+            raise
         return grant
 
     def _checked(self, text: str, now: float) -> Token:
@@ -243,18 +283,18 @@ class Access:
             raise TokenError("Temporary tokens are not in use")
         return self.mint.check(text, now)
 
-    def _limit_of(self, key_id: bytes) -> int | None:
+    def _known_by_id(self, key_id: bytes) -> KnownKey:
         """TokenError when the key that asked for the token has been withdrawn since."""
         if key_id in self._limits:
-            return self._limits[key_id]
+            return KnownKey(key_id, self._limits[key_id], key_id)
         for key in self.keys:
             if key.digest is None:
-                return key.limit
+                return KnownKey(key_id, key.limit, STRANGERS)
         raise TokenError("Invalid token")
 
-    def _grant(self, key_id: bytes, limit: int | None, max_duration: float) -> Grant:
-        grant = Grant(max_duration, key_id.hex(), self.quota, [])
-        if not grant.hold(key_id, limit):
+    def _grant(self, known: KnownKey, max_duration: float) -> Grant:
+        grant = Grant(max_duration, known.id.hex(), self.quota, [])
+        if not grant.hold(known.group, known.limit):
             raise too_many_sessions(SessionLimit.KEY)
         return grant
 
@@ -262,5 +302,7 @@ class Access:
 def _bare(authorization: str | None) -> str:
     """The credential alone. Clients send it without a scheme; ``Bearer`` is tolerated."""
     text = (authorization or "").strip()
+    with suppress(UnicodeError):  # headers are read as Latin-1; what somebody typed is UTF-8
+        text = text.encode("latin-1").decode()
     scheme, _, rest = text.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else text

@@ -6,6 +6,7 @@ so nothing is lost by a crash of either side or by an outage of any length. A ba
 (``application/x-ndjson``) a batch; 2xx means taken, anything else is tried again, later and later.
 """
 
+import functools
 import json
 import ssl
 from pathlib import Path
@@ -31,6 +32,12 @@ log = get_logger(__name__)
 
 class PushFailed(Exception):
     """The batch was not taken; the text says why and holds no record."""
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Reads every certificate that the machine trusts: once."""
+    return ssl.create_default_context()
 
 
 @frozen
@@ -72,9 +79,8 @@ class Destination:
     async def _exchange(self, body: bytes) -> int:
         stream: trio.abc.Stream = await trio.open_tcp_stream(self.host, self.port)
         if self.tls:
-            context = ssl.create_default_context()
             stream = trio.SSLStream(
-                stream, context, server_hostname=self.host, https_compatible=True
+                stream, _tls_context(), server_hostname=self.host, https_compatible=True
             )
         async with stream:
             connection = h11.Connection(h11.CLIENT)

@@ -10,20 +10,24 @@ client's.
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trio
 from attrs import frozen
 
 from ssasr.errors import SsasrError
+from ssasr.gateway.auth.access import QuotaBusy
 from ssasr.gateway.auth.tokens import MEMORY, Token, TokenError, TokenMemoryFull
 
 REPORT_SECONDS = 2.0
 """For all the others to report."""
-BUSY_SECONDS = 10.0
-"""To wait for another worker's transaction, which takes a fraction of a millisecond."""
+BUSY_SECONDS = 0.05
+"""To wait for another worker's transaction, which takes a fraction of a millisecond. Nothing else
+of this process goes on meanwhile."""
+PATIENCE_SECONDS = 10.0
+"""The same for the supervisor, which serves nobody."""
 
 _SCHEMA = """
 create table places (worker integer, key blob, count integer, primary key (worker, key));
@@ -35,9 +39,9 @@ class ReportMissing(SsasrError):
     """A worker that should be there did not say how it is."""
 
 
-def _connect(directory: Path) -> sqlite3.Connection:
+def _connect(directory: Path, patience: float = PATIENCE_SECONDS) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        directory / "shared.db", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=True
+        directory / "shared.db", timeout=patience, isolation_level=None, check_same_thread=True
     )
     connection.execute("pragma synchronous = off")  # it need not survive the machine
     return connection
@@ -62,13 +66,15 @@ class SharedQuota:
     """``access.SessionQuota`` and ``access.UsedTokens`` of one worker."""
 
     def __init__(self, directory: Path, worker: int, memory: int = MEMORY) -> None:
-        self._connection = _connect(directory)
+        self._connection = _connect(directory, BUSY_SECONDS)
+        self._owed: list[bytes] = []
+        """Places that could not be given back yet."""
         self._worker = worker
         self._memory = memory
 
     def take(self, key: bytes, limit: int | None) -> bool:
-        with self._connection as transaction:
-            transaction.execute("begin immediate")
+        self._settle()
+        with self._transaction() as transaction:
             if limit is not None and self.count(key) >= limit:
                 return False
             transaction.execute(
@@ -79,8 +85,18 @@ class SharedQuota:
             return True
 
     def release_place(self, key: bytes) -> None:
-        with self._connection as transaction:
-            transaction.execute("begin immediate")
+        """Now, or with the next one that is taken or given back: never a failure."""
+        self._owed.append(key)
+        with suppress(QuotaBusy):
+            self._settle()
+
+    def _settle(self) -> None:
+        while self._owed:
+            self._release(self._owed[-1])
+            self._owed.pop()
+
+    def _release(self, key: bytes) -> None:
+        with self._transaction() as transaction:
             mine = (self._worker, key)
             transaction.execute(
                 "update places set count = count - 1 where worker = ? and key = ?", mine
@@ -88,6 +104,16 @@ class SharedQuota:
             transaction.execute(
                 "delete from places where worker = ? and key = ? and count <= 0", mine
             )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Raises QuotaBusy."""
+        try:
+            self._connection.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            raise QuotaBusy(str(error)) from None
+        with self._connection as transaction:
+            yield transaction
 
     def count(self, key: bytes) -> int:
         """Of all workers."""
@@ -99,8 +125,8 @@ class SharedQuota:
         return dict(self._connection.execute(query).fetchall())
 
     def redeem(self, token: Token, now: float) -> None:
-        with self._connection as transaction:
-            transaction.execute("begin immediate")
+        """As ``UsedTokens``; raises QuotaBusy too."""
+        with self._transaction() as transaction:
             if len(self) >= self._memory:
                 transaction.execute("delete from tokens where expires_at <= ?", (now,))
                 if len(self) >= self._memory:

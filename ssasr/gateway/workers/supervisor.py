@@ -23,7 +23,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a worker that died is started again; doubled each time it dies young."""
 YOUNG = 60.0
 """Seconds."""
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 
 log = get_logger(__name__)
 
@@ -102,6 +102,7 @@ class Supervisor:
         os.close(self._life[1])
         for child in self._children.values():
             os.close(child.started)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it listens to it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self.work(Worker(number, self.count, self.directory, self._life[0], writable))
 
@@ -111,7 +112,10 @@ class Supervisor:
         if self._due:
             timeout = max(min(self._due.values()) - time.monotonic(), 0.0)
         came = signal.sigtimedwait(SIGNALS, timeout)
-        if came is not None and came.si_signo != signal.SIGCHLD:
+        if came is not None and came.si_signo == signal.SIGHUP:
+            for pid in self._children:
+                os.kill(pid, signal.SIGHUP)
+        elif came is not None and came.si_signo != signal.SIGCHLD:
             log.info("stopping", signal=signal.Signals(came.si_signo).name, workers=self.count)
             self._stop()
         self._reap()

@@ -52,15 +52,18 @@ def _foreign(segment, frames):
     st.booleans(),
     st.integers(-20, 40),
     st.booleans(),
+    st.none() | st.integers(0, 100),
 )
 def test_results_do_not_depend_on_how_the_audio_arrived(
-    runs, pieces, part, on_grid, beyond, multilingual
+    runs, pieces, part, on_grid, beyond, multilingual, softly
 ):
     """Neither on the size of the pieces nor on how far the engine was when it was given the
-    segment ends."""
+    segment ends. ``softly``: the chunk from which the client speaks so and has said so."""
     speech = [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(count)]
     speech += [SILENCE] * (-len(speech) % 3)
     chunks = [speech[n : n + 3] for n in range(0, len(speech), 3)]
+    if softly is not None:
+        chunks[softly:] = [[p / 3 for p in chunk] for chunk in chunks[softly:]]
     at = int(part * len(chunks) * CHUNK)
     at -= at % CHUNK if on_grid else 0
 
@@ -69,10 +72,14 @@ def test_results_do_not_depend_on_how_the_audio_arrived(
         decode = _foreign(segment, speech) if multilingual else _talk(speech)
         until = max(0, min(len(chunks), at // CHUNK + ahead))
         for size in sizes:
-            for probabilities in chunks[place : min(place + size, until)]:
+            for number, probabilities in enumerate(chunks[place : min(place + size, until)], place):
+                if number == softly:
+                    segment.configure(evolve(segment.options, vad_threshold=0.25))
                 segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), probabilities)
             place = min(place + size, until)
             answers += walk(segment, decode)[1]
+        if softly is not None and softly >= place:
+            segment.configure(evolve(segment.options, vad_threshold=0.25))
         missing = at - segment.speech_buffer.received
         if missing > 0:
             rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]

@@ -82,3 +82,35 @@ def test_what_is_forgotten_is_gone_and_the_rest_stays_in_place():
     ]
     speech_buffer.forget(0)
     assert len(speech_buffer.recent(10**9)) == 5 * VAD_FRAME - 5
+
+
+def test_the_threshold_is_the_streams_own():
+    """A client that speaks softly asks for a lower one; what is decoded must follow."""
+    soft = [0.3] * 5
+    for threshold, spoken in ((0.5, 0), (0.3, 5), (0.25, 5)):
+        speech_buffer = SpeechBuffer(0, threshold)
+        speech_buffer.receive(np.zeros(5 * VAD_FRAME, np.float32), soft)
+        assert speech_buffer.silence_ahead == (0 if threshold < 0.5 else 5 * VAD_FRAME)
+        speech_buffer.walk(5 * VAD_FRAME)
+        assert speech_buffer.spoken == spoken * VAD_FRAME
+
+
+def test_speech_goes_on_until_it_is_well_below_the_threshold():
+    speech_buffer = SpeechBuffer(0, 0.3)
+    speech_buffer.receive(np.zeros(4 * VAD_FRAME, np.float32), [0.31, 0.16, 0.14, 0.16])
+    speech_buffer.walk(4 * VAD_FRAME)
+    assert speech_buffer.speech_end == 2 * VAD_FRAME
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_a_new_threshold_holds_from_the_next_audio_on_however_far_behind_the_walk_is(at, walked):
+    """Else an engine that takes the stream over would hear something else."""
+    speech_buffer = SpeechBuffer(0, 0.5)
+    for frame in range(6):
+        if frame == at:
+            speech_buffer.threshold = 0.2
+        speech_buffer.receive(np.zeros(VAD_FRAME, np.float32), [0.3])
+        if frame == walked:
+            speech_buffer.walk((frame + 1) * VAD_FRAME)
+    speech_buffer.walk(6 * VAD_FRAME)
+    assert speech_buffer.spoken == (6 - min(at, 6)) * VAD_FRAME

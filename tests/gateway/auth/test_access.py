@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ssasr.errors import StartRefused
-from ssasr.gateway.auth.access import DEFAULT_KEYS, Access, parse_keys
+from ssasr.gateway.auth.access import DEFAULT_KEYS, Access, QuotaBusy, parse_keys, read_key_file
 from ssasr.gateway.auth.tokens import Redeemed, TokenMint, TokenRequest
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
@@ -132,3 +132,82 @@ def test_more_tokens_than_can_be_remembered_are_asked_to_come_again():
     tokens = [rules.issue_token("self-hosted", REQUEST, NOW) for _ in range(2)]
     rules.open_session(None, tokens[0], NOW)
     assert refused(rules, token=tokens[1]).code is CloseCode.TRY_AGAIN_LATER
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_key_file_with_or_without_a_byte_order_mark(tmp_path, mark):
+    """Notepad writes one; the first key would silently be another than it looks like."""
+    file = tmp_path / "keys"
+    file.write_bytes(mark + b"first\nsecond 2\n")
+    rules = access(read_key_file(file))
+    for key in ("first", "second"):
+        rules.open_session(key, None, NOW)
+
+
+@pytest.mark.parametrize("content", ["first".encode("utf-16"), b"caf\xe9", None])
+def test_a_key_file_that_cannot_be_read_refuses_the_start(tmp_path, content):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(StartRefused, match="key file"):
+        read_key_file(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_key_outside_ascii(encoding):
+    """A header's bytes reach us as Latin-1, whatever the client has encoded."""
+    header = "schlüssel".encode(encoding).decode("latin-1")
+    access("schlüssel").open_session(header, None, NOW)
+    access("schlüssel").open_session("Bearer " + header, None, NOW)
+
+
+@pytest.mark.parametrize("key", ["a\x07b", "a\u200bb", "\ufefffirst"])
+def test_a_key_that_is_not_what_it_looks_like_refuses_the_start(key):
+    with pytest.raises(StartRefused, match="API keys"):
+        parse_keys(key)
+
+
+def test_a_limit_for_any_key_holds_for_all_of_them_together():
+    rules = access("* 2, ours")
+    first = rules.open_session("made up", None, NOW)
+    token = rules.issue_token("a third", REQUEST, NOW)
+    second = rules.open_session("made up too", None, NOW)
+    assert first.key_id != second.key_id
+    for fault in (refused(rules, "another"), refused(rules, token=token)):
+        assert fault.code is CloseCode.TOO_MANY_SESSIONS
+    rules.open_session("ours", None, NOW)
+    first.release()
+    rules.open_session(None, token, NOW)
+
+
+class Failing(Redeemed):
+    def redeem(self, token, now):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [QuotaBusy("locked"), RuntimeError("a bug"), KeyboardInterrupt()])
+def test_whatever_goes_wrong_with_a_token_the_place_is_given_back(error):
+    used = Failing()
+    used.error = error
+    rules = access("paid 1", used=used)
+    token = rules.issue_token("paid", REQUEST, NOW)
+    with pytest.raises((ClientFault, RuntimeError, KeyboardInterrupt)):
+        rules.open_session(None, token, NOW)
+    assert rules.statistics().sessions == {}
+
+
+def test_keys_are_replaced_for_whoever_comes_next():
+    rules = access("old 1")
+    held = rules.open_session("old", None, NOW)
+    rules.replace_keys(parse_keys("new, old 2"))
+    rules.open_session("new", None, NOW)
+    rules.open_session("old", None, NOW)
+    refused(rules, "old")
+    held.release()
+    rules.open_session("old", None, NOW)
+
+
+def test_a_key_that_everybody_knows():
+    assert access().is_open()
+    assert access("* 3, ours").is_open()
+    assert not access("ours").is_open()
