@@ -92,9 +92,9 @@ def test_assemblyai_sdk_with_speakers(port):
         StreamingClientOptions(api_key="self-hosted", api_host=f"ws://127.0.0.1:{port}")
     )
     for event in (StreamingEvents.Begin, StreamingEvents.Turn, StreamingEvents.SpeakerRevision):
-        client.on(event, lambda _, news: seen.append(news))
+        client.on(event, lambda _, last: seen.append(last))
     client.on(StreamingEvents.Error, lambda _, error: seen.append(error))
-    client.on(StreamingEvents.Termination, lambda _, news: (seen.append(news), ended.set()))
+    client.on(StreamingEvents.Termination, lambda _, last: (seen.append(last), ended.set()))
     client.connect(StreamingParameters(sample_rate=16_000, speaker_labels=True))
     client.stream(iter(pieces(talk)))
     client.disconnect(terminate=True)

@@ -28,6 +28,10 @@ MERGED = 0.44
 """Cosine from which two clusters are one speaker, when everything is known."""
 LEAST_SPEAKER = 5 * SAMPLE_RATE // 2
 """Samples of clean speech below which a cluster is a part of another."""
+BLOCK = 128
+"""Voices that are compared with each other at first. Merging looks at all pairs after each merge:
+an hour's voices at once would keep the event loop for a minute. Blocks of them take milliseconds
+each, and leave few clusters to compare with each other."""
 
 
 @frozen(eq=False)
@@ -94,17 +98,24 @@ def _best(likeness: Vector) -> float:
 
 def cluster(samples: Sequence[Sample], limit: int | None = None) -> list[int]:
     """The speakers of all the voices of a session, numbered from 0. Agglomerative, by the cosine of
-    the sums; what is left too small to be a speaker joins the nearest, as does the last of those
-    beyond ``limit``."""
+    the sums, block by block and then over what is left; what is too small to be a speaker joins the
+    nearest, as does the last of those beyond ``limit``."""
     if not samples:
         return []
     merging = _Merging(samples)
+    for begin in range(0, len(samples), BLOCK):
+        while merging.merge_nearest(MERGED, slice(begin, begin + BLOCK)):
+            pass
+    merging.compact()
     while merging.merge_nearest(MERGED):
         pass
     merging.absorb_small()
     while limit is not None and merging.count > limit:
         merging.merge_nearest(-np.inf, linked=True)
     return merging.settled()
+
+
+ALL = slice(None)
 
 
 class _Merging:
@@ -125,26 +136,37 @@ class _Merging:
     def count(self) -> int:
         return int(self._alive.sum())
 
-    def _likeness(self, *, linked: bool) -> Vector:
-        lengths = np.sqrt(self._dots.diagonal())
-        likeness: Vector = (self._dots / np.outer(lengths, lengths)).astype(np.float32)
-        likeness[~self._alive] = likeness[:, ~self._alive] = -np.inf
+    def _likeness(self, *, linked: bool, among: slice = ALL) -> Vector:
+        dots, alive = self._dots[among, among], self._alive[among]
+        lengths = np.sqrt(dots.diagonal())
+        likeness: Vector = (dots / np.outer(lengths, lengths)).astype(np.float32)
+        likeness[~alive] = likeness[:, ~alive] = -np.inf
         np.fill_diagonal(likeness, -np.inf)
         if not linked:
-            likeness[self._apart] = -np.inf
+            likeness[self._apart[among, among]] = -np.inf
         return likeness
 
-    def merge_nearest(self, least: float, *, linked: bool = False) -> bool:
+    def merge_nearest(self, least: float, among: slice = ALL, *, linked: bool = False) -> bool:
         """False if no two clusters are so alike. ``linked``: even those that were active apart, if
         there is no other way."""
-        likeness = self._likeness(linked=False)
+        likeness = self._likeness(linked=False, among=among)
         if linked and not np.isfinite(likeness).any():
-            likeness = self._likeness(linked=True)
+            likeness = self._likeness(linked=True, among=among)
         one, other = np.unravel_index(int(likeness.argmax()), likeness.shape)
         if likeness[one, other] < least or not np.isfinite(likeness[one, other]):
             return False
-        self._merge(int(one), int(other))
+        first = among.start or 0
+        self._merge(first + int(one), first + int(other))
         return True
+
+    def compact(self) -> None:
+        """Forget the places of clusters that have become part of others."""
+        kept = np.flatnonzero(self._alive)
+        self._dots = self._dots[np.ix_(kept, kept)]
+        self._apart = self._apart[np.ix_(kept, kept)]
+        self._clean = self._clean[kept]
+        self._members = [self._members[k] for k in kept]
+        self._alive = np.ones(len(kept), np.bool_)
 
     def _merge(self, one: int, other: int) -> None:
         self._dots[one] += self._dots[other]

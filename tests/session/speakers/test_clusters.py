@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssasr.session.speakers.clusters import OnlineClusters, Sample, cluster
+from ssasr.session.speakers.clusters import BLOCK, OnlineClusters, Sample, _Merging, cluster
 from tests.session.speakers.voices import SECOND, embedding
 
 
@@ -74,3 +74,20 @@ def test_too_little_speech_is_a_part_of_somebody_else():
     people = "aaaabbbbc"
     found = cluster([sample(each, n, clean=SECOND) for n, each in enumerate(people)])
     assert len(set(found)) == 2
+
+
+def test_hours_of_voices_are_clustered_block_by_block(monkeypatch):
+    """Never all pairs at once before there are few clusters: the event loop waits meanwhile."""
+    compared = []
+    likeness = _Merging._likeness
+
+    def counted(self, **how):
+        found = likeness(self, **how)
+        compared.append(len(found))
+        return found
+
+    monkeypatch.setattr(_Merging, "_likeness", counted)
+    people = [("abcd" * 5)[n % 17] for n in range(3_000)]
+    found = cluster([sample(each, n) for n, each in enumerate(people)])
+    assert names(people, found) == {"a": {0}, "b": {1}, "c": {2}, "d": {3}}
+    assert max(compared) <= BLOCK

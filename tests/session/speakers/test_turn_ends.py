@@ -26,10 +26,10 @@ def update(position, voices=(), segment=0, start=0):
 
 def test_family_p_ends_the_turn_between_two_words():
     policy = session("u3-rt-pro")
-    heard = windows(TALK, 7.5)
+    received = windows(TALK, 7.5)
     decisions = [
         each
-        for window in heard
+        for window in received
         for each in policy.update(update(window.end, [window]))
         if isinstance(each, Finalize)
     ]
