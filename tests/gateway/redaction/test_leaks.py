@@ -1,6 +1,6 @@
 """Marked words that are personal come out of no program: not in messages, logs, metrics or records.
 
-The scripted engine says a session's key terms among its words, so that the marks are heard."""
+The scripted engine says a session's key terms among its words, so that the marks are received."""
 
 import json
 from urllib.parse import quote
@@ -53,7 +53,7 @@ def leaked(text):
 @pytest.mark.parametrize("partials", ["true", "false"])
 def test_marked_words_come_out_nowhere(programs, partials):
     port, written = programs
-    assert leaked(json.dumps(said(port).messages)), "the marks are heard"
+    assert leaked(json.dumps(said(port).messages)), "the marks are received"
     shown = said(port, redact_pii="true", include_partial_turns=partials)
     text = json.dumps(shown.messages)
     assert "####" in text
