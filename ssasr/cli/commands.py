@@ -42,7 +42,7 @@ HOST = Option(
 )
 ENGINE_HOST = Option(
     "--host",
-    "address to listen on, this machine alone unless told otherwise; * is every one",
+    "address to listen on, this machine alone unless set otherwise; * is every one",
     "127.0.0.1",
     metavar="H",
 )

@@ -175,13 +175,13 @@ def _milliseconds(file: Path) -> int | None:
 
 
 def _write_partial(job: Job, turns: Sequence[Turn]) -> None:
-    """What was heard before it went wrong, under a name that says so."""
+    """What was received before it went wrong, under a name that says so."""
     if not turns:
         return
     output = job.output and job.output.with_stem(job.output.stem + ".partial")
     _write(evolve(job, output=output), FORMATS[job.format](turns))
     where = "standard output" if output is None else str(output)
-    sys.stderr.write(f"ssasr: {job.file}: incomplete; what was heard is in {where}\n")
+    sys.stderr.write(f"ssasr: {job.file}: incomplete; what was received is in {where}\n")
 
 
 def _write(job: Job, text: str) -> None:

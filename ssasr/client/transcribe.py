@@ -2,7 +2,7 @@
 
 A session lasts only so long (three hours by default). A recording that is longer goes on in a
 further session, cut where it is quiet, and its times and turns go on too: whoever reads the
-messages sees one session. What ends a session before all of it was heard is an error.
+messages sees one session. What ends a session before all of it was received is an error.
 """
 
 import sys
@@ -248,7 +248,7 @@ class Joined:
 
 
 async def stream_file(request: Request, show: Callable[[ServerMessage], None]) -> None:
-    """Raises ClientError; what was shown by then is what has been heard."""
+    """Raises ClientError; what was shown by then is what has been received."""
     sound = open_sound(request.file)
     parameters = {"sample_rate": sound.rate, "encoding": "pcm_s16le", **request.parameters}
     mixer, joined = Mixer(request.channel), Joined(show)

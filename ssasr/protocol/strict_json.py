@@ -1,7 +1,7 @@
 """JSON text from outside, read strictly: nothing that JSON does not have, and no half characters.
 
 A JSON escape can write half of a surrogate pair, which is no text: it cannot be encoded, so it
-would fail wherever it is first written out again, long after the one who sent it could be told.
+would fail wherever it is first written out again, long after the one who sent it could be answered.
 """
 
 import json

@@ -16,7 +16,7 @@ from tests.audio.test_compressed import check_tone, encoded, pieces_of, tone
 SIZES = [1, 7, 999, 1 << 20]
 
 
-def heard(query, pieces):
+def received(query, pieces):
     decoder = make_decoder(parse_parameters(query))
     return b"".join([*map(decoder.decode, pieces), decoder.flush()])
 
@@ -35,7 +35,7 @@ def remuxed(container):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_opus_in_webm_is_heard_in_any_cut(size):
-    samples = np.frombuffer(heard("encoding=webm", pieces_of(remuxed("webm"), size)), "<i2")
+    samples = np.frombuffer(received("encoding=webm", pieces_of(remuxed("webm"), size)), "<i2")
     check_tone(samples, slack=400)
 
 
@@ -85,20 +85,20 @@ def test_a_container_under_another_name_is_named(encoding, name, size):
     if (encoding, name) in {("ogg_opus", "Ogg"), ("webm", "WebM")}:
         return
     with pytest.raises(ClientFault, match=f"the audio is {name}") as fault:
-        heard(f"encoding={encoding}", pieces_of(CONTAINERS[name](), size))
+        received(f"encoding={encoding}", pieces_of(CONTAINERS[name](), size))
     assert fault.value.code is CloseCode.INVALID_INPUT
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_wav_header_is_no_sound(size):
     file = wav()
-    assert heard("", pieces_of(file, size)) == file[44:]
+    assert received("", pieces_of(file, size)) == file[44:]
 
 
 def test_neither_is_a_long_one():
     file = wav()
     extra = b"LIST" + (5).to_bytes(4, "little") + b"INFO!\0"
-    assert heard("", pieces_of(file[:36] + extra + file[36:], 10)) == file[44:]
+    assert received("", pieces_of(file[:36] + extra + file[36:], 10)) == file[44:]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_neither_is_a_long_one():
 )
 def test_a_header_that_says_otherwise_is_a_fault(file):
     with pytest.raises(ClientFault, match="the WAV header says"):
-        heard("", pieces_of(file, 3_200))
+        received("", pieces_of(file, 3_200))
 
 
 def test_a_stream_shorter_than_any_header_is_heard():
-    assert heard("", [b"\x01", b"\x00\x02\x00"]) == b"\x01\x00\x02\x00"
+    assert received("", [b"\x01", b"\x00\x02\x00"]) == b"\x01\x00\x02\x00"

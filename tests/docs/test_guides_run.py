@@ -82,6 +82,9 @@ CHECKOUT = {"cp .env.example .env"}
 """Run in a copy of the folder."""
 
 NOT_HERE = {
+    "ssasr serve --redaction true": "needs its extra; tests/gateway/redaction runs the process",
+    "ssasr transcribe --redact ": "the same",
+    "Capacity measured": "a line of the log",
     "docker ": "needs a daemon; the files are checked in tests/docker, and run there as processes",
     "gunzip -c ssasr-images.tar.gz | docker load": "needs a daemon",
     "ssasr bench --find-capacity": "takes minutes; tests/bench",
