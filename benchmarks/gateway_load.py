@@ -38,7 +38,8 @@ from benchmarks.gateway_speed import calibrate
 from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
 from ssasr.bench.processes import usage
 from ssasr.bench.report import machine
-from ssasr.net.frames import FrameSplitter, encode_message
+from ssasr.net.frames import FrameReader as SocketReader
+from ssasr.net.frames import Ping, encode_message, encode_pong
 from ssasr.protocol.engine_link import SUBPROTOCOL, EngineLink, Role
 from ssasr.protocol.recognition import (
     VAD_FRAME,
@@ -91,11 +92,11 @@ class Engine(Peer):
 
     def hear(self, data):
         if self.link is not None:
-            for piece in self.cutter.feed(data):
-                if piece.message is not None:
-                    self.obey(self.link.receive(piece.message))
-                elif piece.raw[:1] == b"\x89":
-                    self.socket.send(b"\x8a\x00")
+            for event in self.cutter.feed(data):
+                if isinstance(event, str | bytes):
+                    self.obey(self.link.receive(event))
+                elif isinstance(event, Ping):
+                    self.socket.send(encode_pong(event.payload, None))
             return
         self.head += data
         if b"\r\n\r\n" in self.head:
@@ -114,7 +115,7 @@ class Engine(Peer):
             f"Sec-WebSocket-Accept: {accept}\r\n"
             f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode()
         )
-        self.link, self.cutter = EngineLink(Role.ENGINE), FrameSplitter(masked=True)
+        self.link, self.cutter = EngineLink(Role.ENGINE), SocketReader(masked=True, limit=1 << 20)
 
     def say(self, message):
         self.socket.send(encode_message(self.link.send(message), None))

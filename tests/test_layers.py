@@ -23,7 +23,14 @@ MAY_IMPORT = {
     "audio": {"protocol"},
     "net": {"protocol", "runtime", "telemetry"},
     "routing": {"net", "protocol", "runtime", "telemetry"},
-    "session": {"audio", "protocol", "runtime", "telemetry", "routing.engine_stream"},
+    "session": {
+        "audio",
+        "net.websocket",
+        "protocol",
+        "runtime",
+        "telemetry",
+        "routing.engine_stream",
+    },
     "gateway": {"audio", "net", "protocol", "routing", "runtime", "session", "telemetry"},
     "engine": {"models", "net", "protocol", "runtime", "telemetry"},
     "client": {"audio", "models", "net", "protocol", "runtime"},
@@ -44,8 +51,8 @@ IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "
 # Third-party packages that only these packages or modules may import.
 RESERVED = {
     "torch": ("engine",),
-    "trio_websocket": ("net", "gateway", "session.session", "client.connection",
-                       "routing.engine_client", "engine.server"),
+    "trio_websocket": ("net", "gateway", "client.connection", "routing.engine_client",
+                       "engine.server"),
     "cattrs": ("protocol.codec",),
     "opentelemetry": ("telemetry",),
 }  # fmt: skip

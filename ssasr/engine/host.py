@@ -12,10 +12,9 @@ others run every few milliseconds, and the step loop goes no more than two batch
 that an engine whose links are slower than its device takes larger steps instead of more memory.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from time import perf_counter
-from typing import Protocol
 
 import trio
 from attrs import define, frozen
@@ -36,13 +35,15 @@ from ssasr.protocol.recognition import (
     Open,
     Opened,
     ToEngine,
+    answer_weight,
 )
-from ssasr.runtime.handoff import HandoffChannel
+from ssasr.protocol.stream_position import StreamPosition
+from ssasr.runtime.handoff import HandoffChannel, Sink, Through
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import EngineReadings, Metrics
 
-MAX_UNREAD = 1_024
-"""Results a link may leave unread. A session that keeps to its window never has a tenth."""
+MAX_UNREAD = 1 << 20
+"""Bytes of answers a link may leave unread; a session that keeps to its window has few waiting."""
 
 DELIVERY_SECONDS = 0.0005
 """For which answers are delivered before other tasks have their turn."""
@@ -54,8 +55,6 @@ log = get_logger(__name__)
 
 Batch = tuple[Sequence[StepInput], Sequence[Outcome]]
 """A step that is done."""
-FastPath = Callable[[FromEngine], bool]
-"""Deals with an answer at once, without waiting, or says False and has then done nothing."""
 
 
 @frozen
@@ -197,11 +196,11 @@ class EngineHost:
         assert not reservation.taken, "a place is for one stream"
         reservation.taken = True
         stream = self._scheduler.admit_reserved(opening)
-        channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD)
+        channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD, answer_weight)
         if self.draining.is_set():
             self._deliver(stream, Draining())  # the others have had theirs
         try:
-            yield LocalStream(self, stream, channel)
+            yield LocalStream(self, stream, channel, StreamPosition.of(opening))
         finally:
             self.forget(stream)
 
@@ -328,11 +327,11 @@ class EngineHost:
         channel = self._links.get(stream)
         if channel is None:
             return  # the link has just gone
-        try:
-            channel.put_nowait(message)
-        except trio.WouldBlock:
+        if channel.full:
             log.warning("stream reads no results, dropped", session=stream.session_id)
             self.forget(stream)
+        else:
+            channel.offer(message)
 
     def forget(self, stream: Stream) -> None:
         """Drop a stream; whoever receives from it gets EngineLost. May be repeated."""
@@ -353,21 +352,16 @@ def works_of(step_inputs: Sequence[StepInput]) -> list[Work]:
     return [Work(take.stream.state, take.audio, take.final_at) for take in step_inputs]
 
 
-class AnswerSink(Protocol):
-    """Takes answers without waiting, in whatever task has them."""
-
-    def ready(self) -> bool: ...
-    def take(self, answer: FromEngine) -> None: ...
-
-
 @define(eq=False)
 class LocalStream:
-    """A stream whose session lives in the same process."""
+    """An ``EngineStream`` whose session lives in the same process. A server, which has the link's
+    own account of the position, feeds the host and takes ``answers`` as they are."""
 
     host: EngineHost
     stream: Stream
-    _answers: HandoffChannel[FromEngine]
-    _fault: Exception | None = None
+    answers: HandoffChannel[FromEngine]
+    position: StreamPosition
+    clear: bool = True
 
     @property
     def opened(self) -> Opened:
@@ -375,44 +369,26 @@ class LocalStream:
         tells = host.diarizer is not None
         return Opened(host.recognizer.name, host.recognizer.chunk, host.name, tells)
 
-    async def send(self, message: ToEngine) -> None:
+    def offer(self, message: ToEngine) -> None:
+        """Raises as ``EngineHost.feed``."""
         self.host.feed(self.stream, message)
+        self.position.note(message)
+
+    async def send(self, message: ToEngine) -> None:
+        """Raises as ``EngineHost.feed``."""
+        self.offer(message)
         await trio.lowlevel.checkpoint()
 
-    def offer(self, message: ToEngine) -> bool:
-        try:
-            self.host.feed(self.stream, message)
-        except EngineLost:
-            return False
-        return True
-
-    def set_fast_path(self, fast_path: FastPath) -> None:
-        """What ``receive`` waits for goes to ``fast_path`` first. What that raises ends this stream
-        alone, and ``receive`` raises it: the task that tells answers belongs to all."""
-
-        def contained(answer: FromEngine) -> bool:
-            try:
-                return fast_path(answer)
-            except Exception as fault:
-                self._fault = fault
-                self.host.forget(self.stream)
-                return True
-
-        self._answers.set_fast_path(contained)
-
-    def deliver_to(self, sink: AnswerSink) -> None:
-        def take(answer: FromEngine) -> bool:
-            if not sink.ready():
-                return False
-            sink.take(answer)
-            return True
-
-        self.set_fast_path(take)
-
     async def receive(self) -> FromEngine:
+        """Raises EngineLost."""
         try:
-            return await self._answers.get()
+            return self._noted(await self.answers.receive())
         except trio.EndOfChannel:
-            if self._fault is not None:
-                raise self._fault from None
             raise EngineLost("the engine has ended the stream") from None
+
+    def deliver_to(self, sink: Sink[FromEngine]) -> None:
+        self.answers.deliver_to(Through(self._noted, sink))
+
+    def _noted(self, answer: FromEngine) -> FromEngine:
+        self.position.note(answer)
+        return answer

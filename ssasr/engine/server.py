@@ -13,20 +13,21 @@ replica.
 
 import hmac
 import ssl
+from typing import TypeVar
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
+from trio_websocket import HandshakeError
 
 from ssasr.engine.host import EngineHost, LocalStream, Reservation
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
-from ssasr.net.engine_connection import QUEUE, Link, LinkDown
+from ssasr.net.engine_connection import Link, LinkDown
+from ssasr.net.handshake import UpgradeRequest, read_upgrade
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
+from ssasr.net.websocket import ConnectionClosed
 from ssasr.protocol.engine_link import (
-    MESSAGE_LIMIT,
     PATH,
     REFUSAL_HEADER,
     SUBPROTOCOL,
@@ -38,18 +39,21 @@ from ssasr.protocol.engine_link import (
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
+from ssasr.runtime.handoff import Stage
 from ssasr.runtime.process import first_leaf, plain_nursery
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
 UPGRADE_SECONDS = 10.0
-"""For trio-websocket to answer a handshake whose head has already been read."""
+"""To answer a handshake whose head has already been read."""
 OPEN_SECONDS = 5.0
 """From the accepted handshake to Open. A place is held all the while, so a peer that connects and
 says nothing must not keep it."""
 LEAVE_SECONDS = 1.0
 """For the closing handshakes of the links that are cut when the drain's deadline arrives."""
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -107,51 +111,42 @@ class EngineServer:
                 await self._left.wait()
         for link in self._links:
             log.warning("a stream stayed to the end of the drain")
-            link.connection.abort()
+            link.websocket.abort()
 
     async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the link boundary: nothing escapes it."""
-        raw = RawWebSocketStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_SECONDS):
-                    request = await wrap_server_stream(
-                        nursery,
-                        raw,
-                        message_queue_size=QUEUE,
-                        max_message_size=MESSAGE_LIMIT,
-                    )
-                await self._serve_request(request, raw, nursery)
+                    request = await read_upgrade(stream, head)
+                await self._serve_request(request, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left, and there is nobody to tell
-        except Exception:  # trio-websocket's reader is in that nursery too
+        except Exception:  # the WebSocket's reader is in that nursery too
             log.exception("link failed")
 
-    async def _serve_request(
-        self, request: WebSocketRequest, stream: RawWebSocketStream, nursery: trio.Nursery
-    ) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
+    async def _serve_request(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
+        headers = {name: value.decode("latin-1") for name, value in request.headers}
         asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
-        offered = request.proposed_subprotocols
+        offered = request.subprotocols
         if split_target(request.path)[0] != PATH:
-            return await request.reject(404, body=b"Streams are at " + PATH.encode() + b"\n")
+            return await request.reject(404, b"Streams are at " + PATH.encode() + b"\n")
         if SUBPROTOCOL not in offered:
             text = f"This engine speaks {SUBPROTOCOL}, the gateway {', '.join(offered) or 'none'}\n"
-            return await request.reject(400, body=text.encode())
+            return await request.reject(400, text.encode())
         if self.version is not None and asked != self.version:
             text = f"This engine serves {self.version}, not {asked}\n"
-            return await request.reject(404, body=text.encode())
+            return await request.reject(404, text.encode())
         if not self._knows_secret(headers.get(b"authorization", "")):
-            return await request.reject(401, body=b"This engine asks for a secret\n")
+            return await request.reject(401, b"This engine asks for a secret\n")
         refusal = self.refusal()
         if refusal is not None or self.host is None:
             return await self._refuse(request, refusal or Refusal.STARTING)
         try:
             with self.host.reserve() as reservation:
-                websocket = await request.accept(subprotocol=SUBPROTOCOL)
-                raw = RawWebSocket(websocket, stream, nursery)
-                link = Link(raw, EngineLink(Role.ENGINE), stream)
+                websocket = await request.accept(nursery, subprotocol=SUBPROTOCOL)
+                link = Link(websocket, EngineLink(Role.ENGINE))
                 span = self.tracer.begin("stream", headers.get(HEADER.encode(), ""))
                 with working_under(span):
                     await self._serve_link(self.host, link, reservation)
@@ -163,11 +158,11 @@ class EngineServer:
             return True
         return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
-    async def _refuse(self, request: WebSocketRequest, refusal: Refusal) -> None:
+    async def _refuse(self, request: UpgradeRequest, refusal: Refusal) -> None:
         self.metrics.refusals.labels(refusal.value).inc()
         header = (REFUSAL_HEADER.encode(), refusal.value.encode())
         body = f"This engine takes no stream now: {refusal.value}\n".encode()
-        await request.reject(503, extra_headers=[header], body=body)
+        await request.reject(503, body, [header])
 
     async def _serve_link(self, host: EngineHost, link: Link, reservation: Reservation) -> None:
         self._links.add(link)
@@ -213,39 +208,26 @@ async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> 
 async def _exchange(stream: LocalStream, link: Link) -> None:
     """Both directions at once; the first to end ends the other. Raises what ended it."""
     async with trio.open_nursery() as nursery:
-        stream.set_fast_path(link.offer)
-        nursery.start_soon(_answer, stream, link)
+        nursery.start_soon(Stage(stream.answers, _as_it_is, link).run)
         nursery.start_soon(link.watch)
-        link.sink = _Feeder(stream, nursery)
-        while True:
-            message = await link.receive()
-            assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
-            await stream.send(message)
+        await Stage(link, _as_it_is, _Feed(stream)).run()
+
+
+def _as_it_is(message: T) -> tuple[T]:
+    return (message,)
 
 
 @frozen(eq=False)
-class _Feeder:
-    """Fast path of what a gateway sends, in the task that reads the link."""
+class _Feed:
+    """Where a gateway's messages go."""
 
     stream: LocalStream
-    nursery: trio.Nursery
+    clear: bool = True
 
-    def ready(self) -> bool:
-        return True
-
-    def take(self, message: Message) -> None:
+    def offer(self, message: Message) -> None:
         assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
-        try:
-            self.stream.host.feed(self.stream.stream, message)
-        except (LinkFault, EngineLost) as fault:
-            self.nursery.start_soon(_raise, fault)
+        self.stream.host.feed(self.stream.stream, message)
 
-
-async def _raise(fault: Exception) -> None:
-    raise fault
-
-
-async def _answer(stream: LocalStream, link: Link) -> None:
-    """The long way of answers, for those that the socket does not take at once."""
-    while True:
-        await link.send(await stream.receive())
+    async def send(self, message: Message) -> None:
+        self.offer(message)
+        await trio.lowlevel.checkpoint()

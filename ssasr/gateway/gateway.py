@@ -17,20 +17,16 @@ from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import (
-    ConnectionClosed,
-    HandshakeError,
-    WebSocketRequest,
-    wrap_server_stream,
-)
+from trio_websocket import HandshakeError
 
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.usage.records import UsageRecord
+from ssasr.net.handshake import UpgradeRequest, read_upgrade
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
+from ssasr.net.websocket import ConnectionClosed, WebSocket
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
@@ -50,10 +46,8 @@ from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")
-MAX_MESSAGE = 1 << 20
-"""Bytes of one client message; beyond it the connection closes with 1009."""
 UPGRADE_DEADLINE = 10.0
-"""Seconds for trio-websocket to answer a handshake whose head has already been read."""
+"""Seconds to answer a handshake whose head has already been read."""
 STRANGE_MODELS = 100
 """Unknown names that are logged, each once."""
 REFUSAL_DEADLINE = 2.0
@@ -203,33 +197,26 @@ class Gateway:
 
     async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
         """One upgraded connection. This is the session boundary: nothing escapes it."""
-        raw = RawWebSocketStream(stream, client=False, head=head)
         try:
             async with plain_nursery() as nursery:
                 with trio.fail_after(UPGRADE_DEADLINE):
-                    request = await wrap_server_stream(
-                        nursery,
-                        raw,
-                        max_message_size=MAX_MESSAGE,
-                    )
-                await self._serve_request(request, raw, nursery)
+                    request = await read_upgrade(stream, head)
+                await self._serve_request(request, nursery)
                 nursery.cancel_scope.cancel()
         except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
             pass  # it left before there was anything to say
-        except Exception:  # trio-websocket's reader is in that nursery too
+        except Exception:  # the WebSocket's reader is in that nursery too
             log.exception("connection failed")
 
-    async def _serve_request(
-        self, request: WebSocketRequest, stream: RawWebSocketStream, nursery: trio.Nursery
-    ) -> None:
+    async def _serve_request(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         path, query = split_target(request.path)
         if path not in WEBSOCKET_PATHS:
-            await request.reject(404, body=b"Not found\n")
+            await request.reject(404, b"Not found\n")
             return
         if self.draining.is_set():
-            await request.reject(503, body=b"The server is shutting down\n")
+            await request.reject(503, b"The server is shutting down\n")
             return
-        websocket = RawWebSocket(await request.accept(), stream, nursery)
+        websocket = await request.accept(nursery)
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
@@ -244,9 +231,9 @@ class Gateway:
         with grant, working_under(self._span(terms)):
             await self._run_session(websocket, terms, grant.key_id)
 
-    def _admit(self, request: WebSocketRequest, query: str) -> tuple[Grant, SessionTerms]:
+    def _admit(self, request: UpgradeRequest, query: str) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
-        headers = {name.lower(): value for name, value in request.headers}
+        headers = dict(request.headers)
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         token = Query(query).text("token")
         grant = self.access.open_session(authorization or None, token, self.wall_clock())
@@ -299,7 +286,7 @@ class Gateway:
             family=parameters.family.value,
         )
 
-    async def _run_session(self, websocket: RawWebSocket, terms: SessionTerms, key_id: str) -> None:
+    async def _run_session(self, websocket: WebSocket, terms: SessionTerms, key_id: str) -> None:
         if terms.parameters.ignored:
             log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
         session = Session(terms, websocket, self.engines, self.metrics)
@@ -348,14 +335,14 @@ def limit_met(cause: EndCause) -> SessionLimit | None:
     return SessionLimit.ENGINES if cause is EndCause.TOO_MANY_SESSIONS else None
 
 
-async def keep_alive(websocket: RawWebSocket, session: Session) -> None:
+async def keep_alive(websocket: WebSocket, session: Session) -> None:
     """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
     session given up."""
     pulse = Pulse(trio.current_time())
 
     def look(second: float) -> float | None:
         verdict = pulse.look(
-            second, session.last_message, websocket.stream.received, held_back=session.held_back
+            second, session.last_message, websocket.received, held_back=session.held_back
         )
         if verdict is Verdict.SILENT:
             session.give_up()
@@ -367,8 +354,8 @@ async def keep_alive(websocket: RawWebSocket, session: Session) -> None:
     await Timer(look).run_until_over(PING_INTERVAL)
 
 
-async def refuse(websocket: RawWebSocket, fault: ClientFault) -> None:
+async def refuse(websocket: WebSocket, fault: ClientFault) -> None:
     """Say why in both ways that clients read: an Error message and a close frame."""
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
-        await websocket.send_message(encode(Error(error=fault.text, error_code=int(fault.code))))
+        await websocket.send(encode(Error(error=fault.text, error_code=int(fault.code))))
         await websocket.aclose(int(fault.code), fault.reason)

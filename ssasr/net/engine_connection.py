@@ -1,30 +1,25 @@
 """One end of an engine link on a WebSocket: frames under the protocol machine, and liveness.
 
-Gateway and engine use the same class. trio-websocket stops answering pings while messages lie
-unread, so both ends give it a queue that the link's own flow control keeps from filling
-(``QUEUE``).
+Gateway and engine use the same class.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Protocol
 
 import trio
 from attrs import define, field
-from trio_websocket import ConnectionClosed
 
 from ssasr.errors import SsasrError
+from ssasr.net.websocket import ConnectionClosed
 from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
-from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
+from ssasr.runtime.handoff import Sink, Through
 from ssasr.runtime.timers import Timer
 
-QUEUE = 1_024
-"""Messages a WebSocket may hold unread. The sender of audio stays a few seconds ahead at most, and
-answers come per step, so neither end ever has a tenth of it waiting."""
 CLOSE_SECONDS = 0.5
 """For the closing handshake; what it brings is only politeness."""
 
@@ -41,50 +36,38 @@ class PeerSilent(LinkDown):
     """The connection is there, but the peer is dead by the rules of ``protocol.liveness``."""
 
 
-class WebSocket(Protocol):
-    """What a link uses of its connection; ``websocket_stream.RawWebSocket`` has it."""
-
-    async def get_message(self) -> str | bytes: ...
-    async def send_message(self, message: str | bytes) -> None: ...
-    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
-    def ping(self) -> None: ...
-    @property
-    def clear(self) -> bool: ...
-    def offer(self, message: str | bytes) -> None: ...
-    def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
-
-
 class Connection(Protocol):
-    """What a link wants to know of, and do to, the connection under its WebSocket."""
+    """What a link uses of its WebSocket (``websocket.WebSocket``)."""
 
     @property
     def received(self) -> int:
         """Bytes so far; any byte is a sign of life."""
 
+    @property
+    def awaited(self) -> bool:
+        """Somebody waits in ``receive``, and nothing is there."""
+
+    @property
+    def clear(self) -> bool: ...
+    def offer(self, message: str | bytes) -> None: ...
+    async def send(self, message: str | bytes) -> None: ...
+    async def receive(self) -> str | bytes: ...
+    def deliver_to(self, sink: Sink[str | bytes]) -> None: ...
+    def ping(self) -> None: ...
+    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
     def abort(self) -> None:
         """Break the connection at once; whoever waits on it is freed."""
 
 
-class MessageSink(Protocol):
-    """Takes messages without waiting, in the task that reads the connection."""
-
-    def ready(self) -> bool: ...
-    def take(self, message: Message) -> None: ...
-
-
 @define(eq=False)
 class Link:
-    """Any task may send; one receives. What it waits for goes to ``sink`` instead, where there is
-    one and it is ready."""
+    """A source of the peer's messages and an outlet for ours. Any task may send; one receives."""
 
-    websocket: WebSocket
+    websocket: Connection
     machine: EngineLink
-    connection: Connection
-    sink: MessageSink | None = None
     _messages: int = 0
     _silent: Verdict | None = None
     _expected_from: int = 1
-    _receiving: bool = False
     _liveness: Liveness = field(init=False)
     _timer: Timer = field(init=False)
     _seen: int = 0
@@ -94,54 +77,42 @@ class Link:
 
     def __attrs_post_init__(self) -> None:
         self._timer = Timer(self._look)
-        self.websocket.listen(self._receive_now)
+
+    @property
+    def clear(self) -> bool:
+        return self.websocket.clear
+
+    def offer(self, message: Message) -> None:
+        """Raises LocalProtocolError for what may not be said now, as ``send``."""
+        self.websocket.offer(self._frame(message))
 
     async def send(self, message: Message) -> None:
         """Raises LinkDown."""
-        frame = self.machine.send(message)
-        self._hasten()
         try:
             # No checkpoint between the machine and the socket's own queue: the order is kept.
-            await self.websocket.send_message(frame)
+            await self.websocket.send(self._frame(message))
         except ConnectionClosed as closed:
             raise self._down(closed) from None
 
-    def offer(self, message: Message) -> bool:
-        """Send without waiting; False: it would have to wait, and nothing was done."""
-        if not self.websocket.clear:
-            return False
-        self.websocket.offer(self.machine.send(message))
-        self._hasten()
-        return True
-
-    async def receive(self) -> Message:
-        """Raises LinkDown, PeerFault."""
-        self._receiving = True
-        try:
-            frame = await self.websocket.get_message()
-        except ConnectionClosed as closed:
-            raise self._down(closed) from None
-        finally:
-            self._receiving = False
-        self._messages += 1
-        return self.machine.receive(frame)
-
-    def _receive_now(self, frame: str | bytes) -> bool:
-        """Fast path of a message, while ``receive`` waits for it."""
-        if not self._receiving or self.sink is None or not self.sink.ready():
-            return False
-        try:
-            message = self.machine.receive(frame)
-        except PeerFault:
-            return False  # ``receive`` will find the same, and is there to raise it
-        self._messages += 1
-        self.sink.take(message)
-        return True
-
-    def _hasten(self) -> None:
+    def _frame(self, message: Message) -> str | bytes:
         if self._resting and self.machine.role is Role.GATEWAY:
             self._resting = False
             self._timer.hasten()
+        return self.machine.send(message)
+
+    async def receive(self) -> Message:
+        """Raises LinkDown, PeerFault."""
+        try:
+            return self._message(await self.websocket.receive())
+        except ConnectionClosed as closed:
+            raise self._down(closed) from None
+
+    def deliver_to(self, sink: Sink[Message]) -> None:
+        self.websocket.deliver_to(Through(self._message, sink))
+
+    def _message(self, frame: str | bytes) -> Message:
+        self._messages += 1
+        return self.machine.receive(frame)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, but not for long. Never raises."""
@@ -160,13 +131,13 @@ class Link:
 
     def _look(self, second: float) -> float | None:
         verdict = self._liveness.look(
-            second, self.connection.received, self._messages, expecting=self._is_answer_expected()
+            second, self.websocket.received, self._messages, expecting=self._is_answer_expected()
         )
         if verdict is Verdict.ASK:
             self.websocket.ping()
         elif verdict is not Verdict.WELL:
             self._silent = verdict
-            self.connection.abort()
+            self.websocket.abort()
             return None
         return self._rest()
 
@@ -185,9 +156,10 @@ class Link:
         """Only a gateway waits for work, and only while it reads: a session that is slow to take
         the answers must not blame the engine."""
         machine = self.machine
-        if machine.role is Role.ENGINE or not self._receiving or machine.state in NOT_YET:
+        if machine.role is Role.ENGINE or not self.websocket.awaited or machine.state in NOT_YET:
             return False
-        return machine.finalizing or machine.unacknowledged >= self._expected_from
+        at = machine.position
+        return at.finalize is not None or at.unacknowledged >= self._expected_from
 
     def _down(self, closed: ConnectionClosed) -> LinkDown:
         if self._silent is not None:

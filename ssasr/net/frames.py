@@ -1,27 +1,27 @@
-"""Plain WebSocket data frames, cut out of a stream of bytes ahead of the WebSocket library.
+"""WebSocket frames: bytes to messages and control frames, and back (RFC 6455, section 5).
 
-Nearly every frame of a session is one whole message: not fragmented, of moderate length, audio or a
-small text. Those are read and written here, because a general library takes ten times as long for
-each. Everything else is left to it, byte for byte and in order: the handshake, control frames,
-fragments, long messages, and all that breaks a rule, which is for the library to name and answer.
+Written here because a general library takes ten times as long for the frames that nearly all of a
+session consists of, and because who reads control frames decides how long a ping waits.
 
-Pure: bytes in, pieces out. RFC 6455, section 5.2.
+Pure.
 """
 
 import struct
 import sys
 
 import numpy as np
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-LONGEST = 128 * 1024
-"""Bytes of the longest payload that is looked at here; a second of 48 kHz PCM is 96,000."""
 NO_MASK = bytes(4)
 """A key that changes nothing."""
 
-_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-_FIN, _MASKED = 0x80, 0x80
+_MORE, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _LONGEST_CONTROL = 125
+_LENGTHS = {126: 2, 127: 8}
+"""Marks of a longer length, and in how many bytes it follows."""
+
+PROTOCOL_ERROR, INVALID_DATA, NO_STATUS, ABNORMAL = 1_002, 1_007, 1_005, 1_006
 
 
 def apply_mask(data: bytes, key: bytes) -> bytes:
@@ -35,6 +35,9 @@ def apply_mask(data: bytes, key: bytes) -> bytes:
     return masked.tobytes()[:size]
 
 
+# -- writing ---------------------------------------------------------------------------------------
+
+
 def encode_message(message: str | bytes, key: bytes | None) -> bytes:
     """One whole frame. ``key``: a client's mask; None for a server, which does not mask."""
     if isinstance(message, str):
@@ -43,7 +46,21 @@ def encode_message(message: str | bytes, key: bytes | None) -> bytes:
 
 
 def encode_ping(key: bytes | None) -> bytes:
+    """As ``encode_message``."""
     return encode_frame(_PING, b"", key)
+
+
+def encode_pong(payload: bytes, key: bytes | None) -> bytes:
+    """As ``encode_message``."""
+    return encode_frame(_PONG, payload, key)
+
+
+def encode_close(code: int, reason: str, key: bytes | None) -> bytes:
+    """As ``encode_message``. A reason that is too long is cut off."""
+    if code in (NO_STATUS, ABNORMAL):  # which only say that there was none
+        return encode_frame(_CLOSE, b"", key)
+    text = reason.encode()[: _LONGEST_CONTROL - 2].decode(errors="ignore").encode()
+    return encode_frame(_CLOSE, struct.pack("!H", code) + text, key)
 
 
 def encode_frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
@@ -61,132 +78,179 @@ def encode_frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
     return head + key + (apply_mask(payload, key) if payload else b"")
 
 
-@frozen
-class FramePart:
-    """Bytes as they came. ``message``: what they say, where they are one plain frame. ``ends``:
-    they are the last of a message."""
+# -- reading ---------------------------------------------------------------------------------------
 
-    raw: bytes
-    message: str | bytes | None = None
-    ends: bool = False
-    is_our_pong: bool = False
-    """Without a payload, as ``encode_ping``'s: of a sign of life nothing is left to be done."""
+
+@frozen
+class Ping:
+    payload: bytes
+
+
+@frozen
+class Pong:
+    payload: bytes
+
+
+@frozen
+class Close:
+    """``fault``: the peer has broken a rule, and this is what to tell it."""
+
+    code: int
+    reason: str = ""
+    fault: bool = False
+
+
+Event = str | bytes | Ping | Pong | Close
+
+
+class _Broken(Exception):
+    """A rule was."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
 
 
 @define
-class FrameSplitter:
-    """``masked``: whether the peer masks, as clients do. Frames come out whole; a long one comes as
-    it came in. Once a frame breaks a rule, or closes, all that follows is one piece a call."""
+class FrameReader:
+    """Events out of the bytes of one direction. ``masked``: whether the peer masks, as clients do.
+    ``limit``: bytes of the longest message; of a longer one only the first ``limit + 1`` are kept,
+    and given as the message. Nothing comes after ``Close``."""
 
     masked: bool
-    _rest: bytes = b""
-    _fragmented: bool = False
-    """Inside a message of several frames."""
-    _left_of_long: int = 0
-    """Bytes left of a long frame."""
-    _ends: bool = False
-    """That frame is the last of its message."""
-    _pass_through: bool = False
+    limit: int
+    _waiting: list[bytes] = field(factory=list)
+    """Of a frame that is not all there yet."""
+    _missing: int = 0
+    """Bytes without which it is of no use to look again."""
+    _skip: int = 0
+    """Bytes to come that nobody wants: the rest of a frame that is too long."""
+    _opcode: int = _MORE
+    """Of the message that is coming in fragments."""
+    _fragments: list[bytes] = field(factory=list)
+    _size: int = 0
+    """Of those."""
+    _over: bool = False
 
-    def whole(self, data: bytes) -> str | bytes | None:
-        """The message, if ``data`` is just one plain frame, as nearly always; if not, ``feed``."""
-        size = len(data)
-        if size < 2 or self._rest or self._left_of_long or self._pass_through or self._fragmented:
-            return None
-        first, length, start = data[0], data[1], 2
-        if self.masked:
-            length ^= _MASKED
-            start = 6
-        if length == 126 and size >= 4:
-            length = data[2] << 8 | data[3]
-            start += 2
-            if length < 126:
-                return None
-        elif length >= 126:
-            return None
-        if start + length != size or first not in (_FIN | _BINARY, _FIN | _TEXT):
-            return None
-        return self._message(data, start, size, first & 0x0F)
+    def feed(self, data: bytes) -> list[Event]:
+        """What ``data`` completes."""
+        if self._missing:
+            self._waiting.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._waiting)
+            self._waiting, self._missing = [], 0
+        events: list[Event] = []
+        at, size = 0, len(data)
+        while at < size and not self._over:
+            if self._skip:
+                skipped = min(self._skip, size - at)
+                self._skip -= skipped
+                at += skipped
+                continue
+            try:
+                end = self._read_frame(data, at, events)
+            except _Broken as broken:
+                end = size
+                self._over = True
+                events.append(Close(broken.code, broken.text, fault=True))
+            if end > size:
+                self._waiting.append(data[at:] if at else data)
+                self._missing = end - size
+            at = end
+        return events
 
-    def feed(self, data: bytes) -> list[FramePart]:
-        """The pieces that ``data`` completes."""
-        if self._rest:
-            data = self._rest + data
-        parts = []
-        at = 0
-        while at < len(data):
-            if self._pass_through:
-                parts.append(FramePart(data[at:]))
-                at = len(data)
-            elif self._left_of_long:
-                size = min(self._left_of_long, len(data) - at)
-                self._left_of_long -= size
-                parts.append(
-                    FramePart(data[at : at + size], None, self._ends and not self._left_of_long)
-                )
-                at += size
-            elif (part := self._split(data, at)) is not None:
-                parts.append(part)
-                at += len(part.raw)
-            elif not (self._pass_through or self._left_of_long):
-                break  # the frame is not all there yet
-        self._rest = data[at:]
-        return parts
-
-    def _split(self, data: bytes, at: int) -> FramePart | None:
-        """The frame at ``at``; None if it is not all there, or not for us to cut."""
-        if len(data) - at < 2:
-            return None
-        first, second = data[at], data[at + 1]
-        size, start = second & 0x7F, at + 2
-        if size >= 126:
-            width = 2 if size == 126 else 8
-            if len(data) - start < width:
-                return None
-            size = int.from_bytes(data[start : start + width], "big")
+    def _read_frame(self, data: bytes, at: int, events: list[Event]) -> int:
+        """Where the frame at ``at`` ends, or, while it is not all there, how far to read on."""
+        size, start = len(data), at + 2
+        if size < start:
+            return start
+        first, length = data[at], data[at + 1]
+        if (length >= _MASKED) is not self.masked:
+            raise _Broken(PROTOCOL_ERROR, "masked as the other side is")
+        length &= 0x7F
+        if length >= 126:
+            width = _LENGTHS[length]
+            if size < start + width:
+                return start + width
             start += width
-            self._pass_through = size < (126 if width == 2 else 1 << 16)  # longer than it need be
-        if (second >= _MASKED) != self.masked or not self._is_legal(first, size):
-            self._pass_through = True
-        if self._pass_through:
-            return None
-        start += 4 if self.masked else 0
-        end = start + size
-        opcode = first & 0x0F
-        if size > LONGEST:
-            self._left_of_long, self._ends = end - at, first >= _FIN
-            self._note(first, opcode)
-            return None
-        if len(data) < end:
-            return None
-        raw = data if at == 0 and end == len(data) else data[at:end]
-        message = None
-        if first >= _FIN and opcode in (_TEXT, _BINARY):
-            message = self._message(data, start, end, opcode)
-        self._note(first, opcode)
-        is_data = opcode < _CLOSE
-        return FramePart(raw, message, is_data and first >= _FIN, opcode == _PONG and not size)
-
-    def _message(self, data: bytes, start: int, end: int, opcode: int) -> str | bytes | None:
+            length = int.from_bytes(data[start - width : start], "big")
+            if length < (126 if width == 2 else 1 << 16):
+                raise _Broken(PROTOCOL_ERROR, "a length longer than it need be")
+        if self.masked:
+            start += 4
+        kept = min(length, self.limit + 1 - self._size) if length > self.limit else length
+        end = start + kept
+        if size < end:
+            if first & _RESERVED or (first & 0x0F) >= _CLOSE:
+                self._check_control(first, length)
+            return end
         payload = data[start:end]
         if self.masked and payload:
             payload = apply_mask(payload, data[start - 4 : start])
+        self._skip = length - kept
+        event = self._event(first, payload)
+        if event is not None:
+            events.append(event)
+        return end
+
+    def _event(self, first: int, payload: bytes) -> Event | None:
+        opcode = first & 0x0F
+        if first == _FIN | _BINARY and not self._opcode:
+            return payload
+        if first & _RESERVED or opcode >= _CLOSE:
+            self._check_control(first, len(payload))
+            return self._control(opcode, payload)
+        if opcode not in ((_MORE,) if self._opcode else (_TEXT, _BINARY)):
+            raise _Broken(PROTOCOL_ERROR, "fragments out of order")
+        return self._message(first, opcode, payload)
+
+    def _message(self, first: int, opcode: int, payload: bytes) -> str | bytes | None:
+        if first < _FIN:
+            room = max(self.limit + 1 - self._size, 0)
+            self._opcode = self._opcode or opcode
+            self._fragments.append(payload[:room])
+            self._size += min(len(payload), room)
+            return None
+        if self._opcode:
+            opcode, payload = self._opcode, b"".join([*self._fragments, payload])
+            payload = payload[: self.limit + 1]
+            self._opcode, self._fragments, self._size = _MORE, [], 0
         if opcode == _BINARY:
             return payload
         try:
             return payload.decode()
         except UnicodeDecodeError:
-            return None
+            if len(payload) > self.limit:  # cut off here
+                return payload.decode(errors="replace")
+            raise _Broken(INVALID_DATA, "text that is no UTF-8") from None
 
-    def _is_legal(self, first: int, size: int) -> bool:
-        opcode = first & 0x0F
-        if first & 0x70:
-            return False
-        if opcode in (_CLOSE, _PING, _PONG):
-            return first >= _FIN and size <= _LONGEST_CONTROL
-        return opcode == 0 if self._fragmented else opcode in (_TEXT, _BINARY)
+    def _check_control(self, first: int, length: int) -> None:
+        if first & _RESERVED or first & 0x0F not in (_CLOSE, _PING, _PONG):
+            raise _Broken(PROTOCOL_ERROR, "a reserved bit or opcode")
+        if first < _FIN or length > _LONGEST_CONTROL:
+            raise _Broken(PROTOCOL_ERROR, "a control frame that is long or in fragments")
 
-    def _note(self, first: int, opcode: int) -> None:
-        if opcode < _CLOSE:
-            self._fragmented = first < _FIN
-        self._pass_through = opcode == _CLOSE
+    def _control(self, opcode: int, payload: bytes) -> Event:
+        if opcode == _PING:
+            return Ping(payload)
+        if opcode == _PONG:
+            return Pong(payload)
+        if not payload:
+            code, reason = NO_STATUS, ""
+        else:
+            code = int.from_bytes(payload[:2], "big")
+            if len(payload) == 1 or not _may_be_sent(code):
+                raise _Broken(PROTOCOL_ERROR, "a close code that must not be sent")
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                raise _Broken(INVALID_DATA, "a reason that is no UTF-8") from None
+        self._over = True
+        return Close(code, reason)
+
+
+def _may_be_sent(code: int) -> bool:
+    """RFC 6455, section 7.4, and the registry of its codes."""
+    return 1_000 <= code <= 1_003 or 1_007 <= code <= 1_014 or 3_000 <= code < 5_000

@@ -68,6 +68,7 @@ from ssasr.protocol.recognition import (
     Opened,
     Update,
 )
+from ssasr.protocol.stream_position import OutOfPlace, StreamPosition
 
 VERSION = 4
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
@@ -122,10 +123,6 @@ ALLOWED_SENDERS: Mapping[type, Role] = MappingProxyType(
 )
 
 
-class _Breach(Exception):
-    """A message that the rules do not allow; whose fault it is depends on who said it."""
-
-
 @frozen
 class LinkStatistics:
     state: State
@@ -149,11 +146,7 @@ class EngineLink:
         self._role = role
         self._state = State.CONNECTED
         self._allowed = TRANSITIONS[State.CONNECTED]
-        self._segment = 0
-        self._segment_start = 0
-        self._sent = 0
-        self._acknowledged = 0
-        self._finalize: Finalize | None = None
+        self.position = StreamPosition()
         self._writer = DeltaWriter()
         self._reader = DeltaReader()
 
@@ -165,19 +158,10 @@ class EngineLink:
     def state(self) -> State:
         return self._state
 
-    @property
-    def unacknowledged(self) -> int:
-        """Samples said and not yet listened to; less than none while context is on its way."""
-        return self._sent - self._acknowledged
-
-    @property
-    def finalizing(self) -> bool:
-        """A finalize waits for its answer."""
-        return self._finalize is not None
-
     def statistics(self) -> LinkStatistics:
+        at = self.position
         return LinkStatistics(
-            self._state, self._segment, self._sent, self._acknowledged, self.finalizing
+            self._state, at.segment, at.sent, at.acknowledged, at.finalize is not None
         )
 
     def send(self, message: Message) -> str | bytes:
@@ -186,7 +170,7 @@ class EngineLink:
             raise LocalProtocolError(f"{type(message).__name__} is not ours to say")
         try:
             self._advance(message)
-        except _Breach as breach:
+        except OutOfPlace as breach:
             raise LocalProtocolError(str(breach)) from None
         if isinstance(message, Update | Final):
             return self._writer.write(message)
@@ -199,7 +183,7 @@ class EngineLink:
             raise PeerFault(f"{type(message).__name__} is not the peer's to say")
         try:
             self._advance(message)
-        except _Breach as breach:
+        except OutOfPlace as breach:
             raise PeerFault(str(breach)) from None
         return message
 
@@ -209,51 +193,13 @@ class EngineLink:
         return decode_audio(frame) if self._role is Role.ENGINE else self._reader.read(frame)
 
     def _advance(self, message: Message) -> None:
+        """Raises OutOfPlace."""
         after = self._allowed.get(type(message))
         if after is None:
-            raise _Breach(f"{type(message).__name__} in state {self._state.name}")
-        match message:
-            case Audio():
-                self._take_audio(message)
-            case Update():
-                self._take_update(message)
-            case Finalize():
-                self._take_finalize(message)
-            case Final():
-                self._take_final(message)
-            case Open():
-                self._segment = message.segment
-                self._segment_start = self._acknowledged = message.start
-                self._sent = message.start - message.context
+            raise OutOfPlace(f"{type(message).__name__} in state {self._state.name}")
+        if isinstance(message, Open):
+            self.position = StreamPosition.of(message)
+        else:
+            self.position.note(message)
         if after is not self._state:
             self._state, self._allowed = after, TRANSITIONS[after]
-
-    def _take_audio(self, audio: Audio) -> None:
-        if audio.start != self._sent:
-            raise _Breach(f"audio at sample {audio.start}, expected {self._sent}")
-        if len(audio.pcm) % 2:
-            raise _Breach("audio that ends inside a sample")
-        self._sent += len(audio.pcm) // 2
-
-    def _take_update(self, update: Update) -> None:
-        if update.segment != self._segment:
-            raise _Breach(f"update of segment {update.segment}, the current one is {self._segment}")
-        if not self._segment_start <= update.position <= self._sent:
-            raise _Breach(f"update at sample {update.position} of {self._sent}")
-        self._acknowledged = max(self._acknowledged, update.position)
-
-    def _take_finalize(self, finalize: Finalize) -> None:
-        if finalize.segment != self._segment or self._finalize is not None:
-            raise _Breach(f"finalize of segment {finalize.segment}, {self._segment} is open")
-        if not self._segment_start <= finalize.at <= self._sent:
-            raise _Breach(f"finalize at sample {finalize.at} of {self._sent}")
-        self._finalize = finalize
-
-    def _take_final(self, final: Final) -> None:
-        asked = self._finalize
-        if asked is None or (final.segment, final.at) != (asked.segment, asked.at):
-            raise _Breach(f"final of segment {final.segment} at {final.at} answers nothing")
-        self._acknowledged = max(self._acknowledged, final.at)
-        self._finalize = None
-        self._segment += 1
-        self._segment_start = final.at

@@ -206,3 +206,9 @@ class Draining:
 
 
 FromEngine = Update | Final | Draining
+
+
+def answer_weight(answer: FromEngine) -> int:
+    """Bytes that an answer costs while it waits, about; words that stay are the same objects in
+    each."""
+    return 256 + 8 * len(answer.words) if isinstance(answer, Update | Final) else 256

@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, wrap_client_stream
-from wsproto.utilities import ProtocolError
+from trio_websocket import ConnectionRejected, HandshakeError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
-from ssasr.net.engine_connection import QUEUE, Link, LinkDown, PeerSilent
-from ssasr.net.websocket_stream import RawWebSocket, RawWebSocketStream
+from ssasr.net.engine_connection import Link, LinkDown, PeerSilent
+from ssasr.net.handshake import BrokenHandshake, open_websocket
 from ssasr.protocol.engine_link import (
-    MESSAGE_LIMIT,
     PATH,
     REFUSAL_HEADER,
     SUBPROTOCOL,
@@ -35,7 +33,9 @@ from ssasr.protocol.engine_link import (
 )
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
-from ssasr.routing.engine_stream import AnswerSink, EngineSilent, EngineStream
+from ssasr.protocol.stream_position import StreamPosition
+from ssasr.routing.engine_stream import EngineSilent, EngineStream
+from ssasr.runtime.handoff import Sink
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.tracing import current
@@ -109,24 +109,6 @@ class Address:
         return secure
 
 
-class _HandshakeStream(RawWebSocketStream):
-    """Until the handshake is done, a connection that ends is an error: trio-websocket would wait
-    for the answer of a peer that has gone."""
-
-    shaken = False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await super().receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            if self.shaken:
-                raise
-            data = b""
-        if not data and not self.shaken:
-            raise EngineUnavailable("the connection was closed during the handshake")
-        return data
-
-
 @frozen(eq=False)
 class LinkedStream:
     """A stream over a link."""
@@ -141,11 +123,19 @@ class LinkedStream:
         except LinkDown as down:
             raise _lost(down) from None
 
-    def offer(self, message: ToEngine) -> bool:
-        return self.link.offer(message)
+    @property
+    def position(self) -> StreamPosition:
+        return self.link.machine.position
 
-    def deliver_to(self, sink: AnswerSink) -> None:
-        self.link.sink = sink  # type: ignore[assignment]  # the machine lets nothing else in
+    @property
+    def clear(self) -> bool:
+        return self.link.clear
+
+    def offer(self, message: ToEngine) -> None:
+        self.link.offer(message)
+
+    def deliver_to(self, sink: Sink[FromEngine]) -> None:
+        self.link.deliver_to(sink)  # type: ignore[arg-type]  # the machine lets nothing else in
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""
@@ -212,10 +202,10 @@ class EngineClient:
         """Raises EngineBusy, EngineUnavailable, or EngineLost if the engine broke off while the
         stream was being opened."""
         opened = False
-        connections: list[RawWebSocketStream] = []
+        streams: list[trio.abc.Stream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(nursery, model_version, connections)
+                link = await self._connect(nursery, model_version, streams)
                 stream = await open_link(link, opening)
                 opened = True
                 nursery.start_soon(link.watch)
@@ -227,39 +217,28 @@ class EngineClient:
         except Exception as error:
             if not opened:
                 _raise_refusal(error)
-            if isinstance(error, ConnectionClosed | ProtocolError):
-                # From trio-websocket's reader: the engine's bytes made no sense.
-                raise EngineLost(f"the connection broke: {error}") from error
             raise
         finally:
-            for connection in connections:
-                connection.abort()
+            for each in streams:
+                await trio.aclose_forcefully(each)
 
     async def _connect(
-        self, nursery: trio.Nursery, model_version: str, connections: list[RawWebSocketStream]
+        self, nursery: trio.Nursery, model_version: str, streams: list[trio.abc.Stream]
     ) -> Link:
-        """Notes the connection for its owner to close. Raises what ``_raise_refusal``
-        understands."""
+        """Notes the stream for its owner to close. Raises what ``_raise_refusal`` understands."""
         with self._note_silence(model_version, CONNECT_SECONDS):
             headers = [*self._headers(model_version), *current().headers()]
-            stream = _HandshakeStream(await self.address.connect(), client=True)
-            connections.append(stream)
-            websocket = await wrap_client_stream(
+            stream = await self.address.connect()
+            streams.append(stream)
+            websocket = await open_websocket(
+                stream,
                 nursery,
-                stream,  # type: ignore[arg-type]  # any stream does
                 self.address.netloc,
                 PATH,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=[(name.encode(), value.encode()) for name, value in headers],
-                message_queue_size=QUEUE,
-                max_message_size=MESSAGE_LIMIT,
+                subprotocol=SUBPROTOCOL,
+                headers=[(name.encode(), value.encode()) for name, value in headers],
             )
-        stream.shaken = True
-        if websocket.subprotocol != SUBPROTOCOL:
-            text = f"the engine speaks {websocket.subprotocol}, this gateway {SUBPROTOCOL}"
-            raise EngineUnavailable(text)
-        raw = RawWebSocket(websocket, stream, nursery)
-        return Link(raw, EngineLink(Role.GATEWAY), stream)
+        return Link(websocket, EngineLink(Role.GATEWAY))
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there
@@ -320,10 +299,10 @@ def _raise_refusal(error: Exception) -> NoReturn:
             _raise_rejection(error)
         case trio.TooSlowError():
             raise EngineUnavailable("the engines did not answer in time") from None
+        case BrokenHandshake():
+            raise EngineUnavailable(f"what answers is no engine: {error}") from None
         case OSError() | HandshakeError() | trio.BrokenResourceError():
             raise EngineUnavailable(f"the engines cannot be reached: {error}") from None
-        case h11.ProtocolError() | ProtocolError():
-            raise EngineUnavailable(f"what answers is no engine: {error}") from None
     raise error
 
 

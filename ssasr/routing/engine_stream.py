@@ -5,37 +5,37 @@ from typing import Protocol
 
 from ssasr.errors import EngineLost
 from ssasr.protocol.recognition import FromEngine, Open, Opened, ToEngine
+from ssasr.protocol.stream_position import StreamPosition
+from ssasr.runtime.handoff import Sink
 
 
 class EngineSilent(EngineLost):
     """The engine's connection stayed open, but it did not answer."""
 
 
-class AnswerSink(Protocol):
-    """Takes answers without waiting, in whatever task has them."""
-
-    def ready(self) -> bool: ...
-    def take(self, answer: FromEngine) -> None: ...
-
-
 class EngineStream(Protocol):
-    """An open stream. One task sends, one task receives."""
+    """An open stream: an outlet of what is said and a source of the answers. One task sends, one
+    receives."""
 
     @property
     def opened(self) -> Opened: ...
 
+    @property
+    def position(self) -> StreamPosition:
+        """As of what was sent, and of the answers that have been received."""
+
+    @property
+    def clear(self) -> bool: ...
+
+    def offer(self, message: ToEngine) -> None: ...
+
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost."""
 
-    def offer(self, message: ToEngine) -> bool:
-        """Send without waiting; False: that cannot be done now, and ``send`` is to be used."""
-
-    def deliver_to(self, sink: AnswerSink) -> None:
-        """What ``receive`` waits for may go to ``sink`` instead whenever it is ready; a stream is
-        free not to make use of it."""
-
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""
+
+    def deliver_to(self, sink: Sink[FromEngine]) -> None: ...
 
 
 class Engines(Protocol):

@@ -18,6 +18,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from random import Random
 
 import trio
@@ -26,7 +27,6 @@ from attrs import define, field, frozen
 from ssasr.errors import EngineError, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
-    Audio,
     Draining,
     Final,
     Finalize,
@@ -35,10 +35,12 @@ from ssasr.protocol.recognition import (
     Opened,
     ToEngine,
     Update,
+    answer_weight,
 )
-from ssasr.routing.engine_stream import AnswerSink, Engines, EngineSilent, EngineStream
+from ssasr.protocol.stream_position import StreamPosition
+from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
-from ssasr.runtime.handoff import HandoffChannel
+from ssasr.runtime.handoff import HandoffChannel, Sink, Stage, Through
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
@@ -47,9 +49,9 @@ from ssasr.telemetry.tracing import Span, child_span, current
 REPLAY_WINDOW = 4 * SAMPLE_RATE
 """Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
 streams that it has already must not notice."""
-ANSWERS = 1_024
-"""Answers waiting for the session. It lets no more audio follow than it has taken answers for, so
-that there is always room, and the connection is always read, whose pings want answers."""
+ANSWERS = 1 << 20
+"""Bytes of answers waiting for the session. It lets no more audio follow than it has taken answers
+for, so that there is always room."""
 
 log = get_logger(__name__)
 
@@ -125,71 +127,42 @@ class _Carrier:
     opening: Open
     outbox: deque[ToEngine]
     stream: EngineStream | None = None
-    resting: bool = False
-    """Its pusher waits, and nothing is in the outbox."""
+    """Once it is open."""
     window: int = REPLAY_WINDOW
     opened_at: float = 0.0
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     draining: bool = False
     wake: trio.Event = field(factory=trio.Event)
-    """There is something to push, or room for it."""
-    sent: int = 0
-    acknowledged: int = 0
-    finalizing: bool = False
+    """There is something to push that has to wait for the connection."""
 
     def add(self, message: ToEngine) -> None:
-        """At once, where nothing waits and nothing has to."""
-        stream = self.stream
-        if self.resting and stream is not None and self._fits(message) and stream.offer(message):
-            self.pushed(message)
-            return
-        self.resting = False
         self.outbox.append(message)
-        self.wake.set()
+        self.push()
 
-    def may_push(self) -> bool:
-        return bool(self.outbox) and self._fits(self.outbox[0])
+    def push(self) -> None:
+        """What may go and need not wait."""
+        stream = self.stream
+        while stream is not None and self.next_fits(stream):
+            if not stream.clear:
+                self.wake.set()
+                return
+            stream.offer(self.outbox.popleft())
 
-    def _fits(self, message: ToEngine) -> bool:
+    def next_fits(self, stream: EngineStream) -> bool:
         """An engine is asked for one final at a time, and what follows waits its turn."""
-        if isinstance(message, Finalize):
-            return not self.finalizing
-        return self.sent - self.acknowledged < self.window
-
-    def pushed(self, message: ToEngine) -> None:
-        if isinstance(message, Audio):
-            self.sent = message.start + len(message.pcm) // 2
-        self.finalizing = self.finalizing or isinstance(message, Finalize)
-
-    def acknowledge(self, answer: FromEngine) -> None:
-        match answer:
-            case Update(_, position):
-                if not self.finalizing:  # else it is about audio that will be listened to again
-                    self.acknowledged = max(self.acknowledged, position)
-            case Final(_, at):
-                self.acknowledged = at
-                self.finalizing = False
-            case Draining():
-                self.draining = True
-        if self.outbox:  # else there is nothing that waits for room
-            self.wake.set()
+        if not self.outbox:
+            return False
+        if isinstance(self.outbox[0], Finalize):
+            return stream.position.finalize is None
+        return stream.position.unacknowledged < self.window
 
 
 _Answer = tuple[_Carrier, Update | Final]
 
 
-@frozen(eq=False)
-class _Pull:
-    """Takes a carrier's answers for its stream."""
-
-    stream: "ResilientStream"
-    carrier: _Carrier
-
-    def ready(self) -> bool:
-        return self.stream.ready()
-
-    def take(self, answer: FromEngine) -> None:
-        self.stream.take(self.carrier, answer)
+def _weigh(given: _Answer) -> int:
+    """Bytes of an answer that waits, about."""
+    return answer_weight(given[1])
 
 
 class ResilientStream:
@@ -211,9 +184,7 @@ class ResilientStream:
         self._failed: EngineLost | None = None
         self._reason = "lost"
         self._attempts = 0
-        self._answers = HandoffChannel[_Answer](ANSWERS)
-        self._answers.set_fast_path(self._take_now)
-        self._sink: AnswerSink | None = None
+        self._answers = HandoffChannel[_Answer](ANSWERS, _weigh)
 
     @property
     def opened(self) -> Opened:
@@ -221,10 +192,26 @@ class ResilientStream:
         assert self._opened is not None, "asked before the stream was opened"
         return self._opened
 
+    @property
+    def position(self) -> StreamPosition:
+        return self._replay.position
+
     def statistics(self) -> ReplayStatistics:
         return self._replay.statistics()
 
     # -- what the session uses ---------------------------------------------------------------------
+
+    @property
+    def clear(self) -> bool:
+        """What is said is kept in any case, so it never has to wait."""
+        return self._failed is None
+
+    def offer(self, message: ToEngine) -> None:
+        self._replay.add(message)
+        for carrier in self._carriers:
+            carrier.add(message)
+        if self._joining is not None:
+            self._joining.add(message)
 
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost once no engine could be found for too long."""
@@ -233,32 +220,22 @@ class ResilientStream:
         self.offer(message)
         await trio.lowlevel.checkpoint()
 
-    def offer(self, message: ToEngine) -> bool:
-        """It is kept in any case, so it never has to wait."""
-        if self._failed is not None:
-            return False
-        self._replay.add(message)
-        for carrier in self._carriers:
-            carrier.add(message)
-        if self._joining is not None:
-            self._joining.outbox.append(message)
-        return True
-
-    def deliver_to(self, sink: AnswerSink) -> None:
-        self._sink = sink
-
     async def receive(self) -> FromEngine:
         """Raises EngineLost as ``send`` does."""
         while True:
             try:
-                carrier, answer = await self._answers.get()
+                answer = await self._answers.receive()
             except trio.EndOfChannel:
                 raise self._failed or EngineLost("the stream has ended") from None
-            if (update := self._take_new(carrier, answer)) is not None:
+            if (update := self._take_new(answer)) is not None:
                 return update
 
-    def _take_new(self, carrier: _Carrier, answer: Update | Final) -> Update | Final | None:
-        """The part of it that is new to the session."""
+    def deliver_to(self, sink: Sink[FromEngine]) -> None:
+        self._answers.deliver_to(Through(self._take_new, sink))
+
+    def _take_new(self, given: _Answer) -> Update | Final | None:
+        """The part of an answer that is new to the session, now that it takes it."""
+        carrier, answer = given
         update = self._replay.deliver(answer)
         if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
             self._dismiss_others(carrier)
@@ -314,12 +291,11 @@ class ResilientStream:
             await nursery.start(self._carry, self._next_carrier())
         except EngineError as error:
             now, left = trio.current_time(), bool(self._carriers)
-            if isinstance(error, EngineLost):
-                self._budget.lost(now, 0.0, any_left=left)
+            if isinstance(error, EngineLost) and not left:
+                self._budget.lost(now, 0.0, any_left=False)
             self._budget.refused(now, any_left=left)
             log.info("no engine yet", session=self._session_id, error=str(error))
-            if self._budget.exhausted(now):
-                self._fail(str(error))
+            self._give_up_if_exhausted(str(error))
             return
         self._metrics.failovers.labels(reason).inc()
         log.info("moved", session=self._session_id, reason=reason)
@@ -327,7 +303,6 @@ class ResilientStream:
     def _next_carrier(self) -> _Carrier:
         """Prepared to replay everything; from now on it gets what the session sends."""
         carrier = _Carrier(self._replay.opening(), deque(self._replay.messages()))
-        carrier.sent = carrier.acknowledged = carrier.opening.start
         self._joining = carrier
         return carrier
 
@@ -343,7 +318,7 @@ class ResilientStream:
                     task_status.started()
                     async with plain_nursery() as nursery:
                         nursery.start_soon(self._push, carrier, stream)
-                        await self._pull(carrier, stream)
+                        await Stage(stream, partial(self._hear, carrier), self._answers).run()
         except EngineLost as lost:
             if carrier not in self._carriers:
                 raise
@@ -378,7 +353,8 @@ class ResilientStream:
             )
         elif carrier.opening.options.speakers and opened.speakers != self._opened.speakers:
             raise EngineUnavailable(f"{opened.model} tells speakers apart, or not, as one before")
-        carrier.opened_at = trio.current_time()
+        carrier.stream, carrier.opened_at = stream, trio.current_time()
+        carrier.window = max(REPLAY_WINDOW, 2 * opened.chunk)
         current().note(model=opened.model, engine=opened.engine)
         self._joining = None
         self._carriers.append(carrier)
@@ -394,57 +370,26 @@ class ResilientStream:
             self._reason = "draining"
         self._budget.lost(now, now - carrier.opened_at, any_left=bool(self._carriers))
         log.warning("engine lost", session=self._session_id, error=str(lost))
-        if not self._carriers and self._budget.exhausted(now):
-            self._fail(str(lost))
+        self._give_up_if_exhausted(str(lost))
 
     async def _push(self, carrier: _Carrier, stream: EngineStream) -> None:
-        carrier.window = max(REPLAY_WINDOW, 2 * self.opened.chunk)
-        carrier.stream = stream
         while True:
-            while carrier.may_push():
-                message = carrier.outbox.popleft()
-                carrier.pushed(message)
-                await stream.send(message)
-            carrier.resting = not carrier.outbox
-            carrier.wake = trio.Event()
-            await carrier.wake.wait()
-            carrier.resting = False
+            carrier.push()
+            if carrier.next_fits(stream):
+                await stream.send(carrier.outbox.popleft())
+            else:
+                carrier.wake = trio.Event()
+                await carrier.wake.wait()
 
-    async def _pull(self, carrier: _Carrier, stream: EngineStream) -> None:
-        stream.deliver_to(_Pull(self, carrier))
-        while True:
-            answer = await stream.receive()
-            self.note_answer(carrier, answer)
-            if not isinstance(answer, Draining):
-                await self._answers.put((carrier, answer))
-
-    def note_answer(self, carrier: _Carrier, answer: FromEngine) -> None:
-        """Note what an engine has said, before the session takes it."""
-        carrier.acknowledge(answer)
+    def _hear(self, carrier: _Carrier, answer: FromEngine) -> tuple[_Answer, ...]:
+        """An engine has answered: there may be room for more, and the session is to know."""
+        carrier.push()
         if isinstance(answer, Draining):
+            carrier.draining = True
             self._reason = "draining"
             self._notify()
-
-    def ready(self) -> bool:
-        """Whether the session would take an answer at once."""
-        return self._answers.clear and self._sink is not None and self._sink.ready()
-
-    def take(self, carrier: _Carrier, answer: FromEngine) -> None:
-        """Fast path of an answer to a session that is ready."""
-        self.note_answer(carrier, answer)
-        if not isinstance(answer, Draining):
-            self._deliver(carrier, answer)
-
-    def _take_now(self, item: _Answer) -> bool:
-        if not self.ready():
-            return False
-        self._deliver(*item)
-        return True
-
-    def _deliver(self, carrier: _Carrier, answer: Update | Final) -> None:
-        update = self._take_new(carrier, answer)
-        if update is not None and self._sink is not None:
-            self._sink.take(update)
+            return ()
+        return ((carrier, answer),)
 
     # -- changes -----------------------------------------------------------------------------------
 
@@ -453,6 +398,12 @@ class ResilientStream:
         for carrier in self._carriers:
             if carrier is not heir:
                 carrier.scope.cancel()
+
+    def _give_up_if_exhausted(self, why: str) -> None:
+        """Never while an engine carries the stream, or is about to."""
+        alone = not self._carriers and self._joining is None
+        if alone and self._budget.exhausted(trio.current_time()):
+            self._fail(why)
 
     def _fail(self, why: str) -> None:
         log.warning("stream given up", session=self._session_id, error=why)

@@ -50,6 +50,7 @@ from ssasr.protocol.recognition import (
     Word,
     language_after,
 )
+from ssasr.protocol.stream_position import StreamPosition
 from ssasr.protocol.voices import CONTEXT
 
 MAX_KEPT = 300 * SAMPLE_RATE
@@ -84,8 +85,9 @@ class Replay:
     def __init__(self, opening: Open, max_kept: int = MAX_KEPT) -> None:
         self._session_id = opening.session_id
         self._options = opening.options
-        self._segment = opening.segment
-        self._start = self._added = self._kept_from = opening.start
+        self.position = StreamPosition.of(opening)
+        """Of the session: what it has sent and received, whichever engine it was."""
+        self._kept_from = opening.start
         self._committed = opening.committed
         self._committed_at = opening.committed_at
         self._language_before = opening.language_before
@@ -95,31 +97,30 @@ class Replay:
         self._kept: deque[tuple[int, ToEngine]] = deque()
         """Messages with the position they belong to: audio with its end, the others with the audio
         said before them. Ascending."""
-        self._finalize: Finalize | None = None
         self._delivered = 0
         self._dropped = 0
 
     @property
     def replayable(self) -> bool:
         """Whether all the audio of the open segment is still there."""
-        return self._kept_from <= self._start
+        return self._kept_from <= self.position.start
 
     @property
     def nothing_delivered(self) -> bool:
         """Whether no answer of the open segment has been delivered."""
-        return self._delivered_to == (self._start, -1)
+        return self._delivered_to == (self.position.start, -1)
 
     def statistics(self) -> ReplayStatistics:
         return ReplayStatistics(
-            segment=self._segment,
-            start=self._start,
-            added=self._added,
+            segment=self.position.segment,
+            start=self.position.start,
+            added=self.position.sent,
             delivered_to=self._delivered_to[0],
-            kept=self._added - self._kept_from,
+            kept=self.position.sent - self._kept_from,
             messages=len(self._kept),
             committed=len(self._committed),
             replayable=self.replayable,
-            finalizing=self._finalize is not None,
+            finalizing=self.position.finalize is not None,
             delivered=self._delivered,
             dropped=self._dropped,
         )
@@ -128,26 +129,18 @@ class Replay:
 
     def add(self, message: ToEngine) -> None:
         """Keep what the session says."""
-        match message:
-            case Audio(start, pcm):
-                assert start == self._added, "the session's audio has no gaps"
-                self._added += len(pcm) // 2
-            case Finalize():
-                assert self._finalize is None, "one finalize at a time"
-                self._finalize = message
-            case Configure():
-                pass
-        self._kept.append((self._added, message))
-        while self._added - self._kept_from > self._max_kept:
+        self.position.note(message)
+        self._kept.append((self.position.sent, message))
+        while self.position.sent - self._kept_from > self._max_kept:
             self._drop_oldest_audio()
 
     def opening(self) -> Open:
         """What the next engine is asked for."""
         assert self.replayable, "the start of the segment has been dropped"
         return Open(
-            self._session_id, self._options, self._segment, self._start,
+            self._session_id, self._options, self.position.segment, self.position.start,
             self._committed, self._committed_at, self._language_before,
-            self._start - self._kept_from,
+            self.position.start - self._kept_from,
         )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
@@ -159,23 +152,25 @@ class Replay:
         delivered to the session."""
         match answer:
             case Update(segment, position):
-                return (segment, position) >= (self._segment, self._delivered_to[0])
+                return (segment, position) >= (self.position.segment, self._delivered_to[0])
             case Final(segment):
-                return segment + 1 >= self._segment and self.nothing_delivered
+                return segment + 1 >= self.position.segment and self.nothing_delivered
 
     # -- towards the session -----------------------------------------------------------------------
 
     def deliver(self, answer: Update | Final) -> Update | Final | None:
         """The part of an engine's answer to deliver to the session; None if it is old."""
-        old = answer.segment != self._segment
+        asked = self.position.finalize
+        old = answer.segment != self.position.segment
         if isinstance(answer, Update):
             old = old or (answer.position, answer.decoded) <= self._delivered_to
         else:
-            old = old or self._finalize is None or answer.at != self._finalize.at
+            old = old or asked is None or answer.at != asked.at
         if old:
             self._dropped += 1
             return None
         self._delivered += 1
+        self.position.note(answer)
         answer = self._pinned(answer)
         if isinstance(answer, Final):
             self._language_before = language_after(
@@ -184,7 +179,7 @@ class Replay:
             self._next_segment(answer.at)
         else:
             self._delivered_to = (answer.position, answer.decoded)
-            if self._finalize is None:  # else it is stale: nobody is shown its words
+            if asked is None:  # else it is stale: nobody is shown its words
                 self._commit(answer.words, answer.position)
         return answer
 
@@ -208,11 +203,8 @@ class Replay:
             self._committed, self._committed_at = words[:count], position
 
     def _next_segment(self, at: int) -> None:
-        self._segment += 1
-        self._start = at
         self._delivered_to = (at, -1)
         self._committed, self._committed_at = (), 0
-        self._finalize = None
         cut = max(at - self._context, self._kept_from)
         later: list[tuple[int, ToEngine]] = []
         for end, message in self._kept:
@@ -248,12 +240,14 @@ class Replay:
         for message in audio:
             assert message.start == position, "the audio kept has no gaps"
             position += len(message.pcm) // 2
-        assert position == self._added, "the newest audio is kept"
-        assert self._added - self._kept_from <= self._max_kept, "what is kept is bounded"
+        assert position == self.position.sent, "the newest audio is kept"
+        assert self.position.sent - self._kept_from <= self._max_kept, "what is kept is bounded"
         positions = [end for end, _ in self._kept]
         assert positions == sorted(positions), "messages keep their order"
         finalizes = [message for _, message in self._kept if isinstance(message, Finalize)]
-        expected = [] if self._finalize is None else [self._finalize]
+        expected = [] if self.position.finalize is None else [self.position.finalize]
         assert finalizes == expected, "the open finalize is kept, and no other"
         assert all(word.final for word in self._committed), "committed words are final"
-        assert self._start <= self._delivered_to[0] <= self._added, "no answer is about the future"
+        assert self.position.start <= self._delivered_to[0] <= self.position.sent, (
+            "no answer is about the future"
+        )

@@ -1,8 +1,8 @@
 """The session's third task: the stream to the engine, and the turn policy over what it answers.
 
-Three loops share one stream. ``feed`` sends the audio received, at most ``WINDOW`` ahead of what
-the engine has acknowledged; ``collect`` turns its answers into messages; ``watch`` is the only one
-that looks at a clock. Everything the client is sent depends on the audio and the positions of its
+Two stages share one stream: one sends the audio received, at most ``WINDOW`` ahead of what the
+engine has acknowledged; the other turns its answers into messages. ``watch`` is the only one that
+looks at a clock. Everything the client is sent depends on the audio and the positions of its
 control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
 """
 
@@ -24,14 +24,16 @@ from ssasr.protocol.recognition import (
     FromEngine,
     Open,
     Opened,
+    ToEngine,
     Update,
 )
+from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import Engines, EngineStream
-from ssasr.runtime.handoff import HandoffChannel
+from ssasr.runtime.handoff import HandoffChannel, Stage
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.session.speakers.labels import SpeakerLabels
-from ssasr.session.turns import Decision, Send, TurnPolicy
+from ssasr.session.turns import Decision, TurnPolicy
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
 
@@ -65,8 +67,7 @@ Input = Samples | Settings | Endpoint
 
 
 class Inference:
-    """``run`` returns when all input has been answered. Raises EngineError. What comes while
-    nothing waits is dealt with at once, by whoever puts it in (``handoff``)."""
+    """``run`` returns when all input has been answered. Raises EngineError."""
 
     def __init__(
         self,
@@ -76,23 +77,21 @@ class Inference:
         inputs: HandoffChannel[Input],
         messages: HandoffChannel[ServerMessage],
     ) -> None:
-        self.samples = 0
-        """Sent to the engine so far; the stream time of the next sample."""
         self._parameters = parameters
         self._options = stream_options(parameters)
         self._engines = engines
         self._metrics = metrics
         self._inputs = inputs
         self._messages = messages
-        self._acknowledged = 0
+        self._position = StreamPosition()
+        self._hold = 0
+        """No later audio goes to the engine before everything up to here is final."""
         self._progress = trio.Event()
         self._awaited = False
         """Somebody waits for progress."""
-        self._finalizing = False
         self._last_audio = trio.current_time()
         self._spoke = trio.Event()
         self._asked_to_finalize = math.nan
-        self._deciding = trio.Lock()
         self._shown_turn = -1
         self._shown = 0
         self._turns = self._words = 0
@@ -101,6 +100,11 @@ class Inference:
         self._beating = trio.Event()
         self._stream: EngineStream
         self._policy: TurnPolicy
+
+    @property
+    def samples(self) -> int:
+        """Sent to the engine so far; the stream time of the next sample."""
+        return self._position.sent
 
     async def run(
         self, session_id: str, model_version: str, opened: Callable[[Opened], None]
@@ -119,7 +123,7 @@ class Inference:
         self, opening: Open, model_version: str, opened: Callable[[Opened], None]
     ) -> None:
         async with self._engines.open_stream(model_version, opening) as stream:
-            self._stream = stream
+            self._stream, self._position = stream, stream.position
             tells = self._options.speakers and stream.opened.speakers
             self._policy = TurnPolicy(
                 turn_settings(self._parameters),
@@ -127,49 +131,76 @@ class Inference:
                 speakers=SpeakerLabels(self._parameters.max_speakers) if tells else None,
             )
             opened(stream.opened)
-            self._inputs.set_fast_path(self._feed_now)
-            stream.deliver_to(self)
             self._look_for_heartbeat()
+            outlet = _Performed(self._messages, stream)
+            answers = Stage(stream, self._decide, outlet, self._progressed)
             async with plain_nursery() as nursery:
-                nursery.start_soon(self._collect)
+                nursery.start_soon(answers.run)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._beat)
-                await self._feed()
+                await Stage(self._inputs, self._prepare, self).run()
+                for message in self._end_turn():
+                    await self.send(message)
+                while answers.busy or not self._policy.settled(self.samples):
+                    await self._wait_progress()
                 nursery.cancel_scope.cancel()
+            for decision in self._noted(self._policy.conclude()):
+                await outlet.send(decision)
 
-    async def _feed(self) -> None:
-        while True:
-            try:
-                item = await self._inputs.get()
-            except trio.EndOfChannel:
-                break
-            match item:
-                case Samples():
-                    while self.samples - self._acknowledged > WINDOW:
-                        await self._wait_progress()
-                    await self._stream.send(Audio(self.samples, item.pcm))
-                    self._fed(item)
-                case Settings(parameters):
-                    await self._reconfigure(parameters)
-                case Endpoint():
-                    await self._end_turn()
-        await self._end_turn()
-        async with self._deciding:
-            await self._perform(self._policy.conclude())
+    # -- input, to the engine ---------------------------------------------------------------------
 
-    def _feed_now(self, item: Input) -> bool:
-        """Fast path of audio."""
-        if not isinstance(item, Samples) or self.samples - self._acknowledged > WINDOW:
-            return False
-        if not self._stream.offer(Audio(self.samples, item.pcm)):
-            return False
-        self._fed(item)
-        return True
+    def _prepare(self, item: Input) -> Sequence[ToEngine]:
+        """What the engine is sent of it."""
+        match item:
+            case Samples(pcm):
+                self._last_audio = trio.current_time()
+                self._spoke.set()
+                return (Audio(self.samples, pcm),)
+            case Settings(parameters):
+                return self._reconfigure(parameters)
+            case Endpoint():
+                return self._end_turn()
 
-    def _fed(self, item: Samples) -> None:
-        self.samples += len(item.pcm) // 2
-        self._last_audio = trio.current_time()
-        self._spoke.set()
+    def _end_turn(self) -> Sequence[Finalize]:
+        """Have everything up to here finalized. No later audio goes to the engine before that, so
+        that what is said does not depend on how far ahead the client was."""
+        self._hold = self.samples
+        return self._force()
+
+    def _force(self) -> Sequence[Finalize]:
+        """End what was said up to here."""
+        decisions = self._policy.force(self.samples)
+        for decision in decisions:
+            self._note_finalize(decision)
+        return decisions
+
+    def _reconfigure(self, parameters: SessionParameters) -> Sequence[Configure]:
+        self._parameters = parameters
+        self._look_for_heartbeat()
+        self._policy.configure(turn_settings(parameters), at=self.samples)
+        options = stream_options(parameters)
+        if options == self._options:
+            return ()
+        self._options = options
+        return (Configure(options),)
+
+    # As an outlet: the stream, while the engine is not to be waited for.
+
+    @property
+    def clear(self) -> bool:
+        return self._may_go_on() and self._stream.clear
+
+    def offer(self, message: ToEngine) -> None:
+        self._stream.offer(message)
+
+    async def send(self, message: ToEngine) -> None:
+        """Raises EngineLost."""
+        while not isinstance(message, Finalize) and not self._may_go_on():
+            await self._wait_progress()
+        await self._stream.send(message)
+
+    def _may_go_on(self) -> bool:
+        return self._position.unacknowledged <= WINDOW and self._policy.settled(self._hold)
 
     async def _wait_progress(self) -> None:
         self._awaited = True
@@ -181,98 +212,55 @@ class Inference:
             self._progress.set()
             self._progress = trio.Event()
 
-    async def _end_turn(self) -> None:
-        """Have everything up to here finalized. No later audio goes to the engine before that, so
-        that what is said does not depend on how far ahead the client was."""
-        at = self.samples
-        async with self._deciding:
-            await self._perform(self._policy.force(at))
-        while not self._policy.settled(at):
-            await self._wait_progress()
-
-    async def _reconfigure(self, parameters: SessionParameters) -> None:
-        self._parameters = parameters
-        self._look_for_heartbeat()
-        self._policy.configure(turn_settings(parameters), at=self.samples)
-        options = stream_options(parameters)
-        if options != self._options:
-            self._options = options
-            await self._stream.send(Configure(options))
-
-    async def _collect(self) -> None:
-        while True:
-            answer = await self._stream.receive()
-            async with self._deciding:
-                await self._perform(self._decide(answer))
-            self._progressed()
-
-    def ready(self) -> bool:
-        """Whether ``take`` may be called: nothing that was decided is still on its way."""
-        return self._messages.clear and not self._deciding.locked()
-
-    def take(self, answer: FromEngine) -> None:
-        """Fast path of an answer."""
-        for decision in self._decide(answer):
-            match decision:
-                case Send(message):
-                    self._measure_lag(message)
-                    self._messages.put_nowait(message)
-                case Finalize():
-                    self._note_finalize(decision)
-                    self._stream.offer(decision)  # unless the stream has failed, as all will see
-        self._progressed()
+    # -- what it answers, to the client ------------------------------------------------------------
 
     def _decide(self, answer: FromEngine) -> Sequence[Decision]:
+        """What follows from an answer."""
+        decisions: Sequence[Decision] = ()
         match answer:
             case Update():
-                if not self._finalizing:
-                    self._acknowledged = max(self._acknowledged, answer.position)
                 self._heartbeat.update(answer.speech)
-                return self._policy.update(answer)
+                decisions = self._policy.update(answer)
             case Final():
-                # The engine listens again to what comes after the end of the segment, however far
-                # ahead it was.
-                self._acknowledged, self._finalizing = answer.at, False
                 waited = trio.current_time() - self._asked_to_finalize
                 self._metrics.finalization.observe(waited)
                 self._words += len(answer.words)
                 self._finalization.note(words=len(answer.words))
                 self._finalization.end()
-                return self._policy.final(answer)
+                decisions = self._policy.final(answer)
             case Draining():
-                return ()  # the process is ending anyway when nothing replaces its engine
+                pass  # the process is ending anyway when nothing replaces its engine
+        return self._noted(decisions)
 
-    async def _perform(self, decisions: Sequence[Decision]) -> None:
+    def _noted(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
+        """The same, once they are in the metrics and traces."""
         for decision in decisions:
-            match decision:
-                case Send(message):
-                    self._measure_lag(message)
-                    await self._messages.put(message)
-                case Finalize():
-                    self._note_finalize(decision)
-                    await self._stream.send(decision)
+            if isinstance(decision, Finalize):
+                self._note_finalize(decision)
+            elif isinstance(decision.message, Turn):
+                self._measure_lag(decision.message)
+            elif isinstance(decision.message, SpeakerRevision):
+                self._metrics.revised_turns.inc(len(decision.message.revisions))
+        return decisions
 
     def _note_finalize(self, asked: Finalize) -> None:
-        self._finalizing = True
         self._asked_to_finalize = trio.current_time()
         self._finalization = self._span.child(
             "finalize", segment=asked.segment, position_seconds=asked.at / SAMPLE_RATE
         )
 
-    def _measure_lag(self, message: ServerMessage) -> None:
+    def _measure_lag(self, turn: Turn) -> None:
         """Of the words that appear for the first time. Now is the end of what was sent, which is
         what a client that streams live has just said."""
-        if isinstance(message, SpeakerRevision):
-            self._metrics.revised_turns.inc(len(message.revisions))
-        if not isinstance(message, Turn):
-            return
-        if message.turn_order != self._shown_turn:
-            self._shown_turn, self._shown = message.turn_order, 0
+        if turn.turn_order != self._shown_turn:
+            self._shown_turn, self._shown = turn.turn_order, 0
             self._turns += 1
         inputs = self.samples / SAMPLE_RATE
-        for word in message.words[self._shown :]:
+        for word in turn.words[self._shown :]:
             self._metrics.word_lag.observe(inputs - word.end / 1_000)
-        self._shown = max(self._shown, len(message.words))
+        self._shown = max(self._shown, len(turn.words))
+
+    # -- what the clock decides --------------------------------------------------------------------
 
     def _look_for_heartbeat(self) -> None:
         if self._parameters.session_heartbeat:
@@ -286,7 +274,7 @@ class Inference:
             beats = (trio.current_time() - began) // HEARTBEAT_PERIOD
             await trio.sleep_until(began + (beats + 1) * HEARTBEAT_PERIOD)
             if self._parameters.session_heartbeat:
-                await self._messages.put(self._heartbeat.beat(self.samples, trio.current_time()))
+                await self._messages.send(self._heartbeat.beat(self.samples, trio.current_time()))
 
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""
@@ -301,7 +289,7 @@ class Inference:
                     await self._wait_progress()
                     continue
                 if self._policy.in_turn:
-                    await self._end_turn()
+                    await self._end_stalled_turn()
                 # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
                 self._spoke = trio.Event()
                 if self._last_audio + patience <= trio.current_time():
@@ -309,6 +297,37 @@ class Inference:
                 continue
             await trio.sleep_until(stalled)
 
+    async def _end_stalled_turn(self) -> None:
+        at = self.samples
+        for message in self._force():
+            await self._stream.send(message)
+        while not self._policy.settled(at):
+            await self._wait_progress()
+
     def _behind(self) -> bool:
         """The engine has audio that it could have answered."""
-        return self.samples - self._acknowledged >= self._stream.opened.chunk
+        return self._position.unacknowledged >= self._stream.opened.chunk
+
+
+@frozen(eq=False)
+class _Performed:
+    """Where decisions go: messages to the client, questions to the engine."""
+
+    messages: HandoffChannel[ServerMessage]
+    stream: EngineStream
+
+    @property
+    def clear(self) -> bool:
+        return self.messages.clear and self.stream.clear
+
+    def offer(self, decision: Decision) -> None:
+        if isinstance(decision, Finalize):
+            self.stream.offer(decision)
+        else:
+            self.messages.offer(decision.message)
+
+    async def send(self, decision: Decision) -> None:
+        if isinstance(decision, Finalize):
+            await self.stream.send(decision)
+        else:
+            await self.messages.send(decision.message)

@@ -6,24 +6,24 @@
 stream to the engine and the turn policy. Whatever ends the session, ends it in one way: a task
 raises ``SessionEnd`` (or a fault that maps to one), the nursery is cancelled, and the close frame
 goes out under a deadline. When a channel is full its writer waits, up to ``receive``, which then
-stops reading, so that TCP holds a client back that sends too fast; nothing is lost.
+takes no more, so that the client is held back in the end; nothing is lost.
 
-The channels have fast paths: where nothing waits, as nearly always, a packet goes all the way to
-the engine's socket in the task that read it, and an answer all the way to the client's, and none of
-the four tasks wakes up.
+Each is a ``Stage``: its work is one function, which its task calls, or whoever has an item while
+nothing waits. So nearly always a packet goes all the way to the engine's socket in the task that
+read it, and an answer all the way to the client's, and none of the four tasks wakes up.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionClosed
 
 from ssasr.audio.decoding import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
+from ssasr.net.websocket import ConnectionClosed
 from ssasr.protocol.client_link import (
     AudioReceived,
     ClientLink,
@@ -34,20 +34,22 @@ from ssasr.protocol.client_link import (
 )
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import Error, ServerMessage, Termination
+from ssasr.protocol.messages import Error, ServerMessage, Termination, Turn
 from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
-from ssasr.runtime.handoff import HandoffChannel
+from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.session.inference import Endpoint, Inference, Input, Samples, Settings
 from ssasr.telemetry.metrics import Metrics
 
-PACKETS = 128
-"""Client messages waiting: 6 to 13 s of audio at the 50 or 100 ms a message that clients send."""
-INPUTS = 16
-"""Decoded packets waiting for the engine's acknowledgement window."""
-MESSAGES = 256
-"""Messages waiting for a client that reads slowly."""
+PACKETS = 1 << 18
+"""Bytes of client messages waiting: 8 s of PCM at 16 kHz."""
+INPUTS = 1 << 16
+"""Bytes of decoded packets waiting for the engine's acknowledgement window: 2 s."""
+MESSAGES = 1 << 18
+"""Bytes, about, of messages waiting for a client that reads slowly."""
+ITEM = 64
+"""Bytes that an item costs while it waits, beside what it holds."""
 SEND_DEADLINE = 20.0
 """Seconds for one message to leave; a client that reads nothing for so long is given up."""
 CLOSE_DEADLINE = 2.0
@@ -57,15 +59,15 @@ OPEN_PATIENCE = 0.5
 
 
 class WebSocket(Protocol):
-    """What a session uses of its connection; ``websocket_stream.RawWebSocket`` has it."""
+    """What a session uses of its connection (``net.websocket.WebSocket``)."""
 
-    async def get_message(self) -> str | bytes: ...
-    async def send_message(self, message: str) -> None: ...
-    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
     @property
     def clear(self) -> bool: ...
     def offer(self, message: str) -> None: ...
-    def listen(self, sink: Callable[[str | bytes], bool]) -> None: ...
+    async def send(self, message: str) -> None: ...
+    async def receive(self) -> str | bytes: ...
+    def deliver_to(self, sink: Sink[str | bytes]) -> None: ...
+    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
 
 
 class MessageFilter(Protocol):
@@ -106,6 +108,19 @@ ENGINE_FAULTS: dict[type[EngineError], EndCause] = {
 }
 
 
+def weigh_packet(packet: Packet) -> int:
+    return ITEM + len(packet.data) if isinstance(packet, AudioReceived) else ITEM
+
+
+def weigh_input(item: Input) -> int:
+    return ITEM + len(item.pcm) if isinstance(item, Samples) else ITEM
+
+
+def weigh_message(message: ServerMessage) -> int:
+    """About; words that stay are the same objects in each message."""
+    return 4 * ITEM + 8 * len(message.words) if isinstance(message, Turn) else 4 * ITEM
+
+
 @define(eq=False)
 class Session:
     """``run`` returns why the session ended. Raises only what is a bug."""
@@ -119,21 +134,18 @@ class Session:
     last_message: float = field(factory=trio.current_time)
     audio_seconds: float = 0.0
     """What its engine was given, once the session has ended."""
-    held_back: bool = False
-    """The receiver waits for room; whatever the client sends stays in its socket."""
     _link: ClientLink = field(init=False)
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
     _engine: Opened | None = None
     _receiving: trio.CancelScope = field(factory=trio.CancelScope)
     _fault: Fault | None = None
-    _bug: Exception | None = None
     _sending: bool = False
-    _listening: bool = False
-    """The next frame is for ``_take_in``, which waits for it."""
-    _packets: HandoffChannel[Packet] = field(factory=partial(HandoffChannel, PACKETS))
-    _inputs: HandoffChannel[Input] = field(factory=partial(HandoffChannel, INPUTS))
-    _messages: HandoffChannel[ServerMessage] = field(factory=partial(HandoffChannel, MESSAGES))
+    _packets: HandoffChannel[Packet] = field(factory=partial(HandoffChannel, PACKETS, weigh_packet))
+    _inputs: HandoffChannel[Input] = field(factory=partial(HandoffChannel, INPUTS, weigh_input))
+    _messages: HandoffChannel[ServerMessage] = field(
+        factory=partial(HandoffChannel, MESSAGES, weigh_message)
+    )
     _unfiltered: HandoffChannel[ServerMessage] = field(init=False)
     """What is decided; the same as ``_messages`` unless something is to be redacted."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
@@ -143,12 +155,9 @@ class Session:
         if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
             raise ValueError("a session that asks for redaction needs a redactor")
         redacts = self.terms.redactor is not None
-        self._unfiltered = HandoffChannel(MESSAGES) if redacts else self._messages
+        self._unfiltered = HandoffChannel(MESSAGES, weigh_message) if redacts else self._messages
 
     async def run(self) -> EndCause:
-        self._packets.set_fast_path(self._resample_now)
-        self._messages.set_fast_path(self._emit_now)
-        self.websocket.listen(self._take_in_now)
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             nursery.start_soon(self._contain, self._receive)
@@ -158,15 +167,17 @@ class Session:
                 nursery.start_soon(self._contain, partial(self._redact, self.terms.redactor))
             await self._contain(self._emit)
             self._scope.cancel()
-        if self._bug is not None:
-            raise self._bug
         return await self._close()
+
+    @property
+    def held_back(self) -> bool:
+        """The receiver waits for room; whatever the client sends waits in its socket."""
+        return self._packets.blocked
 
     def wind_down(self, cause: EndCause) -> None:
         """Take no more audio, answer what was received, then close because of ``cause``."""
         if not self._receiving.cancel_called:
             self.ending = cause
-            self._listening = False
             self._receiving.cancel()
 
     def give_up(self) -> None:
@@ -188,105 +199,55 @@ class Session:
         else:
             self._scope.cancel()
 
+    # -- receive -----------------------------------------------------------------------------------
+
     async def _receive(self) -> None:
+        frames = _Frames(self)
+        expiry = trio.current_time() + self.terms.max_duration
         with self._receiving:
-            self._receiving.deadline = trio.current_time() + self.terms.max_duration
-            await self._take_in()
-        self._listening = False
-        if self._receiving.cancelled_caught and self.ending is EndCause.TERMINATED:
+            self._receiving.deadline = expiry
+            await Stage(frames, self._read, self._packets).run()
+        if trio.current_time() >= expiry and self.ending is EndCause.TERMINATED:
             self.ending = EndCause.EXPIRED
         self._packets.close()
-        while True:  # go on reading: pings want answers, and the client may leave
-            await self._next_frame()
+        while True:  # go on reading: the client may leave
+            await frames.receive()
 
-    async def _take_in(self) -> None:
-        while True:
-            self._listening = True
-            frame = await self._next_frame()
-            self._listening = False
-            for event in self._link.receive(frame):
-                match event:
-                    case TerminateRequested():
-                        return
-                    case KeptAlive():
-                        pass
-                    case _:
-                        await self._hand_on(event)
-
-    def _take_in_now(self, frame: str | bytes) -> bool:
-        """Fast path of audio, in the task that reads the socket."""
-        if not self._listening or self._fault is not None:
-            return False
-        if not isinstance(frame, bytes) or not self._packets.clear:
-            return False
+    def _read(self, frame: str | bytes) -> Sequence[Packet]:
+        """What a frame means. Raises ClientFault."""
         self.last_message = trio.current_time()
-        try:
-            for event in self._link.receive(frame):
-                if isinstance(event, AudioReceived):
-                    self._packets.put_nowait(event)
-        except (ClientFault, EngineError) as fault:
-            self._fail(fault)
-        except Exception as bug:  # which is the session's, and not that of the socket's reader
-            self._bug = bug
-            self._scope.cancel()
-        return True
+        packets: list[Packet] = []
+        for event in self._link.receive(frame):
+            match event:
+                case TerminateRequested():
+                    self._receiving.cancel()
+                case KeptAlive():
+                    pass
+                case _:
+                    packets.append(event)
+        return packets
 
-    async def _next_frame(self) -> str | bytes:
-        timeout = self.terms.parameters.inactivity_timeout
-        try:
-            if timeout is None:  # as nearly always, so that no scope is made for each message
-                frame = await self.websocket.get_message()
-            else:
-                frame = await self._next_frame_within(timeout)
-        except ConnectionClosed:
-            raise ClientDisconnected from None
-        self.last_message = trio.current_time()
-        return frame
-
-    async def _next_frame_within(self, timeout: int) -> str | bytes:
-        """Messages on the fast path count as well."""
-        deadline = trio.current_time() + timeout
-        while trio.current_time() < deadline:
-            with trio.move_on_at(deadline):
-                return await self.websocket.get_message()
-            deadline = max(deadline, self.last_message + timeout)
-        raise inactivity(timeout)
-
-    async def _hand_on(self, event: Packet) -> None:
-        try:
-            self._packets.put_nowait(event)
-        except trio.WouldBlock:
-            self.held_back = True
-            await self._packets.put(event)
-            self.held_back = False
-            self.last_message = trio.current_time()
+    # -- resample ----------------------------------------------------------------------------------
 
     async def _resample(self) -> None:
-        decoder = self.terms.decoder
-        while True:
-            try:
-                packet = await self._packets.get()
-            except trio.EndOfChannel:
-                break
-            match packet:
-                case AudioReceived(data):
-                    if pcm := decoder.decode(data):
-                        await self._inputs.put(Samples(pcm))
-                case ConfigurationUpdated(parameters):
-                    await self._inputs.put(Settings(parameters))
-                case EndpointForced():
-                    await self._inputs.put(Endpoint())
-        if pcm := decoder.flush():
-            await self._inputs.put(Samples(pcm))
+        await Stage(self._packets, self._decode, self._inputs).run()
+        for item in self._samples(self.terms.decoder.flush()):
+            await self._inputs.send(item)
         self._inputs.close()
 
-    def _resample_now(self, packet: Packet) -> bool:
-        """Fast path of audio."""
-        if not isinstance(packet, AudioReceived) or not self._inputs.clear:
-            return False
-        if pcm := self.terms.decoder.decode(packet.data):
-            self._inputs.put_nowait(Samples(pcm))
-        return True
+    def _decode(self, packet: Packet) -> Sequence[Input]:
+        match packet:
+            case AudioReceived(data):
+                return self._samples(self.terms.decoder.decode(data))
+            case ConfigurationUpdated(parameters):
+                return (Settings(parameters),)
+            case EndpointForced():
+                return (Endpoint(),)
+
+    def _samples(self, pcm: bytes) -> Sequence[Input]:
+        return (Samples(pcm),) if pcm else ()
+
+    # -- infer -------------------------------------------------------------------------------------
 
     async def _infer(self) -> None:
         terms = self.terms
@@ -298,7 +259,7 @@ class Session:
         finally:  # however it ends, this much was listened to
             self.audio_seconds = inference.samples / SAMPLE_RATE
             self.metrics.audio_seconds.inc(self.audio_seconds)
-        await self._unfiltered.put(
+        await self._unfiltered.send(
             Termination(
                 audio_duration_seconds=round(inference.samples / SAMPLE_RATE),
                 session_duration_seconds=round(trio.current_time() - self._began),
@@ -309,16 +270,18 @@ class Session:
     async def _redact(self, redactor: MessageFilter) -> None:
         while True:
             try:
-                message = await self._unfiltered.get()
+                message = await self._unfiltered.receive()
             except trio.EndOfChannel:
                 break
             if (redacted := await redactor(message)) is not None:
-                await self._messages.put(redacted)
+                await self._messages.send(redacted)
         self._messages.close()
 
     def _engine_opened(self, opened: Opened) -> None:
         self._engine = opened
         self._opened.set()
+
+    # -- emit --------------------------------------------------------------------------------------
 
     async def _emit(self) -> None:
         with trio.move_on_after(OPEN_PATIENCE):
@@ -327,32 +290,32 @@ class Session:
         configuration = begin_configuration(
             self.terms.parameters, engine.model, speakers=engine.speakers
         )
-        await self._send(self._link.begin(self.terms.id, self.terms.expires_at, configuration))
+        await self.send(self._link.begin(self.terms.id, self.terms.expires_at, configuration))
         for warning in begin_warnings(self.terms.parameters):
-            await self._send(self._link.send(warning))
-        while True:
-            try:
-                message = await self._messages.get()
-            except trio.EndOfChannel:
-                break
-            await self._send(self._link.send(message))
+            await self.send(self._link.send(warning))
+        await Stage(self._messages, self._write, self).run()
 
-    def _emit_now(self, message: ServerMessage) -> bool:
-        """Fast path of a message to the client."""
-        if not self.websocket.clear or self._fault is not None:
-            return False
-        self.websocket.offer(self._link.send(message))
-        return True
+    def _write(self, message: ServerMessage) -> Sequence[str]:
+        return (self._link.send(message),)
 
-    async def _send(self, frame: str) -> None:
+    @property
+    def clear(self) -> bool:
+        return self.websocket.clear and self._fault is None
+
+    def offer(self, frame: str) -> None:
+        self.websocket.offer(frame)
+
+    async def send(self, frame: str) -> None:
+        """Raises ClientDisconnected."""
         await trio.lowlevel.checkpoint_if_cancelled()  # nothing is torn that has not begun
         self._sending = True
         try:
             with trio.fail_after(SEND_DEADLINE):
-                await self.websocket.send_message(frame)
+                await self.websocket.send(frame)
         except trio.TooSlowError:
             raise ClientDisconnected from None  # it is there but does not read; the frame is torn
         except ConnectionClosed:
+            self._sending = False
             raise ClientDisconnected from None
         self._sending = False
         if self._fault is not None:
@@ -372,9 +335,38 @@ class Session:
                 pass
             elif fault is not None:
                 error = Error(error=fault.text, error_code=int(fault.code))
-                await self.websocket.send_message(self._link.send(error))
+                await self.websocket.send(self._link.send(error))
                 await self.websocket.aclose(int(fault.code), fault.reason)
             else:
                 code = END_CAUSES[self.ending]
                 await self.websocket.aclose(int(code), CLOSE_CODES[code].reason)
         return self.ending if fault is None else fault.cause
+
+
+@frozen(eq=False)
+class _Frames:
+    """The client's messages, and the fault of sending none."""
+
+    session: Session
+
+    def deliver_to(self, sink: Sink[str | bytes]) -> None:
+        self.session.websocket.deliver_to(sink)
+
+    async def receive(self) -> str | bytes:
+        """Raises ClientDisconnected, ClientFault."""
+        timeout = self.session.terms.parameters.inactivity_timeout
+        try:
+            if timeout is None:  # as nearly always, so that no scope is made for each message
+                return await self.session.websocket.receive()
+            return await self._receive_within(timeout)
+        except ConnectionClosed:
+            raise ClientDisconnected from None
+
+    async def _receive_within(self, timeout: int) -> str | bytes:
+        """Messages that take the fast path count as well."""
+        deadline = trio.current_time() + timeout
+        while trio.current_time() < deadline:
+            with trio.move_on_at(deadline):
+                return await self.session.websocket.receive()
+            deadline = max(deadline, self.session.last_message + timeout)
+        raise inactivity(timeout)

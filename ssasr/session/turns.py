@@ -17,6 +17,7 @@ the turn earlier is taken first, no matter which of the two arrived first.
 
 import bisect
 from collections import deque
+from collections.abc import Sequence
 from typing import TypedDict
 
 from attrs import define, field, frozen
@@ -163,14 +164,14 @@ class TurnPolicy:
         next update, whichever that is."""
         self._changes.append((at, settings))
 
-    def force(self, at: int) -> list[Decision]:
+    def force(self, at: int) -> Sequence[Finalize]:
         """End what was said before stream sample ``at``, which must not lie beyond the audio sent.
         ``settled(at)`` follows, now or after further updates and finals."""
         if at > self._segment.start and at not in self._forces:
             bisect.insort(self._forces, at)
         return self._act_on_force()
 
-    def update(self, update: Update) -> list[Decision]:
+    def update(self, update: Update) -> Sequence[Decision]:
         """What follows from an update; those of another segment, those that came before
         (a replay) and those of a segment that is being finalized are ignored."""
         segment = self._segment
@@ -197,9 +198,9 @@ class TurnPolicy:
         if changed and not (family_u or segment.ending):
             decisions += self._speaker_end(update)
         decisions += self._acknowledge_silence()
-        return decisions if segment.ending else decisions + self._act_on_force()
+        return decisions if segment.ending else [*decisions, *self._act_on_force()]
 
-    def final(self, final: Final) -> list[Decision]:
+    def final(self, final: Final) -> Sequence[Decision]:
         """The end of the turn, if there was one, and the next segment."""
         segment = self._segment
         if segment.ending is None or final.segment != segment.number:
@@ -213,7 +214,7 @@ class TurnPolicy:
         start = segment.ending.at
         self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
-        return decisions + self._revision_due(start) + self._act_on_force()
+        return [*decisions, *self._revision_due(start), *self._act_on_force()]
 
     def conclude(self) -> list[Decision]:
         """What is left to be said when every turn has ended."""
@@ -235,7 +236,7 @@ class TurnPolicy:
             self._speakers.update(speech_end)
         return bool(speech_end) and self._speakers is not None
 
-    def _speaker_end(self, update: Update) -> list[Decision]:
+    def _speaker_end(self, update: Update) -> Sequence[Decision]:
         """Family P: a turn ends where another speaker begins, between two words."""
         assert self._speakers is not None, "voices come only to those who asked"
         start = self._segment.start
@@ -278,7 +279,7 @@ class TurnPolicy:
         while self._changes and self._changes[0][0] < position:
             self._settings = self._changes.popleft()[1]
 
-    def _act_on_force(self) -> list[Decision]:
+    def _act_on_force(self) -> Sequence[Finalize]:
         segment = self._segment
         while self._forces and self._forces[0] <= segment.start:
             self._forces.pop(0)
@@ -286,7 +287,7 @@ class TurnPolicy:
             return []
         return self._finalize(self._forces[0])
 
-    def _finalize(self, at: int) -> list[Decision]:
+    def _finalize(self, at: int) -> Sequence[Finalize]:
         self._segment.ending = Finalize(self._segment.number, at)
         return [self._segment.ending]
 
@@ -300,7 +301,7 @@ class TurnPolicy:
         changed = self._transcript.take_change()
         if self._settings.partials and (changed or utterance):
             decisions.append(Send(self._partial(update, utterance)))
-        return decisions + ends
+        return [*decisions, *ends]
 
     def _update_p(self, update: Update) -> list[Decision]:
         """SpeechStarted at the onset; partials at pauses, early, and now and then; the end."""
@@ -309,7 +310,7 @@ class TurnPolicy:
         if segment.activity.onset_confirmed:
             decisions += self._speech_started()
         if ends := self._silence_end(update):
-            return decisions + ends
+            return [*decisions, *ends]
         due = self._is_new_pause() or self._early_or_continuous()
         if due and segment.words and self._settings.partials and self._transcript.take_change():
             decisions += self._speech_started()
@@ -350,7 +351,7 @@ class TurnPolicy:
         segment.paused_after = segment.speech_until
         return new
 
-    def _silence_end(self, update: Update) -> list[Decision]:
+    def _silence_end(self, update: Update) -> Sequence[Decision]:
         """The finalize that the silence at this position calls for, if any."""
         silence = self._segment.silence
         ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)

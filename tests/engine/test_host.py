@@ -10,7 +10,7 @@ import trio
 
 from ssasr.engine import capacity
 from ssasr.engine.capacity import FIRST_REST, Unit, Workload
-from ssasr.engine.host import MAX_UNREAD, EngineHost
+from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel, ModelThread, ModelThreadGone
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.streams import LinkFault
@@ -207,63 +207,68 @@ async def test_model_thread_tells_whoever_waits():
     assert len(jobs) == 2
 
 
-async def test_the_fast_path_gets_what_receive_waits_for(nursery, autojump_clock):
+class Taker:
+    """Takes answers unless it is busy; ``fault`` is raised instead."""
+
+    def __init__(self, fault=None):
+        self.taken, self.busy, self.fault = [], False, fault
+
+    def ready(self):
+        return not self.busy
+
+    def take(self, answer):
+        if self.fault is not None:
+            raise self.fault
+        self.taken.append(answer)
+
+
+async def test_a_sink_that_is_ready_is_given_what_receive_waits_for(nursery, autojump_clock):
     host = await start_host(nursery)
     async with host.open_stream(OPENING) as stream:
-        quick, slow, busy = [], [], False
-
-        def take(answer):
-            if not busy:
-                quick.append(answer)
-            return not busy
+        quick, slow = Taker(), []
 
         async def receive():
             while True:
                 slow.append(await stream.receive())
 
-        stream.set_fast_path(take)
+        stream.deliver_to(quick)
         async with trio.open_nursery() as receiving:
             receiving.start_soon(receive)
             for chunk in range(8):
-                busy = chunk in (3, 4)
+                quick.busy = chunk in (3, 4)
                 await stream.send(Audio(1_600 * chunk, SPEECH[:1_600].tobytes()))
                 await trio.testing.wait_all_tasks_blocked()
             receiving.cancel_scope.cancel()
-    assert [answer.position // 1_600 for answer in quick] == [1, 2, 3, 6, 7, 8]
+    assert [answer.position // 1_600 for answer in quick.taken] == [1, 2, 3, 6, 7, 8]
     assert [answer.position // 1_600 for answer in slow] == [4, 5]
     nursery.cancel_scope.cancel()
 
 
-async def test_a_fast_path_that_fails_ends_its_own_stream_alone(nursery, autojump_clock):
+async def test_a_sink_that_fails_ends_its_own_stream_alone(nursery, autojump_clock):
     host = await start_host(nursery)
-
-    def fail(answer):
-        raise ValueError("broken session")
-
     async with host.open_stream(OPENING) as other:
         async with host.open_stream(OPENING) as stream:
-            stream.set_fast_path(fail)
+            stream.deliver_to(Taker(ValueError("broken session")))
             nursery.start_soon(stream.send, Audio(0, SPEECH.tobytes()))
             with pytest.raises(ValueError, match="broken session"):
                 await stream.receive()
-            with pytest.raises(EngineLost):
-                await stream.send(Audio(len(SPEECH), b"\0\0"))
         await other.send(Audio(0, SPEECH.tobytes()))
         assert (await other.receive()).position > 0
     assert host.statistics().scheduler.streams == 0
     nursery.cancel_scope.cancel()
 
 
-async def test_a_stream_that_reads_nothing_is_dropped(nursery, autojump_clock):
+async def test_a_stream_that_reads_nothing_is_dropped(nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr("ssasr.engine.host.MAX_UNREAD", 1 << 14)
     host = await start_host(nursery)
     async with host.open_stream(OPENING) as stream:
         with pytest.raises(EngineLost):
-            for chunk in range(2 * MAX_UNREAD):
+            for chunk in range(100):
                 await stream.send(Audio(1_600 * chunk, bytes(3_200)))
                 await trio.testing.wait_all_tasks_blocked()
         assert host.statistics().scheduler.streams == 0
         with pytest.raises(EngineLost):
-            for _ in range(MAX_UNREAD + 1):
+            for _ in range(101):
                 await stream.receive()
     assert await words_of(host, SPEECH)
     nursery.cancel_scope.cancel()

@@ -21,55 +21,49 @@ from ssasr.errors import EngineBusy, EngineUnavailable
 from ssasr.net.engine_connection import Link
 from ssasr.protocol.engine_link import EngineLink, Role
 from ssasr.routing.engine_client import open_link
+from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.metrics import Metrics
 
 
 @define(eq=False)
 class MemorySocket:
-    """One end of a WebSocket without a network; also the connection under it."""
+    """One end of a WebSocket without a network."""
 
-    inbox: trio.MemoryReceiveChannel
-    outbox: trio.MemorySendChannel
     wire: "Wire"
     received: int = 0
     peer: "MemorySocket | None" = None
-    sink: object = None
-    slow: int = 0
-    """Messages that ``get_message`` has not given yet."""
-
-    def listen(self, sink):
-        self.sink = sink
+    messages: HandoffChannel = field(factory=lambda: HandoffChannel(1_024))
 
     @property
     def clear(self):
         return not self.wire.is_cut
 
-    async def get_message(self):
-        try:
-            message = await self.inbox.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise ConnectionClosed(self.wire.reason) from None
-        self.slow -= 1
-        return message
+    @property
+    def awaited(self):
+        return self.messages.clear
 
-    async def send_message(self, message):
+    def deliver_to(self, sink):
+        self.messages.deliver_to(_Fickle(self.wire, sink))
+
+    async def receive(self):
+        try:
+            return await self.messages.receive()
+        except trio.EndOfChannel:
+            raise ConnectionClosed(self.wire.reason) from None
+
+    async def send(self, message):
         await trio.lowlevel.checkpoint()
         self.offer(message)
         if self.wire.is_cut:
             raise ConnectionClosed(self.wire.reason)
 
     def offer(self, message):
-        """At most every other message finds its reader ready, so that both ways are gone."""
         self.wire.note_message()
         if self.wire.mute or self.wire.is_cut:
             return
-        peer = self.peer
-        peer.received += len(message)
-        short = not peer.slow and peer.sink is not None and self.wire.said % 2
-        if not (short and peer.sink(message)):
-            peer.slow += 1
-            self.outbox.send_nowait(message)
+        self.peer.received += len(message)
+        self.peer.messages.offer(message)
 
     def ping(self):
         if not self.wire.mute:
@@ -81,6 +75,20 @@ class MemorySocket:
 
     def abort(self):
         self.wire.cut(None)
+
+
+@frozen(eq=False)
+class _Fickle:
+    """Ready for at most every other message, so that both ways are gone."""
+
+    wire: "Wire"
+    sink: object
+
+    def ready(self):
+        return self.wire.said % 2 == 1 and self.sink.ready()
+
+    def take(self, message):
+        self.sink.take(message)
 
 
 @define(eq=False)
@@ -98,10 +106,7 @@ class Wire:
     right: MemorySocket = field(init=False)
 
     def __attrs_post_init__(self):
-        to_right, from_left = trio.open_memory_channel(1_024)
-        to_left, from_right = trio.open_memory_channel(1_024)
-        self.left = MemorySocket(from_right, to_right, self)
-        self.right = MemorySocket(from_left, to_left, self)
+        self.left, self.right = MemorySocket(self), MemorySocket(self)
         self.left.peer, self.right.peer = self.right, self.left
 
     def note_message(self):
@@ -113,7 +118,7 @@ class Wire:
         self.reason = self.reason or reason
         self.is_cut = True
         for end in (self.left, self.right):
-            end.outbox.close()
+            end.messages.close()
 
 
 @frozen
@@ -155,7 +160,7 @@ class MemoryEngines:
         async with plain_nursery() as nursery:
             await nursery.start(host.run)
             await nursery.start(self._serve, host, wire)
-            link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
+            link = Link(wire.left, EngineLink(Role.GATEWAY))
             try:
                 stream = await open_link(link, opening)
                 nursery.start_soon(link.watch)
@@ -167,7 +172,7 @@ class MemoryEngines:
     async def _serve(self, host, wire, *, task_status):
         with host.reserve() as place:  # as at a handshake, before anything is said
             task_status.started()
-            await serve_link(host, Link(wire.right, EngineLink(Role.ENGINE), wire.right), place)
+            await serve_link(host, Link(wire.right, EngineLink(Role.ENGINE)), place)
 
     def _doom(self, fate, host):
         def come_true(wire):
@@ -203,7 +208,7 @@ class SharedMemoryEngines:
         wire = Wire()
         async with plain_nursery() as nursery:
             await nursery.start(self._serve, wire)
-            link = Link(wire.left, EngineLink(Role.GATEWAY), wire.left)
+            link = Link(wire.left, EngineLink(Role.GATEWAY))
             try:
                 yield await open_link(link, opening)
             finally:
@@ -213,7 +218,7 @@ class SharedMemoryEngines:
     async def _serve(self, wire, *, task_status):
         with self.host.reserve() as place:
             task_status.started()
-            link = Link(wire.right, EngineLink(Role.ENGINE), wire.right)
+            link = Link(wire.right, EngineLink(Role.ENGINE))
             await serve_link(self.host, link, place)
 
     def answers(self, version):

@@ -3,10 +3,19 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto import events as library
 from wsproto.connection import CLIENT, SERVER, Connection
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from ssasr.net.frames import LONGEST, FrameSplitter, apply_mask, encode_message, encode_ping
+from ssasr.net.frames import (
+    Close,
+    FrameReader,
+    Ping,
+    Pong,
+    apply_mask,
+    encode_close,
+    encode_message,
+    encode_ping,
+)
 
 quick = settings(deadline=None, max_examples=80)
 
@@ -35,19 +44,24 @@ def test_the_library_reads_what_we_write(client, size, text):
 
 
 def test_the_library_takes_our_ping_and_we_know_its_pong():
-    reader = Connection(SERVER)
-    reader.receive_data(encode_ping(KEY))
-    (ping,) = reader.events()
-    assert ping == Ping(payload=b"")
-    (piece,) = FrameSplitter(masked=False).feed(bytes(reader.send(ping.response())))
-    assert piece.is_our_pong
-    (piece,) = FrameSplitter(masked=False).feed(bytes(reader.send(Pong(payload=b"1"))))
-    assert not piece.is_our_pong
+    peer = Connection(SERVER)
+    peer.receive_data(encode_ping(KEY))
+    (ping,) = peer.events()
+    assert ping == library.Ping(payload=b"")
+    assert client_reader().feed(bytes(peer.send(ping.response()))) == [Pong(b"")]
+
+
+def client_reader(limit=1 << 20):
+    return FrameReader(masked=False, limit=limit)
+
+
+def server_reader(limit=1 << 20):
+    return FrameReader(masked=True, limit=limit)
 
 
 def event_parts(message, parts):
     """A message as the events that say it in so many frames."""
-    kind = TextMessage if isinstance(message, str) else BytesMessage
+    kind = library.TextMessage if isinstance(message, str) else library.BytesMessage
     step = max(len(message) // parts, 1)
     cut = [message[i * step : (i + 1) * step] for i in range(parts - 1)]
     cut.append(message[(parts - 1) * step :])
@@ -57,48 +71,31 @@ def event_parts(message, parts):
 sayings = st.one_of(
     st.builds(event_parts, st.binary(max_size=200), st.integers(1, 3)),
     st.builds(event_parts, st.text(max_size=60), st.integers(1, 3)),
-    st.builds(lambda size: event_parts(bytes(size), 1), st.sampled_from([70_000, LONGEST + 1])),
-    st.builds(lambda data: [Ping(payload=data)], st.binary(max_size=10)),
+    st.builds(lambda size: event_parts(bytes(size), 1), st.sampled_from([70_000, 200_000])),
+    st.builds(lambda data: [library.Ping(payload=data)], st.binary(max_size=10)),
 )
 
 
-class Joined:
-    """What the library makes of bytes: messages, and control frames."""
-
-    def __init__(self):
-        self.library, self.parts, self.found = Connection(SERVER), [], []
-
-    def read(self, data):
-        self.library.receive_data(data)
-        for event in self.library.events():
-            if isinstance(event, Ping):
-                self.found.append(bytes(event.payload))
-                continue
-            self.parts.append(event.data)
-            if event.message_finished:
-                self.found.append(event.data[:0].join(self.parts))
-                self.parts = []
+def meant(said):
+    """What events say, joined."""
+    if isinstance(said[0], library.Ping):
+        return Ping(bytes(said[0].payload))
+    return said[0].data[:0].join(event.data for event in said)
 
 
 @quick
 @given(st.lists(sayings, max_size=6), st.lists(st.floats(0, 1), max_size=6))
-def test_cut_anywhere_every_message_is_delivered_once_and_in_order(said, cuts):
-    writer, together = Connection(CLIENT), Joined()
+def test_cut_anywhere_all_that_was_said_is_read_once_and_in_order(said, cuts):
+    writer = Connection(CLIENT)
     raw = b"".join(bytes(writer.send(event)) for events in said for event in events)
-    together.read(raw)
     at = sorted(int(cut * len(raw)) for cut in cuts)
-    cutter, both, passed, ends = FrameSplitter(masked=True), Joined(), b"", 0
-    for start, end in zip([0, *at], [*at, len(raw)], strict=True):
-        for piece in cutter.feed(raw[start:end]):
-            passed += piece.raw
-            ends += piece.ends
-            if piece.message is None:
-                both.read(piece.raw)
-            else:
-                both.found.append(piece.message)
-    assert passed == raw, "every byte is somebody's"
-    assert both.found == together.found
-    assert ends == sum(not isinstance(events[0], Ping) for events in said)
+    reader = server_reader()
+    read = [
+        event
+        for start, end in zip([0, *at], [*at, len(raw)], strict=True)
+        for event in reader.feed(raw[start:end])
+    ]
+    assert read == [meant(events) for events in said]
 
 
 BROKEN = {
@@ -115,45 +112,56 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_a_rule_is_the_librarys_to_judge(name):
-    cutter = FrameSplitter(masked=True)
+def test_what_breaks_a_rule_is_named_as_the_library_names_it(name):
     raw = BROKEN[name] + encode_message(b"after", KEY)
-    pieces = cutter.feed(raw)
-    assert b"".join(piece.raw for piece in pieces) == raw
-    assert pieces[0].message is None
-    library = Connection(SERVER)
-    for piece in pieces:
-        library.receive_data(piece.raw)
-    (verdict,) = library.events()
-    assert isinstance(verdict, CloseConnection)
-    assert verdict.code in {1002, 1007}
+    (verdict,) = server_reader().feed(raw)
+    peer = Connection(SERVER)
+    peer.receive_data(raw)
+    (expected,) = peer.events()
+    assert verdict.fault
+    assert verdict.code == expected.code
 
 
-def test_nothing_is_delivered_after_a_close():
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [(b"", 1_005), (b"\x03\xe8bye", 1_000), (b"\x0b\xb8", 3_000), (b"\x03", 1_002),
+     (b"\x03\xed", 1_002), (b"\x03\xe8\xff", 1_007)],
+)  # fmt: skip
+def test_close_codes(payload, code):
+    frame = bytes([0x88, 0x80 | len(payload)]) + KEY + apply_mask(payload + bytes(4), KEY)
+    (close,) = server_reader().feed(frame[: 6 + len(payload)])
+    assert (close.code, close.fault) == (code, code in {1_002, 1_007})
+
+
+def test_nothing_is_read_after_a_close():
     writer = Connection(CLIENT)
-    raw = writer.send(CloseConnection(code=1000)) + encode_message(b"late", KEY)
-    assert all(piece.message is None for piece in FrameSplitter(masked=True).feed(raw))
+    raw = writer.send(library.CloseConnection(code=1000)) + encode_message(b"late", KEY)
+    assert server_reader().feed(raw) == [Close(1000)]
+
+
+def test_a_close_reason_is_cut_to_what_fits():
+    (close,) = client_reader().feed(encode_close(4_000, "é" * 100, None))
+    assert close == Close(4_000, "é" * 61)
 
 
 def test_a_frame_byte_by_byte():
-    cutter, raw = FrameSplitter(masked=True), encode_message(b"whole", KEY)
-    pieces = [piece for byte in raw for piece in cutter.feed(bytes([byte]))]
-    assert [piece.message for piece in pieces] == [b"whole"]
+    reader, raw = server_reader(), encode_message(b"whole" * 100, KEY)
+    assert [each for byte in raw for each in reader.feed(bytes([byte]))] == [b"whole" * 100]
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize("text", [True, False])
+def test_of_a_message_that_is_too_long_the_beginning_is_read_and_the_next_whole(fragments, text):
+    message = "x" * 1_000 if text else bytes(1_000)
+    writer, reader = Connection(CLIENT), server_reader(limit=100)
+    parts = [*event_parts(message, fragments), *event_parts(b"next", 1)]
+    raw = b"".join(bytes(writer.send(event)) for event in parts)
+    read = [each for at in range(0, len(raw), 7) for each in reader.feed(raw[at : at + 7])]
+    assert read == [message[:101], b"next"]
 
 
 @pytest.mark.parametrize("message", [b"", b"1", "é" * 50, bytes(125), bytes(126), bytes(65_535)])
 @pytest.mark.parametrize("key", [None, KEY, bytes(4)])
 def test_one_read_one_frame(message, key):
-    cutter, raw = FrameSplitter(masked=key is not None), encode_message(message, key)
-    assert cutter.whole(raw) == message
-    (piece,) = cutter.feed(raw)
-    assert (piece.raw, piece.message, piece.ends) == (raw, message, True)
-    assert cutter.whole(raw + b"\x82") is None
-    assert cutter.whole(raw[:-1]) is None
-    cutter.feed(raw[:1])
-    assert cutter.whole(raw) is None, "it would stand in the middle of another"
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_nothing_broken_is_whole(name):
-    assert FrameSplitter(masked=True).whole(BROKEN[name]) is None
+    reader = FrameReader(masked=key is not None, limit=1 << 20)
+    assert reader.feed(encode_message(message, key)) == [message]

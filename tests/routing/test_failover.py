@@ -94,6 +94,21 @@ async def test_while_nobody_else_is_there_a_draining_engine_goes_on(autojump_clo
     assert engines.opened == 1
 
 
+async def test_a_draining_engine_is_not_given_up_for_replacements_that_fail(autojump_clock):
+    """More of them than the budget has tries, half open when they are lost, while nobody speaks;
+    and the engine that leaves goes on answering."""
+    half_open = [Fate("cut", 0)] * 12
+    engines, wrapped = resilient(Fate("drain", 20), *half_open, policy=RetryPolicy(seconds=5.0))
+    async with wrapped.open_stream(VERSION, OPENING) as stream:
+        await say(stream, 0, 32_000)
+        await until(stream, Update, 32_000)
+        await trio.sleep(60)
+        await say(stream, 32_000, 40_000)
+        await until(stream, Update, 40_000)
+        assert [carrier.draining for carrier in stream._carriers] == [False]
+    assert engines.happened.count("cut") == 12
+
+
 async def test_nobody_left_ends_the_stream_within_the_budget(autojump_clock):
     _, wrapped = resilient(Fate("cut", 30), *[Fate("away")] * 1_000)
     started = trio.current_time()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -72,26 +72,39 @@ class Talk:
             yield Samples(packet.astype("<i2").tobytes())
 
 
-async def converse(engines, talk, metrics):
-    """Everything the client gets."""
-    engines = ResilientEngines(engines, metrics, PATIENT)
+@frozen
+class Listener:
+    """A client that is always ready."""
+
+    sent: list
+
+    def ready(self):
+        return True
+
+    def take(self, message):
+        self.sent.append(message)
+
+
+async def converse(engines, talk, metrics, policy):
+    """Everything the client is sent."""
+    engines = ResilientEngines(engines, metrics, policy)
     inputs, messages = HandoffChannel(16), HandoffChannel(256)
     sent = []
     inference = Inference(parse_parameters(talk.query), engines, metrics, inputs, messages)
 
     async def speak():
         for item in talk.items():
-            await inputs.put(item)
+            await inputs.send(item)
             if isinstance(item, Samples) and talk.pace:
                 await trio.sleep(talk.pace * len(item.pcm) / 32_000)
         inputs.close()
 
     async def listen():
         if talk.seed % 2:  # the fast path to the client
-            messages.set_fast_path(lambda message: sent.append(message) is None)
+            messages.deliver_to(Listener(sent))
         with suppress(trio.EndOfChannel):
             while True:
-                sent.append(await messages.get())
+                sent.append(await messages.receive())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(speak)
@@ -102,11 +115,11 @@ async def converse(engines, talk, metrics):
     return sent
 
 
-def run(fates, talk, metrics):
-    """What the client gets, and which fates came true."""
+def run(fates, talk, metrics, policy=PATIENT):
+    """What the client is sent, and which fates came true."""
     engines = MemoryEngines(deque(fates), metrics=metrics)
     clock = MockClock(autojump_threshold=0)
-    return trio.run(converse, engines, talk, metrics, clock=clock), engines.happened
+    return trio.run(converse, engines, talk, metrics, policy, clock=clock), engines.happened
 
 
 SILENCES = [0, 100, 160, 400, 1_000, 2_400]
@@ -164,6 +177,14 @@ def fates(draw):
     return [draw(crashes), *draw(later)]
 
 
+@st.composite
+def hard_departures(draw):
+    """An engine that leaves, and more replacements that are lost half open than a budget allows."""
+    lost = st.builds(Fate, st.just("cut"), st.integers(0, 1))
+    drain = Fate("drain", draw(st.integers(2, 70)))
+    return [drain, *draw(st.lists(lost, min_size=6, max_size=12))]
+
+
 @pytest.fixture
 def _no_logs():
     """Thousands of lost engines, each with its line."""
@@ -202,3 +223,25 @@ def test_whatever_happens_to_the_engines_the_client_gets_the_same_messages():
     assert crashes >= CRASH_POINTS, happened
     assert words > 1_000, "there must be something to lose"
     assert labelled > 50, "and speakers to confuse"
+
+
+@pytest.mark.usefixtures("_no_logs")
+def test_an_engine_that_leaves_is_not_given_up_before_another_carries_the_stream():
+    metrics = Metrics()
+    moved = 0
+
+    @settings(
+        max_examples=25, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(talks(), hard_departures())
+    def check(talk, doom):
+        nonlocal moved
+        talk = evolve(talk, pace=1.0)  # so that it lasts
+        expected, _ = run([], talk, metrics)
+        sent, came_true = run(doom, talk, metrics, RetryPolicy(seconds=5.0))
+        assert sent == expected
+        moved += came_true.count("cut") > RetryPolicy().tries
+
+    check()
+    assert moved >= 5

@@ -15,6 +15,7 @@ from ssasr.protocol.recognition import (
     Update,
     Word,
 )
+from ssasr.protocol.stream_position import OutOfPlace
 from ssasr.protocol.voices import CONTEXT
 from ssasr.routing.replay import Replay
 
@@ -136,10 +137,10 @@ def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
 
 def test_the_wrong_order_is_a_bug():
     replay = Replay(OPENING)
-    with pytest.raises(AssertionError):
+    with pytest.raises(OutOfPlace):
         replay.add(Audio(1, b"ab"))
     replay.add(Finalize(0, 0))
-    with pytest.raises(AssertionError):
+    with pytest.raises(OutOfPlace):
         replay.add(Finalize(0, 0))
 
 

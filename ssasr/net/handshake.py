@@ -1,0 +1,128 @@
+"""The opening handshake of a WebSocket, either end (RFC 6455, section 4)."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import trio
+from attrs import frozen
+from trio_websocket import ConnectionRejected, HandshakeError
+from wsproto import ConnectionType
+from wsproto.events import AcceptConnection, Event, RejectConnection, RejectData, Request
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from ssasr.net.websocket import MESSAGE_LIMIT, WebSocket
+
+HEAD_END = b"\r\n\r\n"
+LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer to a handshake."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class BrokenHandshake(HandshakeError):
+    """What came is no handshake."""
+
+
+@frozen(eq=False)
+class UpgradeRequest:
+    """A client wants a WebSocket. Names of ``headers`` are in lower case. Exactly one of ``accept``
+    and ``reject`` is called."""
+
+    path: str
+    headers: Headers
+    subprotocols: Sequence[str]
+    _stream: trio.abc.Stream
+    _handshake: H11Handshake
+    _rest: bytes
+
+    async def accept(
+        self, nursery: trio.Nursery, *, subprotocol: str | None = None, ahead: int = MESSAGE_LIMIT
+    ) -> WebSocket:
+        """``nursery``, ``ahead``: as ``WebSocket``'s. Raises trio.BrokenResourceError."""
+        answer = self._handshake.send(AcceptConnection(subprotocol=subprotocol))
+        await self._stream.send_all(answer)
+        return WebSocket(self._stream, nursery, client=False, head=self._rest, ahead=ahead)
+
+    async def reject(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Answer as HTTP does. Raises trio.BrokenResourceError."""
+        length = (b"Content-Length", str(len(body)).encode())
+        head = RejectConnection(status_code=status, headers=[*headers, length], has_body=True)
+        answer = self._handshake.send(head)
+        await self._stream.send_all(answer + self._handshake.send(RejectData(data=body)))
+
+
+async def read_upgrade(stream: trio.abc.Stream, head: bytes) -> UpgradeRequest:
+    """``head``: what was read already, a whole request head at least. One that asks for no
+    WebSocket is answered. Raises BrokenHandshake, trio.BrokenResourceError."""
+    handshake = H11Handshake(ConnectionType.SERVER)
+    end = head.index(HEAD_END) + len(HEAD_END)
+    try:
+        handshake.receive_data(head[:end])
+        (event,) = handshake.events()
+    except RemoteProtocolError as broken:
+        if broken.event_hint is not None:
+            await stream.send_all(handshake.send(broken.event_hint))
+        raise BrokenHandshake from broken
+    assert isinstance(event, Request), "a server gets nothing else"
+    headers = [(name.lower(), bytes(value)) for name, value in event.extra_headers]
+    return UpgradeRequest(
+        event.target, headers, event.subprotocols, stream, handshake, bytes(head[end:])
+    )
+
+
+async def open_websocket(
+    stream: trio.abc.Stream,
+    nursery: trio.Nursery,
+    host: str,
+    path: str,
+    *,
+    subprotocol: str,
+    headers: Headers = (),
+    ahead: int = MESSAGE_LIMIT,
+) -> WebSocket:
+    """Ask for a WebSocket that speaks ``subprotocol``. Raises ConnectionRejected for an ordinary
+    HTTP answer, BrokenHandshake, trio.BrokenResourceError."""
+    handshake = H11Handshake(ConnectionType.CLIENT)
+    asked = Request(host=host, target=path, subprotocols=[subprotocol], extra_headers=list(headers))
+    await stream.send_all(handshake.send(asked))
+    answer = await _receive(stream)
+    while HEAD_END not in answer:
+        answer += await _receive(stream)
+        if len(answer) > LONGEST_ANSWER:
+            raise BrokenHandshake
+    end = answer.index(HEAD_END) + len(HEAD_END)
+    (event,) = _events(handshake, answer[:end])
+    if isinstance(event, RejectConnection):
+        await _raise_rejection(stream, handshake, event, answer[end:])
+    if not isinstance(event, AcceptConnection) or event.subprotocol != subprotocol:
+        raise BrokenHandshake(f"it does not speak {subprotocol}")
+    return WebSocket(stream, nursery, client=True, head=answer[end:], ahead=ahead)
+
+
+async def _raise_rejection(
+    stream: trio.abc.Stream, handshake: H11Handshake, rejected: RejectConnection, data: bytes
+) -> NoReturn:
+    body = b""
+    while rejected.has_body and len(body) <= LONGEST_ANSWER:
+        parts = [part for part in _events(handshake, data) if isinstance(part, RejectData)]
+        body += b"".join(part.data for part in parts)
+        if any(part.body_finished for part in parts):
+            break
+        data = await _receive(stream)
+    raise ConnectionRejected(rejected.status_code, tuple(rejected.headers), body)
+
+
+def _events(handshake: H11Handshake, data: bytes) -> list[Event]:
+    try:
+        handshake.receive_data(data)
+    except RemoteProtocolError as broken:
+        raise BrokenHandshake(str(broken)) from broken
+    return list(handshake.events())
+
+
+async def _receive(stream: trio.abc.Stream) -> bytes:
+    data = await stream.receive_some(LONGEST_ANSWER)
+    if not data:
+        raise trio.BrokenResourceError("the connection was closed during the handshake")
+    return bytes(data)

@@ -1,0 +1,89 @@
+"""How far one stream has come: the one account of what was sent, acknowledged and is being ended.
+
+Whoever carries a stream keeps one of these and passes it every message, of either direction, in
+order. It holds what both ends of a stream can know, and the rules of ``recognition`` about
+positions: audio has no gaps, answers are about the open segment and not about the future, and one
+finalize is open at a time.
+
+Pure.
+"""
+
+from attrs import define
+
+from ssasr.protocol.recognition import Audio, Final, Finalize, Open, Update
+
+
+class OutOfPlace(Exception):
+    """A message that the rules about positions do not allow; whose fault it is depends on who said
+    it. The stream stays as it was."""
+
+
+@define
+class StreamPosition:
+    """Positions are stream samples."""
+
+    segment: int = 0
+    start: int = 0
+    """Of the open segment."""
+    sent: int = 0
+    """Audio was sent up to here."""
+    acknowledged: int = 0
+    """The engine has listened up to here, and need not do so again. Answers to a segment that is
+    being ended do not count: what lies behind its end will be listened to again."""
+    finalize: Finalize | None = None
+    """The one that waits for its answer."""
+
+    @classmethod
+    def of(cls, opening: Open) -> "StreamPosition":
+        """Where a stream begins."""
+        first = opening.start - opening.context
+        return cls(opening.segment, opening.start, first, opening.start)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Samples sent and not yet listened to; less than none while context is on its way."""
+        return self.sent - self.acknowledged
+
+    def note_audio(self, audio: Audio) -> None:
+        if audio.start != self.sent:
+            raise OutOfPlace(f"audio at sample {audio.start}, expected {self.sent}")
+        if len(audio.pcm) % 2:
+            raise OutOfPlace("audio that ends inside a sample")
+        self.sent += len(audio.pcm) // 2
+
+    def note_update(self, update: Update) -> None:
+        if update.segment != self.segment:
+            raise OutOfPlace(
+                f"update of segment {update.segment}, the current one is {self.segment}"
+            )
+        if not self.start <= update.position <= self.sent:
+            raise OutOfPlace(f"update at sample {update.position} of {self.sent}")
+        if self.finalize is None and update.position > self.acknowledged:
+            self.acknowledged = update.position
+
+    def note_finalize(self, finalize: Finalize) -> None:
+        if finalize.segment != self.segment or self.finalize is not None:
+            raise OutOfPlace(f"finalize of segment {finalize.segment}, {self.segment} is open")
+        if not self.start <= finalize.at <= self.sent:
+            raise OutOfPlace(f"finalize at sample {finalize.at} of {self.sent}")
+        self.finalize = finalize
+
+    def note_final(self, final: Final) -> None:
+        asked = self.finalize
+        if asked is None or (final.segment, final.at) != (asked.segment, asked.at):
+            raise OutOfPlace(f"final of segment {final.segment} at {final.at} answers nothing")
+        self.finalize = None
+        self.segment += 1
+        self.start = self.acknowledged = final.at
+
+    def note(self, message: object) -> None:
+        """Any message; those that are not about positions change nothing. Raises OutOfPlace."""
+        match message:
+            case Audio():
+                self.note_audio(message)
+            case Update():
+                self.note_update(message)
+            case Finalize():
+                self.note_finalize(message)
+            case Final():
+                self.note_final(message)
