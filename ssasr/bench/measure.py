@@ -20,7 +20,8 @@ from ssasr.bench.player import StreamLog
 from ssasr.protocol.parameters import TurnSettings
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.speech_models import Family
-from ssasr.session.formatting import ends_sentence, plain
+from ssasr.protocol.text import ends_sentence
+from ssasr.session.formatting import plain
 
 FARTHEST_END = 0.75
 """Seconds between a turn's last word and the end of a stretch of sound that may still be its end.

@@ -26,7 +26,7 @@ from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.handshake import UpgradeRequest, read_upgrade
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.websocket import ConnectionClosed, WebSocket
+from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, WebSocket
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
@@ -46,6 +46,11 @@ from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")
+READ_AHEAD = 24 << 20
+"""Bytes of a client's messages that may wait for a slow engine: twelve minutes of PCM at 16 kHz. A
+client is held back only then, and its pings wait unread only then."""
+READ_AHEAD_TOTAL = 256 << 20
+"""Bytes that all sessions share for that, beside one message each."""
 UPGRADE_DEADLINE = 10.0
 """Seconds to answer a handshake whose head has already been read."""
 STRANGE_MODELS = 100
@@ -216,7 +221,7 @@ class Gateway:
         if self.draining.is_set():
             await request.reject(503, b"The server is shutting down\n")
             return
-        websocket = await request.accept(nursery)
+        websocket = await request.accept(nursery, ahead=self._read_ahead)
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
@@ -324,6 +329,11 @@ class Gateway:
                     key_id=key_id,
                 )
             )
+
+    def _read_ahead(self) -> int:
+        """Bytes that a session may have waiting, so that its pings are found behind them."""
+        share = READ_AHEAD_TOTAL // max(len(self._sessions), 1)
+        return min(max(share, MESSAGE_LIMIT), READ_AHEAD)
 
     async def _wait_no_sessions(self) -> None:
         while self._sessions:

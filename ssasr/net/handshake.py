@@ -1,6 +1,6 @@
 """The opening handshake of a WebSocket, either end (RFC 6455, section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import trio
@@ -37,7 +37,11 @@ class UpgradeRequest:
     _rest: bytes
 
     async def accept(
-        self, nursery: trio.Nursery, *, subprotocol: str | None = None, ahead: int = MESSAGE_LIMIT
+        self,
+        nursery: trio.Nursery,
+        *,
+        subprotocol: str | None = None,
+        ahead: int | Callable[[], int] = MESSAGE_LIMIT,
     ) -> WebSocket:
         """``nursery``, ``ahead``: as ``WebSocket``'s. Raises trio.BrokenResourceError."""
         answer = self._handshake.send(AcceptConnection(subprotocol=subprotocol))

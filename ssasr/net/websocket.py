@@ -11,6 +11,7 @@ order.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -55,7 +56,7 @@ class WebSocket:
         *,
         client: bool,
         head: bytes = b"",
-        ahead: int = MESSAGE_LIMIT,
+        ahead: int | Callable[[], int] = MESSAGE_LIMIT,
     ) -> None:
         self.received = 0
         """Bytes so far; any byte is a sign of life."""

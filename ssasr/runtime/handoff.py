@@ -106,9 +106,11 @@ class Through(Generic[In, Out]):
 
 class HandoffChannel(Generic[T]):
     """Several may send, one receives. Full once ``limit`` is reached by what waits, as ``weigh``
-    counts it (bytes, say); a single item may go beyond."""
+    counts it (bytes, say); a single item may go beyond. The limit may change while items wait."""
 
-    def __init__(self, limit: int, weigh: Callable[[T], int] | None = None) -> None:
+    def __init__(
+        self, limit: int | Callable[[], int], weigh: Callable[[T], int] | None = None
+    ) -> None:
         self.clear = False
         """Nothing waits in the channel, and the receiver waits for something."""
         self._limit = limit
@@ -123,7 +125,9 @@ class HandoffChannel(Generic[T]):
 
     @property
     def full(self) -> bool:
-        return self._weight >= self._limit and not self._closed
+        if not self._weight or self._closed:
+            return False
+        return self._weight >= (self._limit if isinstance(self._limit, int) else self._limit())
 
     @property
     def blocked(self) -> bool:

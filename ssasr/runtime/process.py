@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ssasr.errors import StartRefused
+from ssasr.errors import SsasrError, StartRefused
 from ssasr.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -25,10 +25,16 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception that mattered: the first that is not a cancellation."""
+    """The exception that mattered: the first that is neither a cancellation nor, if there is
+    another, an error of ours; it might be a bug. The others are in its notes."""
     leaves = list(_leaves(group))
     faults = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
-    return (faults or leaves)[0]
+    first = next((leaf for leaf in faults if not isinstance(leaf, SsasrError)), None)
+    first = first or (faults or leaves)[0]
+    for other in faults:
+        if other is not first:
+            first.add_note(f"at the same time: {other!r}")
+    return first
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

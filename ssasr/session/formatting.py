@@ -13,8 +13,6 @@ _JOINERS = "'-.,:/@_&"
 _MEANINGFUL = "%&@#+=°§\u200c\u200d"
 """Symbols that are spoken, unlike punctuation; and the joiners inside words of some scripts."""
 _ABBREVIATION = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]?\.?")
-_CLOSERS = "\"'”’»)]}"
-_TERMINALS = (".", "?", "!", "。", "？", "！", "।", "؟")
 
 
 def plain(text: str) -> str:
@@ -49,9 +47,3 @@ def _plain_character(text: str, index: int) -> str:
 def _carries_meaning(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LMN" or category == "Sc" or character in _MEANINGFUL
-
-
-def ends_sentence(text: str) -> bool:
-    """Whether the text ends as a finished sentence does. An ellipsis is the opposite."""
-    text = text.rstrip(_CLOSERS)
-    return text.endswith(_TERMINALS) and not text.endswith("..")

@@ -328,7 +328,9 @@ class Session:
         if isinstance(fault, ClientDisconnected):
             return EndCause.CLIENT_VANISHED if self._sending else EndCause.CLIENT_CLOSED
         if isinstance(fault, EngineError):
-            cause = ENGINE_FAULTS[type(fault)]
+            cause = next(
+                ENGINE_FAULTS[kind] for kind in type(fault).__mro__ if kind in ENGINE_FAULTS
+            )
             fault = ClientFault(END_CAUSES[cause], cause=cause)
         with trio.move_on_after(CLOSE_DEADLINE, shield=True), suppress(ConnectionClosed):
             if self._sending:  # a torn frame: nothing more can be said on this socket

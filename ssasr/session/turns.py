@@ -29,8 +29,8 @@ from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
+from ssasr.protocol.text import ends_sentence
 from ssasr.session import chinese, profanity
-from ssasr.session.formatting import ends_sentence
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.speech_activity import SpeechActivity
 from ssasr.session.transcript import Transcript, probability

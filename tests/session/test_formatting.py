@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssasr.session.formatting import ends_sentence, plain
+from ssasr.protocol.text import ends_sentence
+from ssasr.session.formatting import plain
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,12 @@ from tokenizers import Tokenizer
 from ssasr.engine.fastconformer.config import FRAME, ModelConfig
 from ssasr.errors import WeightsError
 from ssasr.protocol.recognition import Word
+from ssasr.protocol.text import ends_sentence
 
 _WORD_START = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _TAG = re.compile(r"<(?!unk>|pad>)([a-z]{2,3})(?:-[A-Za-z]{2,4})?>")
 _OPEN_TAG = re.compile(r"<[a-zA-Z-]{0,7}$")
-_SENTENCE_ENDS = tuple(".?!。？！؟।…")
-_CLOSING = "\"')]»”’」』"
 
 
 @frozen
@@ -177,9 +176,8 @@ class Transcript:
 
     def _ends_sentence(self) -> bool:
         draft = self._draft.text if self._draft else ""
-        visible = (_TAG.sub("", draft) if "<" in draft else draft).rstrip(_CLOSING)
-        last = visible or (self._done[-1].text.rstrip(_CLOSING) if self._done else "")
-        return last.endswith(_SENTENCE_ENDS)
+        visible = _TAG.sub("", draft) if "<" in draft else draft
+        return ends_sentence(visible or (self._done[-1].text if self._done else ""))
 
     def _add(self, token: Token) -> None:
         piece = self.pieces.table[token.token]

@@ -52,6 +52,7 @@ from ssasr.engine.whisper.worker_pool import WorkerPool
 from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
+from ssasr.protocol.text import ends_sentence
 
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
@@ -67,7 +68,6 @@ OPEN_SENTENCE = 0.4
 """What is left of Smart Turn's confidence when the text does not end a sentence. The two must agree
 before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
 wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
-SENTENCE_ENDS = ".?!。？！…"
 SPEAKERS = 2.1 * 4 * 384**2
 """Streams on which somebody speaks that a core keeps up with, times layers and width² of the
 encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
@@ -280,7 +280,7 @@ class WhisperRecognizer:
         if isinstance(job, _Judging):
             # How they sound, and whether the text ends a sentence.
             sound, words = job.found.result()[job.place], segment.words()
-            ended = bool(words) and words[-1].text[-1] in SENTENCE_ENDS
+            ended = bool(words) and ends_sentence(words[-1].text)
             segment.judge(sound if ended else OPEN_SENTENCE * sound)
             return
         hypothesis, spoken = job.found.result()[job.place]

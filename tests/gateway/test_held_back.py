@@ -1,0 +1,95 @@
+"""Clients that send faster than their engine works: their pings, their audio, their memory."""
+
+import json
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import define, field
+
+from ssasr.net.websocket_client import connect_websocket
+from ssasr.protocol.recognition import Opened
+from ssasr.protocol.stream_position import StreamPosition
+
+MINUTES = 12
+SECOND = bytes(32_000)
+
+
+def resident():
+    """Bytes of memory of this process, where there is /proc."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096
+
+
+@define(eq=False)
+class StuckStream:
+    """Takes whatever comes and never answers."""
+
+    position: StreamPosition
+    opened: Opened = field(factory=lambda: Opened("stuck", 1_600))
+    clear: bool = True
+
+    def offer(self, message):
+        self.position.note(message)
+
+    async def send(self, message):
+        await trio.lowlevel.checkpoint()
+        self.offer(message)
+
+    async def receive(self):
+        await trio.sleep_forever()
+
+    def deliver_to(self, sink):
+        pass
+
+
+class StuckEngines:
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        await trio.lowlevel.checkpoint()
+        yield StuckStream(StreamPosition.of(opening))
+
+    def is_ready(self):
+        return True
+
+
+@pytest.fixture
+def stuck(served):
+    served.gateway.engines = StuckEngines()
+    return served
+
+
+def session(served, rate=16_000):
+    return connect_websocket(
+        f"{served.url}?sample_rate={rate}", headers=[(b"authorization", b"self-hosted")]
+    )
+
+
+async def test_a_ping_behind_twelve_minutes_sent_at_once_is_answered(stuck):
+    """A client's library gives up after 20 s, and 12 minutes of audio are lost."""
+    async with session(stuck) as websocket:
+        assert json.loads(await websocket.get_message())["type"] == "Begin"
+        with trio.fail_after(60):
+            for _ in range(MINUTES * 60):
+                await websocket.send_message(SECOND)
+        with trio.fail_after(10):
+            await websocket.ping()
+
+
+async def test_what_sessions_have_waiting_is_bounded_in_bytes(stuck, monkeypatch):
+    """Many messages and large ones; by count alone, each client could leave 100 MB here."""
+    monkeypatch.setattr("ssasr.gateway.gateway.READ_AHEAD_TOTAL", 4 << 20)
+    before = resident()
+    async with trio.open_nursery() as nursery:
+
+        async def flood():
+            async with session(stuck, rate=192_000) as websocket:
+                while True:
+                    await websocket.send_message(bytes(384_000))
+
+        for _ in range(3):
+            nursery.start_soon(flood)
+        await trio.sleep(2)
+        grown = resident() - before
+        nursery.cancel_scope.cancel()
+    assert grown < 60 << 20
