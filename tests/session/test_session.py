@@ -1,6 +1,7 @@
 """One session in virtual time: its channels, deadlines and ends."""
 
 import json
+from contextlib import asynccontextmanager
 from functools import partial
 
 import numpy as np
@@ -10,11 +11,13 @@ from attrs import evolve
 from trio.testing import memory_stream_one_way_pair
 
 from ssasr.audio.decoding import make_decoder
+from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.net.frames import NO_MASK, Close, FrameReader, encode_close, encode_message
 from ssasr.net.websocket import WebSocket
-from ssasr.protocol.close_codes import EndCause
+from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
+from ssasr.routing.engine_stream import EngineSilent
 from ssasr.session.session import SEND_DEADLINE, Session, SessionTerms
 from ssasr.telemetry.metrics import Metrics
 from tests.harness.clients import pieces, speech_like
@@ -277,3 +280,18 @@ async def test_nothing_is_sent_that_the_redactor_has_not_seen(engines, autojump_
 async def test_a_session_that_asks_for_redaction_has_a_redactor(engines, connect):
     with pytest.raises(ValueError, match="redactor"):
         make_session(engines, connect(), "redact_pii=true")
+
+
+@pytest.mark.parametrize("error", [EngineBusy, EngineUnavailable, EngineLost, EngineSilent])
+async def test_whatever_becomes_of_the_engine_the_client_gets_a_code(connect, error):
+    class Broken:
+        @asynccontextmanager
+        async def open_stream(self, version, opening):
+            await trio.lowlevel.checkpoint()
+            raise error("for whatever reason")
+            yield
+
+    client = connect()
+    cause = await make_session(Broken(), client).run()
+    assert client.said[-1]["type"] == "Error"
+    assert client.closed_with == END_CAUSES[cause]
