@@ -190,15 +190,14 @@ class FrameReader:
         if self.masked and payload:
             payload = apply_mask(payload, data[start - 4 : start])
         self._skip = length - kept
-        event = self._event(first, payload)
-        if event is not None:
+        if first == _FIN | _BINARY and not self._opcode:
+            events.append(payload)
+        elif (event := self._event(first, payload)) is not None:
             events.append(event)
         return end
 
     def _event(self, first: int, payload: bytes) -> Event | None:
         opcode = first & 0x0F
-        if first == _FIN | _BINARY and not self._opcode:
-            return payload
         if first & _RESERVED or opcode >= _CLOSE:
             self._check_control(first, len(payload))
             return self._control(opcode, payload)

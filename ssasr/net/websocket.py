@@ -166,7 +166,7 @@ class WebSocket:
         if not data:
             self._end(CloseReason(ABNORMAL, None))
         for event in self._reader.feed(data):
-            if isinstance(event, str | bytes):
+            if isinstance(event, (str, bytes)):  # a union takes twice as long
                 if self.closed is None:
                     self._messages.offer(event)
             else:
@@ -198,7 +198,8 @@ class WebSocket:
 
     def offer(self, message: str | bytes) -> None:
         """Send without waiting; only while ``clear``, or right behind another."""
-        self._write_soon(encode_message(message, self._key))
+        if not self._write(encode_message(message, self._key)):
+            self._nursery.start_soon(self._flush_quietly)
 
     def ping(self) -> None:
         """Without waiting. The pong counts as bytes received and no more."""

@@ -115,6 +115,8 @@ class LinkedStream:
 
     link: Link
     opened: Opened
+    position: StreamPosition
+    """The link's own."""
 
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost."""
@@ -122,10 +124,6 @@ class LinkedStream:
             await self.link.send(message)
         except LinkDown as down:
             raise _lost(down) from None
-
-    @property
-    def position(self) -> StreamPosition:
-        return self.link.machine.position
 
     @property
     def clear(self) -> bool:
@@ -165,7 +163,7 @@ async def open_link(link: Link, opening: Open) -> LinkedStream:
         raise _lost(fault) from None
     assert isinstance(opened, Opened), "the machine lets nothing else come first"
     link.expect_answer_after(opened.chunk)
-    return LinkedStream(link, opened)
+    return LinkedStream(link, opened, link.machine.position)
 
 
 @define(eq=False)

@@ -142,7 +142,7 @@ class _Carrier:
     def push(self) -> None:
         """What may go and need not wait."""
         stream = self.stream
-        while stream is not None and self.next_fits(stream):
+        while self.outbox and stream is not None and self.next_fits(stream):
             if not stream.clear:
                 self.wake.set()
                 return

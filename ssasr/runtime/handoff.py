@@ -62,7 +62,7 @@ class Stage(Generic[In, Out]):
     source: Source[In]
     work: Callable[[In], Iterable[Out]]
     outlet: Outlet[Out]
-    done: Callable[[], None] = lambda: None
+    done: Callable[[], None] | None = None
     busy: bool = field(init=False, default=False)
     """Its task has an item, and not all that follows has gone."""
 
@@ -78,7 +78,8 @@ class Stage(Generic[In, Out]):
             for each in self.work(item):
                 await self.outlet.send(each)
             self.busy = False
-            self.done()
+            if self.done is not None:
+                self.done()
 
     def ready(self) -> bool:
         return self.outlet.clear
@@ -86,7 +87,8 @@ class Stage(Generic[In, Out]):
     def take(self, item: In) -> None:
         for each in self.work(item):
             self.outlet.offer(each)
-        self.done()
+        if self.done is not None:
+            self.done()
 
 
 @frozen(eq=False)

@@ -155,7 +155,7 @@ class Inference:
             case Samples(pcm):
                 self._last_audio = trio.current_time()
                 self._spoke.set()
-                return (Audio(self.samples, pcm),)
+                return (Audio(self._position.sent, pcm),)
             case Settings(parameters):
                 return self._reconfigure(parameters)
             case Endpoint():
@@ -188,7 +188,7 @@ class Inference:
 
     @property
     def clear(self) -> bool:
-        return self._may_go_on() and self._stream.clear
+        return self._stream.clear and self._may_go_on()
 
     def offer(self, message: ToEngine) -> None:
         self._stream.offer(message)
@@ -200,7 +200,8 @@ class Inference:
         await self._stream.send(message)
 
     def _may_go_on(self) -> bool:
-        return self._position.unacknowledged <= WINDOW and self._policy.settled(self._hold)
+        at = self._position
+        return at.sent - at.acknowledged <= WINDOW and at.start >= self._hold
 
     async def _wait_progress(self) -> None:
         self._awaited = True

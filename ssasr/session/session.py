@@ -231,21 +231,19 @@ class Session:
 
     async def _resample(self) -> None:
         await Stage(self._packets, self._decode, self._inputs).run()
-        for item in self._samples(self.terms.decoder.flush()):
-            await self._inputs.send(item)
+        if pcm := self.terms.decoder.flush():
+            await self._inputs.send(Samples(pcm))
         self._inputs.close()
 
     def _decode(self, packet: Packet) -> Sequence[Input]:
         match packet:
             case AudioReceived(data):
-                return self._samples(self.terms.decoder.decode(data))
+                pcm = self.terms.decoder.decode(data)
+                return (Samples(pcm),) if pcm else ()
             case ConfigurationUpdated(parameters):
                 return (Settings(parameters),)
             case EndpointForced():
                 return (Endpoint(),)
-
-    def _samples(self, pcm: bytes) -> Sequence[Input]:
-        return (Samples(pcm),) if pcm else ()
 
     # -- infer -------------------------------------------------------------------------------------
 
