@@ -144,5 +144,7 @@ def test_program_reports_its_stderr():
     ],
 )
 def test_one_language_or_several(language, sent):
-    values = {"speech_model": None, "language": language, "format_turns": True}
+    values = {
+        "speech_model": None, "language": language, "format_turns": True, "keyterms": (),
+    }  # fmt: skip
     assert sent.items() <= cli.session_parameters(values).items()

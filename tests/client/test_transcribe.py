@@ -32,7 +32,7 @@ def command(port, *arguments):
 
 
 def test_a_recording_longer_than_a_session_goes_on_in_further_ones(talk):
-    with server(*SCRIPTED, "--max-duration", "3") as (program, port):
+    with server(*SCRIPTED, "--max-duration", "4") as (program, port):
         result = subprocess.run(
             command(port, talk, "--json"), capture_output=True, text=True, timeout=60
         )
