@@ -34,7 +34,13 @@ from ssasr.protocol.modes import (
     WITHOUT_U,
 )
 from ssasr.protocol.query import Query
-from ssasr.protocol.recognition import LOWEST_THRESHOLD, SAMPLE_RATE, VAD_FRAME, StreamOptions
+from ssasr.protocol.recognition import (
+    LOWEST_THRESHOLD,
+    SAMPLE_RATE,
+    SPEECH_THRESHOLD,
+    VAD_FRAME,
+    StreamOptions,
+)
 from ssasr.protocol.speech_models import (
     DEFAULT_SPEECH_MODEL,
     SPEECH_MODELS,
@@ -101,6 +107,9 @@ class SessionParameters:
     max_turn_duration: float | None
     """Seconds, or None: as long as the family allows."""
     vad_threshold: float
+    recognition_threshold: float | None
+    """The client's own ``vad_threshold``, which the recogniser goes by as well, or None: the
+    recogniser keeps the threshold that it was tuned with."""
     keyterms: tuple[str, ...] = field(repr=False)  # text of the customer's: never in a log
     prompt: str | None = field(repr=False)
     agent_context: str | None = field(repr=False)
@@ -151,6 +160,8 @@ class SessionParameters:
         if old_name is not None:
             given.setdefault("min_turn_silence", old_name)
         given |= self._patience(given)
+        if update.vad_threshold is not None:
+            given["recognition_threshold"] = update.vad_threshold
         if update.keyterms_prompt is not None:
             given["keyterms"] = _usable_keyterms(given.pop("keyterms_prompt"))
         if update.language_codes is not None:
@@ -209,6 +220,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         vad_threshold=_or(
             values.number("vad_threshold"), (SPEAKERS_P_VAD if labels else 0.3) if p else 0.4
         ),
+        recognition_threshold=values.number("vad_threshold"),
         keyterms=_keyterms(values),
         prompt=values.text("prompt"),
         agent_context=values.text("agent_context"),
@@ -445,10 +457,11 @@ def begin_warnings(parameters: SessionParameters) -> tuple[WarningMessage, ...]:
 def stream_options(parameters: SessionParameters) -> StreamOptions:
     """What the engine is given. It judges the end of a turn at the earlier of the two silences."""
     shorter = min(parameters.min_turn_silence, parameters.max_turn_silence)
+    threshold = parameters.recognition_threshold
     return StreamOptions(
         languages=parameters.languages,
         pause=max(_samples(shorter), SHORTEST_PAUSE),
         keyterms=parameters.keyterms,
-        vad_threshold=max(parameters.vad_threshold, LOWEST_THRESHOLD),
+        vad_threshold=SPEECH_THRESHOLD if threshold is None else max(threshold, LOWEST_THRESHOLD),
         speakers=parameters.speaker_labels,
     )

@@ -187,7 +187,11 @@ def test_the_token_of_a_private_mirror_is_sent(hub, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_pull_at_once(hub):
     """The one waits for the other and finds everything there: each file is fetched once."""
-    command = [sys.executable, "-c", f"from ssasr.models import catalogue; catalogue.pull({PINNED!r})"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from ssasr.models import catalogue; catalogue.pull({PINNED!r})",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     both = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]

@@ -21,6 +21,7 @@ from ssasr.protocol.parameters import (
     stream_options,
     turn_settings,
 )
+from ssasr.protocol.recognition import SPEECH_THRESHOLD
 from ssasr.protocol.speech_models import SPEECH_MODELS
 
 
@@ -410,7 +411,12 @@ def test_any_text_is_a_query(text):
         assert dict(parse_qsl(text, keep_blank_values=True)).keys() & PARAMETERS.keys()
 
 
-def test_the_engine_is_told_the_speech_threshold():
+@pytest.mark.parametrize("query", ["", "speech_model=u3-rt-pro"])
+def test_the_recogniser_keeps_its_own_threshold_unless_the_client_gives_one(query):
+    assert stream_options(parse_parameters(query)).vad_threshold == SPEECH_THRESHOLD
+
+
+def test_the_engine_gets_the_client_s_speech_threshold():
     assert stream_options(parse_parameters("vad_threshold=0.25")).vad_threshold == 0.25
     assert stream_options(parse_parameters("vad_threshold=0")).vad_threshold > 0
     changed = parse_parameters("").updated(UpdateConfiguration(vad_threshold=0.7))
