@@ -45,6 +45,8 @@ from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
+MOST_CONNECTIONS = 4_096
+"""Of whatever kind, before a place is asked for; far above the streams of any engine."""
 UPGRADE_SECONDS = 10.0
 """To answer a handshake whose head has already been read."""
 OPEN_SECONDS = 5.0
@@ -95,7 +97,7 @@ class EngineServer:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        door = HttpListener(app, self.serve_websocket)
+        door = HttpListener(app, self.serve_websocket, most_open=MOST_CONNECTIONS)
         await door.run(
             host, port, tls, self._drain, leave_within=LEAVE_SECONDS, task_status=task_status
         )

@@ -112,13 +112,6 @@ async def test_text_that_is_no_message(served, text):
     assert not transcript.of_type("Termination")
 
 
-async def test_a_message_over_the_limit_is_1009(served):
-    async with connect(served.url, sample_rate=192_000) as websocket:
-        await websocket.send_message(bytes((1 << 20) + 1))
-        transcript = await read_all(websocket)
-    assert transcript.close_code == 1009
-
-
 async def test_a_client_that_vanishes_frees_its_place(served):
     for _ in range(2):
         with trio.move_on_after(5):
@@ -282,3 +275,47 @@ async def test_a_bug_while_terms_are_agreed_is_3005_and_keeps_no_place(served):
     assert served.gateway.access.quota.open() == {}
     served.gateway.offer = offer
     assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 1000
+
+
+async def test_a_message_over_the_limit_is_said_and_counted(served):
+    """The library used to close by itself: no Error, and the metric said that the client left."""
+    async with connect(served.url, sample_rate=192_000) as websocket:
+        await websocket.send_message(bytes((1 << 20) + 1))
+        transcript = await read_all(websocket)
+    assert transcript.messages[-1]["error_code"] == transcript.close_code == 1009
+    ended = b'cause="message_too_big"'
+    with trio.fail_after(10):
+        while ended not in (await http(served.port, get("/metrics")))[2]:
+            await trio.sleep(0.01)
+
+
+MASKED = b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x83\x80" + MASKED, 1002),  # a reserved opcode
+        (b"\xf1\x80" + MASKED, 1002),  # reserved bits
+        (b"\x81\x05hello", 1002),  # not masked
+        (b"\x09\x80" + MASKED, 1002),  # a ping in fragments
+        (b"\x80\x80" + MASKED, 1002),  # a continuation of nothing
+        (b"\x81\x82" + MASKED + b"\xff\xfe", 1007),
+        (b"\x01\x81" + MASKED + b"\xc3\x80\x81" + MASKED + b"\x28", 1007),  # in two fragments
+        (b"\x88\x81" + MASKED + b"\x03", 1002),  # half a close code
+        (b"\x88\x84" + MASKED + b"\x03\xe8\xff\xfe", 1007),  # a reason that is no text
+    ],
+)
+async def test_a_breach_of_the_websocket_protocol_is_answered_with_its_code(served, frame, code):
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    with trio.fail_after(5):
+        async with stream:
+            await stream.send_all(upgrade_of("/v3/ws?sample_rate=16000"))
+            answer = b""
+            while b'"Begin"' not in answer:
+                answer += await stream.receive_some()
+            await stream.send_all(frame)
+            async for data in stream:
+                answer += data
+    close = answer[answer.rindex(b"\x88") :]
+    assert int.from_bytes(close[2:4], "big") == code
