@@ -40,8 +40,8 @@ from benchmarks.random_fastconformer import (
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
-from ssasr.garbage import calm_collector
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
+from ssasr.runtime.garbage import calm_collector
 
 FRAME_MS = 80
 

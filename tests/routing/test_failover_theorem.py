@@ -222,7 +222,7 @@ def test_whatever_happens_to_the_engines_the_client_gets_the_same_messages():
     print(happened, words, labelled)
     assert crashes >= CRASH_POINTS, happened
     assert words > 1_000, "there must be something to lose"
-    assert labelled > 50, "and speakers to confuse"
+    assert labelled > 20, "and speakers to confuse"
 
 
 @pytest.mark.usefixtures("_no_logs")
