@@ -267,6 +267,8 @@ def main() -> None:
             {"terms": run[0], "strength": run[1], **report(group, each, totals[group, 0, 0.0])}
         )
     for run, each in absent.items():
+        if not each.seconds:
+            continue
         hours = each.seconds / 3_600
         rows.append(
             {

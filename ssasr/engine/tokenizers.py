@@ -106,6 +106,15 @@ class WhisperTokenizer:
             "whisper", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={}
         )
 
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Tokens without a letter or a digit that are whole characters, and the end."""
+        texts = {number: text.decode("utf-8", "replace") for number, text in self._bytes.items()}
+        spoken = re.compile(r"[^\W_]|\ufffd")
+        return frozenset({number for number, text in texts.items() if not spoken.search(text)}) | {
+            self.end
+        }
+
     def characters(self, tokens: Sequence[int]) -> list[tuple[int, ...]]:
         """Tokens in the smallest groups that are whole characters; what is left of one at the end
         is left out, so that text never shows half a character."""

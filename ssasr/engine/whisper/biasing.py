@@ -102,17 +102,17 @@ class Biasing:
         return Offers(self.terms.beginnings, continuations)
 
     def take(
-        self, token: int, logprob: float, rivals: Rivals, place: int, cursor: int
+        self, token: int, logprob: float, rivals: Rivals, place: int, cursor: int, *, leave: bool
     ) -> tuple[int, float] | None:
         """The token to write at ``place`` and its log probability, given greedy's. None: go back to
-        where greedy's way was left (``give_up``)."""
+        where greedy's way was left (``give_up``). ``leave``: whether it may be left here."""
         if self.left is not None:
             further, cost = rivals.go_on[0] if rivals.go_on else (token, inf)
             if cost > self.terms.strength - self.cost:
                 return None
             self._step(further, cost)
             return further, logprob - cost
-        worth = self._worth_trying(token, rivals)
+        worth = self._worth_trying(token, rivals) if leave else ()
         if not worth:
             self._step(token, 0.0)
             return token, logprob

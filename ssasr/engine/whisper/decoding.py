@@ -131,6 +131,9 @@ class Decoding:
         self.passes = passes
         self._vocabulary = vocabulary
         self._cut_loops = cut_loops
+        self._marks = vocabulary.tokenizer.marks
+        """No term is written instead of these: after a comma it may come as well, and after the
+        end there is nothing that it could be."""
         self._full_stop = vocabulary.tokenizer.encode(".")[0]
         self.longest = passes.frames * FRAME
         """Samples that the encoder has positions for."""
@@ -209,9 +212,11 @@ class Decoding:
         draft = row.pending[row.certain :]
         for accepted, (token, logprob) in enumerate(outputs.choices):
             used = row.certain + accepted
-            if row.biasing is not None and (token != end or row.biasing.left is not None):
+            if row.biasing is not None:
                 cursor, against = row.cursor + row.drafted(accepted), outputs.rivals[accepted]
-                taken = row.biasing.take(token, logprob, against, len(row.tokens), cursor)
+                taken = row.biasing.take(
+                    token, logprob, against, len(row.tokens), cursor, leave=token not in self._marks
+                )
                 if taken is None:
                     return self._go_back(row, scores)
                 token, logprob = taken
@@ -219,7 +224,7 @@ class Decoding:
                 row.done = row.complete = True
                 return used
             if self._is_last(row, token, logprob, scores[:, :used]):
-                row.done = True
+                self._end_early(row)
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
                 self._go_on(row, token, row.drafted(accepted))
@@ -233,6 +238,15 @@ class Decoding:
         if self._must_stop(row, cut_loops=self._cut_loops):
             return True
         return self._cut_loops and self._looping(row, newest)
+
+    @staticmethod
+    def _end_early(row: _Row) -> None:
+        """The text is cut here; a term that has not come true by now does not."""
+        row.done = True
+        left = row.biasing.left if row.biasing else None
+        if left is not None:
+            row.tokens[left.place :] = [left.token]
+            row.logprobs[left.place :] = [left.logprob]
 
     def _go_on(self, row: _Row, token: int, accepted: int) -> None:
         """The next pass begins with this token, after which a term or the draft may go on."""
@@ -252,7 +266,8 @@ class Decoding:
         row.scores = [np.concatenate([*row.scores, scores], axis=1)[:, : row.before]]
         del row.tokens[left.place :], row.logprobs[left.place :]
         token, logprob = row.biasing.give_up()
-        row.done = self._is_last(row, token, logprob, scores[:, :0])
+        if self._is_last(row, token, logprob, scores[:, :0]):
+            self._end_early(row)
         self._go_on(row, token, 0)
         return 0
 

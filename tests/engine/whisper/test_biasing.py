@@ -117,7 +117,7 @@ def walk(terms, strength, choices):
         steps += 1
         assert steps < 50
         token, begin, go_on = choices(tuple(text))
-        taken = biasing.take(token, -1.0, Rivals(begin, go_on), len(text), 0)
+        taken = biasing.take(token, -1.0, Rivals(begin, go_on), len(text), 0, leave=token < 50)
         if taken is None:
             del text[biasing.left.place :]
             taken = biasing.give_up()
@@ -176,3 +176,15 @@ def test_where_one_term_fails_the_next_is_tried():
 
     assert walk([(6, 6), (7, 8)], 4.0, choices)[:3] == [7, 8, 3]
     assert walk([(6, 6), (7, 8)], 3.9, choices)[:2] == [1, 3]
+
+
+def test_no_term_is_written_instead_of_a_mark():
+    def choices(text):
+        return (60 if text == () else 2), [(7, 0.5)] if len(text) < 2 else [], []
+
+    assert walk([(7,)], 2.0, choices)[:3] == [60, 7, 2]
+
+
+def test_marks_are_what_has_neither_letter_nor_digit():
+    tokenizer = tiny.tokenizer()
+    assert {tokenizer.decode([mark]) for mark in tokenizer.marks} == {"", ".", ",", "!"}
