@@ -142,7 +142,7 @@ class Metrics:
             self.failovers.labels(reason.value)
         self.finalization = Histogram(
             "ssasr_finalization_seconds",
-            "From the audio that ended a turn to its final words, replays included",
+            "From the decision that a turn has ended to its final words",
             registry=r,
             buckets=LATENCY_BUCKETS,
         )
