@@ -43,7 +43,7 @@ from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage, Through
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.logs import get_logger
-from ssasr.telemetry.metrics import Metrics
+from ssasr.telemetry.metrics import FailoverReason, Metrics
 from ssasr.telemetry.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE
@@ -182,7 +182,7 @@ class ResilientStream:
         self._opened: Opened | None = None
         self._changed = trio.Event()
         self._failed: EngineLost | None = None
-        self._reason = "lost"
+        self._reason = FailoverReason.LOST
         self._attempts = 0
         self._answers = HandoffChannel[_Answer](ANSWERS, _weigh)
 
@@ -286,7 +286,7 @@ class ResilientStream:
         await trio.sleep(self._budget.delay())
         if not self._replay.replayable:
             return
-        reason = self._reason
+        reason = self._reason.value
         try:
             await nursery.start(self._carry, self._next_carrier())
         except EngineError as error:
@@ -332,7 +332,7 @@ class ResilientStream:
 
     def _span(self, carrier: _Carrier) -> AbstractContextManager[Span]:
         self._attempts += 1
-        why = {} if self._opened is None else {"moved_because": self._reason}
+        why = {} if self._opened is None else {"moved_because": self._reason.value}
         return child_span(
             "engine stream",
             calls_out=True,
@@ -365,9 +365,10 @@ class ResilientStream:
     def _leave(self, carrier: _Carrier, lost: EngineLost) -> None:
         self._carriers.remove(carrier)
         now = trio.current_time()
-        self._reason = "silent" if isinstance(lost, EngineSilent) else "lost"
+        silent = isinstance(lost, EngineSilent)
+        self._reason = FailoverReason.SILENT if silent else FailoverReason.LOST
         if carrier.draining and not self._carriers:
-            self._reason = "draining"
+            self._reason = FailoverReason.DRAINING
         self._budget.lost(now, now - carrier.opened_at, any_left=bool(self._carriers))
         log.warning("engine lost", session=self._session_id, error=str(lost))
         self._give_up_if_exhausted(str(lost))
@@ -386,7 +387,7 @@ class ResilientStream:
         carrier.push()
         if isinstance(answer, Draining):
             carrier.draining = True
-            self._reason = "draining"
+            self._reason = FailoverReason.DRAINING
             self._notify()
             return ()
         return ((carrier, answer),)
