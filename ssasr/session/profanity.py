@@ -7,7 +7,8 @@ is a word, and so is all of it together."""
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
+
+from ssasr.runtime.sections import read_sections
 
 Hide = Callable[[str], str]
 """A word to what is shown of it."""
@@ -21,15 +22,11 @@ _JOINER = re.compile(r"[-‐‑'’]")
 @cache
 def _patterns() -> dict[str, re.Pattern[str]]:
     """The list, compiled: ISO 639-1 code to what matches one of its words."""
-    text = resources.files("ssasr").joinpath("data/profanity.txt").read_text("utf-8")
-    words: dict[str, list[str]] = {}
-    language = ""
-    for line in filter(None, map(str.strip, text.splitlines())):
-        if line.startswith("["):
-            language = line.strip("[]")
-        elif not line.startswith("#"):
-            words.setdefault(language, []).append(f"(?:{line})")
-    return {language: re.compile("|".join(each)) for language, each in words.items()}
+    words = read_sections("profanity.txt")
+    return {
+        language: re.compile("|".join(f"(?:{word})" for word in each))
+        for language, each in words.items()
+    }
 
 
 def languages() -> frozenset[str]:

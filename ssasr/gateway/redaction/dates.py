@@ -1,7 +1,7 @@
 """Dates, times, durations, ages and sums of money, said or written."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import pairwise
 
 from ssasr.gateway.redaction.cues import context
@@ -94,19 +94,32 @@ def _birth_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
     for at, atom in enumerate(atoms):
         if not re.fullmatch(r"born|birth|birthday|birthdate|dob|birthday's", atom.text):
             continue
-        first = last = -1
-        for index in range(at + 1, min(at + 16, len(atoms))):
-            each = atoms[index]
-            inside = each.kind is Kind.DIGITS or each.text in MONTHS or each.text == "second"
-            if inside:
-                first = index if first < 0 else first
-                last = index
-            elif first >= 0 and not _joins_date(each):
-                break
-            if each.stop and first >= 0:
-                break
-        if first >= 0:
-            yield first, last
+        if (found := _date_after(atoms, at, 16, also=("second",))) is not None:
+            yield found
+
+
+def _date_after(
+    atoms: Sequence[Atom],
+    at: int,
+    reach: int,
+    *,
+    also: Container[str] = (),
+    first_word: str | None = None,
+) -> tuple[int, int] | None:
+    """The first and the last of the digits, months and ``also`` that begin within ``reach`` atoms
+    after ``at``, and whatever joins them; ``first_word`` may only begin them."""
+    first = last = -1
+    for index in range(at + 1, min(at + reach, len(atoms))):
+        each = atoms[index]
+        begins = first < 0 and each.text == first_word
+        if begins or each.kind is Kind.DIGITS or each.text in MONTHS or each.text in also:
+            first = index if first < 0 else first
+            last = index
+        elif first >= 0 and not _joins_date(each):
+            break
+        if each.stop and first >= 0:
+            break
+    return None if first < 0 else (first, last)
 
 
 def _joins_date(atom: Atom) -> bool:
@@ -145,17 +158,11 @@ def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     for at, atom in enumerate(atoms):
         if not re.fullmatch(r"expir\w*|exp|valid|thru|through", atom.text):
             continue
-        first = last = -1
-        for index in range(at + 1, min(at + 12, len(atoms))):
-            each = atoms[index]
-            if each.kind is Kind.DIGITS or each.text in MONTHS or (first < 0 and each.text == "oh"):
-                first = index if first < 0 else first
-                last = index
-            elif first >= 0 and not _joins_date(each):
-                break
-            if each.stop and first >= 0:
-                break
-        if first >= 0 and sum(len(a.code) for a in atoms[first : last + 1]) <= 8:
+        found = _date_after(atoms, at, 12, first_word="oh")
+        if found is None:
+            continue
+        first, last = found
+        if sum(len(a.code) for a in atoms[first : last + 1]) <= 8:
             yield _finding(atoms, "credit_card_expiration", first, last, 0.8)
 
 

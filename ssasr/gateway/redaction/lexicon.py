@@ -2,19 +2,13 @@
 
 import re
 from functools import cache
-from importlib import resources
+
+from ssasr.runtime.sections import read_sections
 
 
 @cache
 def _sections() -> dict[str, tuple[str, ...]]:
-    text = resources.files("ssasr").joinpath("data/redaction-en.txt").read_text("utf-8")
-    found: dict[str, list[str]] = {}
-    section = ""
-    for line in filter(None, map(str.strip, text.splitlines())):
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif not line.startswith("#"):
-            found.setdefault(section, []).append(line)
+    found = read_sections("redaction-en.txt")
     return {name: tuple(" ".join(lines).split(", ")) for name, lines in found.items()}
 
 

@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from ssasr.gateway.redaction.detector import policies_of
 from ssasr.gateway.redaction.policies import Finding
 from ssasr.gateway.redaction.spoken import Kind, read
+from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (
     RevisedTurn,
     ServerMessage,
@@ -121,7 +122,7 @@ class TurnRedactor:
             for word, policy in zip(turn.words[:length], policies, strict=False)
         )
         finals_only = not turn.end_of_turn and any(word.word_is_final for word in words)
-        text = " ".join([word.text for word in words if word.word_is_final or not finals_only])
+        text = join([word.text for word in words if word.word_is_final or not finals_only])
         utterance = text if turn.end_of_turn else ""
         return evolve(turn, words=words, transcript=text, utterance=utterance)
 
