@@ -200,14 +200,10 @@ def traces(values: dict[str, Any]) -> Any:
     return destination(values["otlp_endpoint"], os.environ)
 
 
-def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
-    from functools import partial
+def recognition_config(values: dict[str, Any]) -> Any:
+    from ssasr.cli.processes.recognition import RecognitionConfig
 
-    from ssasr.cli.processes import all_in_one as serving
-    from ssasr.runtime import process as running
-
-    config = serving.ServeConfig(
-        public_config(values, engine_kinds(values["engines"])),
+    return RecognitionConfig(
         engine_kind=values["engine_kind"],
         device=values["device"],
         threads=values["threads"],
@@ -215,6 +211,16 @@ def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
         chunk_ms=values["chunk_ms"],
         speakers=values["speakers"],
     )
+
+
+def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ssasr.cli.processes import all_in_one as serving
+    from ssasr.runtime import process as running
+
+    public = public_config(values, engine_kinds(values["engines"]))
+    config = serving.ServeConfig(public, recognition_config(values))
     running.run(partial(serving.serve, config))
     return 0
 
@@ -255,12 +261,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
         port=values["port"],
         model=values["model"],
         version=values["model_version"],
-        engine_kind=values["engine_kind"],
-        device=values["device"],
-        threads=values["threads"],
-        max_streams=values["max_streams"],
-        chunk_ms=values["chunk_ms"],
-        speakers=values["speakers"],
+        recognition=recognition_config(values),
         drain_seconds=values["drain_seconds"],
         traces=traces(values),
         secret=engine_secret(values),

@@ -6,12 +6,9 @@ from contextlib import asynccontextmanager
 from attrs import frozen
 
 from ssasr.cli.processes.public_side import PublicConfig, serve_public
+from ssasr.cli.processes.recognition import RecognitionConfig
 from ssasr.engine.host import EngineHost
-from ssasr.engine.model_thread import ModelThread
-from ssasr.engine.recognizer import Factory, RecognizerSettings
-from ssasr.engine.speakers.windows import Diarizer
 from ssasr.errors import EngineUnavailable
-from ssasr.models.catalogue import architecture
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
@@ -25,12 +22,7 @@ class ServeConfig:
     """Everything ``ssasr serve`` needs."""
 
     public: PublicConfig
-    engine_kind: str
-    device: str
-    threads: int | None
-    max_streams: int | None
-    chunk_ms: int | None
-    speakers: bool = True
+    recognition: RecognitionConfig
 
 
 @frozen(eq=False)
@@ -58,53 +50,14 @@ class LocalEngines:
         return all(host.ready.is_set() for host in self.hosts.values())
 
 
-def recognizer_factory(engine_kind: str, model: str) -> Factory:
-    """Imports the recogniser's module only now: torch takes seconds. Raises WeightsError for a
-    model that is neither in the catalogue nor a path."""
-    if engine_kind == "scripted":
-        from ssasr.engine import scripted
-
-        return scripted.create
-    if architecture(model) == "fastconformer":
-        from ssasr.engine.fastconformer import recognizer as fastconformer
-
-        return fastconformer.create
-    from ssasr.engine.whisper import recognizer as whisper
-
-    return whisper.create
-
-
-def make_diarizer(engine_kind: str, device: str, *, wanted: bool) -> Diarizer | None:
-    """What tells speakers apart, its weights loaded; None if nobody wants it. Raises
-    WeightsError."""
-    if not wanted:
-        return None
-    if engine_kind == "scripted":
-        from ssasr.engine.speakers.scripted import ScriptedDiarizer
-
-        return ScriptedDiarizer()
-    from ssasr.engine.speakers.diarizer import VoiceDiarizer
-
-    return VoiceDiarizer.load(device)
-
-
 def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
     """Loads the weights. Raises WeightsError."""
     hosts = {}
-    diarizer = make_diarizer(config.engine_kind, config.device, wanted=config.speakers)
+    recognition = config.recognition
+    diarizer = recognition.load_diarizer()
     for kind in config.public.engines:
-        settings = RecognizerSettings(
-            kind.value, config.device, config.max_streams, config.threads, config.chunk_ms
-        )
-        recognizer = recognizer_factory(config.engine_kind, kind.value)(settings)
-        hosts[MODEL_VERSIONS[kind]] = EngineHost(
-            recognizer,
-            ModelThread(f"model-{kind.value}"),
-            metrics,
-            name=kind.value,
-            max_streams=config.max_streams,
-            diarizer=diarizer,
-        )
+        recognizer = recognition.load(kind.value)
+        hosts[MODEL_VERSIONS[kind]] = recognition.host(kind.value, recognizer, diarizer, metrics)
     return hosts
 
 

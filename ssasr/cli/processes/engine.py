@@ -6,10 +6,8 @@ from functools import partial
 import trio
 from attrs import field, frozen
 
-from ssasr.cli.processes.all_in_one import make_diarizer, recognizer_factory
-from ssasr.engine.host import EngineHost
-from ssasr.engine.model_thread import ModelThread
-from ssasr.engine.recognizer import Recognizer, RecognizerSettings
+from ssasr.cli.processes.recognition import RecognitionConfig
+from ssasr.engine.recognizer import Recognizer
 from ssasr.engine.server import EngineServer
 from ssasr.engine.speakers.windows import Diarizer
 from ssasr.gateway.http import HttpApp, engine_routes
@@ -31,13 +29,8 @@ class EngineConfig:
     port: int
     model: str
     version: str | None
-    engine_kind: str
-    device: str
-    threads: int | None
-    max_streams: int | None
-    chunk_ms: int | None
+    recognition: RecognitionConfig
     drain_seconds: float
-    speakers: bool = True
     traces: Destination | None = None
     secret: str | None = field(default=None, repr=False)
     """What gateways must know."""
@@ -78,20 +71,10 @@ async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metric
     recognizer, diarizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
     calm_collector()
     log.info("loaded", model=recognizer.name, seconds=round(time.monotonic() - started, 2))
-    server.host = EngineHost(
-        recognizer,
-        ModelThread(f"model-{config.model}"),
-        metrics,
-        name=config.model,
-        max_streams=config.max_streams,
-        diarizer=diarizer,
-    )
+    server.host = config.recognition.host(config.model, recognizer, diarizer, metrics)
     await server.host.run()
 
 
 def _load(config: EngineConfig) -> tuple[Recognizer, Diarizer | None]:
-    settings = RecognizerSettings(
-        config.model, config.device, config.max_streams, config.threads, config.chunk_ms
-    )
-    diarizer = make_diarizer(config.engine_kind, config.device, wanted=config.speakers)
-    return recognizer_factory(config.engine_kind, config.model)(settings), diarizer
+    diarizer = config.recognition.load_diarizer()
+    return config.recognition.load(config.model), diarizer
