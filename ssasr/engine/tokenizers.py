@@ -89,9 +89,6 @@ class WhisperTokenizer:
             raise WeightsError(f"the vocabulary has no special token <|{name}|>")
         return self._special[name]
 
-    def is_text(self, token: int) -> bool:
-        return token in self._bytes
-
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens; special tokens say nothing, broken characters become U+FFFD."""
         return b"".join(self._bytes.get(token, b"") for token in tokens).decode("utf-8", "replace")

@@ -27,6 +27,9 @@ OTHER = 1.0
 BEYOND = 0.5
 """Cost of a word on the wrong side of the end of the committed words, by its middle."""
 
+LEAST_WORD = 320
+"""One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
+
 
 @frozen
 class Spoken:
@@ -86,3 +89,16 @@ def _difference(key: str, word: Word, other_key: str, other: Word) -> float:
     if key == other_key:
         return 0.0
     return OTHER * (1 - SequenceMatcher(None, key, other_key, autojunk=False).ratio())
+
+
+def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
+    """Without runs of words that have no audio: the alignment gives every word its place, and what
+    the decoder said twice, or made up, shares one frame. One such word may be a short one beside a
+    long one; two in a row nobody says."""
+    short = [spoken.word.end - spoken.word.start <= LEAST_WORD for spoken in words]
+    kept = []
+    for number, spoken in enumerate(words):
+        beside = short[max(0, number - 1) : number + 2]
+        if not (short[number] and sum(beside) > 1):
+            kept.append(spoken)
+    return kept

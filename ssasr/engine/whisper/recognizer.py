@@ -39,13 +39,13 @@ from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.biasing import STRENGTH, Terms, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
-from ssasr.engine.whisper.hypothesis_alignment import Spoken
+from ssasr.engine.whisper.hypothesis_alignment import Spoken, without_squeezed
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.partial_interval import PartialInterval, least_capacity, most_streams
 from ssasr.engine.whisper.passes import Network, Passes, PlainPasses
 from ssasr.engine.whisper.quantized import quantize
-from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment, without_squeezed
+from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.worker_pool import WorkerPool

@@ -91,8 +91,6 @@ judged to be; before, as much less as there is less silence. How a speaker sound
 begins hardly tells whether he goes on after it, the silence does (``benchmarks/turn_ends.py``)."""
 BACK = 10 * SAMPLE_RATE
 """How far behind the session may end the segment and find what was due before."""
-LEAST_WORD = 320
-"""One frame of the alignment, 20 ms: a word of this length has no audio of its own."""
 
 
 class Kind(IntEnum):
@@ -498,16 +496,3 @@ class Segment:
 def _place(entries: Sequence[tuple[int, object]], at: int) -> int:
     """Of the entry that holds at ``at``; they hold from their positions on."""
     return max(0, bisect_right(entries, at, key=lambda entry: entry[0]) - 1)
-
-
-def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
-    """Without runs of words that have no audio: the alignment gives every word its place, and what
-    the decoder said twice, or made up, shares one frame. One such word may be a short one beside a
-    long one; two in a row nobody says."""
-    short = [spoken.word.end - spoken.word.start <= LEAST_WORD for spoken in words]
-    kept = []
-    for number, spoken in enumerate(words):
-        beside = short[max(0, number - 1) : number + 2]
-        if not (short[number] and sum(beside) > 1):
-            kept.append(spoken)
-    return kept

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ssasr.engine.whisper import segment as policy
-from ssasr.engine.whisper.segment import CHUNK, Due, Kind, without_squeezed
+from ssasr.engine.whisper.hypothesis_alignment import without_squeezed
+from ssasr.engine.whisper.segment import CHUNK, Due, Kind
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 from tests.engine.whisper.segments import (
     SILENCE,
