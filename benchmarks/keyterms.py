@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from attrs import define
 
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, publish
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import held_out, load_audio, load_scorer
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -211,61 +211,68 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+Run = tuple[int, float]
+"""How many terms, and how strong."""
+
+
 def main() -> None:
     arguments = parse()
     score = load_scorer(arguments.evaldata)
-    settings = RecognizerSettings(arguments.model, device="cpu", threads=1)
-    recognizer = create(settings)
+    recognizer = create(RecognizerSettings(arguments.model, device="cpu", threads=1))
     recognizer.warm_up()
     tokenizer = recognizer.vocabulary.tokenizer
     chosen = cases(arguments.evaldata, arguments.half, score,
                    lambda word: len(tokenizer.encode(" " + word)) == 1)  # fmt: skip
     first, parts = map(int, arguments.part.split("/"))
-    chosen = chosen[first::parts]
-    strengths = [float(one) for one in arguments.strengths.split(",") if one]
-    runs = [(0, 0.0)] + [
-        (int(count), strength)
-        for strength in strengths or [recognizer.strength]
-        for count in arguments.terms.split(",")
-    ]
+    runs = planned(arguments, recognizer.strength)
     if arguments.how == "offline":
         remember(recognizer.decoding.passes.network)
-    write = streamed if arguments.how == "stream" else decoded
     totals: dict[tuple, Totals] = defaultdict(Totals)
     absent: dict[tuple, Totals] = defaultdict(Totals)
-    for case in chosen:
-        samples = load_audio(arguments.evaldata / case.clip["file"])
-        plain = ""
-        for run in runs:
-            recognizer.strength = run[1]
-            for said, into in (
-                (True, totals[GROUPS[case.clip["category"]], *run]),
-                (False, absent[run]),
-            ):
-                one = case if said else Case(case.clip, [], case.others)
-                if not said and (not case.clip["reference"] or run[0] == 10):
-                    continue
-                begun = time.process_time()
-                text = write(recognizer, samples, one.terms(run[0]))
-                into.cpu += time.process_time() - begun
-                add(into, one, text, one.terms(run[0] or 10), score)
-                plain = text if not run[0] else plain
-                if arguments.show and text != plain:
-                    print(
-                        run,
-                        "said" if said else "absent",
-                        one.said,
-                        "\n  ",
-                        plain,
-                        "\n  ",
-                        text,
-                        flush=True,
-                    )
+    for case in chosen[first::parts]:
+        measure(recognizer, case, runs, arguments, score, totals, absent)
+    rows = [*rows_of_groups(totals), *rows_of_absent(absent)]
+    about = {"half": arguments.half, "how": arguments.how, "model": arguments.model}
+    publish({**conditions(), **about, "keyterms": rows}, arguments.json)
+
+
+def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
+    """No terms first, which all others are compared with."""
+    strengths = [float(one) for one in arguments.strengths.split(",") if one] or [usual]
+    counts = [int(count) for count in arguments.terms.split(",")]
+    return [(0, 0.0), *((count, strength) for strength in strengths for count in counts)]
+
+
+def measure(recognizer, case, runs, arguments, score, totals, absent) -> None:
+    """One clip in every run: with the terms that are said in it, and with as many that are not."""
+    samples = load_audio(arguments.evaldata / case.clip["file"])
+    write = streamed if arguments.how == "stream" else decoded
+    group, plain = GROUPS[case.clip["category"]], ""
+    for run in runs:
+        recognizer.strength = run[1]
+        for said, into in ((True, totals[group, *run]), (False, absent[run])):
+            if not said and (not case.clip["reference"] or run[0] == 10):
+                continue
+            one = case if said else Case(case.clip, [], case.others)
+            begun = time.process_time()
+            text = write(recognizer, samples, one.terms(run[0]))
+            into.cpu += time.process_time() - begun
+            add(into, one, text, one.terms(run[0] or 10), score)
+            plain = text if not run[0] else plain
+            if arguments.show and text != plain:
+                where = "said" if said else "absent"
+                print(run, where, one.said, "\n  ", plain, "\n  ", text, flush=True)
+
+
+def rows_of_groups(totals: dict[tuple, Totals]) -> list[dict]:
+    return [
+        {"terms": run[0], "strength": run[1], **report(group, each, totals[group, 0, 0.0])}
+        for (group, *run), each in sorted(totals.items())
+    ]
+
+
+def rows_of_absent(absent: dict[tuple, Totals]) -> list[dict]:
     rows = []
-    for (group, *run), each in sorted(totals.items()):
-        rows.append(
-            {"terms": run[0], "strength": run[1], **report(group, each, totals[group, 0, 0.0])}
-        )
     for run, each in absent.items():
         if not each.seconds:
             continue
@@ -282,21 +289,7 @@ def main() -> None:
                 "other_wer": round(100 * each.errors / max(each.others, 1), 2),
             }
         )
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps(
-                {
-                    **conditions(),
-                    "half": arguments.half,
-                    "how": arguments.how,
-                    "model": arguments.model,
-                    "keyterms": rows,
-                },
-                indent=1,
-            )
-        )
+    return rows
 
 
 if __name__ == "__main__":
