@@ -16,8 +16,9 @@ from pathlib import Path
 
 from benchmarks.conditions import conditions
 from benchmarks.redaction_corpus import CHOICES, HARD, ONCE, POLICIES, Corpus
-from ssasr.gateway.redaction.detector import Detector, policies_of
+from ssasr.gateway.redaction.detector import Detector
 from ssasr.gateway.redaction.model import DEFAULT_MODEL, SpacyNames
+from ssasr.gateway.redaction.policies import policies_of
 
 
 def stretches(flags):

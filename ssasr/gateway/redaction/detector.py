@@ -37,15 +37,3 @@ class Detector:
         ]
         sure = {finding for finding in found if finding.score >= THRESHOLD}
         return sorted(sure, key=lambda finding: (finding.first, finding.last, finding.policy))
-
-
-def policies_of(findings: Sequence[Finding], asked: frozenset[str], count: int) -> list[str | None]:
-    """For each of ``count`` words the likeliest of the policies asked for that it falls under."""
-    best: list[tuple[float, str] | None] = [None] * count
-    for finding in findings:
-        if finding.policy not in asked:
-            continue
-        entry = (finding.score, finding.policy)
-        for index in range(max(finding.first, 0), min(finding.last + 1, count)):
-            best[index] = max(best[index] or entry, entry)
-    return [None if entry is None else entry[1] for entry in best]

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field
 
-from ssasr.gateway.redaction.detector import policies_of
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import Finding, policies_of
 from ssasr.gateway.redaction.spoken import Kind, read
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (

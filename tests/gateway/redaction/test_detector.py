@@ -3,10 +3,10 @@
 import pytest
 
 from ssasr.gateway.redaction import spoken
-from ssasr.gateway.redaction.detector import Detector, policies_of
+from ssasr.gateway.redaction.detector import Detector
 from ssasr.gateway.redaction.names import Entity
 from ssasr.gateway.redaction.numbers import iban, luhn, social_security_number
-from ssasr.gateway.redaction.policies import LANGUAGES
+from ssasr.gateway.redaction.policies import LANGUAGES, policies_of
 
 RULES = Detector(lambda words: [])
 

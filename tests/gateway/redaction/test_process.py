@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from ssasr.errors import StartRefused
-from ssasr.gateway.redaction.detector import policies_of
 from ssasr.gateway.redaction.model import DEFAULT_MODEL
+from ssasr.gateway.redaction.policies import policies_of
 from ssasr.gateway.redaction.process import DetectorLost, detector_process
 
 
