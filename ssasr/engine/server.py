@@ -13,20 +13,20 @@ replica.
 
 import hmac
 import ssl
+from functools import partial
 from typing import TypeVar
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import HandshakeError
 
 from ssasr.engine.host import EngineHost, LocalStream, Reservation
 from ssasr.engine.streams import LinkFault
 from ssasr.errors import EngineBusy, EngineLost
 from ssasr.net.engine_connection import Link, LinkDown
-from ssasr.net.handshake import UpgradeRequest, read_upgrade
+from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.websocket import ConnectionClosed
+from ssasr.net.upgrade import serve_upgrade
 from ssasr.protocol.engine_link import (
     PATH,
     REFUSAL_HEADER,
@@ -40,15 +40,13 @@ from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
 from ssasr.runtime.handoff import Stage
-from ssasr.runtime.process import first_leaf, plain_nursery
+from ssasr.runtime.process import first_leaf
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
 MOST_CONNECTIONS = 4_096
 """Of whatever kind, before a place is asked for; far above the streams of any engine."""
-UPGRADE_SECONDS = 10.0
-"""To answer a handshake whose head has already been read."""
 OPEN_SECONDS = 5.0
 """From the accepted handshake to Open. A place is held all the while, so a peer that connects and
 says nothing must not keep it."""
@@ -97,8 +95,9 @@ class EngineServer:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        door = HttpListener(app, self.serve_websocket, most_open=MOST_CONNECTIONS)
-        await door.run(
+        serve = partial(serve_upgrade, self._serve_websocket)
+        listener = HttpListener(app, serve, most_open=MOST_CONNECTIONS)
+        await listener.run(
             host, port, tls, self._drain, leave_within=LEAVE_SECONDS, task_status=task_status
         )
 
@@ -115,20 +114,7 @@ class EngineServer:
             log.warning("a stream stayed to the end of the drain")
             link.websocket.abort()
 
-    async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
-        """One upgraded connection. This is the link boundary: nothing escapes it."""
-        try:
-            async with plain_nursery() as nursery:
-                with trio.fail_after(UPGRADE_SECONDS):
-                    request = await read_upgrade(stream, head)
-                await self._serve_request(request, nursery)
-                nursery.cancel_scope.cancel()
-        except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
-            pass  # it left, and there is nobody to tell
-        except Exception:  # the WebSocket's reader is in that nursery too
-            log.exception("link failed")
-
-    async def _serve_request(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
+    async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         headers = {name: value.decode("latin-1") for name, value in request.headers}
         asked = headers.get(VERSION_HEADER.lower().encode(), self.version)
         offered = request.subprotocols

@@ -17,15 +17,15 @@ from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import HandshakeError
 
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.usage.records import UsageRecord
-from ssasr.net.handshake import UpgradeRequest, read_upgrade
+from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
+from ssasr.net.upgrade import serve_upgrade
 from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, WebSocket
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
 from ssasr.protocol.codec import encode
@@ -38,7 +38,6 @@ from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
-from ssasr.runtime.process import plain_nursery
 from ssasr.runtime.timers import Timer
 from ssasr.session.session import MessageFilter, Session, SessionTerms
 from ssasr.telemetry.logs import get_logger
@@ -51,8 +50,6 @@ READ_AHEAD = 24 << 20
 client is held back only then, and its pings wait unread only then."""
 READ_AHEAD_TOTAL = 256 << 20
 """Bytes that all sessions share for that, beside one message each."""
-UPGRADE_DEADLINE = 10.0
-"""Seconds to answer a handshake whose head has already been read."""
 STRANGE_MODELS = 100
 """Unknown names that are logged, each once."""
 REFUSAL_DEADLINE = 2.0
@@ -171,10 +168,13 @@ class Gateway:
     ) -> None:
         """Started with the port that was bound. ``share_port``: with other processes. Raises
         StartRefused."""
-        door = HttpListener(
-            app, self.serve_websocket, self.limits.most_per_address, self.limits.most_connections
+        listener = HttpListener(
+            app,
+            partial(serve_upgrade, self._serve_websocket),
+            self.limits.most_per_address,
+            self.limits.most_connections,
         )
-        await door.run(
+        await listener.run(
             host, port, tls, self._drain,
             leave_within=REFUSAL_DEADLINE, share_port=share_port, task_status=task_status,
         )  # fmt: skip
@@ -200,20 +200,7 @@ class Gateway:
             with trio.move_on_after(LAST_SCRAPE_DEADLINE):
                 await self.metrics.wait_scraped()
 
-    async def serve_websocket(self, stream: trio.abc.Stream, head: bytes) -> None:
-        """One upgraded connection. This is the session boundary: nothing escapes it."""
-        try:
-            async with plain_nursery() as nursery:
-                with trio.fail_after(UPGRADE_DEADLINE):
-                    request = await read_upgrade(stream, head)
-                await self._serve_request(request, nursery)
-                nursery.cancel_scope.cancel()
-        except (HandshakeError, trio.TooSlowError, trio.BrokenResourceError):
-            pass  # it left before there was anything to say
-        except Exception:  # the WebSocket's reader is in that nursery too
-            log.exception("connection failed")
-
-    async def _serve_request(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
+    async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         path, query = split_target(request.path)
         if path not in WEBSOCKET_PATHS:
             await request.reject(404, b"Not found\n")

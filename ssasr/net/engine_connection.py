@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 
 from ssasr.errors import SsasrError
-from ssasr.net.websocket import ConnectionClosed
+from ssasr.net.websocket import ConnectionClosed, MessageSocket
 from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
@@ -36,8 +36,8 @@ class PeerSilent(LinkDown):
     """The connection is there, but the peer is dead by the rules of ``protocol.liveness``."""
 
 
-class Connection(Protocol):
-    """What a link uses of its WebSocket (``websocket.WebSocket``)."""
+class LinkSocket(MessageSocket, Protocol):
+    """What a link uses of its WebSocket besides (``net.websocket.WebSocket``)."""
 
     @property
     def received(self) -> int:
@@ -45,25 +45,18 @@ class Connection(Protocol):
 
     @property
     def awaited(self) -> bool:
-        """Somebody waits in ``receive``, and nothing is there."""
+        """A task waits in ``receive``, and nothing is there."""
 
-    @property
-    def clear(self) -> bool: ...
-    def offer(self, message: str | bytes) -> None: ...
-    async def send(self, message: str | bytes) -> None: ...
-    async def receive(self) -> str | bytes: ...
-    def deliver_to(self, sink: Sink[str | bytes]) -> None: ...
     def ping(self) -> None: ...
-    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
     def abort(self) -> None:
-        """Break the connection at once; whoever waits on it is freed."""
+        """Break the connection at once; a task that waits on it is freed."""
 
 
 @define(eq=False)
 class Link:
     """A source of the peer's messages and an outlet for ours. Any task may send; one receives."""
 
-    websocket: Connection
+    websocket: LinkSocket
     machine: EngineLink
     _messages: int = 0
     _silent: Verdict | None = None

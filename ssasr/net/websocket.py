@@ -13,6 +13,7 @@ order.
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed
@@ -30,15 +31,22 @@ from ssasr.net.frames import (
     encode_ping,
     encode_pong,
 )
-from ssasr.runtime.handoff import HandoffChannel, Sink
+from ssasr.runtime.handoff import HandoffChannel, Outlet, Sink, Source
 
-__all__ = ["CloseReason", "ConnectionClosed", "WebSocket"]
+__all__ = ["CloseReason", "ConnectionClosed", "MessageSocket", "WebSocket"]
 
 READ_SIZE = 16 * 1024
 MESSAGE_LIMIT = 1 << 20
 """Bytes of one message. One that is longer comes cut off, with one byte more than this."""
 MESSAGE_WEIGHT = 64
 """Bytes that a message costs while it waits, beside its own."""
+
+
+class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
+    """What sessions and links use of a WebSocket. ``receive`` and ``send`` raise
+    ConnectionClosed."""
+
+    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
 
 
 class WebSocket:

@@ -6,16 +6,15 @@ from typing import Protocol
 from ssasr.errors import EngineLost
 from ssasr.protocol.recognition import FromEngine, Open, Opened, ToEngine
 from ssasr.protocol.stream_position import StreamPosition
-from ssasr.runtime.handoff import Sink
+from ssasr.runtime.handoff import Outlet, Source
 
 
 class EngineSilent(EngineLost):
     """The engine's connection stayed open, but it did not answer."""
 
 
-class EngineStream(Protocol):
-    """An open stream: an outlet of what is said and a source of the answers. One task sends, one
-    receives."""
+class EngineStream(Source[FromEngine], Outlet[ToEngine], Protocol):
+    """An open stream. One task sends, one receives; both raise EngineLost."""
 
     @property
     def opened(self) -> Opened: ...
@@ -23,19 +22,6 @@ class EngineStream(Protocol):
     @property
     def position(self) -> StreamPosition:
         """As of what was sent, and of the answers that have been received."""
-
-    @property
-    def clear(self) -> bool: ...
-
-    def offer(self, message: ToEngine) -> None: ...
-
-    async def send(self, message: ToEngine) -> None:
-        """Raises EngineLost."""
-
-    async def receive(self) -> FromEngine:
-        """Raises EngineLost."""
-
-    def deliver_to(self, sink: Sink[FromEngine]) -> None: ...
 
 
 class Engines(Protocol):

@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from ssasr.audio.decoding import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
-from ssasr.net.websocket import ConnectionClosed
+from ssasr.net.websocket import ConnectionClosed, MessageSocket
 from ssasr.protocol.client_link import (
     AudioReceived,
     ClientLink,
@@ -56,18 +56,6 @@ CLOSE_DEADLINE = 2.0
 """Seconds for the closing handshake."""
 OPEN_PATIENCE = 0.5
 """Seconds that Begin waits for the engine, so that a refusal can come first. Clients allow one."""
-
-
-class WebSocket(Protocol):
-    """What a session uses of its connection (``net.websocket.WebSocket``)."""
-
-    @property
-    def clear(self) -> bool: ...
-    def offer(self, message: str) -> None: ...
-    async def send(self, message: str) -> None: ...
-    async def receive(self) -> str | bytes: ...
-    def deliver_to(self, sink: Sink[str | bytes]) -> None: ...
-    async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
 
 
 class MessageFilter(Protocol):
@@ -126,7 +114,7 @@ class Session:
     """``run`` returns why the session ended. Raises only what is a bug."""
 
     terms: SessionTerms
-    websocket: WebSocket
+    websocket: MessageSocket
     engines: Engines
     metrics: Metrics
     ending: EndCause = EndCause.TERMINATED

@@ -15,8 +15,8 @@ def _needed(name, extras=frozenset()):
         return set()
     for requirement in map(Requirement, lines):
         marker = requirement.marker
-        asked = any(marker.evaluate({"extra": extra}) for extra in ("", *extras)) if marker else True
-        if asked:
+        wanted = ("", *extras)
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in wanted):
             found |= _needed(requirement.name, requirement.extras)
     return found
 
