@@ -67,7 +67,13 @@ DRAIN = Option(
     "--drain-seconds", "seconds that sessions have after SIGTERM", 30.0, options.seconds, "S"
 )
 GATEWAY = (
-    Option("--max-sessions", "client sessions at once", 1_000, options.count, "N"),
+    Option(
+        "--max-sessions",
+        "client sessions at once; default: 350 for each core that its processes can use",
+        None,
+        options.count,
+        "N",
+    ),
     Option("--max-duration", "seconds a session may last", 10_800.0, options.seconds, "S"),
     DRAIN,
     Option(
@@ -165,10 +171,10 @@ def engine_kinds(names: tuple[str, ...]) -> Any:
 
 def public_config(values: dict[str, Any], engines: Any) -> Any:
     from ssasr.cli.processes.public_side import PublicConfig
-    from ssasr.gateway.gateway import GatewayLimits
+    from ssasr.gateway.gateway import GatewayLimits, sessions_that_fit
 
     limits = GatewayLimits(
-        values["max_sessions"],
+        values["max_sessions"] or sessions_that_fit(values.get("workers", 1)),
         values["max_duration"],
         values["drain_seconds"],
         values["max_connections_per_address"],

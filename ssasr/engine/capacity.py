@@ -17,11 +17,9 @@ waits for one of c workers to be done with what it has in hand, b seconds: at mo
 0.05) in 95 of 100 cases, and longer by the share of the workers that other ends of turns occupy.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import log
-from pathlib import Path
 from time import thread_time
 
 from attrs import define, field, frozen
@@ -142,14 +140,3 @@ def waiting_share(workers: int, load: float) -> float:
 
 def _total(amounts: Mapping[str, float], seconds: Mapping[str, float]) -> float:
     return sum(amount * seconds[name] for name, amount in amounts.items())
-
-
-def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors that this process may use: by affinity, and by what its container may spend
-    (control groups, version 2)."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        spent, period = map(int, quota.read_text("ascii").split())
-    except (OSError, ValueError):  # none, or "max"
-        return allowed or 1
-    return max(1, min(allowed or 1, spent // period))

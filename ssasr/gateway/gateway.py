@@ -38,6 +38,7 @@ from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
+from ssasr.runtime.processors import cores
 from ssasr.runtime.timers import Timer
 from ssasr.session.session import MessageFilter, Session, SessionTerms
 from ssasr.telemetry.logs import get_logger
@@ -64,9 +65,19 @@ longer than Prometheus' usual interval of 15 s."""
 log = get_logger(__name__)
 
 
+SESSIONS_A_CORE = 350
+"""Speakers of PCM at 16 kHz that one process carries (*Gateway under load* in the standing report);
+compressed audio and other rates cost two to four times as much."""
+
+
+def sessions_that_fit(workers: int) -> int:
+    """What so many processes carry on the processors there are."""
+    return SESSIONS_A_CORE * min(workers, cores())
+
+
 @frozen
 class GatewayLimits:
-    max_sessions: int = 1_000
+    max_sessions: int = SESSIONS_A_CORE
     max_duration: float = 10_800.0
     """Seconds a session may last: the three hours of the specification."""
     drain_seconds: float = 30.0

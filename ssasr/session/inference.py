@@ -33,6 +33,7 @@ from ssasr.runtime.handoff import HandoffChannel, Stage
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.session.speakers.labels import SpeakerLabels
+from ssasr.session.spoken import SpokenPosition
 from ssasr.session.turns import Decision, TurnPolicy
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
@@ -91,7 +92,9 @@ class Inference:
         """Somebody waits for progress."""
         self._last_audio = trio.current_time()
         self._spoke = trio.Event()
-        self._asked_to_finalize = math.nan
+        self._spoken = SpokenPosition(self._last_audio)
+        self._turn_ended = math.nan
+        """When the client had spoken what ended the turn that is being finalized."""
         self._shown_turn = -1
         self._shown = 0
         self._turns = self._words = 0
@@ -171,7 +174,7 @@ class Inference:
         """End what was said up to here."""
         decisions = self._policy.force(self.samples)
         for decision in decisions:
-            self._note_finalize(decision)
+            self._note_finalize(decision, self.samples)
         return decisions
 
     def _reconfigure(self, parameters: SessionParameters) -> Sequence[Configure]:
@@ -195,8 +198,11 @@ class Inference:
 
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost."""
-        while not isinstance(message, Finalize) and not self._may_go_on():
-            await self._wait_progress()
+        if not isinstance(message, Finalize) and not self._may_go_on():
+            self._spoken.hold(trio.current_time(), self.samples)
+            while not self._may_go_on():
+                await self._wait_progress()
+            self._spoken.release(trio.current_time())
         await self._stream.send(message)
 
     def _may_go_on(self) -> bool:
@@ -223,8 +229,7 @@ class Inference:
                 self._heartbeat.update(answer.speech)
                 decisions = self._policy.update(answer)
             case Final():
-                waited = trio.current_time() - self._asked_to_finalize
-                self._metrics.finalization.observe(waited)
+                self._metrics.finalization.observe(trio.current_time() - self._turn_ended)
                 self._words += len(answer.words)
                 self._finalization.note(words=len(answer.words))
                 self._finalization.end()
@@ -237,29 +242,34 @@ class Inference:
         """The same, once they are in the metrics and traces."""
         for decision in decisions:
             if isinstance(decision, Finalize):
-                self._note_finalize(decision)
+                self._note_finalize(decision, self._position.acknowledged)
             elif isinstance(decision.message, Turn):
                 self._measure_lag(decision.message)
             elif isinstance(decision.message, SpeakerRevision):
                 self._metrics.revised_turns.inc(len(decision.message.revisions))
         return decisions
 
-    def _note_finalize(self, asked: Finalize) -> None:
-        self._asked_to_finalize = trio.current_time()
+    def _note_finalize(self, asked: Finalize, decided: int) -> None:
+        """``decided``: stream position of what ended the turn."""
+        behind = max(self._spoken_to() - decided, 0) / SAMPLE_RATE
+        self._turn_ended = trio.current_time() - behind
         self._finalization = self._span.child(
             "finalize", segment=asked.segment, position_seconds=asked.at / SAMPLE_RATE
         )
 
     def _measure_lag(self, turn: Turn) -> None:
-        """Of the words that appear for the first time. Now is the end of what was sent, which is
-        what a client that streams live has just said."""
+        """Of the words that appear for the first time."""
         if turn.turn_order != self._shown_turn:
             self._shown_turn, self._shown = turn.turn_order, 0
             self._turns += 1
-        inputs = self.samples / SAMPLE_RATE
+        spoken = self._spoken_to() / SAMPLE_RATE
         for word in turn.words[self._shown :]:
-            self._metrics.word_lag.observe(inputs - word.end / 1_000)
+            self._metrics.word_lag.observe(max(spoken - word.end / 1_000, 0.0))
         self._shown = max(self._shown, len(turn.words))
+
+    def _spoken_to(self) -> int:
+        """Stream position that a client who streams live has come to."""
+        return self._spoken.position(trio.current_time(), self.samples, self._last_audio)
 
     # -- what the clock decides --------------------------------------------------------------------
 

@@ -241,10 +241,10 @@ class Session:
             terms.parameters, self.engines, self.metrics, self._inputs, self._unfiltered
         )
         try:
-            await inference.run(terms.id, terms.model_version, self._engine_opened)
+            with self.metrics.audio_seconds.follow(lambda: inference.samples / SAMPLE_RATE):
+                await inference.run(terms.id, terms.model_version, self._engine_opened)
         finally:  # however it ends, this much was listened to
             self.audio_seconds = inference.samples / SAMPLE_RATE
-            self.metrics.audio_seconds.inc(self.audio_seconds)
         await self._unfiltered.send(
             Termination(
                 audio_duration_seconds=round(inference.samples / SAMPLE_RATE),

@@ -3,7 +3,8 @@ audio or a credential.
 """
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import trio
 from attrs import define, field, frozen
@@ -15,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ssasr import __version__
 from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
@@ -58,6 +61,33 @@ class FailoverReason(enum.Enum):
 
 
 @define(eq=False)
+class FollowingCounter(Collector):
+    """A counter of what is under way, so that nobody pays for it but whoever reads it."""
+
+    name: str
+    help: str
+    _over: float = 0.0
+    _under_way: set[Callable[[], float]] = field(factory=set)
+
+    @contextmanager
+    def follow(self, amount: Callable[[], float]) -> Iterator[None]:
+        """``amount`` grows until the block ends."""
+        self._under_way.add(amount)
+        try:
+            yield
+        finally:
+            self._under_way.remove(amount)
+            self._over += amount()
+
+    def describe(self) -> list[Metric]:
+        return [CounterMetricFamily(self.name, self.help)]
+
+    def collect(self) -> list[Metric]:
+        value = self._over + sum(amount() for amount in self._under_way)
+        return [CounterMetricFamily(self.name, self.help, value)]
+
+
+@define(eq=False)
 class Metrics:
     """Every metric of the process, in a registry of its own; ``docs/monitoring.md`` lists them.
 
@@ -76,7 +106,7 @@ class Metrics:
     sessions: Gauge = field(init=False)
     sessions_limit: Gauge = field(init=False)
     closes: Counter = field(init=False)
-    audio_seconds: Counter = field(init=False)
+    audio_seconds: FollowingCounter = field(init=False)
     failovers: Counter = field(init=False)
     finalization: Histogram = field(init=False)
     word_lag: Histogram = field(init=False)
@@ -132,9 +162,10 @@ class Metrics:
         for cause in EndCause:
             for limit in limits_of(cause):
                 self.closes.labels(*_end(cause, limit))
-        self.audio_seconds = Counter(
-            "ssasr_audio_seconds", "Seconds of audio received from clients", registry=r
+        self.audio_seconds = FollowingCounter(
+            "ssasr_audio_seconds", "Seconds of audio received from clients"
         )
+        r.register(self.audio_seconds)
         self.failovers = Counter(
             "ssasr_failovers", "Streams moved to another engine", ["reason"], registry=r
         )
@@ -142,7 +173,7 @@ class Metrics:
             self.failovers.labels(reason.value)
         self.finalization = Histogram(
             "ssasr_finalization_seconds",
-            "From the decision that a turn has ended to its final words",
+            "From what ended a turn, spoken by the client, to its final words",
             registry=r,
             buckets=LATENCY_BUCKETS,
         )

@@ -27,7 +27,7 @@ def declared() -> dict[str, object]:
 
 def labels(name: str) -> set[str]:
     collectors = Metrics().registry._names_to_collectors
-    return set(collectors[name]._labelnames)
+    return set(getattr(collectors[name], "_labelnames", ()))
 
 
 def series() -> dict[str, set[str]]:

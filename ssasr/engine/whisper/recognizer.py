@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from attrs import define, evolve, field, frozen
 
-from ssasr.engine.capacity import MOST_STREAMS, Workload, cores
+from ssasr.engine.capacity import MOST_STREAMS, Workload
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.features import LogMel
 from ssasr.engine.graphs import CudaGraphRecorder
@@ -53,6 +53,7 @@ from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 from ssasr.protocol.text import ends_sentence
+from ssasr.runtime.processors import cores
 
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
