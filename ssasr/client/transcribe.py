@@ -2,7 +2,9 @@
 
 A session lasts only so long (three hours by default). A recording that is longer goes on in a
 further session, cut where it is quiet, and its times and turns go on too: whoever reads the
-messages sees one session. What ends a session before all of it was received is an error.
+messages sees one session. Only speakers are found anew: the first one of the second
+session is ``2A``, who may be ``A`` or anybody else. What ends a session before all of it was
+received is an error.
 """
 
 import sys
@@ -136,10 +138,10 @@ def spoken(turn: Turn | RevisedTurn) -> Text:
 
 def colour(speaker: str | None) -> str:
     """The first is the one of a session without speakers."""
-    known = speaker is not None and speaker.isalpha() and len(speaker) == 1
-    if speaker is None or known:
-        return COLOURS[(ord(speaker or "A") - ord("A")) % len(COLOURS)]
-    return "white"
+    session, letter = ("", "A") if speaker is None else (speaker[:-1], speaker[-1:])
+    if not letter.isalpha() or not (session.isdecimal() or not session):
+        return "white"
+    return COLOURS[(ord(letter) - ord("A") + int(session or 1) - 1) % len(COLOURS)]
 
 
 def plain_lines(message: Turn | SpeakerRevision) -> list[str]:
@@ -204,6 +206,7 @@ class Joined:
     turns: int = 0
     seconds: int = 0
     """Of all sessions so far, by the clock."""
+    _session: int = 1
     _next_turn: int = 0
     _began: bool = False
 
@@ -223,13 +226,27 @@ class Joined:
         self.show(message)
 
     def _shifted(self, turn: T) -> T:
-        if not self.milliseconds:
+        if self._session == 1:
             return turn
         words = tuple(
-            evolve(word, start=word.start + self.milliseconds, end=word.end + self.milliseconds)
+            evolve(
+                word,
+                start=word.start + self.milliseconds,
+                end=word.end + self.milliseconds,
+                speaker=word.speaker and self._label(word.speaker),
+            )
             for word in turn.words
         )
-        return evolve(turn, words=words, turn_order=turn.turn_order + self.turns)
+        return evolve(
+            turn,
+            words=words,
+            turn_order=turn.turn_order + self.turns,
+            speaker_label=turn.speaker_label and self._label(turn.speaker_label),
+        )
+
+    def _label(self, speaker: str) -> str:
+        """Another than the same letter's of the session before; ``PENDING`` is nobody."""
+        return f"{self._session}{speaker}" if len(speaker) == 1 else speaker
 
     def go_on(self, ended: Termination, milliseconds: int) -> None:
         """A session has ended and another follows."""
@@ -237,6 +254,7 @@ class Joined:
         self.seconds += ended.session_duration_seconds
         self.turns += self._next_turn
         self._next_turn = 0
+        self._session += 1
 
     def end(self, ended: Termination) -> None:
         self.show(

@@ -13,8 +13,9 @@ from attrs import evolve, frozen
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
-from ssasr.session.chinese import Rewrite
+from ssasr.session.chinese import Convert
 from ssasr.session.formatting import plain
+from ssasr.session.profanity import Hide
 
 
 def probability(value: float) -> float:
@@ -46,7 +47,7 @@ class Transcript:
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
         self._received: Sequence[Word] = ()
         self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
-        self._rewrite: Rewrite | None = None
+        self._hide: Hide | None = None
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
@@ -83,19 +84,23 @@ class Transcript:
         """Whether these are the ones of the last update; most steps bring no new words."""
         return words is self._received or words == self._received
 
-    def update(self, words: Sequence[Word], rewrite: Rewrite | None = None) -> None:
-        """The segment's words so far. Final words come first. ``rewrite``: what is shown of one."""
+    def update(
+        self, words: Sequence[Word], hide: Hide | None = None, convert: Convert | None = None
+    ) -> None:
+        """The segment's words so far. Final words come first. ``hide``: what is shown of one;
+        ``convert``: of all that."""
         if self.is_known(words):
             return
         self._received = words
-        if rewrite is not self._rewrite:
-            self._rewrite, self._forms = rewrite, {}
+        if hide is not self._hide:
+            self._hide, self._forms = hide, {}
         final = self._taken
         while final < len(words) and words[final].final:
             final += 1
-        self._finals.extend(self._kept(words[self._taken : final], final=True))
+        new = self._with_forms(words, convert)
+        self._finals.extend(self._kept(new[: final - self._taken], final=True))
+        self._open = list(self._kept(new[final - self._taken :], final=False))
         self._taken = final
-        self._open = list(self._kept(words[self._taken :], final=False))
         if words:
             self._first_start = words[0].start
             self._last_end = words[-1].end
@@ -103,10 +108,20 @@ class Transcript:
     def _last(self) -> tuple[int, int]:
         return (self._finals[-1].start, self._finals[-1].end) if self._finals else self._floor
 
-    def _kept(self, words: Iterable[Word], *, final: bool) -> Iterable[_Kept]:
+    def _with_forms(
+        self, words: Sequence[Word], convert: Convert | None
+    ) -> list[tuple[Word, str, str]]:
+        """Those that were not taken yet. What they are converted to depends on all others."""
+        wanted = words if convert else words[self._taken :]
+        forms = [self._forms.get(word.text) or self._new_forms(word.text) for word in wanted]
+        if convert:
+            texts, bares = (convert(one) for one in zip(*forms, strict=True)) if forms else ((), ())
+            forms = list(zip(texts, bares, strict=True))[self._taken :]
+        return [(word, *form) for word, form in zip(words[self._taken :], forms, strict=True)]
+
+    def _kept(self, words: Iterable[tuple[Word, str, str]], *, final: bool) -> Iterable[_Kept]:
         start, end = self._last()
-        for word in words:
-            text, bare = self._forms.get(word.text) or self._new_forms(word.text)
+        for word, text, bare in words:
             if not bare:
                 continue  # a dash or a note: nothing that was said
             start = max(start, self.milliseconds(word.start))
@@ -116,10 +131,10 @@ class Transcript:
     def _new_forms(self, original: str) -> tuple[str, str]:
         text = " ".join(original.split())
         bare = plain(text)
-        self._forms[original] = (
-            (self._rewrite(text), self._rewrite(bare)) if self._rewrite else (text, bare)
-        )
-        return self._forms[original]
+        if self._hide is not None:
+            text, bare = self._hide(text), self._hide(bare)
+        self._forms[original] = text, bare
+        return text, bare
 
     def milliseconds(self, sample: int) -> int:
         """Stream time as the wire counts it."""

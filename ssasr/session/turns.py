@@ -49,7 +49,7 @@ LONGEST_WITHOUT_GAP = 330 * SAMPLE_RATE
 GAP_SOUGHT = 8
 """A turn that has its longest duration but for this part of it ends at the next gap: a word that is
 cut in two is lost."""
-CONTINUOUS_PARTIAL = 3 * SAMPLE_RATE
+CONTINUOUS_PARTIAL = SAMPLE_RATE
 """Family P: a partial about this often while somebody speaks on."""
 SILENCE_REPORT = SAMPLE_RATE
 """``acknowledge_silence``: how often silence is reported while it lasts."""
@@ -190,7 +190,7 @@ class TurnPolicy:
         segment.activity.update(update.position, update.speech, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
-        self._transcript.update(update.words, self._rewrite(update))
+        self._transcript.update(update.words, self._hidden(update), self._converted(update))
         segment.words = self._transcript.any_words
         self._look_back()
         family_u = self._settings.family is Family.U
@@ -207,9 +207,10 @@ class TurnPolicy:
             return []  # answered before: an engine that took over repeats it
         if self._speakers is not None:
             self._speakers.update(final.voices)
-        if segment.cut_back:
+        converted = self._converted(final)
+        if segment.cut_back or (converted and self._settings.family is Family.P):
             self._transcript.forget()
-        self._transcript.update(final.words, self._rewrite(final))
+        self._transcript.update(final.words, self._hidden(final), converted)
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
@@ -468,15 +469,15 @@ class TurnPolicy:
         span = map(self._transcript.milliseconds, (self._silence_start, position))
         return [Send(Silence(*span))]
 
-    def _rewrite(self, answer: Update | Final) -> chinese.Rewrite | None:
-        """What is shown of a word, where that is not the word itself."""
-        settings, language = self._settings, answer.language
-        written, hidden = None, None
-        if settings.chinese is not None and language in chinese.SPOKEN:
-            written = chinese.convert_to(settings.chinese)
-        if settings.filter_profanity:
-            hidden = profanity.hide(settings.languages or (language or "en",))
-        return chinese.both(written, hidden) if written and hidden else written or hidden
+    def _hidden(self, answer: Update | Final) -> profanity.Hide | None:
+        if not self._settings.filter_profanity:
+            return None
+        return profanity.hide(self._settings.languages or (answer.language or "en",))
+
+    def _converted(self, answer: Update | Final) -> chinese.Convert | None:
+        if self._settings.chinese is None or answer.language not in chinese.SPOKEN:
+            return None
+        return chinese.convert_to(self._settings.chinese)
 
     def _language(self, answer: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or answer.language is None:

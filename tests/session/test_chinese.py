@@ -1,6 +1,7 @@
 """Simplified or Traditional, as the client's language code asks, and nothing where none asks."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +62,39 @@ def test_all_of_a_session_is_written_in_one_way(code, text):
     pytest.importorskip("opencc")
     query = f"{MULTILINGUAL}&language_codes=[%22{code}%22]"
     assert said(query) == [text]
+
+
+@pytest.mark.parametrize("model", ["universal-streaming-multilingual", "u3-rt-pro"])
+def test_a_character_may_depend_on_the_words_beside_it(model):
+    pytest.importorskip("opencc")
+    query = f"speech_model={model}&language_codes=[%22zh-TW%22]"
+    script = Script(speak("头 发 很 发 现 ok"), 6 * SECOND, confidence=1.0, language="zh")
+    messages = [m for m in session(query, script).run() if isinstance(m, Turn)]
+    assert [word.text for word in messages[-1].words] == ["頭", "髮", "很", "發", "現", "ok"]
+    final: dict[int, str] = {}
+    for turn in messages:
+        for number, word in enumerate(turn.words):
+            if word.word_is_final:
+                assert final.setdefault(number, word.text) == word.text
+
+
+class Doubling:
+    """A converter with phrases of another length."""
+
+    def __init__(self, configuration):
+        pass
+
+    def convert(self, text):
+        return text if len(text) == 1 else 2 * text
+
+
+def test_a_phrase_of_another_length_is_converted_word_by_word(monkeypatch):
+    chinese.convert_to.cache_clear()
+    monkeypatch.setitem(sys.modules, "opencc", SimpleNamespace(OpenCC=Doubling))
+    convert = chinese.convert_to(TAIWAN)
+    assert convert(["头", "发"]) == ["头", "发"]
+    assert convert(["only", "ASCII"]) == ["only", "ASCII"]
+    chinese.convert_to.cache_clear()
 
 
 def test_where_nothing_asks_the_text_is_the_models():

@@ -1,6 +1,7 @@
 """The life of a turn, family by family, on a scripted engine."""
 
 import itertools
+from itertools import pairwise
 
 import pytest
 
@@ -223,6 +224,9 @@ def test_family_p_partials_at_a_pause_and_while_somebody_speaks_on():
     messages = turns("speech_model=u3-rt-pro", script)
     quiet = turns("speech_model=u3-rt-pro&continuous_partials=false", script)
     assert len(messages) > len(quiet) > 2
+    ends = [m.words[-1].end for m in messages if isinstance(m, Turn) and not m.end_of_turn][1:]
+    steps = [later - earlier for earlier, later in pairwise(ends)]
+    assert 900 <= sum(steps) / len(steps) <= 1_200
     paused = Script(speak("one two") + speak("three", start=28_000), 5 * SECOND)
     partials = [m.transcript for m in turns("speech_model=u3-rt-pro", paused)[1:-1]]
     assert "one two" in partials
