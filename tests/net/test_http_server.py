@@ -6,7 +6,14 @@ import pytest
 import trio
 import trio.testing
 
-from ssasr.net.http_server import KEEP_ALIVE, HttpConnection, split_target
+from ssasr.net.http_server import (
+    BODY_AHEAD,
+    BODY_DEADLINE,
+    KEEP_ALIVE,
+    SEND_DEADLINE,
+    HttpConnection,
+    split_target,
+)
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET /w HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -16,6 +23,11 @@ async def echo(scope, receive, send):
     """The path, and the body that came with it."""
     if scope["path"] == "/bug":
         raise RuntimeError("a bug")
+    if scope["path"] == "/wait":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope["state"]["left"].set()
+        return
     body = b""
     while scope["method"] == "POST":
         event = await receive()
@@ -34,6 +46,12 @@ class Served:
         self.stopping = trio.Event()
         self.over = trio.Event()
         self.upgrade = b""
+
+    async def ends(self):
+        """It has been answered, and says nothing more."""
+        with suppress(trio.BrokenResourceError):
+            await self.client.send_eof()
+        await self.over.wait()
 
     async def until(self, *ends):
         """What the server says, up to each of ``ends`` in turn."""
@@ -105,7 +123,55 @@ async def test_a_body_that_nobody_read_ends_the_connection(served):
     """What follows cannot be distinguished from it."""
     await served.client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n" + GET)
     await served.until(b"/p?=")
+    await served.ends()
+
+
+async def test_a_large_body_that_nobody_reads_stops_nobody(served):
+    """hypercorn's queue to the app must not fill up: it would wait for the app to take the end."""
+    size = 100 * BODY_AHEAD
+    head = b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    await served.client.send_all(head)
+    await served.until(b"/p?=")
+    with suppress(trio.BrokenResourceError):
+        await served.client.send_all(bytes(size))
+    await served.ends()
+
+
+async def test_a_body_in_many_small_chunks(served):
+    """More of them in one read than hypercorn's queue holds by itself."""
+    await served.client.send_all(
+        b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    await served.client.send_all(b"1\r\na\r\n" * 2_000 + b"0\r\n\r\n" + UPGRADE)
+    await served.until(b"=" + b"a" * 2_000)
     await served.over.wait()
+    assert served.upgrade == UPGRADE
+
+
+async def test_a_body_that_is_broken_is_400(served):
+    await served.client.send_all(
+        b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+    )
+    await served.until(b"HTTP/1.1 400")
+    await served.ends()
+
+
+async def test_an_app_learns_that_its_client_has_left(nursery):
+    client, server = await _pair()
+    left = trio.Event()
+
+    async def app(scope, receive, send):
+        scope["state"]["left"] = left
+        await echo(scope, receive, send)
+
+    async with server:
+        nursery.start_soon(HttpConnection(server, app, trio.Event()).run)
+        await client.send_all(GET.replace(b"/a", b"/wait") + GET)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.aclose()
+        with trio.fail_after(5):
+            await left.wait()
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_bug_of_the_app_is_500_and_the_connection_goes_on(served):
@@ -119,6 +185,7 @@ async def test_a_bug_of_the_app_is_500_and_the_connection_goes_on(served):
     ("sent", "status"),
     [
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), b"505"),
+        (GET + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
         (b"NONSENSE\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no Host
     ],
@@ -126,7 +193,7 @@ async def test_a_bug_of_the_app_is_500_and_the_connection_goes_on(served):
 async def test_what_is_no_request_is_refused(served, sent, status):
     await served.client.send_all(sent)
     await served.until(b"HTTP/1.1 " + status)
-    await served.over.wait()
+    await served.ends()
 
 
 async def test_http_2_is_not_spoken_when_a_request_asks_for_it(served):
@@ -158,6 +225,41 @@ async def test_an_idle_connection_is_not_kept_for_ever(nursery, autojump_clock):
         while await mine.receive_some():
             pass
     assert trio.current_time() - started == pytest.approx(KEEP_ALIVE, abs=0.5)
+
+
+async def test_a_body_that_does_not_come_ends_the_connection(nursery, autojump_clock):
+    mine, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(HttpConnection(theirs, echo, trio.Event()).run)
+    await mine.send_all(b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhello")
+    started = trio.current_time()
+    assert (await mine.receive_some()).startswith(b"HTTP/1.1 400")
+    assert trio.current_time() - started == pytest.approx(BODY_DEADLINE, abs=0.5)
+    nursery.cancel_scope.cancel()
+
+
+def stuck_pair():
+    """The client reads nothing, and whatever is written to it waits."""
+    mine, theirs = trio.testing.memory_stream_pair()
+    theirs.send_stream.send_all_hook = trio.sleep_forever
+    return mine, theirs
+
+
+async def test_a_client_that_does_not_read_is_given_up(nursery, autojump_clock):
+    mine, theirs = stuck_pair()
+    await mine.send_all(GET)
+    started = trio.current_time()
+    await HttpConnection(theirs, echo, trio.Event()).run()
+    assert trio.current_time() - started == pytest.approx(SEND_DEADLINE, abs=2.5)
+
+
+async def test_a_client_that_does_not_read_holds_up_no_end(autojump_clock):
+    """hypercorn writes inside a shield."""
+    mine, theirs = stuck_pair()
+    await mine.send_all(GET)
+    started = trio.current_time()
+    with trio.move_on_after(1):
+        await HttpConnection(theirs, echo, trio.Event()).run()
+    assert trio.current_time() - started == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(
