@@ -17,7 +17,7 @@ from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.gateway import Gateway, GatewayLimits
-from ssasr.gateway.http import HttpApp, gateway_routes
+from ssasr.gateway.http import gateway_routes, http_app
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.telemetry.metrics import Metrics
@@ -71,6 +71,6 @@ async def served(engines: LocalEngines, nursery: trio.Nursery) -> AsyncIterator[
     limits = GatewayLimits(max_sessions=5, max_duration=60.0, drain_seconds=1.0)
     access = Access(parse_keys("self-hosted"), TokenMint(b"a secret for the tests"))
     gateway = Gateway(engines, offer, access, metrics, limits)
-    app = HttpApp(gateway_routes(gateway.is_ready, metrics, access))
+    app = http_app(gateway_routes(gateway.is_ready, metrics, access))
     yield Served(gateway, await nursery.start(gateway.run, app, "127.0.0.1", 0))
     nursery.cancel_scope.cancel()

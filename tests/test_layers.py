@@ -54,6 +54,8 @@ RESERVED = {
     "trio_websocket": ("net", "gateway", "client.connection", "routing.engine_client",
                        "engine.server"),
     "cattrs": ("protocol.codec",),
+    "hypercorn": ("net.http_server",),
+    "starlette": ("gateway", "cli.processes"),
     "opentelemetry": ("telemetry",),
 }  # fmt: skip
 

@@ -10,13 +10,16 @@ Nothing it loads comes from anywhere else: the content security policy says so t
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from types import MappingProxyType
 
 from attrs import frozen
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ssasr import __version__
-from ssasr.gateway.http import Handler, Request, Response
+from ssasr.gateway.http import Handler
 from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind
 
 FILES = {
@@ -32,13 +35,13 @@ FILES = {
     },
 }  # fmt: skip
 """Path to file in ``ssasr/web`` and media type; any other path is 404."""
-COMMON = (
+COMMON = {
     # Ask each time whether the file is still the same (ETag): an upgrade shows at once.
-    ("cache-control", "no-cache"),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-resource-policy", "same-origin"),
-)
+    "cache-control": "no-cache",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 PERMISSIONS = "microphone=(self), camera=(), geolocation=(), payment=(), usb=()"
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
@@ -51,12 +54,14 @@ class Asset:
     media_type: str
     etag: str
 
-    def answer(self, request: Request, headers: Iterable[tuple[str, str]] = ()) -> Response:
-        common = (*COMMON, ("etag", self.etag), *headers)
+    def answer(
+        self, request: Request, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Response:
+        every = {**COMMON, "etag": self.etag, **headers}
         known = request.headers.get("if-none-match", "")
         if self.etag in (tag.strip() for tag in known.split(",")):
-            return Response(304, b"", self.media_type, common)
-        return Response(200, self.body, self.media_type, common)
+            return Response(b"", 304, every, self.media_type)
+        return Response(self.body, 200, every, self.media_type)
 
 
 def load_asset(name: str, media_type: str) -> Asset:
@@ -84,23 +89,22 @@ def page_routes(engines: Iterable[EngineKind]) -> dict[str, Handler]:
     return routes
 
 
-def _file(path: str, asset: Asset) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
+def _file(path: str, asset: Asset) -> Handler:
+    async def answer(request: Request) -> Response:
         if path != "/":
             return asset.answer(request)
         policy = content_security_policy(request.headers.get("host", ""))
         return asset.answer(
-            request, [("content-security-policy", policy), ("permissions-policy", PERMISSIONS)]
+            request, {"content-security-policy": policy, "permissions-policy": PERMISSIONS}
         )
 
     return answer
 
 
-def _description(engines: tuple[EngineKind, ...]) -> Callable[[Request], Response]:
+def _description(engines: tuple[EngineKind, ...]) -> Handler:
     models = [name for name, model in SPEECH_MODELS.items() if model.engine in engines]
-    response = Response.of(200, {"version": __version__, "speech_models": models})
 
-    def answer(_: Request) -> Response:
-        return Response(response.status, response.body, response.content_type, COMMON)
+    async def answer(_: Request) -> Response:
+        return JSONResponse({"version": __version__, "speech_models": models}, headers=COMMON)
 
     return answer

@@ -9,7 +9,7 @@ from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import InlineModel
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.engine.server import EngineServer
-from ssasr.gateway.http import HttpApp, engine_routes
+from ssasr.gateway.http import engine_routes, http_app
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.telemetry.metrics import Metrics
 
@@ -23,7 +23,7 @@ async def engine_server(
     """The server and a client. ``loaded``: False leaves it starting for ever."""
     metrics = Metrics()
     server = EngineServer(metrics, version, drain_seconds)
-    app = HttpApp(engine_routes(server.is_ready, metrics, version))
+    app = http_app(engine_routes(server.is_ready, metrics, version))
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(server.run, app, "127.0.0.1", 0))
         if loaded:

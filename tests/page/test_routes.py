@@ -1,6 +1,5 @@
 """The page's files over HTTP, and the temporary token that it asks for."""
 
-import json
 import re
 from importlib.resources import files
 
@@ -9,9 +8,10 @@ import pytest
 from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import FILES, content_security_policy, page_routes
-from ssasr.gateway.http import HttpApp, Request, gateway_routes
+from ssasr.gateway.http import gateway_routes, http_app
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.telemetry.metrics import Metrics
+from tests.harness.asgi import ask
 
 NOW = 1_800_000_000.0
 WEB = files("ssasr") / "web"
@@ -25,23 +25,23 @@ def access():
 @pytest.fixture
 def app(access):
     routes = gateway_routes(lambda: True, Metrics(), access, lambda: NOW)
-    return HttpApp(page_routes([EngineKind.ENGLISH]) | routes)
+    return http_app(page_routes([EngineKind.ENGLISH]) | routes)
 
 
-def get(app, path, query="", **headers):
+async def get(app, path, query="", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return app.answer("GET", Request(path, query, {"host": "speech.example:8080", **named}))
+    return await ask(app, path, query, headers={"host": "speech.example:8080", **named})
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_every_file_is_served_with_its_type_and_not_asked_for_twice(app, path):
+async def test_every_file_is_served_with_its_type_and_not_asked_for_twice(app, path):
     name, media_type = FILES[path]
-    response = get(app, path)
-    headers = dict(response.headers)
-    assert (response.status, response.content_type) == (200, media_type)
+    response = await get(app, path)
+    headers = response.headers
+    assert (response.status, headers["content-type"]) == (200, media_type)
     assert response.body == (WEB / name).read_bytes()
     assert headers["x-content-type-options"] == "nosniff"
-    again = get(app, path, if_none_match=f'"other", {headers["etag"]}')
+    again = await get(app, path, if_none_match=f'"other", {headers["etag"]}')
     assert (again.status, again.body) == (304, b"")
 
 
@@ -73,32 +73,33 @@ def test_policy_leaves_out_what_is_not_a_host(host):
     assert "connect-src 'self';" in content_security_policy(host)
 
 
-def test_page_has_the_policy(app):
-    headers = dict(get(app, "/").headers)
+async def test_page_has_the_policy(app):
+    headers = (await get(app, "/")).headers
     assert "ws://speech.example:8080" in headers["content-security-policy"]
     assert "microphone=(self)" in headers["permissions-policy"]
 
 
-def test_models_are_those_that_an_engine_serves(app):
-    assert b'"speech_models": ["universal-streaming-english"]' in get(app, "/demo/server.json").body
+async def test_models_are_those_that_an_engine_serves(app):
+    server = (await get(app, "/demo/server.json")).json()
+    assert server["speech_models"] == ["universal-streaming-english"]
 
 
 @pytest.mark.parametrize("path", ["/demo/", "/demo/../cli.py", "/demo/py.typed", "/index.html"])
-def test_other_paths_are_not_found(app, path):
-    assert get(app, path).status == 404
+async def test_other_paths_are_not_found(app, path):
+    assert (await get(app, path)).status == 404
 
 
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-def token(app, query, **headers):
-    response = get(app, "/v3/token", query, **headers)
-    return response.status, json.loads(response.body), dict(response.headers)
+async def token(app, query, **headers):
+    response = await get(app, "/v3/token", query, **headers)
+    return response.status, response.json(), response.headers
 
 
-def test_token_for_a_key_opens_one_session(app, access):
+async def test_token_for_a_key_opens_one_session(app, access):
     query = "expires_in_seconds=60&max_session_duration_seconds=120"
-    status, body, headers = token(app, query, authorization="secret-key")
+    status, body, headers = await token(app, query, authorization="secret-key")
     assert (status, body["expires_in_seconds"]) == (200, 60)
     assert headers["cache-control"] == "no-store"
     with access.open_session(None, body["token"], NOW + 59) as grant:
@@ -106,14 +107,14 @@ def test_token_for_a_key_opens_one_session(app, access):
 
 
 @pytest.mark.parametrize("query", ["", "expires_in_seconds=0", "expires_in_seconds=601"])
-def test_token_parameters_are_checked(app, query):
-    status, body, _ = token(app, query, authorization="secret-key")
+async def test_token_parameters_are_checked(app, query):
+    status, body, _ = await token(app, query, authorization="secret-key")
     assert status == 400
     assert "expires_in_seconds" in body["error"]
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "self-hosted"}])
-def test_no_token_without_a_key(app, headers):
-    status, body, _ = token(app, "expires_in_seconds=60", **headers)
+async def test_no_token_without_a_key(app, headers):
+    status, body, _ = await token(app, "expires_in_seconds=60", **headers)
     assert status == 401
     assert body["error"].startswith("Unauthorized Connection")

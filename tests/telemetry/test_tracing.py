@@ -17,7 +17,7 @@ from ssasr.errors import StartRefused
 from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.gateway import Gateway, GatewayLimits
-from ssasr.gateway.http import HttpApp, gateway_routes
+from ssasr.gateway.http import gateway_routes, http_app
 from ssasr.protocol.recognition import Final, Finalize, Open, StreamOptions
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.failover import ResilientEngines
@@ -73,7 +73,7 @@ async def test_a_session_is_one_trace_through_gateway_and_engine(collected, nurs
         )  # fmt: skip
         offer = Offer((EngineKind.ENGLISH,))
         gateway = Gateway(engines, offer, access, Metrics(), GatewayLimits(), tracer=tracer)
-        app = HttpApp(gateway_routes(gateway.is_ready, gateway.metrics, access))
+        app = http_app(gateway_routes(gateway.is_ready, gateway.metrics, access))
         port = await nursery.start(partial(gateway.run, app, "127.0.0.1", 0))
         audio = speech_like(6, pause_every=1, pause=2)
         conversation = await converse(f"ws://127.0.0.1:{port}/v3/ws", audio, sample_rate=16_000)

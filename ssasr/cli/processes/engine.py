@@ -10,7 +10,7 @@ from ssasr.cli.processes.recognition import RecognitionConfig
 from ssasr.engine.recognizer import Recognizer
 from ssasr.engine.server import EngineServer
 from ssasr.engine.speakers.windows import Diarizer
-from ssasr.gateway.http import HttpApp, engine_routes
+from ssasr.gateway.http import engine_routes, http_app
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.garbage import calm_collector
 from ssasr.runtime.process import watch_signals
@@ -55,7 +55,7 @@ async def serve_engine(config: EngineConfig) -> None:
 async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
     readiness = [(config.model_version or config.model, server.is_ready)]
     metrics.watch_readiness(readiness, server.draining.is_set)
-    app = HttpApp(engine_routes(server.is_ready, metrics, config.model_version))
+    app = http_app(engine_routes(server.is_ready, metrics, config.model_version))
     async with trio.open_nursery() as process:
         await process.start(watch_signals, server.draining.set)
         async with trio.open_nursery() as serving:

@@ -10,6 +10,8 @@ from typing import Any
 
 import trio
 from attrs import field, frozen
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ssasr import __version__
 from ssasr.errors import StartRefused
@@ -18,7 +20,7 @@ from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
-from ssasr.gateway.http import Handler, HttpApp, Request, Response, gateway_routes
+from ssasr.gateway.http import Handler, gateway_routes, http_app
 from ssasr.gateway.redaction.service import detected_policies, redaction
 from ssasr.gateway.usage.push import Destination as PushDestination
 from ssasr.gateway.usage.push import UsagePush
@@ -26,6 +28,7 @@ from ssasr.gateway.usage.records import UsageLog
 from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
 from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
 from ssasr.gateway.workers.supervisor import Worker
+from ssasr.net.http_server import AsgiApp
 from ssasr.net.listener import is_loopback
 from ssasr.protocol.speech_models import Aliases, EngineKind
 from ssasr.routing.engine_stream import Engines
@@ -113,19 +116,19 @@ def status_of(gateway: Gateway) -> dict[str, object]:
 def status_route(gateway: Gateway, siblings: Siblings | None = None) -> Handler:
     """``GET /v1/status``: for people and scripts; nothing of it is secret or of a client."""
 
-    def status(_: Request) -> Response:
-        return Response.of(200, status_of(gateway))
+    async def status(_: Request) -> Response:
+        return JSONResponse(status_of(gateway))
 
     async def status_of_all(_: Request) -> Response:
         assert siblings is not None, "a route only where there are others"
         try:
             every: list[Any] = [report["status"] for report in await siblings.reports()]
         except ReportMissing as missing:
-            return Response.of(503, {"error": str(missing)})
+            return JSONResponse({"error": str(missing)}, 503)
         whole = status_of(gateway)
         whole["sessions"] = sum(each["sessions"] for each in every)
         whole["workers"] = len(every)
-        return Response.of(200, whole)
+        return JSONResponse(whole)
 
     return status if siblings is None else status_of_all
 
@@ -205,7 +208,7 @@ async def serve_public(
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
-    app = HttpApp(pages | routes | {"/v1/status": status_route(gateway, siblings)})
+    app = http_app(pages | routes | {"/v1/status": status_route(gateway, siblings)})
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
@@ -219,7 +222,7 @@ async def serve_public(
 async def _serve(
     config: PublicConfig,
     gateway: Gateway,
-    app: HttpApp,
+    app: AsgiApp,
     tls: ssl.SSLContext | None,
     services: tuple[Service, ...],
 ) -> None:
