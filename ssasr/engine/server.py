@@ -30,6 +30,7 @@ from ssasr.net.upgrade import serve_upgrade
 from ssasr.protocol.engine_link import (
     PATH,
     REFUSAL_HEADER,
+    SESSION_HEADER,
     SUBPROTOCOL,
     VERSION_HEADER,
     EngineLink,
@@ -41,6 +42,7 @@ from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Configure, Finalize, Open
 from ssasr.runtime.handoff import Stage
 from ssasr.runtime.process import first_leaf
+from ssasr.telemetry.bursts import Bursts
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
@@ -70,6 +72,8 @@ class EngineServer:
     secret: str | None = field(default=None, repr=False)
     """What gateways must know; None: nothing."""
     tracer: Tracer = OFF
+    bursts: Bursts = field(factory=Bursts)
+    """Of log lines; they want to be run."""
     draining: trio.Event = field(factory=trio.Event)
     _links: set[Link] = field(factory=set)
     _left: trio.Event = field(factory=trio.Event)
@@ -148,6 +152,8 @@ class EngineServer:
 
     async def _refuse(self, request: UpgradeRequest, refusal: Refusal) -> None:
         self.metrics.refusals.labels(refusal.value).inc()
+        session = dict(request.headers).get(SESSION_HEADER.lower().encode(), b"")
+        self.bursts.info("stream refused", refusal.value, session=session.decode("latin-1"))
         header = (REFUSAL_HEADER.encode(), refusal.value.encode())
         body = f"This engine takes no stream now: {refusal.value}\n".encode()
         await request.reject(503, body, [header])
@@ -164,8 +170,8 @@ class EngineServer:
 
 async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> None:
     """One stream from its Open to its end. Raises only what is a bug."""
-    code, reason = 1000, ""
-    session = ""
+    code, reason, how = 1000, "", ""
+    session, audio_seconds, began = "", 0.0, trio.current_time()
     try:
         with trio.fail_after(OPEN_SECONDS):
             opening = await link.receive()
@@ -174,14 +180,15 @@ async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> 
         async with host.open_reserved(opening, reservation) as stream:
             opened = stream.opened
             current().note(session_id=session, model=opened.model, engine=opened.engine)
+            log.debug("stream begun", session=session, at_seconds=opening.start / SAMPLE_RATE)
             try:
                 await link.send(opened)
                 await _exchange(stream, link)
             finally:
-                received = stream.stream.received - opening.start
-                current().note(audio_seconds=received / SAMPLE_RATE)
+                audio_seconds = (stream.stream.received - opening.start) / SAMPLE_RATE
+                current().note(audio_seconds=audio_seconds)
     except* LinkDown as group:
-        log.debug("link ended", session=session, reason=str(group.exceptions[0]))
+        how = str(group.exceptions[0])
     except* (PeerFault, LinkFault) as group:
         code, reason = 1002, str(first_leaf(group))
         log.warning("the gateway broke the link's rules", session=session, reason=reason)
@@ -190,6 +197,10 @@ async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> 
     except* trio.TooSlowError:
         code, reason = 1002, "Open did not come"
     current().note(close_code=code)
+    log.info(
+        "stream ended", session=session, engine=host.name, code=code, reason=reason or how,
+        seconds=round(trio.current_time() - began, 2), audio_seconds=round(audio_seconds, 2),
+    )  # fmt: skip
     await link.close(code, reason)
 
 

@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
@@ -126,6 +127,7 @@ class Gateway:
     """Names of the operator's own."""
     tracer: Tracer = OFF
     redaction: Redactors | None = None
+    session_log: SessionLog = field(factory=SessionLog)
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
@@ -217,6 +219,7 @@ class Gateway:
             await request.reject(404, b"Not found\n")
             return
         if self.draining.is_set():
+            self.session_log.bursts.info("session refused", "draining")
             await request.reject(503, b"The server is shutting down\n")
             return
         websocket = await request.accept(nursery, ahead=self._read_ahead)
@@ -224,6 +227,7 @@ class Gateway:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
             self.metrics.closed(fault.cause, fault.limit)
+            self.session_log.refused(fault, request.peer)
             await refuse(websocket, fault)
             return
         except Exception:
@@ -232,7 +236,7 @@ class Gateway:
             await refuse(websocket, ClientFault(CloseCode.SESSION_CANCELLED))
             return
         with grant, working_under(self._span(terms)):
-            await self._run_session(websocket, terms, grant.key_id)
+            await self._run_session(websocket, terms, grant.key_id, request.peer)
 
     def _admit(self, request: UpgradeRequest, query: str) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
@@ -289,9 +293,10 @@ class Gateway:
             family=parameters.family.value,
         )
 
-    async def _run_session(self, websocket: WebSocket, terms: SessionTerms, key_id: str) -> None:
-        if terms.parameters.ignored:
-            log.info("without effect", session=terms.id, parameters=terms.parameters.ignored)
+    async def _run_session(
+        self, websocket: WebSocket, terms: SessionTerms, key_id: str, peer: str
+    ) -> None:
+        self.session_log.begun(terms, key_id, peer)
         session = Session(terms, websocket, self.engines, self.metrics)
         started = self.wall_clock()
         self._sessions.add(session)
@@ -313,15 +318,14 @@ class Gateway:
             self.metrics.sessions.dec()
             self.metrics.closed(cause, limit_met(cause))
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
-            log.info(
-                "session ended", session=terms.id, cause=cause.value, version=terms.model_version
-            )
+            account, ended = session.account, self.wall_clock()
+            self.session_log.ended(terms, key_id, peer, cause, ended - started, account)
             self.on_end(
                 UsageRecord(
                     session_id=terms.id,
                     started=started,
-                    ended=self.wall_clock(),
-                    audio_seconds=session.audio_seconds,
+                    ended=ended,
+                    audio_seconds=account.audio_seconds,
                     model=terms.model_version,
                     close_code=int(END_CAUSES[cause]),
                     key_id=key_id,

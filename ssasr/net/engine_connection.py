@@ -58,6 +58,8 @@ class Link:
 
     websocket: LinkSocket
     machine: EngineLink
+    address: str = ""
+    """Of whoever answers, where that is known."""
     _messages: int = 0
     _silent: Verdict | None = None
     _expected_from: int = 1

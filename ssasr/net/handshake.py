@@ -11,6 +11,7 @@ from wsproto.events import AcceptConnection, Event, RejectConnection, RejectData
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
+from ssasr.net.listener import address_of
 from ssasr.net.websocket import MESSAGE_LIMIT, WebSocket
 
 HEAD_END = b"\r\n\r\n"
@@ -32,6 +33,8 @@ class UpgradeRequest:
     path: str
     headers: Headers
     subprotocols: Sequence[str]
+    peer: str
+    """The client's IP address."""
     _stream: trio.abc.Stream
     _handshake: H11Handshake
     _rest: bytes
@@ -70,8 +73,9 @@ async def read_upgrade(stream: trio.abc.Stream, head: bytes) -> UpgradeRequest:
         raise BrokenHandshake from broken
     assert isinstance(event, Request), "a server gets nothing else"
     headers = [(name.lower(), bytes(value)) for name, value in event.extra_headers]
+    peer = address_of(stream)
     return UpgradeRequest(
-        event.target, headers, event.subprotocols, stream, handshake, bytes(head[end:])
+        event.target, headers, event.subprotocols, peer, stream, handshake, bytes(head[end:])
     )
 
 
@@ -84,8 +88,9 @@ async def open_websocket(
     subprotocol: str,
     headers: Headers = (),
     ahead: int = MESSAGE_LIMIT,
-) -> WebSocket:
-    """Ask for a WebSocket that speaks ``subprotocol``. Raises ConnectionRejected for an ordinary
+) -> tuple[WebSocket, Headers]:
+    """Ask for a WebSocket that speaks ``subprotocol``; with it come the headers of the answer,
+    their names in lower case. Raises ConnectionRejected for an ordinary
     HTTP answer, BrokenHandshake, trio.BrokenResourceError."""
     handshake = H11Handshake(ConnectionType.CLIENT)
     asked = Request(host=host, target=path, subprotocols=[subprotocol], extra_headers=list(headers))
@@ -101,7 +106,8 @@ async def open_websocket(
         await _raise_rejection(stream, handshake, event, answer[end:])
     if not isinstance(event, AcceptConnection) or event.subprotocol != subprotocol:
         raise BrokenHandshake(f"it does not speak {subprotocol}")
-    return WebSocket(stream, nursery, client=True, head=answer[end:], ahead=ahead)
+    websocket = WebSocket(stream, nursery, client=True, head=answer[end:], ahead=ahead)
+    return websocket, [(name.lower(), bytes(value)) for name, value in event.extra_headers]
 
 
 async def _raise_rejection(

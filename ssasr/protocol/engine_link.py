@@ -74,6 +74,10 @@ VERSION = 4
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
 PATH = "/v1/stream"
 REFUSAL_HEADER = "X-Ssasr-Refusal"
+SESSION_HEADER = "X-Ssasr-Session"
+"""So that the balancer's line and an engine's refusal carry the session's id."""
+ENGINE_HEADER = "X-Ssasr-Engine"
+"""By which the balancer says whom it asked."""
 VERSION_HEADER = "X-Model-Version"
 MESSAGE_LIMIT = 1 << 20
 """Bytes of one message. A second of audio is 32 kB; the words of an hour-long segment fit too."""

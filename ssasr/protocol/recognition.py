@@ -156,6 +156,18 @@ class Opened:
 
 
 @value
+class Route:
+    """Who answers a stream, as far as its session can know."""
+
+    engine: str = ""
+    """Its name; none before the stream was opened."""
+    address: str = ""
+    """None in the same process."""
+    moves: int = 0
+    """How often it was another one before."""
+
+
+@value
 class Update:
     """The result of one step. Every sample of the segment before ``position`` has been
     processed."""

@@ -21,10 +21,12 @@ from trio_websocket import ConnectionRejected, HandshakeError
 
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
 from ssasr.net.engine_connection import Link, LinkDown, PeerSilent
-from ssasr.net.handshake import BrokenHandshake, open_websocket
+from ssasr.net.handshake import BrokenHandshake, Headers, open_websocket
 from ssasr.protocol.engine_link import (
+    ENGINE_HEADER,
     PATH,
     REFUSAL_HEADER,
+    SESSION_HEADER,
     SUBPROTOCOL,
     VERSION_HEADER,
     EngineLink,
@@ -32,7 +34,16 @@ from ssasr.protocol.engine_link import (
     Role,
 )
 from ssasr.protocol.faults import PeerFault
-from ssasr.protocol.recognition import Draining, Final, FromEngine, Open, Opened, ToEngine, Update
+from ssasr.protocol.recognition import (
+    Draining,
+    Final,
+    FromEngine,
+    Open,
+    Opened,
+    Route,
+    ToEngine,
+    Update,
+)
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
 from ssasr.runtime.handoff import Sink
@@ -126,6 +137,10 @@ class LinkedStream:
             raise _lost(down) from None
 
     @property
+    def route(self) -> Route:
+        return Route(self.opened.engine, self.link.address)
+
+    @property
     def clear(self) -> bool:
         return self.link.clear
 
@@ -203,7 +218,7 @@ class EngineClient:
         streams: list[trio.abc.Stream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(nursery, model_version, streams)
+                link = await self._connect(nursery, model_version, opening.session_id, streams)
                 stream = await open_link(link, opening)
                 opened = True
                 nursery.start_soon(link.watch)
@@ -221,14 +236,22 @@ class EngineClient:
                 await trio.aclose_forcefully(each)
 
     async def _connect(
-        self, nursery: trio.Nursery, model_version: str, streams: list[trio.abc.Stream]
+        self,
+        nursery: trio.Nursery,
+        model_version: str,
+        session_id: str,
+        streams: list[trio.abc.Stream],
     ) -> Link:
         """Notes the stream for its owner to close. Raises what ``_raise_refusal`` understands."""
         with self._note_silence(model_version, CONNECT_SECONDS):
-            headers = [*self._headers(model_version), *current().headers()]
+            headers = [
+                *self._headers(model_version),
+                (SESSION_HEADER, session_id),
+                *current().headers(),
+            ]
             stream = await self.address.connect()
             streams.append(stream)
-            websocket = await open_websocket(
+            websocket, answer = await open_websocket(
                 stream,
                 nursery,
                 self.address.netloc,
@@ -236,7 +259,12 @@ class EngineClient:
                 subprotocol=SUBPROTOCOL,
                 headers=[(name.encode(), value.encode()) for name, value in headers],
             )
-        return Link(websocket, EngineLink(Role.GATEWAY))
+        return Link(websocket, EngineLink(Role.GATEWAY), self._answered_by(answer))
+
+    def _answered_by(self, answer: Headers) -> str:
+        """A balancer names every engine that it asked, the one that took the stream last."""
+        asked = dict(answer).get(ENGINE_HEADER.lower().encode(), b"").decode("latin-1")
+        return asked.rpartition(",")[2].strip() or self.address.netloc
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
         """An engine that hangs has few streams, and a balancer that counts them would send us there

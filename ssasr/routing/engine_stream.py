@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ssasr.errors import EngineLost
-from ssasr.protocol.recognition import FromEngine, Open, Opened, ToEngine
+from ssasr.protocol.recognition import FromEngine, Open, Opened, Route, ToEngine
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.runtime.handoff import Outlet, Source
 
@@ -18,6 +18,9 @@ class EngineStream(Source[FromEngine], Outlet[ToEngine], Protocol):
 
     @property
     def opened(self) -> Opened: ...
+
+    @property
+    def route(self) -> Route: ...
 
     @property
     def position(self) -> StreamPosition:

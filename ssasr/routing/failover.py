@@ -22,7 +22,7 @@ from functools import partial
 from random import Random
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ssasr.errors import EngineError, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
@@ -33,6 +33,7 @@ from ssasr.protocol.recognition import (
     FromEngine,
     Open,
     Opened,
+    Route,
     ToEngine,
     Update,
     answer_weight,
@@ -42,7 +43,7 @@ from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage, Through
 from ssasr.runtime.process import plain_nursery
-from ssasr.telemetry.logs import get_logger
+from ssasr.telemetry.bursts import Bursts
 from ssasr.telemetry.metrics import FailoverReason, Metrics
 from ssasr.telemetry.tracing import Span, child_span, current
 
@@ -52,8 +53,6 @@ streams that it has already must not notice."""
 ANSWERS = 1 << 20
 """Bytes of answers waiting for the session. It lets no more audio follow than it has taken answers
 for, so that there is always room."""
-
-log = get_logger(__name__)
 
 
 @frozen
@@ -169,13 +168,20 @@ class ResilientStream:
     """An ``EngineStream``; made and run by ``ResilientEngines``."""
 
     def __init__(
-        self, engines: Engines, version: str, opening: Open, budget: RetryBudget, metrics: Metrics
+        self,
+        engines: Engines,
+        version: str,
+        opening: Open,
+        budget: RetryBudget,
+        metrics: Metrics,
+        bursts: Bursts,
     ) -> None:
         self._engines = engines
         self._version = version
         self._session_id = opening.session_id
         self._budget = budget
         self._metrics = metrics
+        self._bursts = bursts
         self._replay = Replay(opening, budget.policy.max_kept)
         self._carriers: list[_Carrier] = []
         self._joining: _Carrier | None = None
@@ -184,6 +190,7 @@ class ResilientStream:
         self._failed: EngineLost | None = None
         self._reason = FailoverReason.LOST
         self._attempts = 0
+        self._route = Route()
         self._answers = HandoffChannel[_Answer](ANSWERS, _weigh)
 
     @property
@@ -195,6 +202,11 @@ class ResilientStream:
     @property
     def position(self) -> StreamPosition:
         return self._replay.position
+
+    @property
+    def route(self) -> Route:
+        """Of whoever carries it, or did last."""
+        return self._route
 
     def statistics(self) -> ReplayStatistics:
         return self._replay.statistics()
@@ -265,7 +277,7 @@ class ResilientStream:
                 self._budget.refused(now, any_left=False)
                 if self._budget.exhausted(now):
                     raise EngineLost(str(error)) from error
-                log.info("engine lost at the start", session=self._session_id, error=str(error))
+                self._log("engine lost at the start", FailoverReason.LOST, error=str(error))
                 await trio.sleep(self._budget.delay())
         nursery.start_soon(self._keep, nursery)
 
@@ -294,11 +306,11 @@ class ResilientStream:
             if isinstance(error, EngineLost) and not left:
                 self._budget.lost(now, 0.0, any_left=False)
             self._budget.refused(now, any_left=left)
-            log.info("no engine yet", session=self._session_id, error=str(error))
+            self._log("no engine yet", self._reason, error=str(error))
             self._give_up_if_exhausted(str(error))
             return
         self._metrics.failovers.labels(reason).inc()
-        log.info("moved", session=self._session_id, reason=reason)
+        self._log("moved", FailoverReason(reason), **_shown(self._route))
 
     def _next_carrier(self) -> _Carrier:
         """Prepared to replay everything; from now on it gets what the session sends."""
@@ -354,6 +366,8 @@ class ResilientStream:
         elif carrier.opening.options.speakers and opened.speakers != self._opened.speakers:
             raise EngineUnavailable(f"{opened.model} tells speakers apart, or not, as one before")
         carrier.stream, carrier.opened_at = stream, trio.current_time()
+        moves = self._route.moves + (self._route.engine != "")
+        self._route = evolve(stream.route, moves=moves)
         carrier.window = max(REPLAY_WINDOW, 2 * opened.chunk)
         current().note(model=opened.model, engine=opened.engine)
         self._joining = None
@@ -370,7 +384,8 @@ class ResilientStream:
         if carrier.draining and not self._carriers:
             self._reason = FailoverReason.DRAINING
         self._budget.lost(now, now - carrier.opened_at, any_left=bool(self._carriers))
-        log.warning("engine lost", session=self._session_id, error=str(lost))
+        assert carrier.stream is not None, "it has joined"
+        self._log("engine lost", self._reason, error=str(lost), **_shown(carrier.stream.route))
         self._give_up_if_exhausted(str(lost))
 
     async def _push(self, carrier: _Carrier, stream: EngineStream) -> None:
@@ -407,13 +422,20 @@ class ResilientStream:
             self._fail(why)
 
     def _fail(self, why: str) -> None:
-        log.warning("stream given up", session=self._session_id, error=why)
+        self._log("stream given up", self._reason, error=why, **_shown(self._route))
         self._failed = EngineLost(why)
         self._answers.close()
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+    def _log(self, event: str, reason: FailoverReason, **fields: str) -> None:
+        self._bursts.warning(event, reason.value, session=self._session_id, **fields)
+
+
+def _shown(route: Route) -> dict[str, str]:
+    return {"engine": route.engine, "address": route.address}
 
 
 @define(eq=False)
@@ -424,12 +446,16 @@ class ResilientEngines:
     metrics: Metrics
     policy: RetryPolicy = field(factory=RetryPolicy)
     random: Random = field(factory=Random)
+    bursts: Bursts = field(factory=Bursts)
+    """Of log lines; they want to be run."""
 
     @asynccontextmanager
     async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
         """Raises EngineBusy, EngineUnavailable, EngineLost."""
         budget = RetryBudget(self.policy, self.random)
-        stream = ResilientStream(self.engines, model_version, opening, budget, self.metrics)
+        stream = ResilientStream(
+            self.engines, model_version, opening, budget, self.metrics, self.bursts
+        )
         async with plain_nursery() as nursery:
             await stream.start(nursery)
             try:

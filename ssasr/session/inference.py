@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from ssasr.protocol.messages import ServerMessage, SpeakerRevision, Turn
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
@@ -24,6 +24,7 @@ from ssasr.protocol.recognition import (
     FromEngine,
     Open,
     Opened,
+    Route,
     ToEngine,
     Update,
 )
@@ -67,6 +68,17 @@ class Endpoint:
 Input = Samples | Settings | Endpoint
 
 
+@frozen
+class Account:
+    """What a session has come to."""
+
+    audio_seconds: float = 0.0
+    """Given to its engines."""
+    turns: int = 0
+    """With words."""
+    route: Route = field(factory=Route)
+
+
 class Inference:
     """``run`` returns when all input has been answered. Raises EngineError."""
 
@@ -101,6 +113,7 @@ class Inference:
         self._span = self._finalization = NOTHING
         self._heartbeat = HeartbeatLog(trio.current_time())
         self._beating = trio.Event()
+        self._route: Callable[[], Route] = Route
         self._stream: EngineStream
         self._policy: TurnPolicy
 
@@ -108,6 +121,10 @@ class Inference:
     def samples(self) -> int:
         """Sent to the engine so far; the stream time of the next sample."""
         return self._position.sent
+
+    @property
+    def account(self) -> Account:
+        return Account(self.samples / SAMPLE_RATE, self._turns, self._route())
 
     async def run(
         self, session_id: str, model_version: str, opened: Callable[[Opened], None]
@@ -127,6 +144,7 @@ class Inference:
     ) -> None:
         async with self._engines.open_stream(model_version, opening) as stream:
             self._stream, self._position = stream, stream.position
+            self._route = lambda: stream.route
             tells = self._options.speakers and stream.opened.speakers
             self._policy = TurnPolicy(
                 turn_settings(self._parameters),

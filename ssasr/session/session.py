@@ -39,7 +39,7 @@ from ssasr.protocol.parameters import SessionParameters, begin_configuration, be
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
-from ssasr.session.inference import Endpoint, Inference, Input, Samples, Settings
+from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings
 from ssasr.telemetry.metrics import Metrics
 
 PACKETS = 1 << 18
@@ -120,12 +120,11 @@ class Session:
     ending: EndCause = EndCause.TERMINATED
     """Why the session ends once the pipeline has run dry."""
     last_message: float = field(factory=trio.current_time)
-    audio_seconds: float = 0.0
-    """What its engine was given, once the session has ended."""
     _link: ClientLink = field(init=False)
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
     _engine: Opened | None = None
+    _inference: Inference | None = None
     _receiving: trio.CancelScope = field(factory=trio.CancelScope)
     _fault: Fault | None = None
     _sending: bool = False
@@ -156,6 +155,10 @@ class Session:
             await self._contain(self._emit)
             self._scope.cancel()
         return await self._close()
+
+    @property
+    def account(self) -> Account:
+        return Account() if self._inference is None else self._inference.account
 
     @property
     def held_back(self) -> bool:
@@ -237,14 +240,11 @@ class Session:
 
     async def _infer(self) -> None:
         terms = self.terms
-        inference = Inference(
+        inference = self._inference = Inference(
             terms.parameters, self.engines, self.metrics, self._inputs, self._unfiltered
         )
-        try:
-            with self.metrics.audio_seconds.follow(lambda: inference.samples / SAMPLE_RATE):
-                await inference.run(terms.id, terms.model_version, self._engine_opened)
-        finally:  # however it ends, this much was listened to
-            self.audio_seconds = inference.samples / SAMPLE_RATE
+        with self.metrics.audio_seconds.follow(lambda: inference.samples / SAMPLE_RATE):
+            await inference.run(terms.id, terms.model_version, self._engine_opened)
         await self._unfiltered.send(
             Termination(
                 audio_duration_seconds=round(inference.samples / SAMPLE_RATE),

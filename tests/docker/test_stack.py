@@ -88,6 +88,22 @@ def test_each_model_is_served_by_its_own_engine(report: Report):
     ]
 
 
+def test_a_session_can_be_followed_through_all_logs(report: Report):
+    def lines(name: str, event: str) -> list[dict]:
+        found = [json.loads(line) for line in report.logs[name].splitlines() if line[:1] == "{"]
+        return [line for line in found if line.get("event") == event or line.get("path") == event]
+
+    through_nginx = lines("streaming-asr-lb", "/v1/stream")
+    for at, model in enumerate(["english", "multilang"]):
+        begun = lines("streaming-api", "session begun")[at]
+        ended = lines("streaming-api", "session ended")[at]
+        (stream,) = lines(f"streaming-asr-{model}", "stream ended")
+        assert begun["session"] == ended["session"] == stream["session"]
+        assert through_nginx[at]["session"] == ended["session"]
+        assert through_nginx[at]["engines"] == ended["address"]
+        assert ended["engine"] == stream["engine"]
+
+
 def test_health_checks_tell_ready_from_not(report: Report):
     *_, health, gateway, english, good, bad = report.commands
     assert json.loads(health.output) == {"status": "ok"}

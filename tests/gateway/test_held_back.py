@@ -9,7 +9,7 @@ import trio
 from attrs import define, field
 
 from ssasr.net.websocket_client import connect_websocket
-from ssasr.protocol.recognition import Opened
+from ssasr.protocol.recognition import Opened, Route
 from ssasr.protocol.stream_position import StreamPosition
 
 MINUTES = 12
@@ -28,6 +28,7 @@ class StuckStream:
     position: StreamPosition
     opened: Opened = field(factory=lambda: Opened("stuck", 1_600))
     clear: bool = True
+    route: Route = field(factory=Route)
 
     def offer(self, message):
         self.position.note(message)

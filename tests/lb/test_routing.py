@@ -13,7 +13,7 @@ from ssasr.protocol.liveness import GATEWAY
 from ssasr.protocol.recognition import Open, StreamOptions
 from ssasr.routing import engine_client
 from tests.harness.nginx import TEMPLATE, render
-from tests.lb.conftest import StubEngine, cluster
+from tests.lb.conftest import PORT, StubEngine, cluster
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
@@ -214,6 +214,17 @@ async def test_nothing_but_streams_and_probes_is_passed_on(run_dir: Path, path):
         assert answer.status_code in {400, 404}
         assert set(answer.json()) == {"error"}
         assert engines[0].handshakes == 0
+
+
+async def test_questions_whether_there_is_an_engine_are_not_logged(run_dir: Path):
+    async with cluster(run_dir, [StubEngine(EN)], {"english.test": [EN]}) as c:
+        for _ in range(3):
+            await c.get("/ready", "en-default")
+        async with c.stream() as (websocket, _):
+            asked = dict(websocket.handshake_headers)[b"x-ssasr-engine"].decode()
+        assert asked.endswith(f"{EN}:{PORT}"), "the last one that was asked took the stream"
+        await c.until(lambda: c.log())
+        assert [line["path"] for line in c.log()] == ["/v1/stream"]
 
 
 async def test_the_access_log_says_who_served_and_holds_no_query(run_dir: Path):

@@ -62,6 +62,7 @@ async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -
             port = await serving.start(partial(server.run, app, config.host, config.port))
             log.info("listening", host=config.host, port=port, model=config.model)
             process.start_soon(_run_model, config, server, metrics)
+            process.start_soon(server.bursts.run)
         process.cancel_scope.cancel()
 
 

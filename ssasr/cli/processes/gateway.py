@@ -57,4 +57,4 @@ async def serve_gateway(config: GatewayConfig) -> None:
     client = EngineClient(config.address, versions, config.required, config.secret)
     metrics = Metrics(frozenset({Side.GATEWAY}))
     engines = ResilientEngines(client, metrics)
-    await serve_public(config.public, engines, metrics, (client.run,))
+    await serve_public(config.public, engines, metrics, (client.run, engines.bursts.run))

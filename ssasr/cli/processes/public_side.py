@@ -22,6 +22,7 @@ from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, gateway_routes, http_app
 from ssasr.gateway.redaction.service import detected_policies, redaction
+from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.push import Destination as PushDestination
 from ssasr.gateway.usage.push import UsagePush
 from ssasr.gateway.usage.records import UsageLog
@@ -72,6 +73,8 @@ class PublicConfig:
     """None: sessions that ask for redaction are refused."""
     traces: Destination | None = None
     """None: nowhere."""
+    log_peers: bool = True
+    """Log lines of sessions hold the clients' addresses."""
 
 
 def usage_services(config: PublicConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
@@ -198,7 +201,7 @@ async def serve_public(
     usage, keeping = usage_services(config)
     gateway = Gateway(
         engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
-        speech_models=config.speech_models,
+        speech_models=config.speech_models, session_log=SessionLog(config.log_peers),
     )  # fmt: skip
     if usage is not None:
         gateway.on_end = usage.record
@@ -216,7 +219,8 @@ async def serve_public(
     ):
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
-        await _serve(config, gateway, app, tls, (*keeping, *services, collecting, measuring))
+        always = (collecting, measuring, gateway.session_log.bursts.run)
+        await _serve(config, gateway, app, tls, (*keeping, *services, *always))
 
 
 async def _serve(
