@@ -166,6 +166,8 @@ class Heartbeat:
     total_duration_ms: int
     realtime_factor: float
     max_speech_probability: float
+    total_audio_processed_ms: int
+    """What an engine has listened to; ours alone."""
 
 
 @frozen

@@ -21,9 +21,9 @@ class HeartbeatLog:
         """Speech probabilities, as they come with the engine's updates."""
         self._loudest = max([self._loudest, *speech])
 
-    def beat(self, samples: int, now: float) -> Heartbeat:
-        """``samples``: audio received so far, at 16 kHz. The speech probability is the highest
-        since the last beat."""
+    def beat(self, samples: int, processed: int, now: float) -> Heartbeat:
+        """``samples``: audio received so far, at 16 kHz; ``processed``: up to where an engine has
+        listened. The speech probability is the highest since the last beat."""
         seconds = max(now - self.began, 0.0)
         loudest, self._loudest = self._loudest, 0.0
         return Heartbeat(
@@ -31,4 +31,5 @@ class HeartbeatLog:
             total_duration_ms=int(seconds * 1_000),
             realtime_factor=round(samples / SAMPLE_RATE / seconds, 3) if seconds else 0.0,
             max_speech_probability=probability(loudest),
+            total_audio_processed_ms=processed * 1_000 // SAMPLE_RATE,
         )

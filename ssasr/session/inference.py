@@ -303,7 +303,9 @@ class Inference:
             beats = (trio.current_time() - began) // HEARTBEAT_PERIOD
             await trio.sleep_until(began + (beats + 1) * HEARTBEAT_PERIOD)
             if self._parameters.session_heartbeat:
-                await self._messages.send(self._heartbeat.beat(self.samples, trio.current_time()))
+                at = self._position
+                beat = self._heartbeat.beat(at.sent, at.acknowledged, trio.current_time())
+                await self._messages.send(beat)
 
     async def _watch(self) -> None:
         """End turns that a client leaves open by sending nothing more."""

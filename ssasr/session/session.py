@@ -54,8 +54,9 @@ SEND_DEADLINE = 20.0
 """Seconds for one message to leave; a client that reads nothing for so long is given up."""
 CLOSE_DEADLINE = 2.0
 """Seconds for the closing handshake."""
-OPEN_PATIENCE = 0.5
-"""Seconds that Begin waits for the engine, so that a refusal can come first. Clients allow one."""
+OPEN_PATIENCE = 3.0
+"""Seconds that Begin waits for an engine to take the stream, so that a refusal comes first: longer
+than an engine has to answer the connection. One that is well does so in milliseconds."""
 
 
 class MessageFilter(Protocol):

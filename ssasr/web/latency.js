@@ -4,9 +4,10 @@
 const REMEMBERED = 3000; // messages of audio: four minutes
 
 export class AudioClock {
-  constructor() {
+  /** `recorded`: milliseconds before this recording. */
+  constructor(recorded = 0) {
     this.marks = []; // [milliseconds of the recording, performance.now()]
-    this.recorded = 0;
+    this.recorded = recorded;
   }
 
   /** `milliseconds` more of the recording ended at `now`. */
@@ -39,6 +40,13 @@ export class Latency {
     this.final = [];
     this.turn = [];
     this.seen = new Map(); // turn id to [words seen, words final, ended]
+    this.from = 0;
+  }
+
+  /** Another session takes over at `ms`: what it hears again from before says how long the break
+   *  was, not how fast the server is. */
+  resume(ms) {
+    this.from = ms;
   }
 
   note(turn, now) {
@@ -58,7 +66,7 @@ export class Latency {
   }
 
   add(list, ms, now) {
-    const at = this.clock.capturedAt(ms);
+    const at = ms > this.from ? this.clock.capturedAt(ms) : undefined;
     if (at !== undefined) list.push(now - at);
   }
 }

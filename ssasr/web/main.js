@@ -1,10 +1,12 @@
 // Wires the page: controls, one recording at a time, and what is known about it.
 
+import { Behind } from "./behind.js";
 import { MODELS, languages } from "./languages.js";
 import { AudioClock, Latency, percentile } from "./latency.js";
 import { Trouble } from "./plain_words.js";
 import { KeyNeeded, Session } from "./session.js";
 import { Microphone, Recording } from "./sources.js";
+import { Storage } from "./storage.js";
 import { FORMATS, text } from "./subtitles.js";
 import { join } from "./joining.js";
 import { Transcript } from "./transcript.js";
@@ -13,7 +15,6 @@ import { TranscriptView } from "./view.js";
 const $ = (id) => document.getElementById(id);
 const STATES = {
   idle: "Ready",
-  asking: "Waiting for the microphone",
   connecting: "Connecting",
   listening: "Listening",
   reconnecting: "Reconnecting; nothing you say is lost",
@@ -21,24 +22,25 @@ const STATES = {
 };
 
 const view = new TranscriptView($("turns"), $("about-word"), $("transcript"));
+const storage = new Storage(() => notice(new Trouble("unkept").message));
 let transcript = new Transcript();
-let latency = null;
 let clock = new AudioClock();
-let running = null; // { source, session }
+let latency = new Latency(clock);
+let running = null; // { source, session, behind }
 let key = ""; // in memory only: it is gone with the page
 
 // -- the recording ---------------------------------------------------------------------------------
 
 async function begin(makeSource) {
   if (running) return;
-  const mine = { source: makeSource(), session: null };
+  const mine = { source: makeSource(), session: null, behind: null };
   running = mine;
-  clear();
   notice("");
-  show("asking");
+  show("asking", mine.source.waiting);
   try {
     await mine.source.open();
     if (running !== mine) return mine.source.stop();
+    another();
     mine.session = new Session(parameters(mine.source.rate), key, sessionEvents(mine));
     await mine.session.start();
     if (running !== mine) return mine.source.stop();
@@ -52,6 +54,18 @@ async function begin(makeSource) {
   }
 }
 
+/** A recording begins where the one before it ended. */
+function another() {
+  const base = Math.max(clock.recorded, transcript.turns.at(-1)?.words.at(-1)?.end ?? 0);
+  transcript.begin(base);
+  clock = new AudioClock(base);
+  latency = new Latency(clock);
+  figures();
+}
+
+/** Milliseconds of this recording so far. */
+const captured = () => clock.recorded - transcript.base;
+
 function parameters(rate) {
   const model = $("model").value;
   const language = $("language").value;
@@ -61,6 +75,7 @@ function parameters(rate) {
     encoding: "pcm_s16le",
     speech_model: model,
     format_turns: "true",
+    session_heartbeat: "true",
     ...steering,
   };
 }
@@ -70,28 +85,44 @@ function audio(mine, { pcm, level, peak }) {
   clock.captured(seconds * 1000, performance.now());
   mine.session.audio(pcm);
   meter(level, peak);
-  $("duration").textContent = `${(clock.recorded / 1000).toFixed(0)} s`;
+  $("duration").textContent = `${(captured() / 1000).toFixed(0)} s`;
 }
 
 function sessionEvents(mine) {
   return {
     state(name) {
-      if (name === "reconnecting") for (const turn of transcript.settle()) view.update(turn);
+      if (name === "reconnecting") changed(transcript.settle());
       show(name);
     },
     message(message, offset, number) {
       const now = performance.now();
-      if (message.type === "Begin") $("session").textContent = message.id.slice(0, 8);
-      if (message.type !== "Turn") return;
-      const turn = transcript.apply(message, offset, number);
-      latency.note(turn, now);
-      view.update(turn);
-      figures();
-      keeping();
-      if (turn.ended) announce(join(turn.words.map((word) => word.text)));
+      mine.behind ??= new Behind(now);
+      mine.behind.note(message, offset, captured(), now);
+      if (message.type === "Begin") begun(message, number);
+      if (message.type === "Turn") turnChanged(transcript.apply(message, offset, number), now);
     },
     ended: (trouble) => stopped(mine, trouble),
   };
+}
+
+function begun({ id }, number) {
+  $("session").textContent = id.slice(0, 8);
+  if (number > 0) latency.resume(clock.recorded);
+}
+
+function turnChanged(turn, now) {
+  latency.note(turn, now);
+  changed([turn]);
+  figures();
+  keeping();
+  if (turn.ended) announce(join(turn.words.map((word) => word.text)));
+}
+
+function changed(turns) {
+  for (const turn of turns) {
+    view.update(turn);
+    storage.note(turn);
+  }
 }
 
 function sourceEnded(mine) {
@@ -99,8 +130,10 @@ function sourceEnded(mine) {
   mine.session.finish();
 }
 
+/** The second time: do not wait for the last words. */
 function finish() {
   if (!running) return;
+  if (running.session?.finishing) return running.session.end(null);
   running.source.stop();
   meter(0, 0);
   if (running.session) running.session.finish();
@@ -111,7 +144,8 @@ function stopped(mine, trouble) {
   if (running !== mine) return;
   running = null;
   mine.source.stop();
-  for (const turn of transcript.settle()) view.update(turn);
+  changed(transcript.settle());
+  storage.flush();
   meter(0, 0);
   show("idle");
   if (trouble) notice(trouble.message);
@@ -123,25 +157,40 @@ function clear() {
   clock = new AudioClock();
   latency = new Latency(clock);
   view.clear();
+  storage.clear();
   figures();
   for (const id of ["session", "duration"]) $(id).textContent = "–";
 }
 
 // -- what the page shows ---------------------------------------------------------------------------
 
-function show(state) {
+function show(state, text = STATES[state]) {
   const busy = state !== "idle";
+  const focused = document.activeElement;
   document.body.dataset.state = state;
-  $("state").textContent = STATES[state];
+  document.body.classList.remove("late");
+  $("state").textContent = text;
   $("start").hidden = busy;
   $("stop").hidden = !busy;
-  $("stop").disabled = state === "finishing";
+  $("stop-text").textContent = state === "finishing" ? "Do not wait" : "Stop";
   $("endpoint").hidden = state !== "listening";
   for (const id of ["model", "file-button"]) $(id).disabled = busy;
   languageChoice();
   $("empty").hidden = busy || transcript.turns.length > 0;
   keeping();
+  if (busy && [$("start"), $("file-button")].includes(focused)) $("stop").focus();
+  if (!busy && focused === $("stop")) $("start").focus();
   if (state === "listening" || state === "reconnecting") announce(STATES[state]);
+}
+
+/** Whether the server keeps up; nothing else tells a stalled one from one that has nothing to say. */
+function watch() {
+  const { state } = document.body.dataset;
+  if (!running?.behind || !["listening", "finishing"].includes(state)) return;
+  const seconds = running.behind.seconds(captured(), performance.now());
+  const late = seconds ? `; the server is ${seconds} s behind` : "";
+  document.body.classList.toggle("late", seconds > 0);
+  if ($("state").textContent !== STATES[state] + late) $("state").textContent = STATES[state] + late;
 }
 
 /** What there is can be kept, also while it grows. */
@@ -248,10 +297,25 @@ function wire() {
     clear();
     show("idle");
   });
-  clear();
+  addEventListener("beforeunload", (event) => {
+    if (running) event.preventDefault(); // the browser asks
+  });
+  setInterval(watch, 500);
+}
+
+/** What was there before the page was loaded again. */
+function restore() {
+  const { turns, length } = storage.restore();
+  transcript = new Transcript(turns, length);
+  clock = new AudioClock(length);
+  latency = new Latency(clock);
+  storage.rest = () => ({ length: clock.recorded });
+  for (const turn of turns) view.update(turn);
+  figures();
 }
 
 wire();
+restore();
 offer().then(
   () => show("idle"),
   () => notice(new Trouble("unreachable").message),

@@ -18,14 +18,16 @@ const TEXTS = {
   lost: (seconds) =>
     `The connection was lost, and ${seconds} s of audio are missing from the transcript.`,
   gave_up: () => "The connection was lost and could not be restored.",
-  silent: () => "The server did not finish the session in time; the last words may be missing.",
+  silent: () => "The server says nothing any more; the last words may be missing.",
+  unkept: () =>
+    "The browser keeps no more of this transcript: download it before you reload or leave the page.",
 };
 
 const CLOSED = {
   1001: () => "The server is shutting down. Try again in a moment.",
   1008: (reason) => `The server refused the session: ${reason || "not authorized"}.`,
   1009: () => "A message was too large for the server.",
-  1013: () => "The server is overloaded for the moment. Try again soon.",
+  1013: () => "The server's speech engine does not answer at the moment. Try again soon.",
   3005: () => "The server lost its speech engine and could not replace it. Try again.",
   3006: (reason) => reason.replace(/^User Input Validation Error: /, "The server refused: "),
   3007: (reason) => `The server could not take the audio as it came: ${reason}.`,

@@ -7,7 +7,7 @@
 import { Trouble } from "./plain_words.js";
 
 const KEEP_SECONDS = 60;
-const FINISH_MS = 10000;
+const SILENCE_MS = 30000; // without a message while the server finishes, after which it is given up
 const RETRY_MS = [300, 1000, 2000, 4000, 8000, 8000, 8000];
 const MAY_RETRY = new Set([1001, 1006, 1013, 3005, 3008, 3009]);
 const DEFAULT_KEY = "self-hosted"; // the one that everybody knows
@@ -76,7 +76,13 @@ export class Session {
     this.finishing = true;
     this.hear.state("finishing");
     if (this.open) this.socket.send('{"type":"Terminate"}');
-    this.deadline = setTimeout(() => this.end(new Trouble("silent")), FINISH_MS);
+    this.waitOn();
+  }
+
+  /** The server is alive: it has as long again to finish. */
+  waitOn() {
+    clearTimeout(this.deadline);
+    this.deadline = setTimeout(() => this.end(new Trouble("silent")), SILENCE_MS);
   }
 
   end(trouble) {
@@ -101,8 +107,10 @@ export class Session {
   }
 
   receive(message) {
+    if (this.finishing) this.waitOn();
     if (message.type === "Begin") this.begun();
-    if (message.type === "Error") this.problem = message.error;
+    else if (message.type === "Error") this.problem = message.error;
+    else this.attempt = 0; // not at Begin: the engine may be lost before it says anything
     if (message.type === "Turn") this.settle(message);
     this.hear.message(message, this.offset, this.number);
     if (message.type === "Termination" && this.finishing) this.end(null);
@@ -113,7 +121,6 @@ export class Session {
     this.lost += start - this.settled;
     this.offset = (start / this.rate) * 1000;
     this.number += 1;
-    this.attempt = 0;
     this.open = true;
     this.hear.state(this.finishing ? "finishing" : "listening");
     for (const chunk of this.kept) {

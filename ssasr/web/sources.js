@@ -7,6 +7,8 @@ const MESSAGE_SECONDS = 0.08; // the protocol wants 50 to 1000 ms
 const FILE_RATE = 16000; // what the models hear; sending more would change nothing
 
 export class Microphone {
+  waiting = "Waiting for the microphone";
+
   constructor() {
     this.ended = () => {};
   }
@@ -54,6 +56,8 @@ export class Microphone {
 
 /** A file, delivered in real time. */
 export class Recording {
+  waiting = "Reading the file";
+
   constructor(file, aloud) {
     this.file = file;
     this.aloud = aloud;

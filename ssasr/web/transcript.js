@@ -1,31 +1,59 @@
 // The words so far, as the server's messages say them. No DOM here.
 
-/** `turns`: { id, words: [{ text, start, end, confidence, final }], ended, confidence, language }.
- *  Times are milliseconds of the recording. */
+/** `turns`: { id, words: [{ text, start, end, confidence, final, speaker? }], ended, confidence,
+ *  language?, speaker? }. Times are milliseconds from the start of the first recording: a further
+ *  one begins where the one before it ended. */
 export class Transcript {
-  constructor() {
-    this.turns = [];
+  constructor(turns = [], length = 0) {
+    this.turns = turns;
+    this.known = new Map(turns.map((turn) => [turn.id, turn]));
+    this.recording = turns.length ? Number(turns.at(-1).id.split("-")[0]) : -1;
+    this.base = length;
+  }
+
+  /** Where another recording begins. */
+  begin(base) {
+    this.recording += 1;
+    this.base = base;
   }
 
   /** Takes a Turn of the session that is the recording's `number`-th, begun at `offset` ms. */
   apply(message, offset, number) {
-    const id = `${number}-${message.turn_order}`;
-    let turn = this.turns.find((each) => each.id === id);
+    const id = `${this.recording}-${number}-${message.turn_order}`;
+    let turn = this.known.get(id);
     if (!turn) {
       turn = { id, words: [], ended: false };
       this.turns.push(turn);
+      this.known.set(id, turn);
     }
     turn.words = message.words.map((word) => ({
       text: word.text,
-      start: Math.round(word.start + offset),
-      end: Math.round(word.end + offset),
+      start: Math.round(word.start + offset + this.base),
+      end: Math.round(word.end + offset + this.base),
       confidence: word.confidence,
       final: word.word_is_final,
+      ...(word.speaker && { speaker: word.speaker }),
     }));
     turn.ended = message.end_of_turn;
     turn.confidence = message.end_of_turn_confidence;
     if (message.language_code) turn.language = message.language_code;
+    if (message.speaker_label) turn.speaker = message.speaker_label;
     return turn;
+  }
+
+  /** Takes a SpeakerRevision; texts and times stay as they are. Returns the turns that changed. */
+  revise(message, number) {
+    const changed = [];
+    for (const { turn_order, speaker_label, words } of message.revisions) {
+      const turn = this.known.get(`${this.recording}-${number}-${turn_order}`);
+      if (!turn) continue;
+      turn.speaker = speaker_label;
+      words.forEach(({ speaker }, i) => {
+        if (turn.words[i]) turn.words[i].speaker = speaker;
+      });
+      changed.push(turn);
+    }
+    return changed;
   }
 
   /** The session is over, by the end or a break: what is tentative will not be confirmed. Returns
@@ -35,6 +63,7 @@ export class Transcript {
     for (const turn of open) {
       turn.words = turn.words.filter((word) => word.final);
       turn.ended = true;
+      if (!turn.words.length) this.known.delete(turn.id);
     }
     this.turns = this.turns.filter((turn) => turn.words.length > 0);
     return open;

@@ -54,6 +54,8 @@ class Page:
     """Addresses that the page asked for."""
     sockets: dict = field(factory=dict)
     """Request id of each WebSocket to its (sent, received) messages, in order of opening."""
+    dialogs: list = field(factory=list)
+    """What the browser has asked the visitor, by kind (``beforeunload``)."""
     session: str | None = None
 
     async def listen(self):
@@ -77,6 +79,8 @@ class Page:
             self.console.append(json.dumps(parameters["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in {"error", "warning"}:
             self.console.append(json.dumps(parameters["args"]))
+        elif method == "Page.javascriptDialogOpening":
+            self.dialogs.append(parameters["type"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
         elif method == "Network.webSocketCreated":

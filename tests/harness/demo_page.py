@@ -1,0 +1,54 @@
+"""The demo page in a browser: open, and what tests do on it."""
+
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ssasr.protocol.codec import decode_server
+from ssasr.protocol.messages import Turn
+from tests.harness.browser import browser
+
+SHORT = Path(__file__).parents[1] / "data" / "speech.flac"
+SCRIPTED = ("--engine-kind", "scripted", "--engines", "english,multilingual")
+TURNS = "[...document.querySelectorAll('#turns p')].map(p => p.textContent)"
+STATE = "document.body?.dataset.state"
+
+
+
+
+@asynccontextmanager
+async def demo_page(port, *, expected_errors=(), **options):
+    """The page, ready. Afterwards: nothing in the console, nothing asked of any other host."""
+    async with browser(**options) as page:
+        await page.look()
+        await page.open(f"http://localhost:{port}/")
+        await page.wait_for(f"{STATE} === 'idle'")
+        yield page
+        unexpected = [
+            line for line in page.console if not any(each in line for each in expected_errors)
+        ]
+        assert not unexpected
+        hosts = {urlsplit(each).netloc for each in page.requests if not each.startswith("blob:")}
+        assert hosts == {f"localhost:{port}"}
+
+
+def from_command(port, file):
+    """Finished turns of the same file through ``ssasr transcribe``."""
+    command = [sys.executable, "-m", "ssasr", "transcribe", "--json", "--pace", "fast",
+               "--endpoint", f"ws://localhost:{port}/v3/ws", str(file)]  # fmt: skip
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    messages = [decode_server(line) for line in lines]
+    return [each for each in messages if isinstance(each, Turn) and each.end_of_turn]
+
+
+async def transcribe_file(page, file):
+    await page.evaluate("document.getElementById('aloud').checked = false")
+    await page.attach_file("#file", file)
+    await page.wait_for(f"{STATE} === 'listening'")
+
+
+async def finished(page, deadline=30):
+    await page.wait_for(f"{STATE} === 'idle'", deadline)
+    return await page.evaluate(TURNS)

@@ -1,0 +1,112 @@
+"""What the page does when a server stalls, an engine is missing, or the page itself is reloaded."""
+
+import signal
+from contextlib import contextmanager
+from time import monotonic
+
+import pytest
+import trio
+
+from tests.harness.demo_page import (
+    SHORT,
+    STATE,
+    TURNS,
+    demo_page,
+    finished,
+    from_command,
+    transcribe_file,
+)
+from tests.harness.processes import running
+
+pytestmark = pytest.mark.slow
+STATUS = "document.getElementById('state').textContent"
+NOTICE = "document.getElementById('notice').textContent"
+WORDS = "document.querySelectorAll('.word').length"
+
+
+@contextmanager
+def pair():
+    """An engine and a gateway; yields the engine's process and the gateway's port."""
+    with running("engine", "--model", "english", "--engine-kind", "scripted") as (engine, where):
+        with running("gateway", "--asr-endpoint", f"ws://127.0.0.1:{where}") as (_, port):
+            yield engine.process, port
+
+
+async def test_a_stall_is_said_and_costs_no_word():
+    """The engine stops in mid-file and for longer than ten seconds after its end: the page says how
+    far the server is behind, and waits for its Termination."""
+    with pair() as (engine, port):
+        turns = from_command(port, SHORT)
+        async with demo_page(port) as page:
+            await transcribe_file(page, SHORT)
+            await page.wait_for(f"{WORDS} >= 3")
+            engine.send_signal(signal.SIGSTOP)
+            try:
+                await page.wait_for(f"{STATE} === 'finishing'")
+                ended = monotonic()
+                await page.wait_for(f"/the server is \\d+ s behind/.test({STATUS})")
+                await trio.sleep(max(0.0, ended + 10.5 - monotonic()))
+                assert await page.evaluate(STATE) == "finishing"
+            finally:
+                engine.send_signal(signal.SIGCONT)
+            assert await finished(page) == [turn.transcript for turn in turns]
+            assert await page.evaluate(NOTICE) == ""
+            (_, received), *further = page.sockets.values()
+        assert not further
+        assert received[-1]["type"] == "Termination"
+
+
+async def test_an_engine_that_does_not_answer_is_said_before_begin():
+    """SIGSTOP: its kernel accepts the connection, and nobody answers it."""
+    with pair() as (engine, port):
+        async with demo_page(port) as page:
+            engine.send_signal(signal.SIGSTOP)
+            try:
+                await page.attach_file("#file", SHORT)
+                await page.wait_for(f"{STATE} === 'idle' && {NOTICE}")
+            finally:
+                engine.send_signal(signal.SIGCONT)
+            assert "does not answer" in await page.evaluate(NOTICE)
+            ((_, received),) = page.sockets.values()
+            assert [message["type"] for message in received] == ["Error"]
+
+
+async def test_a_reload_asks_and_keeps_the_transcript(port):
+    turns = [turn.transcript for turn in from_command(port, SHORT)]
+    async with demo_page(port) as page:
+        await transcribe_file(page, SHORT)
+        await page.wait_for(f"{WORDS} >= 4")
+        await page.click("#transcript")  # browsers ask only for visitors who did something
+        (shown,) = await page.evaluate(f"window.before = true, {TURNS}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(page.command, "Page.reload")
+            with trio.fail_after(5):
+                while not page.dialogs:
+                    await trio.sleep(0.02)
+            await page.command("Page.handleJavaScriptDialog", accept=True)
+        assert page.dialogs == ["beforeunload"]
+        await page.wait_for(f"!window.before && {STATE} === 'idle'")
+        (kept,) = await page.evaluate(TURNS)
+        assert kept.split()[:3] == shown.split()[:3]
+        await transcribe_file(page, SHORT)
+        assert await finished(page) == [kept, *turns]
+        starts = await page.evaluate(
+            "[...document.querySelectorAll('.time')].map(t => t.textContent)"
+        )
+        assert starts == sorted(starts)
+
+
+
+async def test_what_is_heard_again_is_no_latency(port):
+    """A second session takes over at 2 s: words up to there are not measured, later ones are."""
+    async with demo_page(port) as page:
+        measured = await page.evaluate("""import('/demo/latency.js').then(({ AudioClock, Latency }) => {
+          const clock = new AudioClock();
+          const latency = new Latency(clock);
+          for (let ms = 100; ms <= 3000; ms += 100) clock.captured(100, ms);
+          latency.resume(2000);
+          const words = [1500, 2000, 2500].map((end) => ({ end, final: true }));
+          latency.note({ id: '0-1-0', words, ended: true }, 2600);
+          return [latency.first, latency.final, latency.turn];
+        })""")
+        assert measured == [[100]] * 3
