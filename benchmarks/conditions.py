@@ -13,7 +13,7 @@ def conditions() -> dict:
     words = iter(sys.argv[1:])
     kept = []
     for word in words:
-        if word in ("--evaldata", "--times", "--peers", "--json", "--out", "--recall"):
+        if word in ("--evaldata", "--times", "--peers", "--speech", "--json", "--out", "--recall"):
             next(words)
         else:
             kept.append(word)

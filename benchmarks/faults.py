@@ -1,15 +1,13 @@
-"""Real processes, real nginx, N real-time clients, and faults on a schedule.
+"""``ssasr bench --faults`` on a cluster of its own: real processes, nginx between them.
 
     python -m benchmarks.faults --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
         [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
         [--speech FILE|FOLDER] [--json FILE] [--full-disk] [--label TEXT]
 
-Kinds: kill, term, stop, slow (an engine drawn at random), upgrade (every engine replaced, one after
-the other), nginx (restarted), cut, garbage, hold (all links at once, by a relay between gateway and
-nginx), clock (the gateway's wall clock, a day
-forward and then a day back). Prints words lost, duplicated and changed against the run without
-faults, the worst pause after each fault, and how the sessions ended. Exit status 1 if a word or a
-session was lost.
+Kinds besides those of ``ssasr bench``: upgrade (every engine replaced, one after the other), nginx
+(restarted), cut, garbage, hold (all links at once, by a relay between gateway and nginx), clock
+(the gateway's wall clock, a day forward and then a day back). Exit status 1 if a word or a session
+was lost.
 """
 
 import argparse
@@ -20,12 +18,12 @@ from random import Random
 
 import trio
 
-from benchmarks.conditions import publish
+from benchmarks.conditions import conditions, publish
 from ssasr.bench.faults import parse_schedule
 from ssasr.bench.recordings import MESSAGE_SECONDS, read_recordings
-from ssasr.bench.report import machine
+from ssasr.bench.report import faults_as_json
 from tests.harness.cluster import ClusterConfig, run_cluster
-from tests.harness.fault_run import Plan, run_plan
+from tests.harness.fault_run import bench_config, noise_recordings, run_cluster_faults
 
 NEEDS_PROXY = {"cut", "garbage", "hold"}
 
@@ -45,43 +43,38 @@ def arguments():
     return parser.parse_args()
 
 
-async def run(given):
+async def run(given, folder):
     faults = parse_schedule(given.schedule, Random(given.seed))
     kinds = {fault.kind for fault in faults}
     seconds = given.seconds or faults[-1].at + 10
-    recordings = read_recordings(given.speech, None, 1.5, MESSAGE_SECONDS) if given.speech else ()
-    with tempfile.TemporaryDirectory(prefix="ssasr-faults-") as folder:
-        config = ClusterConfig(
-            Path(folder),
-            given.engines,
-            given.engine_options.split(),
-            through_proxy=bool(kinds & NEEDS_PROXY),
-            full_disk=given.full_disk,
-            clock=Path(folder) / "clock" if "clock" in kinds else None,
-        )
-        async with run_cluster(config) as cluster:
-            plan = Plan(given.clients, seconds, faults, given.seed, recordings)
-            report = await run_plan(cluster, plan)
-        return report, read_logs(Path(folder))
-
-
-def read_logs(folder):
-    return {path.name: path.read_text()[-3_000:] for path in folder.glob("*.log")}
+    recordings = noise_recordings(given.seed)
+    if given.speech:
+        recordings = read_recordings(given.speech, None, 1.5, MESSAGE_SECONDS)
+    config = ClusterConfig(
+        folder,
+        given.engines,
+        given.engine_options.split(),
+        through_proxy=bool(kinds & NEEDS_PROXY),
+        full_disk=given.full_disk,
+        clock=folder / "clock" if "clock" in kinds else None,
+    )
+    async with run_cluster(config) as cluster:
+        asked = bench_config(cluster, given.clients, seconds, faults, given.seed)
+        return await run_cluster_faults(cluster, asked, recordings)
 
 
 def main():
     given = arguments()
-    before = machine()
-    report, logs = trio.run(run, given)
-    result = {
-        "label": given.label,
-        "command": " ".join(["python", *sys.argv]),
-        **before,
-        **report.as_dict(),
-    }
+    before = {"label": given.label, **conditions()}
+    with tempfile.TemporaryDirectory(prefix="ssasr-faults-") as name:
+        found = trio.run(run, given, Path(name))
+        logs = {path.name: path.read_text()[-3_000:] for path in Path(name).glob("*.log")}
+    result = faults_as_json(found.run)
+    result["clients"] = result.pop("streams")
     result["pauses"].pop("per_fault")
-    publish(result, given.json)
-    if report.harmless:
+    counts = {"failovers": found.failovers, "restarts": found.restarts}
+    publish({**before, **result, **counts}, given.json)
+    if found.run.harmless:
         return 0
     for name, log in logs.items():
         print(f"--- {name}\n{log}", file=sys.stderr)

@@ -3,7 +3,7 @@ reading it is for afterwards, so that the clients stay cheap while the load runs
 
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from urllib.parse import urlsplit
@@ -173,11 +173,14 @@ class Player:
         self._speaking = True
         try:
             await self._send_track()
-            await self._stream.send_all(TERMINATE + b"".join(self._waiting))
+            await self._leave()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.log.problem = self.log.problem or str(error)
         self._speaking = False
         self.log.ended = trio.current_time()
+
+    async def _leave(self) -> None:
+        await self._stream.send_all(TERMINATE + b"".join(self._waiting))
 
     async def _send_track(self) -> None:
         """Each message when its last sample would have been spoken."""
@@ -200,16 +203,23 @@ class Player:
 
 
 async def play_all(
-    target: Target, tracks: Sequence[Track], *, spread: float, random: Random
+    target: Target,
+    tracks: Sequence[Track],
+    *,
+    spread: float,
+    random: Random,
+    on_end: Callable[[], None] = lambda: None,
 ) -> list[StreamLog]:
-    """All tracks at once, each from a random moment in the first ``spread`` seconds on."""
+    """All tracks at once, each from a random moment in the first ``spread`` seconds on. ``on_end``
+    is called as each of them ends."""
+
+    async def play(log: StreamLog, delay: float) -> None:
+        await trio.sleep(delay)
+        await Player(target, log).play()
+        on_end()
+
     logs = [StreamLog(track) for track in tracks]
     async with trio.open_nursery() as nursery:
         for log in logs:
-            nursery.start_soon(_play_later, target, log, random.uniform(0, spread))
+            nursery.start_soon(play, log, random.uniform(0, spread))
     return logs
-
-
-async def _play_later(target: Target, log: StreamLog, delay: float) -> None:
-    await trio.sleep(delay)
-    await Player(target, log).play()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -61,6 +62,14 @@ def programs_with(text: str) -> list[int]:
         if python and pid != os.getpid() and text in " ".join(words):
             found.append(pid)
     return found
+
+
+def serving_url(url: str) -> list[int]:
+    """``serving`` the port of ``url``; none if that is another machine's."""
+    parts = urlsplit(url)
+    if parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        return []
+    return serving(parts.port or (443 if parts.scheme == "wss" else 80))
 
 
 @frozen

@@ -13,8 +13,10 @@ from rich.table import Table
 
 from ssasr import __version__
 from ssasr.bench.fault_run import FaultOutcome
-from ssasr.bench.measure import Spread
+from ssasr.bench.measure import Spread, spread
+from ssasr.bench.neighbours import NeighbourOutcome, Streams
 from ssasr.bench.run import BenchConfig, Outcome
+from ssasr.bench.soak import SoakOutcome
 from ssasr.errors import SsasrError
 
 LATENCIES = (
@@ -24,6 +26,8 @@ LATENCIES = (
     ("finalization", "finalization"),
     ("drain", "drain"),
 )
+MOST_PROBLEMS = 20
+"""Lines about single sessions that are shown; JSON has all."""
 
 
 class PlotError(SsasrError):
@@ -79,10 +83,9 @@ def _cpu_model() -> str:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def as_json(config: BenchConfig, outcomes: Sequence[Outcome], capacity: int | None) -> object:
+def as_json(outcomes: Sequence[Outcome], capacity: int | None) -> dict[str, object]:
     """``capacity``: None unless it was looked for."""
     return {
-        "conditions": conditions(config),
         "capacity": capacity,
         "runs": [_run_json(outcome) for outcome in outcomes],
     }
@@ -122,10 +125,10 @@ def _run_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _spread_json(spread: Spread) -> dict[str, float | int | None]:
-    values = {"p50": spread.p50, "p95": spread.p95, "p99": spread.p99}
+def _spread_json(found: Spread) -> dict[str, float | int | None]:
+    values = {"p50": found.p50, "p95": found.p95, "p99": found.p99}
     rounded = {name: None if v is None else round(v, 4) for name, v in values.items()}
-    return {"count": spread.count, **rounded}
+    return {"count": found.count, **rounded}
 
 
 def _microseconds(seconds: float | None) -> float | None:
@@ -161,10 +164,10 @@ def show(console: Console, config: BenchConfig, outcome: Outcome) -> None:
 def _latency_table(outcome: Outcome) -> Table:
     table = Table("seconds", "n", "p50", "p95", "p99", box=None, pad_edge=False)
     for title, key in LATENCIES:
-        spread: Spread = getattr(outcome, key)
-        values = (spread.p50, spread.p95, spread.p99)
+        found: Spread = getattr(outcome, key)
+        values = (found.p50, found.p95, found.p99)
         shown = ["-" if value is None else f"{value:.3f}" for value in values]
-        table.add_row(title, str(spread.count), *shown)
+        table.add_row(title, str(found.count), *shown)
     return table
 
 
@@ -182,8 +185,8 @@ def _process_table(outcome: Outcome) -> Table:
 # -- faults ----------------------------------------------------------------------------------------
 
 
-def faults_as_json(config: BenchConfig, outcome: FaultOutcome) -> object:
-    return {"conditions": conditions(config), **asdict(outcome)}
+def faults_as_json(outcome: FaultOutcome) -> dict[str, object]:
+    return asdict(outcome)
 
 
 def show_faults(console: Console, outcome: FaultOutcome) -> None:
@@ -203,6 +206,100 @@ def show_faults(console: Console, outcome: FaultOutcome) -> None:
         text = f"longest pause after each: p50 {worst.p50:.2f} s, p95 {worst.p95:.2f} s"
         console.print(text, highlight=False)
     console.print(f"closes {closes}", highlight=False)
+
+
+# -- neighbours and soak ---------------------------------------------------------------------------
+
+
+def neighbour_as_json(outcome: NeighbourOutcome) -> dict[str, object]:
+    seen = outcome.neighbour
+    took = spread(seen.rejections)
+    return {
+        "neighbour": outcome.kind,
+        "alone": _streams_json(outcome.alone),
+        "beside": _streams_json(outcome.beside),
+        "refusals": took.count,
+        "refusal_codes": sorted(seen.rejection_codes),
+        "refusal_p50": took.p50,
+        "refusal_p95": took.p95,
+        "gateway_growth_mib": seen.growth_mib,
+        "audio_taken_s": round(seen.audio_taken),
+        "given_up_after_s": seen.given_up_after,
+        "closes": outcome.ends,
+    }
+
+
+def _streams_json(streams: Streams) -> dict[str, object]:
+    return {
+        "codes": streams.codes,
+        "words": streams.words,
+        "lag_p50": streams.lag.p50,
+        "lag_p95": streams.lag.p95,
+        "finalization_p95": streams.finalization.p95,
+    }
+
+
+def show_neighbour(console: Console, outcome: NeighbourOutcome) -> None:
+    """The streams without the neighbour and with it, and what became of the neighbour."""
+    table = Table("streams", "closes", "words", "word seen p95", "finalization p95",
+                  box=None, pad_edge=False)  # fmt: skip
+    for title, streams in (("alone", outcome.alone), ("beside it", outcome.beside)):
+        closes = ", ".join(f"{count}x {code}" for code, count in streams.codes.items())
+        latencies = [streams.lag.p95, streams.finalization.p95]
+        shown = ["-" if value is None else f"{value:.3f}" for value in latencies]
+        table.add_row(title, closes, str(streams.words), *shown)
+    console.print(table)
+    seen, took = outcome.neighbour, spread(outcome.neighbour.rejections)
+    if took.p95 is not None:
+        codes = ", ".join(map(str, sorted(seen.rejection_codes)))
+        text = f"{took.count} clients rejected with {codes}, p95 after {took.p95:.3f} s"
+        console.print(text, highlight=False)
+    if seen.audio_taken:
+        until = "never" if seen.given_up_after is None else f"after {seen.given_up_after:.0f} s"
+        text = f"{seen.audio_taken:.0f} s of audio taken of it, given up {until}"
+        console.print(text, highlight=False)
+    if seen.growth_mib is not None:
+        console.print(f"the gateway grew by {seen.growth_mib:.1f} MiB", highlight=False)
+
+
+def soak_as_json(outcome: SoakOutcome) -> dict[str, object]:
+    return {
+        "soak_minutes": outcome.minutes,
+        "streams": outcome.streams,
+        "sessions": outcome.sessions,
+        "endings": outcome.endings,
+        "codes": {str(code): count for code, count in outcome.codes.items()},
+        "ends": outcome.ends,
+        "unexplained_closes": len(outcome.unexplained),
+        "unexplained": outcome.unexplained,
+        "audio_hours": outcome.audio_hours,
+        "processes": {name: asdict(each) for name, each in outcome.processes.items()},
+    }
+
+
+def show_soak(console: Console, outcome: SoakOutcome) -> None:
+    """How the sessions ended, and what grew."""
+    endings = ", ".join(f"{count}x {ending}" for ending, count in outcome.endings.items())
+    console.print(f"\n[bold]{outcome.sessions} sessions[/bold], {outcome.audio_hours} h of audio")
+    console.print(f"meant to {endings}", highlight=False)
+    if outcome.ends is None:
+        console.print("[yellow]/metrics was not read: closes as the clients saw them[/yellow]")
+    table = Table("process", "cores", "RSS MiB", "most", "MiB/h", "95 %", "descriptors", "threads",
+                  box=None, pad_edge=False)  # fmt: skip
+    for name, each in outcome.processes.items():
+        low, high = each.slope_95 or ("-", "-")
+        table.add_row(
+            name, f"{each.cores:.2f}", f"{each.rss_mib_before:.0f}", f"{each.rss_mib_most:.0f}",
+            str(each.slope_mib_per_hour), f"{low} to {high}",
+            f"{each.fds_before} to {each.fds_after}",
+            f"{each.threads_before} to {each.threads_after}",
+        )  # fmt: skip
+    console.print(table)
+    colour = "red" if outcome.unexplained else "green"
+    count = len(outcome.unexplained)
+    console.print(f"[{colour}]{count} closes otherwise than meant[/{colour}]", highlight=False)
+    for problem in outcome.unexplained[:MOST_PROBLEMS]:
+        console.print(f"[red]{problem}[/red]", highlight=False)
 
 
 # -- plots -----------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """A run of N streams, and the search for the largest N within a bound."""
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import trio
@@ -11,9 +12,15 @@ from attrs import define, frozen
 
 from ssasr.bench.faults import Fault
 from ssasr.bench.measure import Samples, Spread, collect, spread, word_error_rate
-from ssasr.bench.player import Target, play_all
-from ssasr.bench.processes import Usage, name_of, serving, usage
-from ssasr.bench.recordings import Recording, bundled_recordings, make_track, read_recordings
+from ssasr.bench.player import StreamLog, Target, play_all
+from ssasr.bench.processes import Usage, name_of, serving_url, usage
+from ssasr.bench.recordings import (
+    MESSAGE_SECONDS,
+    Recording,
+    bundled_recordings,
+    make_track,
+    read_recordings,
+)
 from ssasr.client.connection import ClientError, session_url
 from ssasr.errors import SsasrError
 from ssasr.protocol.faults import ClientFault
@@ -42,13 +49,13 @@ class BenchConfig:
     streams: int
     bound: float
     seconds: float
-    audio: Path | None
-    transcripts: Path | None
-    parameters: dict[str, object]
-    gap: float
-    message_seconds: float
-    seed: int
-    pids: tuple[int, ...]
+    audio: Path | None = None
+    transcripts: Path | None = None
+    parameters: Mapping[str, object] = MappingProxyType({})
+    gap: float = 2.0
+    message_seconds: float = MESSAGE_SECONDS
+    seed: int = 1
+    pids: tuple[int, ...] = ()
     faults: Sequence[Fault] = ()
     fault_target: str = ""
     """Part of the command line of the processes that the faults are done to."""
@@ -104,6 +111,16 @@ def load_recordings(config: BenchConfig) -> list[Recording]:
     return read_recordings(config.audio, config.transcripts, config.gap, config.message_seconds)
 
 
+def target_of(config: BenchConfig) -> Target:
+    return Target(session_url(config.endpoint, config.parameters), config.key)
+
+
+def check_begun(config: BenchConfig, logs: Sequence[StreamLog]) -> None:
+    """Raises SsasrError if not one session could be opened."""
+    if all(log.began is None for log in logs):
+        raise SsasrError(f"no session on {config.endpoint}: {logs[0].problem or logs[0].code}")
+
+
 def session_settings(config: BenchConfig) -> TurnSettings:
     """What the server will make of the parameters. Raises ClientError."""
     url = session_url(config.endpoint, config.parameters)
@@ -122,7 +139,7 @@ async def run_streams(
         make_track(recordings, config.seconds, config.message_seconds, random)
         for _ in range(streams)
     ]
-    target = Target(session_url(config.endpoint, config.parameters), config.key)
+    target = target_of(config)
     measurement = Measurement(config)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(measurement.run)
@@ -130,8 +147,7 @@ async def run_streams(
         logs = await play_all(target, tracks, spread=SPREAD_SECONDS, random=random)
         seconds, cpu = trio.current_time() - started, _own_cpu() - own
         nursery.cancel_scope.cancel()
-    if all(log.began is None for log in logs):
-        raise SsasrError(f"no session on {config.endpoint}: {logs[0].problem or logs[0].code}")
+    check_begun(config, logs)
     samples = collect(logs, session_settings(config))
     processes = measurement.processes(seconds, samples.messages)
     return _outcome(config, streams, seconds, samples, processes, cpu / seconds)
@@ -204,11 +220,11 @@ class Measurement:
         self._from_start: set[int] = set()
 
     async def run(self) -> None:
-        self._note(self._config.pids or self._listening())
+        self._note(self._config.pids or serving_url(self._config.endpoint))
         self._from_start = set(self._before)
         if not self._config.pids:
             await trio.sleep(FIND_PROCESSES + SPREAD_SECONDS)
-            self._note(self._listening())
+            self._note(serving_url(self._config.endpoint))
 
     def processes(self, seconds: float, messages: int) -> list[ProcessUse]:
         found = []
@@ -230,12 +246,6 @@ class Measurement:
             used = usage(pid)
             if used is not None:
                 self._before.setdefault(pid, used)
-
-    def _listening(self) -> Sequence[int]:
-        parts = urlsplit(self._config.endpoint)
-        if parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-            return ()
-        return serving(parts.port or (443 if parts.scheme == "wss" else 80))
 
 
 @define

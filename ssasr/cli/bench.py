@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,13 @@ def milliseconds(text: str) -> int:
     number = options.count(text)
     if not 50 <= number <= 1_000:
         raise ValueError(f"{text} is not from 50 to 1000")
+    return number
+
+
+def minutes(text: str) -> float:
+    number = options.seconds(text)
+    if not number:
+        raise ValueError("0 minutes")
     return number
 
 
@@ -55,6 +63,11 @@ OPTIONS = (
            "words", metavar="SCHEDULE"),
     Option("--fault-target", "part of the command line of the processes for --faults",
            "ssasr engine", metavar="TEXT"),
+    Option("--neighbours", "a client that misbehaves beside the streams: refused (the server takes "
+           "no more than --streams, and clients come in vain) or deaf (one sends and never reads); "
+           "says what the streams notice", metavar="KIND", choices=("refused", "deaf")),
+    Option("--soak", "minutes of churn: --streams clients at once, 20 to 60 s each, that end in "
+           "four ways; says what grew and which sessions ended otherwise", None, minutes, "M"),
     Option("--plots", "draw plots into this folder", metavar="DIR"),
 )  # fmt: skip
 
@@ -92,7 +105,7 @@ def config_of(values: dict[str, Any]) -> Any:
 
 def faults_of(values: dict[str, Any]) -> Any:
     """Raises UsageError."""
-    from ssasr.bench.fault_run import parse_signals
+    from ssasr.bench.faults import parse_signals
 
     if not values["faults"]:
         return ()
@@ -103,39 +116,101 @@ def faults_of(values: dict[str, Any]) -> Any:
 
 
 def run_bench(values: dict[str, Any], given: argparse.Namespace) -> int:
-    """0 when the run, or some number of streams, stays within the bound; else 1."""
-    import trio
+    """0 when all stays within the bound, or comes through what is done to it; else 1."""
     from rich.console import Console
 
-    from ssasr.bench import report
-    from ssasr.bench.fault_run import bench_with_faults
-    from ssasr.bench.run import find_capacity, load_recordings, run_streams, session_settings
+    from ssasr.bench.report import conditions
+    from ssasr.bench.run import load_recordings, session_settings
 
+    run = study_of(values, given)
     config = config_of(values)
     session_settings(config)
-    recordings = load_recordings(config)
+    before = conditions(config)
     console = Console(stderr=given.json, soft_wrap=True)
-    if config.faults:
-        if given.find_capacity or values["plots"]:
-            raise UsageError("--faults goes with neither --find-capacity nor --plots")
-        harm = trio.run(bench_with_faults, config, recordings)
-        report.show_faults(console, harm)
-        if given.json:
-            sys.stdout.write(json.dumps(report.faults_as_json(config, harm), indent=1) + "\n")
-        return 0 if harm.harmless else 1
-    capacity = None
-    if given.find_capacity:
-        capacity, outcomes = trio.run(find_capacity, config, recordings)
-    else:
-        outcomes = [trio.run(run_streams, config, recordings, config.streams)]
+    well, result = run(console, config, load_recordings(config), values)
+    if given.json:
+        sys.stdout.write(json.dumps({"conditions": before, **result}, indent=1) + "\n")
+    return 0 if well else 1
+
+
+Result = tuple[bool, dict[str, object]]
+"""Whether all went well, and the result as JSON."""
+
+
+def study_of(values: dict[str, Any], given: argparse.Namespace) -> Callable[..., Result]:
+    """What was asked for. Raises UsageError for more than one thing."""
+    studies = {"faults": run_faults, "neighbours": run_neighbours, "soak": run_soak}
+    asked = [name for name in studies if values[name]]
+    others = ["find-capacity"] * given.find_capacity + ["plots"] * bool(values["plots"])
+    if len(asked) > 1 or (asked and others):
+        together = ", ".join(f"--{name}" for name in [*asked, *others])
+        raise UsageError(f"one at a time: {together}")
+    if asked:
+        return studies[asked[0]]
+    return run_search if given.find_capacity else run_once
+
+
+def run_once(console: Any, config: Any, recordings: Any, values: dict[str, Any]) -> Result:
+    import trio
+
+    from ssasr.bench import report
+    from ssasr.bench.run import run_streams
+
+    outcome = trio.run(run_streams, config, recordings, config.streams)
+    show_runs(console, config, [outcome], values)
+    return not outcome.failures, report.as_json([outcome], None)
+
+
+def run_search(console: Any, config: Any, recordings: Any, values: dict[str, Any]) -> Result:
+    import trio
+
+    from ssasr.bench import report
+    from ssasr.bench.run import find_capacity
+
+    capacity, outcomes = trio.run(find_capacity, config, recordings)
+    show_runs(console, config, outcomes, values)
+    console.print(f"\n[bold]Capacity: {capacity} streams within {config.bound} s[/bold]")
+    return capacity > 0, report.as_json(outcomes, capacity)
+
+
+def show_runs(console: Any, config: Any, outcomes: Any, values: dict[str, Any]) -> None:
+    from ssasr.bench import report
+
     for outcome in outcomes:
         report.show(console, config, outcome)
-    if capacity is not None:
-        console.print(f"\n[bold]Capacity: {capacity} streams within {config.bound} s[/bold]")
-    if given.json:
-        sys.stdout.write(json.dumps(report.as_json(config, outcomes, capacity), indent=1) + "\n")
     if values["plots"]:
         for path in report.plot(Path(values["plots"]), outcomes, config.bound):
             console.print(f"wrote {path}")
-    within = capacity > 0 if capacity is not None else not outcomes[0].failures
-    return 0 if within else 1
+
+
+def run_faults(console: Any, config: Any, recordings: Any, values: dict[str, Any]) -> Result:
+    import trio
+
+    from ssasr.bench import report
+    from ssasr.bench.fault_run import bench_with_faults
+
+    outcome = trio.run(bench_with_faults, config, recordings)
+    report.show_faults(console, outcome)
+    return outcome.harmless, report.faults_as_json(outcome)
+
+
+def run_neighbours(console: Any, config: Any, recordings: Any, values: dict[str, Any]) -> Result:
+    import trio
+
+    from ssasr.bench import report
+    from ssasr.bench.neighbours import bench_with_neighbour
+
+    outcome = trio.run(bench_with_neighbour, config, recordings, values["neighbours"])
+    report.show_neighbour(console, outcome)
+    return outcome.harmless, report.neighbour_as_json(outcome)
+
+
+def run_soak(console: Any, config: Any, recordings: Any, values: dict[str, Any]) -> Result:
+    import trio
+
+    from ssasr.bench import report
+    from ssasr.bench.soak import soak
+
+    outcome = trio.run(soak, config, recordings, values["soak"], console.print)
+    report.show_soak(console, outcome)
+    return not outcome.unexplained, report.soak_as_json(outcome)

@@ -434,7 +434,8 @@ COMMANDS = {
         mic_arguments,
     ),
     "bench": Command(
-        "real-time clients in number: how many streams, how fast",
+        "measure a server with real-time clients: latency, capacity, and what faults, bad "
+        "neighbours or hours of churn do to it",
         cli_bench.OPTIONS,
         cli_bench.run_bench,
         cli_bench.arguments,

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
     given."""
     for option in options:
         text = f"{option.help} [${option.variable}"
-        if option.default is not None:
+        if option.default not in (None, (), {}):
             text += f"; default {_shown(option.default)}"
         parser.add_argument(
             option.flag, default=None, metavar=option.metavar, help=(text + "]").replace("%", "%%")

@@ -110,6 +110,11 @@ def test_the_search_ends_near_the_most_that_goes_well(most):
         (["--faults", "kill"], 2, "kind@S"),
         (["--faults", "nginx@3"], 2, "nginx"),
         (["--faults", "kill@3", "--find-capacity"], 2, "--find-capacity"),
+        (["--faults", "kill@3", "--soak", "1"], 2, "one at a time: --faults, --soak"),
+        (["--soak", "0"], 2, "--soak: 0 minutes"),
+        (["--soak", "1", "--endpoint", "ws://127.0.0.1:1/v3/ws"], 1, "no session"),
+        (["--neighbours", "loud"], 2, "refused, deaf"),
+        (["--neighbours", "deaf", "--endpoint", "ws://127.0.0.1:1/v3/ws"], 1, "no session"),
         (["--faults", "kill@3", "--fault-target", "no such thing"], 1, "no such thing"),
     ],
 )

@@ -6,11 +6,12 @@ from random import Random
 import pytest
 import trio
 
-from ssasr.bench.faults import Fault, compare, parse_schedule, pauses
+from ssasr.bench.damage import compare, pauses
+from ssasr.bench.faults import Fault, parse_schedule
 from ssasr.bench.player import StreamLog
 from ssasr.bench.recordings import Track
 from tests.harness.cluster import ClusterConfig, run_cluster
-from tests.harness.fault_run import Plan, run_plan
+from tests.harness.fault_run import bench_config, noise_recordings, run_cluster_faults
 
 
 def log_of(*said, began=100.0):
@@ -78,7 +79,7 @@ def test_schedules():
 async def test_no_word_is_lost(tmp_path, schedule, full_disk):
     faults = parse_schedule(schedule, Random(1))
     kinds = {fault.kind for fault in faults}
-    config = ClusterConfig(
+    cluster_config = ClusterConfig(
         tmp_path,
         engines=2,
         through_proxy="cut" in kinds,
@@ -86,11 +87,13 @@ async def test_no_word_is_lost(tmp_path, schedule, full_disk):
         clock=tmp_path / "clock" if "clock" in kinds else None,
     )
     with trio.fail_after(100):
-        async with run_cluster(config) as cluster:
-            report = await run_plan(cluster, Plan(4, 12.0, faults))
+        async with run_cluster(cluster_config) as cluster:
+            config = bench_config(cluster, 4, 12.0, faults)
+            found = await run_cluster_faults(cluster, config, noise_recordings(1))
+    report = found.run
     assert sum(report.faults.values()) == len(faults)
     assert report.damage.words > 100
     assert (report.damage.lost, report.damage.duplicated, report.damage.changed) == (0, 0, 0)
     assert report.damage.identical == 4
     assert report.codes == {"1000": 4}
-    assert report.failovers >= 1, "nothing was hit: the test has shown nothing"
+    assert found.failovers >= 1, "nothing was hit: the test has shown nothing"

@@ -12,6 +12,7 @@ import httpx
 import trio
 from attrs import define, field, frozen
 
+from ssasr.bench.server_metrics import read_metrics
 from tests.harness.name_server import NameServer
 from tests.harness.nginx import Balancer, write_configuration
 from tests.harness.nginx import find_nginx as nginx_binary
@@ -123,12 +124,15 @@ class Cluster:
             await trio.sleep(0.02)
         return warm
 
+    @property
+    def processes(self) -> list[Supervised]:
+        return [self.gateway, self.nginx, *self.engines]
+
     async def metrics(self) -> dict[str, float]:
         """The gateway's."""
-        async with httpx.AsyncClient() as client:
-            text = (await client.get(f"http://127.0.0.1:{self.port}/metrics", timeout=10)).text
-        lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-        return {name: float(value) for name, value in lines}
+        metrics = await read_metrics(self.url)
+        assert metrics is not None, "the gateway has metrics"
+        return metrics
 
 
 async def _wait_status_200(url: str, headers: dict[str, str] | None = None) -> None:

@@ -1,56 +1,44 @@
-"""N real-time clients on a cluster to which faults are done on a schedule."""
+"""Faults on a cluster: on its engines, and on what lies between them and the clients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
 
 import numpy as np
 import trio
-from attrs import asdict, define, frozen
+from attrs import frozen
 
-from ssasr.bench.fault_run import TRACKS, Done, FaultOutcome, run_with_faults
+from ssasr.bench.fault_run import Done, FaultOutcome, run_with_faults
 from ssasr.bench.faults import Fault, inject
-from ssasr.bench.recordings import (
-    MESSAGE_SECONDS,
-    RATE,
-    Recording,
-    Track,
-    make_recording,
-    make_track,
-)
+from ssasr.bench.recordings import MESSAGE_SECONDS, RATE, Recording, make_recording
+from ssasr.bench.run import BenchConfig
 from tests.harness.cluster import Cluster, Supervised
 
 JUMP = 86_400.0
 """Seconds by which ``clock`` moves the wall clock, there and back."""
+FAILOVERS = "ssasr_failovers_total"
 
 
-@define(eq=False)
-class Plan:
-    """``recordings``: what is spoken; noise, for the scripted engine, where there are none."""
-
-    clients: int
-    seconds: float
-    faults: Sequence[Fault]
-    seed: int = 1
-    recordings: Sequence[Recording] = ()
+def bench_config(
+    cluster: Cluster, streams: int, seconds: float, faults: Sequence[Fault] = (), seed: int = 1
+) -> BenchConfig:
+    return BenchConfig(cluster.url, "self-hosted", streams, 1.0, seconds, faults=faults, seed=seed)
 
 
-@frozen(eq=False)
-class Report(FaultOutcome):
-    """``failovers``: by the gateway's own count."""
-
-    failovers: float
-    restarts: dict[str, int]
-
-    def as_dict(self) -> dict[str, object]:
-        found = asdict(self)
-        return {"clients": found.pop("streams"), **found}
+def noise_recordings(seed: int, seconds: float = 10.0) -> list[Recording]:
+    """Six of so many seconds each: noise that the scripted engine takes for words, in sentences of
+    2 to 5 s."""
+    random = Random(seed)
+    return [
+        make_recording(str(index), noise(seconds, random), gap=1.5, message_seconds=MESSAGE_SECONDS)
+        for index in range(6)
+    ]
 
 
-def speech(seconds: float, random: Random) -> np.ndarray:
-    """float32 (n,): noise that the scripted engine takes for words, in sentences of 2 to 5 s."""
-    noise = np.random.default_rng(random.randrange(1 << 30))
-    samples = noise.normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
+def noise(seconds: float, random: Random) -> np.ndarray:
+    """float32 (n,) at 16 kHz."""
+    generator = np.random.default_rng(random.randrange(1 << 30))
+    samples = generator.normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
     at = random.uniform(2, 5)
     while at < seconds:
         pause = random.choice([0.3, 0.7, 1.6])
@@ -59,44 +47,33 @@ def speech(seconds: float, random: Random) -> np.ndarray:
     return samples
 
 
-def make_tapes(plan: Plan) -> list[Track]:
-    random = Random(plan.seed)
-    tracks = []
-    for index in range(min(TRACKS, plan.clients)):
-        recordings = plan.recordings or [
-            make_recording(f"{index}.{part}", speech(10, random), gap=1.5) for part in range(6)
-        ]
-        tracks.append(make_track(recordings, plan.seconds, MESSAGE_SECONDS, random))
-    return tracks
+@frozen(eq=False)
+class ClusterOutcome:
+    """``failovers``: by the gateway's own count; ``restarts``: of each process, by name."""
+
+    run: FaultOutcome
+    failovers: float
+    restarts: Mapping[str, int]
 
 
-async def run_plan(cluster: Cluster, plan: Plan) -> Report:
-    outcome = await run_with_faults(
-        cluster.url,
-        "self-hosted",
-        make_tapes(plan),
-        plan.clients,
-        plan.seed,
-        partial(_do_faults, cluster, plan),
-    )
+async def run_cluster_faults(
+    cluster: Cluster, config: BenchConfig, recordings: Sequence[Recording]
+) -> ClusterOutcome:
+    run = await run_with_faults(config, recordings, partial(_do_faults, cluster, config))
     metrics = await cluster.metrics()
-    return Report(
-        outcome.streams,
-        outcome.faults,
-        outcome.damage,
-        outcome.pauses,
-        outcome.codes,
-        sum(value for name, value in metrics.items() if name.startswith("ssasr_failovers_total")),
-        {each.name: each.starts - 1 for each in [cluster.gateway, cluster.nginx, *cluster.engines]},
+    return ClusterOutcome(
+        run,
+        sum(value for name, value in metrics.items() if name.startswith(FAILOVERS)),
+        {each.name: each.starts - 1 for each in cluster.processes},
     )
 
 
-async def _do_faults(cluster: Cluster, plan: Plan, done: Done) -> None:
+async def _do_faults(cluster: Cluster, config: BenchConfig, done: Done) -> None:
     """What is done to an engine waits until another is ready: the question is what the sessions
     notice of a loss, not how fast this machine starts processes."""
-    start, random = trio.current_time(), Random(plan.seed)
+    start, random = trio.current_time(), Random(config.seed)
     async with trio.open_nursery() as nursery:
-        for fault in plan.faults:
+        for fault in config.faults:
             await trio.sleep_until(start + fault.at)
             warm = await cluster.wait_warm_replica()
             done.append((trio.current_time(), fault))
