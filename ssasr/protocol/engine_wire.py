@@ -109,6 +109,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
         "keyterms": list(options.keyterms),
         "vad_threshold": options.vad_threshold,
         **({"speakers": True} if options.speakers else {}),
+        **({"tentative": True} if options.tentative else {}),
     }
 
 
@@ -185,6 +186,7 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _texts(options, "keyterms"),
         _share(options, "vad_threshold", SPEECH_THRESHOLD),
         _flag(options, "speakers"),
+        _flag(options, "tentative"),
     )
 
 

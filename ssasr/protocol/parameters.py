@@ -464,4 +464,5 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
         keyterms=parameters.keyterms,
         vad_threshold=SPEECH_THRESHOLD if threshold is None else max(threshold, LOWEST_THRESHOLD),
         speakers=parameters.speaker_labels,
+        tentative=parameters.family is Family.P,
     )

@@ -78,6 +78,9 @@ class StreamOptions:
     """Speech probability from which something is decoded."""
     speakers: bool = False
     """Say who speaks when, too (``protocol.voices``); an engine that cannot says nothing of it."""
+    tentative: bool = False
+    """No word need be final before the segment ends: whoever reads them shows them as tentative. An
+    engine may then understand the segment as a whole."""
 
     @property
     def language(self) -> str | None:

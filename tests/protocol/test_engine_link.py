@@ -253,6 +253,12 @@ def test_anything_at_all_is_a_message_or_a_fault(frame, at_the_gateway):
         (pair.gateway if at_the_gateway else pair.engine).receive(frame)
 
 
+@pytest.mark.parametrize("tentative", [False, True])
+def test_whether_words_are_tentative_reaches_the_engine(tentative):
+    options = StreamOptions(tentative=tentative)
+    assert Pair(OPENING).ask(Configure(options)).options == options
+
+
 @pytest.mark.parametrize("threshold", [0, 0.25, 1])
 def test_the_speech_threshold_reaches_the_engine(threshold):
     options = StreamOptions(vad_threshold=threshold)

@@ -416,6 +416,14 @@ def test_the_recogniser_keeps_its_own_threshold_unless_the_client_gives_one(quer
     assert stream_options(parse_parameters(query)).vad_threshold == SPEECH_THRESHOLD
 
 
+@pytest.mark.parametrize(
+    ("model", "tentative"), [("u3-rt-pro", True), ("universal-streaming-english", False)]
+)
+def test_only_family_p_lets_every_word_change_until_its_turn_ends(model, tentative):
+    parameters = parse_parameters(f"speech_model={model}")
+    assert stream_options(parameters).tentative is tentative
+
+
 def test_the_engine_gets_the_client_s_speech_threshold():
     assert stream_options(parse_parameters("vad_threshold=0.25")).vad_threshold == 0.25
     assert stream_options(parse_parameters("vad_threshold=0")).vad_threshold > 0

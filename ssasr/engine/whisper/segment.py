@@ -25,11 +25,13 @@ and it ends at least ``MARGIN`` before the end of the speech in the newest: what
 the last second is still a guess about a sentence that goes on. One hypothesis more has to agree
 where a multilingual model is not sure of the word. Later hypotheses may put it otherwise;
 ``splice`` finds where they go on. And not before the language is known, unless a rest or a cut
-comes first: two hypotheses can agree on a word of a language that nobody speaks.
+comes first: two hypotheses can agree on a word of a language that nobody speaks. Of a segment whose words
+may be tentative until its end (``StreamOptions.tentative``) none is final by agreement.
 
 *What is forgotten.* Audio before a silence between words, once an excerpt that has settled is
 longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``. After a rest
-everything said is final and forgotten.
+everything said is final and forgotten. Where words are tentative, excerpts are longer and decodes
+rarer: what a turn ends with is then, but for the longest, one decode of all of it.
 
 *The end may lie behind.* The session decides about the end of a turn when the segment has been
 walked through further. So what was due is remembered for ``BACK``, the language with it, and the
@@ -83,6 +85,10 @@ MARGIN = 14_400
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
+TENTATIVE_STEPS = 2
+TENTATIVE_COMFORTABLE = 20 * SAMPLE_RATE
+TENTATIVE_CROWDED = 26 * SAMPLE_RATE
+"""The same where words are tentative: the model was trained with 30 s."""
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
 SURE_AFTER = 2.5
@@ -300,11 +306,23 @@ class Segment:
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
         if self._detects() and self.language.due(speech_buffer.spoken):
             return Due(Kind.LANGUAGE, self.origin, self.position)
-        if self.position - self.origin >= CROWDED:
+        if self.position - self.origin >= self._crowded:
             return Due(Kind.CROWDED, self.origin, self.position)
-        if self._partial_due(interval * STEP):
+        if self._partial_due(interval * self._step):
             return Due(Kind.PARTIAL, self.origin, self.position)
         return None
+
+    @property
+    def _step(self) -> int:
+        return STEP * TENTATIVE_STEPS if self.options.tentative else STEP
+
+    @property
+    def _comfortable(self) -> int:
+        return TENTATIVE_COMFORTABLE if self.options.tentative else COMFORTABLE
+
+    @property
+    def _crowded(self) -> int:
+        return TENTATIVE_CROWDED if self.options.tentative else CROWDED
 
     def _detects(self) -> bool:
         return self.multilingual and not self.options.language
@@ -379,7 +397,8 @@ class Segment:
         self._hypotheses = [*self._hypotheses[1 - AGREEMENT - DOUBTS :], mark]
         self.pending = self._in_speech(self._after_committed(mark), self.committed)
         self.decoded = due.end
-        if reliable and (self.language.settled or not self._detects()):
+        known = self.language.settled or not self._detects()
+        if reliable and known and not self.options.tentative:
             self._commit(self._agreed(due.end))
         if mark.stands:
             self._keep_language(mark.end)
@@ -439,10 +458,10 @@ class Segment:
     def _trim(self, mark: _Mark) -> None:
         """Cut where what was due says that earlier words are done. It depends on nothing else."""
         length = mark.end - mark.begin
-        if length <= COMFORTABLE:
+        if length <= self._comfortable:
             return
         cut = self._silent_cut(mark)
-        if cut is None and length >= CROWDED:
+        if cut is None and length >= self._crowded:
             cut = self._cut_before_word(mark)
         if cut is None:
             return
@@ -456,13 +475,12 @@ class Segment:
         fits = [cut for cut in cuts if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
         return fits[-1] if fits else None
 
-    @staticmethod
-    def _cut_before_word(mark: _Mark) -> int:
+    def _cut_before_word(self, mark: _Mark) -> int:
         """The start of the last word with twice the usual context after it; failing that, a place
         that leaves half of the audio."""
         starts = [spoken.word.start for spoken in mark.words]
         fits = [at for at in starts if mark.begin + CONTEXT <= at <= mark.end - 2 * CONTEXT]
-        return fits[-1] if fits else mark.end - CROWDED // 2
+        return fits[-1] if fits else mark.end - self._crowded // 2
 
     def _begin_at(self, origin: int, *, again: bool = False) -> None:
         """Decodes begin here from now on. ``again``: nothing was said since they last moved."""

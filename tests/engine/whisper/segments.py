@@ -9,8 +9,9 @@ from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 SPEECH, SILENCE = 0.9, 0.01
 
 
-def new_segment(committed=(), start=0, languages=(), **more):
-    return Segment(StreamOptions(languages), start, list(committed), **more)
+def new_segment(committed=(), start=0, languages=(), tentative=False, **more):
+    options = StreamOptions(languages, tentative=tentative)
+    return Segment(options, start, list(committed), **more)
 
 
 def receive(segment, seconds, probability):

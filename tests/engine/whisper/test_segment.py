@@ -5,7 +5,7 @@ import pytest
 
 from ssasr.engine.whisper import segment as policy
 from ssasr.engine.whisper.hypothesis_alignment import without_squeezed
-from ssasr.engine.whisper.segment import CHUNK, Due, Kind
+from ssasr.engine.whisper.segment import CHUNK, STEP, Due, Kind
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 from tests.engine.whisper.segments import (
     SILENCE,
@@ -294,13 +294,36 @@ def test_a_crowded_excerpt_is_cut_before_a_word():
     assert [word.text for word in segment.committed] == [f"w{n}" for n in range(9)]
 
 
-def test_audio_is_bounded_whatever_the_decoder_says():
-    segment = new_segment()
+@pytest.mark.parametrize("tentative", [False, True])
+def test_audio_is_bounded_whatever_the_decoder_says(tentative):
+    segment = new_segment(tentative=tentative)
+    longest = policy.TENTATIVE_CROWDED if tentative else policy.CROWDED
     for _ in range(120):
         for due in hear(segment, 1, SPEECH):
-            assert due.end - due.begin < policy.CROWDED + CHUNK
+            assert due.end - due.begin < longest + CHUNK
     kept = len(segment.speech_buffer.recent(10**9))
-    assert kept < policy.CROWDED + policy.BACK + CHUNK
+    assert kept < longest + max(policy.BACK, longest // 2) + CHUNK
+
+
+def test_tentative_words_may_all_change_when_the_turn_ends():
+    """What it ends with is one decode of all of it; words in the making come every 1.2 s."""
+    segment = new_segment(tentative=True)
+    before = say(("Gwen", 0.2, 0.6), ("of", 0.7, 0.9), ("Er", 1.0, 1.3))
+    dues = hear(segment, 14, SPEECH, decode=lambda due: before)
+    assert {due.kind for due in dues} == {Kind.PARTIAL}
+    assert {due.begin for due in dues} == {0}
+    assert {due.end % (2 * STEP) for due in dues} == {0}
+    assert [(word.text, word.final) for word in segment.words()] == [
+        ("Gwen", False), ("of", False), ("Er", False),
+    ]  # fmt: skip
+    after = say(("Gweniverr", 0.2, 1.3), ("called", 1.4, 2.0))
+    receive(segment, 0.5, SILENCE)
+    (settled,), _ = walk(segment, decode=lambda due: after)
+    assert (settled.kind, settled.begin) == (Kind.SETTLED, 0)
+    dues, answers = walk(segment, final_at=round(14.4 * SAMPLE_RATE))
+    assert not dues
+    assert [word.text for word in answers[-1].words] == ["Gweniverr", "called"]
+    assert all(word.final for word in answers[-1].words)
 
 
 def test_words_without_audio_are_dropped_in_runs_only():

@@ -180,16 +180,19 @@ def _waver(due):
     return words
 
 
+@pytest.mark.parametrize("tentative", [False, True])
 @pytest.mark.parametrize("multilingual", [False, True])
 @settings(max_examples=60)
 @example([(False, 18), (True, 33)], 0.78)
+@example([(True, 150), (False, 5), (True, 120), (False, 20)], 0.9)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 60)), min_size=1, max_size=6),
     st.floats(0, 1),
 )
-def test_so_it_does_where_hypotheses_do_not_agree_on_what_is_final(multilingual, runs, part):
+def test_so_it_does_where_hypotheses_do_not_agree_on_what_is_final(tentative, multilingual, runs, part):
     first, second = _again(
         [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)],
         part, lambda segment: _waver, multilingual=multilingual, languages=("de",),
+        tentative=tentative,
     )  # fmt: skip
     assert second == first
