@@ -21,7 +21,16 @@ const { streaming } = new AssemblyAI({
   apiKey: "self-hosted",
   streamingBaseUrl: endpoint.replace("wss:", "https:"),
 });
-const token = await streaming.createTemporaryToken({ expires_in_seconds: 60 });
+let token;
+try {
+  token = await streaming.createTemporaryToken({ expires_in_seconds: 60 });
+} catch (error) {
+  const why = error.cause?.code ?? error.message;
+  const untrusted = /CERT|SIGNATURE|ISSUER/.test(why);
+  console.error(`no token from ${endpoint}: ${why}`);
+  if (untrusted) console.error("NODE_EXTRA_CA_CERTS=ca.pem says whose certificates to trust");
+  process.exit(1);
+}
 
 const transcriber = new StreamingTranscriber({
   websocketBaseUrl: `${endpoint}/v3/ws`,

@@ -1,5 +1,6 @@
 """A client of the public protocol: what ``ssasr transcribe``, ``mic`` and ``bench`` share."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlencode, urlsplit
@@ -14,13 +15,16 @@ from trio_websocket import (
 )
 
 from ssasr.errors import SsasrError
-from ssasr.net.websocket_client import connect_websocket
+from ssasr.net.websocket_client import OPEN_DEADLINE, NoAnswer, connect_websocket
 from ssasr.protocol.codec import decode_server
 from ssasr.protocol.messages import Error, ServerMessage
+from ssasr.runtime.process import first_leaf
 
 DEFAULT_KEY = "self-hosted"
 UNREAD = 1_024
 """Messages the library may hold for us. Pongs wait behind unread messages."""
+UNKNOWN_SIGNER = (18, 19, 20, 21)
+"""OpenSSL's numbers for a certificate that nobody signed whom we trust."""
 
 
 class ClientError(SsasrError):
@@ -87,6 +91,34 @@ def closing_line(closed: ConnectionClosed) -> str:
     return f"the server closed the session: {why} ({closed.reason.code})"
 
 
+def refusal_line(endpoint: str, error: Exception) -> str:
+    """Why there is no connection, and what to do about it where that is known."""
+    hint = ""
+    if isinstance(error, ConnectionRejected):
+        plain_to_tls = error.status_code == 400 and not endpoint.startswith("wss:")
+        hint = "; does the port speak TLS? Then the address begins with wss://"
+        return f"{endpoint} answered HTTP {error.status_code}{hint if plain_to_tls else ''}"
+    match error:
+        case ssl.SSLCertVerificationError(verify_code=code, verify_message=why):
+            if code in UNKNOWN_SIGNER:
+                hint = "; SSL_CERT_FILE=ca.pem in the environment says whose are to be trusted"
+            return f"cannot connect to {endpoint}: its certificate is not accepted: {why}{hint}"
+        case ssl.SSLError():
+            why = "it does not speak TLS there; without TLS the address begins with ws://"
+        case NoAnswer():
+            if not endpoint.startswith("wss:"):
+                hint = "; if it speaks TLS, the address begins with wss://"
+            why = f"{error}{hint}"
+        case trio.TooSlowError():
+            if endpoint.startswith("wss:"):
+                hint = "; if it does not speak TLS, the address begins with ws://"
+            why = f"no answer within {OPEN_DEADLINE:.0f} s{hint}"
+        case _:
+            cause = error.__cause__ or error
+            why = str(first_leaf(cause) if isinstance(cause, BaseExceptionGroup) else cause)
+    return f"cannot connect to {endpoint}: {why}"
+
+
 @asynccontextmanager
 async def open_session(
     endpoint: str, parameters: Mapping[str, object], key: str | None = DEFAULT_KEY
@@ -99,9 +131,6 @@ async def open_session(
             websocket = await stack.enter_async_context(
                 connect_websocket(url, headers=headers, unread=UNREAD)
             )
-        except ConnectionRejected as rejected:
-            raise ClientError(f"{endpoint} answered HTTP {rejected.status_code}") from None
         except (HandshakeError, OSError, trio.TooSlowError) as error:
-            cause = error.__cause__ or error
-            raise ClientError(f"cannot connect to {endpoint}: {cause}") from error
+            raise ClientError(refusal_line(endpoint, error)) from error
         yield ClientSession(websocket)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssasr.client.connection import ClientError
-from ssasr.client.sound import STDIN, open_sound
+from ssasr.client.sound import STDIN, open_sound, quiet_decoders
 from ssasr.client.subtitles import FORMATS, SUFFIXES, revised
 from ssasr.client.transcribe import Request, stream_file, transcribe
 from ssasr.errors import UsageError
@@ -36,6 +36,15 @@ class OutputChoice:
 
 
 @frozen
+class Recording:
+    """``name``: where it is beneath the directory or pattern that was given; where its transcript
+    goes beneath the output."""
+
+    file: Path
+    name: Path
+
+
+@frozen
 class Job:
     """``output`` None: standard output."""
 
@@ -51,12 +60,18 @@ class Collected:
 
     on_words: Callable[[int], None] = lambda _: None
     turns: list[Turn] = field(factory=list)
+    open_turn: Turn | None = None
+    """One that has not ended, in its last state."""
+
+    def so_far(self) -> list[Turn]:
+        return self.turns + ([self.open_turn] if self.open_turn else [])
 
     def show(self, message: ServerMessage) -> None:
         if isinstance(message, SpeakerRevision):
             self.turns = revised(self.turns, message)
         if isinstance(message, Turn) and message.words:
             self.on_words(message.words[-1].end)
+            self.open_turn = None if message.end_of_turn else message
             if message.end_of_turn:
                 # The formatted end of a turn comes after the plain one, if both come.
                 if self.turns and self.turns[-1].turn_order == message.turn_order:
@@ -64,25 +79,29 @@ class Collected:
                 self.turns.append(message)
 
 
-def find_files(inputs: Iterable[str]) -> list[Path]:
+def find_files(inputs: Iterable[str]) -> list[Recording]:
     """Files as they are, directories searched to the bottom, patterns expanded; each once, in
     order; ``-`` is standard input. Raises ClientError for what gives nothing."""
-    found: dict[Path, None] = {}
+    found: dict[Path, Recording] = {}
     for text in inputs:
         path = Path(text)
-        if text == STDIN:
-            found[path] = None
-            continue
         if path.is_dir():
-            files = [each for each in path.rglob("*") if _is_recording(each)]
-        elif path.exists() or not glob.has_magic(text):
-            files = [path]  # what does not exist is said when it is opened
+            root, files = path, [each for each in path.rglob("*") if _is_recording(each)]
+        elif text == STDIN or path.exists() or not glob.has_magic(text):
+            root, files = path.parent, [path]  # what does not exist is said when it is opened
         else:
+            root = _without_magic(path)
             files = [Path(each) for each in glob.glob(text, recursive=True) if Path(each).is_file()]
         if not files:
             raise ClientError(f"{text}: no recording there")
-        found |= dict.fromkeys(sorted(files))
-    return list(found)
+        for file in sorted(files):
+            found.setdefault(file, Recording(file, file.relative_to(root)))
+    return list(found.values())
+
+
+def _without_magic(pattern: Path) -> Path:
+    """The folder that the pattern searches."""
+    return next(each for each in pattern.parents if not glob.has_magic(str(each)))
 
 
 def _is_recording(path: Path) -> bool:
@@ -90,35 +109,51 @@ def _is_recording(path: Path) -> bool:
     return path.suffix.lower() in RECORDINGS and not path.name.startswith("._")
 
 
-def plan(files: Sequence[Path], choice: OutputChoice) -> list[Job]:
-    """Raises UsageError where two transcripts would be the same file, or the format is unknown."""
-    output = None if choice.output is None else Path(choice.output)
-    to_directory = output is not None and (
-        len(files) > 1 or output.is_dir() or str(choice.output).endswith(("/", "\\"))
-    )
-    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
-    suffix = "" if output is None or to_directory else output.suffix.lower()
-    chosen = choice.format or by_suffix.get(suffix, "text")
-    if output is None or not to_directory:
-        return [Job(file, output, chosen) for file in files]
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: several recordings need a directory")
-    jobs = [Job(file, output / (file.stem + SUFFIXES[chosen]), chosen) for file in files]
-    if len({job.output for job in jobs}) < len(jobs):
-        # talk.wav and talk.flac, or a/talk.wav and b/talk.wav
-        raise UsageError("--output: two recordings have the same name; transcribe them one by one")
-    return jobs
+def plan(recordings: Sequence[Recording], choice: OutputChoice) -> list[Job]:
+    """Raises UsageError where two transcripts would be the same file, several recordings one, or
+    the format is unknown."""
+    if choice.output is None:
+        return [Job(each.file, None, choice.format or "text") for each in recordings]
+    output = Path(choice.output)
+    if output.is_dir() or choice.output.endswith(("/", "\\")):
+        return _beneath(output, recordings, choice.format or "text")
+    if len(recordings) > 1:
+        if output.exists() or output.suffix:
+            raise UsageError(
+                f"--output {output}: {len(recordings)} recordings need a directory; "
+                f"{output}/ makes one of that name"
+            )
+        return _beneath(output, recordings, choice.format or "text")
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()} | {"": "text"}
+    chosen = choice.format or by_suffix.get(output.suffix.lower())
+    if chosen is None:
+        known = ", ".join(SUFFIXES.values())
+        raise UsageError(f"--output {output}: not one of {known}; --format says what to write")
+    return [Job(recordings[0].file, output, chosen)]
+
+
+def _beneath(output: Path, recordings: Sequence[Recording], form: str) -> list[Job]:
+    """In folders like the recordings'."""
+    jobs: dict[Path, Job] = {}
+    for each in recordings:
+        path = output / each.name.with_suffix(SUFFIXES[form])
+        other = jobs.setdefault(path, Job(each.file, path, form))
+        if other.file != each.file:
+            raise UsageError(f"--output: {other.file} and {each.file} would both be {path}")
+    return list(jobs.values())
 
 
 def transcribe_all(choice: OutputChoice, request: Request) -> int:
     """The exit status: 1 if any recording failed, each with a line on stderr. ``request.file`` is
     replaced. Raises ClientError, UsageError."""
-    files = find_files(choice.inputs)
+    found = find_files(choice.inputs)
     if choice.as_json and (choice.output or choice.format):
         raise UsageError("--json shows the messages as they come; it has no --output or --format")
-    if choice.output or choice.format:
-        return _write_all(plan(files, choice), request)
-    return _each(files, lambda file: _show(file, request, choice, alone=len(files) == 1))
+    with quiet_decoders():
+        if choice.output or choice.format:
+            return _write_all(plan(found, choice), request)
+        files = [each.file for each in found]
+        return _each(files, lambda file: _show(file, request, choice, alone=len(files) == 1))
 
 
 def _each(files: Sequence[Path], one: Callable[[Path], None]) -> int:
@@ -155,8 +190,8 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
             collected = Collected(lambda ms: progress.update(task, completed=ms))
             try:
                 run(lambda: stream_file(request.of(str(file)), collected.show))
-            except ClientError:
-                _write_partial(job, collected.turns)
+            except (ClientError, KeyboardInterrupt):
+                _write_partial(job, collected.so_far())
                 raise
             progress.update(task, completed=length)
             _write(job, FORMATS[job.format](collected.turns))
@@ -177,6 +212,7 @@ def _milliseconds(file: Path) -> int | None:
 def _write_partial(job: Job, turns: Sequence[Turn]) -> None:
     """What was received before it went wrong, under a name that says so."""
     if not turns:
+        sys.stderr.write(f"ssasr: {job.file}: nothing was received\n")
         return
     output = job.output and job.output.with_stem(job.output.stem + ".partial")
     _write(evolve(job, output=output), FORMATS[job.format](turns))

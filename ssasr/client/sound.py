@@ -1,10 +1,12 @@
 """Recordings as one channel of samples: files, pipes, and WAV that is still being written."""
 
 import io
+import os
 import stat
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -49,11 +51,18 @@ class SoundFile:
     rate: int
     seconds: float | None
     _sound: soundfile.SoundFile
+    _name: str
 
     def blocks(self) -> Iterator[Samples]:
+        """Raises ClientError where the file is damaged."""
+        size, seconds = int(self.rate * CHUNK_SECONDS), 0.0
         with self._sound:
-            size = int(self.rate * CHUNK_SECONDS)
-            yield from self._sound.blocks(size, dtype="float32", always_2d=True)
+            try:
+                for block in self._sound.blocks(size, dtype="float32", always_2d=True):
+                    yield block
+                    seconds += len(block) / self.rate
+            except soundfile.LibsndfileError as error:
+                raise ClientError(f"{self._name}: damaged after {seconds:.1f} s: {error}") from None
 
 
 @frozen
@@ -159,9 +168,30 @@ def _open_stream(stream: BinaryIO, name: str) -> Sound:
 def _open_file(source: Path | BinaryIO, name: str) -> SoundFile:
     try:
         sound = soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ClientError(f"{name}: not readable as audio ({error})") from None
-    return SoundFile(sound.samplerate, sound.frames / sound.samplerate, sound)
+    except (soundfile.LibsndfileError, OSError):
+        # What the library says of a file that is no MP3 is that it does not exist.
+        raise ClientError(f"{name}: no audio that can be read (WAV, FLAC, Ogg, MP3 …)") from None
+    return SoundFile(sound.samplerate, sound.frames / sound.samplerate, sound, name)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """The libraries that decode write to file descriptor 2 what they think of a file; it goes
+    nowhere, while what Python writes to ``sys.stderr`` goes where it went."""
+    before = sys.__stderr__
+    if before is None or sys.stderr is not before:
+        yield  # somebody has other plans with it
+        return
+    before.flush()
+    kept = os.dup(2)
+    ours = os.fdopen(kept, "w", buffering=1, encoding=before.encoding, errors=before.errors)
+    with open(os.devnull, "wb") as nowhere, ours:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            with redirect_stderr(ours):
+                yield
+        finally:
+            os.dup2(kept, 2)
 
 
 @define

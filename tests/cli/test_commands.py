@@ -10,7 +10,9 @@ import pytest
 from ssasr.cli import commands as cli
 from ssasr.cli import options
 from ssasr.cli.options import Option
+from ssasr.cli.processes.public_side import PublicConfig, address_of
 from ssasr.errors import UsageError
+from ssasr.gateway.gateway import GatewayLimits
 from tests.conftest import JFK
 from tests.harness.processes import Program, free_port, server
 
@@ -56,6 +58,20 @@ def test_wrong_usage_is_status_2_and_names_the_culprit(arguments, environment, w
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "certificate", "address"),
+    [
+        ("0.0.0.0", None, "http://localhost:8080/"),
+        ("*", "server.pem", "https://localhost:8080/"),
+        ("192.0.2.7", None, "http://192.0.2.7:8080/"),
+        ("2001:db8::7", None, "http://[2001:db8::7]:8080/"),
+    ],
+)
+def test_a_server_says_what_to_open(host, certificate, address):
+    config = PublicConfig(host, 0, (), GatewayLimits(), "key", tls_certificate=certificate)
+    assert address_of(config, 8_080) == address
+
+
 def test_a_port_in_use_is_one_line_and_status_1():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -84,7 +100,7 @@ def test_missing_weights_are_one_line_and_status_1(tmp_path):
     ("arguments", "text"),
     [
         (["no-such-file.wav"], "no such file"),
-        ([__file__], "not readable as audio"),
+        ([__file__], "no audio that can be read"),
         ([JFK, "--endpoint", "http://localhost"], "not a ws:// or wss:// address"),
         ([JFK, "--endpoint", "ws://127.0.0.1:9"], "cannot connect"),
     ],

@@ -76,7 +76,7 @@ def test_what_is_not_there_or_no_file(tmp_path):
     with pytest.raises(ClientError, match="no such file"):
         open_sound(str(tmp_path / "missing.wav"))
     (tmp_path / "notes.wav").write_text("not audio")
-    with pytest.raises(ClientError, match="not readable as audio"):
+    with pytest.raises(ClientError, match="no audio that can be read"):
         open_sound(str(tmp_path / "notes.wav"))
 
 

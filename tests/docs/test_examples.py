@@ -98,7 +98,13 @@ def test_assemblyai_sdk_for_node_over_tls(words, tmp_path):
             node, "assemblyai_sdk.mjs", tmp_path / "speech.wav", f"wss://localhost:{port}",
             NODE_EXTRA_CA_CERTS=str(tmp_path / "ca.pem"),
         )  # fmt: skip
+        untrusting = subprocess.run(
+            [node, "assemblyai_sdk.mjs", tmp_path / "speech.wav", f"wss://localhost:{port}"],
+            capture_output=True, text=True, timeout=60, cwd=EXAMPLES,
+        )  # fmt: skip
     assert plain(output) == words
+    assert untrusting.returncode == 1
+    assert "NODE_EXTRA_CA_CERTS" in untrusting.stderr
 
 
 @contextmanager

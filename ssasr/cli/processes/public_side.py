@@ -43,6 +43,9 @@ from ssasr.telemetry.tracing import Destination, tracing
 
 log = get_logger(__name__)
 
+EVERY_ADDRESS = ("*", "0.0.0.0", "::")
+"""Hosts to listen on that are no address to go to."""
+
 
 @frozen
 class PublicConfig:
@@ -223,6 +226,13 @@ async def serve_public(
         await _serve(config, gateway, app, tls, (*keeping, *services, *always))
 
 
+def address_of(config: PublicConfig, port: int) -> str:
+    """What a browser on this machine opens."""
+    scheme = "http" if config.tls_certificate is None else "https"
+    host = "localhost" if config.host in EVERY_ADDRESS else config.host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 async def _serve(
     config: PublicConfig,
     gateway: Gateway,
@@ -239,7 +249,7 @@ async def _serve(
         async with trio.open_nursery() as serving:
             serve = partial(gateway.run, app, config.host, config.port, tls)
             port = await serving.start(partial(serve, share_port=worker is not None))
-            log.info("listening", host=config.host, port=port)
+            log.info("listening", host=config.host, port=port, open=address_of(config, port))
             if gateway.access.is_open() and not is_loopback(config.host):
                 log.warning("other machines can open sessions with a key that everybody knows")
             if worker is not None:
