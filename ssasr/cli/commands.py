@@ -19,11 +19,13 @@ from ssasr import __version__
 from ssasr.cli import bench as cli_bench
 from ssasr.cli import models as cli_models
 from ssasr.cli import options
+from ssasr.cli.conflicts import blamed_on, check_conflicts
 from ssasr.cli.files import api_keys, engine_secret, licence, token_secret, usage_destination
-from ssasr.cli.options import Option
+from ssasr.cli.options import Option, Values
 from ssasr.client.keyterms import read_keyterms
 from ssasr.errors import SsasrError, UsageError
 from ssasr.gateway.auth.access import DEFAULT_KEYS
+from ssasr.protocol.speech_models import EngineKind
 from ssasr.telemetry.logs import configure_logging, get_logger
 
 
@@ -33,7 +35,7 @@ class Command:
 
     help: str
     options: tuple[Option, ...]
-    run: Callable[[dict[str, Any], argparse.Namespace], int]
+    run: Callable[[Values, argparse.Namespace], int]
     positionals: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
@@ -150,7 +152,7 @@ GATEWAY = (
     ),
 )
 ENGINE = (
-    Option("--device", "auto, cpu or cuda:N", "auto", metavar="D"),
+    Option("--device", "auto, cpu or cuda:N", "auto", options.device, "D"),
     Option("--threads",
            "CPU threads of one model; default: the cores, four at most if it is small",
            None, options.count, "N"),
@@ -166,17 +168,7 @@ ENGINE = (
 )  # fmt: skip
 
 
-def engine_kinds(names: tuple[str, ...]) -> Any:
-    """Raises UsageError."""
-    from ssasr.protocol.speech_models import EngineKind
-
-    try:
-        return tuple(EngineKind(name) for name in names)
-    except ValueError as error:
-        raise UsageError(f"--engines: {error}") from None
-
-
-def public_config(values: dict[str, Any], engines: Any) -> Any:
+def public_config(values: Values, engines: Any) -> Any:
     from ssasr.cli.processes.public_side import PublicConfig
     from ssasr.gateway.gateway import GatewayLimits, sessions_that_fit
 
@@ -207,14 +199,15 @@ def public_config(values: dict[str, Any], engines: Any) -> Any:
     )
 
 
-def traces(values: dict[str, Any]) -> Any:
-    """Raises StartRefused."""
+def traces(values: Values) -> Any:
+    """Raises UsageError."""
     from ssasr.telemetry.tracing import destination
 
-    return destination(values["otlp_endpoint"], os.environ)
+    with blamed_on(values, "otlp_endpoint"):
+        return destination(values["otlp_endpoint"], os.environ)
 
 
-def recognition_config(values: dict[str, Any]) -> Any:
+def recognition_config(values: Values) -> Any:
     from ssasr.cli.processes.recognition import RecognitionConfig
 
     return RecognitionConfig(
@@ -227,32 +220,33 @@ def recognition_config(values: dict[str, Any]) -> Any:
     )
 
 
-def run_serve(values: dict[str, Any], _: argparse.Namespace) -> int:
+def run_serve(values: Values, _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr.cli.processes import all_in_one as serving
     from ssasr.runtime import process as running
 
-    public = public_config(values, engine_kinds(values["engines"]))
+    public = public_config(values, tuple(map(EngineKind, values["engines"])))
     config = serving.ServeConfig(public, recognition_config(values))
     running.run(partial(serving.serve, config))
     return 0
 
 
-def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
+def run_gateway(values: Values, _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr.cli.processes import gateway as serving_gateway
-    from ssasr.protocol.speech_models import EngineKind
     from ssasr.routing.engine_client import Address
     from ssasr.runtime import process as running
 
     if values["asr_endpoint"] is None:
         raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
-    engines = engine_kinds(values["engines"]) if values["engines"] else tuple(EngineKind)
+    engines = tuple(map(EngineKind, values["engines"] or EngineKind))
+    with blamed_on(values, "asr_endpoint"):
+        address = Address.parse(values["asr_endpoint"], values["asr_ca"])
     config = serving_gateway.GatewayConfig(
         public_config(values, engines),
-        Address.parse(values["asr_endpoint"], values["asr_ca"]),
+        address,
         required=values["engines"] is not None,
         secret=engine_secret(values),
     )
@@ -262,7 +256,7 @@ def run_gateway(values: dict[str, Any], _: argparse.Namespace) -> int:
     return 0
 
 
-def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
+def run_engine(values: Values, _: argparse.Namespace) -> int:
     from functools import partial
 
     from ssasr.cli.processes import engine as serving_engine
@@ -284,7 +278,7 @@ def run_engine(values: dict[str, Any], _: argparse.Namespace) -> int:
     return 0
 
 
-def run_transcribe(values: dict[str, Any], given: argparse.Namespace) -> int:
+def run_transcribe(values: Values, given: argparse.Namespace) -> int:
     from ssasr.client.recordings import OutputChoice, transcribe_all
     from ssasr.client.transcribe import Request
 
@@ -328,7 +322,7 @@ def transcribe_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--speakers", action="store_true", help="say who speaks, too")
 
 
-def run_mic(values: dict[str, Any], given: argparse.Namespace) -> int:
+def run_mic(values: Values, given: argparse.Namespace) -> int:
     from ssasr.client import microphone
 
     request = microphone.Request(values["endpoint"], values["api_key"], session_parameters(values))
@@ -360,7 +354,7 @@ COMMANDS = {
         (
             HOST,
             PORT,
-            Option("--engines", "engines to run", ENGINES, options.names, "LIST"),
+            Option("--engines", "engines to run", ENGINES, options.engines, "LIST"),
             *ENGINE,
             *GATEWAY,
             *LOGGING,
@@ -379,7 +373,7 @@ COMMANDS = {
                    "whom this machine trusts", metavar="FILE"),
             ENGINE_SECRET,
             Option("--engines", "models that must be there for this gateway to be ready; "
-                   "default: whichever are found", None, options.names, "LIST"),
+                   "default: whichever are found", None, options.engines, "LIST"),
             Option("--workers", "processes behind one port; the limits hold for all together", 1,
                    options.count, "N"),
             *GATEWAY,
@@ -392,7 +386,7 @@ COMMANDS = {
         "one model, for gateways elsewhere",
         (
             Option("--model", "english, multilingual, or the name or path of a model",
-                   metavar="NAME"),
+                   None, options.model, "NAME"),
             ENGINE_HOST,
             Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
             *ENGINE,
@@ -467,6 +461,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
     every = [option for each in COMMANDS.values() for option in each.options]
     options.check_environment(every, os.environ)
     values = options.resolve(command.options, given, os.environ)
+    check_conflicts(values)
     configure_logging(
         json=values.get("log_format") == "json", level=str(values.get("log_level", "warning"))
     )

@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-from ssasr.errors import StartRefused, UsageError
-from ssasr.gateway.auth.access import read_key_file
+from ssasr.cli.conflicts import blamed_on
+from ssasr.cli.options import Values
+from ssasr.errors import StartRefused
+from ssasr.gateway.auth.access import parse_keys, read_key_file
 from ssasr.gateway.auth.tokens import SHORTEST_SECRET
 
 
-def api_keys(values: dict[str, Any]) -> str:
-    """Raises StartRefused if the key file cannot be used."""
+def api_keys(values: Values) -> str:
+    """As ``parse_keys`` reads them. Raises StartRefused if the key file cannot be read, UsageError
+    for what is no list of keys."""
     path = values["api_keys_file"]
-    return str(values["api_keys"]) if path is None else read_key_file(Path(path))
+    keys = str(values["api_keys"]) if path is None else read_key_file(Path(path))
+    with blamed_on(values, "api_keys" if path is None else "api_keys_file"):
+        parse_keys(keys)
+    return keys
 
 
-def engine_secret(values: dict[str, Any]) -> str | None:
+def engine_secret(values: Values) -> str | None:
     """Raises StartRefused if the file cannot be used."""
     path = values["engine_secret_file"]
     if path is None:
@@ -28,7 +34,7 @@ def engine_secret(values: dict[str, Any]) -> str | None:
     return secret
 
 
-def token_secret(values: dict[str, Any]) -> bytes | None:
+def token_secret(values: Values) -> bytes | None:
     """Raises StartRefused if the file cannot be used."""
     path = values["token_secret_file"]
     if path is None:
@@ -42,31 +48,26 @@ def token_secret(values: dict[str, Any]) -> bytes | None:
     return secret
 
 
-def usage_destination(values: dict[str, Any]) -> Any:
+def usage_destination(values: Values) -> Any:
     """Raises UsageError, StartRefused."""
     from ssasr.gateway.usage.push import Destination
 
     if values["usage_push_url"] is None:
         return None
-    if values["usage_dir"] is None:
-        raise UsageError("--usage-push-url needs --usage-dir: the records wait there")
     path = values["usage_push_token_file"]
     try:
         token = None if path is None else Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise StartRefused(f"cannot read the push token {path}: {error}") from error
-    return Destination.parse(values["usage_push_url"], token)
+    with blamed_on(values, "usage_push_url"):
+        return Destination.parse(values["usage_push_url"], token)
 
 
-def licence(values: dict[str, Any]) -> Any:
-    """Raises UsageError, StartRefused."""
+def licence(values: Values) -> Any:
+    """Raises StartRefused."""
     file, key = values["licence_file"], values["licence_key_file"]
-    if key is None:
-        if file is not None:
-            raise UsageError("--licence-file needs --licence-key-file")
-        return None
     if file is None:
-        raise StartRefused("a licence is needed: --licence-file")
+        return None
     from ssasr.gateway.auth.licence import read_licence
 
     return read_licence(Path(file), Path(key))

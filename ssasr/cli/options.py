@@ -6,12 +6,14 @@ command knows is an error: a typo in a deployment must not be a silent default.
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from attrs import frozen
 
 from ssasr.errors import UsageError
-from ssasr.protocol.speech_models import SPEECH_MODELS
+from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind
 
 PREFIX = "SSASR_"
 NOT_OPTIONS = frozenset({"SSASR_CACHE", "SSASR_MODELS_DIR"})
@@ -35,16 +37,29 @@ class Option:
 
     @property
     def variable(self) -> str:
-        return PREFIX + self.dest.upper()
+        return variable(self.dest)
 
     def value(self, text: str, origin: str) -> object:
         """Raises UsageError naming ``origin``, the flag or the variable."""
-        if self.choices is not None and text not in self.choices:
+        if self.choices is not None and (text := text.lower()) not in self.choices:
             raise UsageError(f"{origin}: {text!r} is not one of {', '.join(self.choices)}")
         try:
             return self.parse(text)
         except ValueError as error:
             raise UsageError(f"{origin}: {error}") from None
+
+
+def variable(dest: str) -> str:
+    return PREFIX + dest.upper()
+
+
+class Values(dict[str, Any]):
+    """What every option is, by ``dest``. ``origins``: the flag or variable of those that were
+    given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origins: dict[str, str] = {}
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
@@ -61,17 +76,18 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
 
 def resolve(
     options: Iterable[Option], given: argparse.Namespace, environment: Mapping[str, str]
-) -> dict[str, object]:
-    """The value of every option by ``dest``. Raises UsageError."""
-    values = {}
+) -> Values:
+    """Raises UsageError."""
+    values = Values()
     for option in options:
-        text = vars(given)[option.dest]
-        if text is not None:
-            values[option.dest] = option.value(text, option.flag)
-        elif option.variable in environment:
-            values[option.dest] = option.value(environment[option.variable], option.variable)
-        else:
+        text, origin = vars(given)[option.dest], option.flag
+        if text is None:
+            text, origin = environment.get(option.variable), option.variable
+        if text is None:
             values[option.dest] = option.default
+        else:
+            values[option.dest] = option.value(text, origin)
+            values.origins[option.dest] = origin
     return values
 
 
@@ -123,6 +139,31 @@ def names(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise ValueError(f"{text!r} is not a comma-separated list")
     return parts
+
+
+def model(text: str) -> str:
+    """The two kinds of engine in any case; another name, or a path, as it is written."""
+    kind = text.lower()
+    return kind if kind in {each.value for each in EngineKind} else text
+
+
+def engines(text: str) -> tuple[str, ...]:
+    """Kinds, each once."""
+    kinds = names(text.lower())
+    known = [each.value for each in EngineKind]
+    for kind in kinds:
+        if kind not in known:
+            raise ValueError(f"{kind!r} is not one of {', '.join(known)}")
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"{text!r} names one twice")
+    return kinds
+
+
+def device(text: str) -> str:
+    wanted = text.lower()
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise ValueError(f"{text!r} is not auto, cpu or cuda:N")
+    return wanted
 
 
 def aliases(text: str) -> dict[str, str]:

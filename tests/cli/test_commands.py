@@ -2,8 +2,6 @@
 
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -14,19 +12,9 @@ from ssasr.cli.processes.public_side import PublicConfig, address_of
 from ssasr.errors import UsageError
 from ssasr.gateway.gateway import GatewayLimits
 from tests.conftest import JFK
-from tests.harness.processes import Program, free_port, server
+from tests.harness.processes import Program, free_port, server, ssasr
 
 pytestmark = pytest.mark.slow
-
-
-def ssasr(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "ssasr", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin"} | environment,
-    )
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

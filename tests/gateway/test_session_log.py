@@ -33,7 +33,7 @@ async def test_two_lines_tie_a_session_together(served):
 
 async def test_addresses_can_be_left_out(served):
     served.gateway.session_log.peers = False
-    (ended,), logs = await lines_of(served, "session ended", np.zeros(1_600, np.int16))
+    _, logs = await lines_of(served, "session ended", np.zeros(1_600, np.int16))
     assert not any("peer" in entry for entry in logs)
 
 

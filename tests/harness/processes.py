@@ -16,6 +16,17 @@ from attrs import define, field
 START_DEADLINE = 60.0
 
 
+def ssasr(*arguments, **environment):
+    """The command, once, with nothing of this environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "ssasr", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin"} | environment,
+    )
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -225,3 +225,20 @@ def test_a_dead_model_ends_its_process_at_once():
             assert took < 10.0, "no deadline is waited for"
         finally:
             dying.kill()
+
+
+def test_the_last_line_says_what_was_lost(tmp_path):
+    """Records that no disk took while the process was being stopped."""
+    folder = tmp_path / "usage"
+    scripted = ("--engine-kind", "scripted", "--engines", "english")
+    with running("serve", *scripted, "--usage-dir", folder) as (program, port):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        folder.write_text("no folder any more, so nothing can be written there")
+        transcript = trio.run(partial(converse, f"ws://127.0.0.1:{port}/v3/ws", SPEECH))
+        assert transcript.close_code == 1000
+        assert program.stop(signal.SIGTERM) == 0
+    last = program.stderr.splitlines()[-1]
+    assert "stopped" in last
+    assert "usage_records_lost=1" in last

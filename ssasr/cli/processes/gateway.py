@@ -7,7 +7,6 @@ from functools import partial
 from attrs import evolve, field, frozen
 
 from ssasr.cli.processes.public_side import PublicConfig, serve_public
-from ssasr.errors import StartRefused
 from ssasr.gateway.auth.access import parse_keys
 from ssasr.gateway.workers.supervisor import Supervisor, Worker
 from ssasr.net.listener import hold_port, port_of
@@ -33,8 +32,6 @@ def serve_workers(config: GatewayConfig, count: int, status_of: Callable[..., in
     """``count`` processes behind one port; the exit status. ``status_of``: runs a function and
     makes an exit status of how it ended. Raises StartRefused."""
     public = config.public
-    if public.limits.most_per_address is not None:
-        raise StartRefused("--max-connections-per-address counts in one process: not in --workers")
     tls_context(public.tls_certificate, public.tls_key)
     parse_keys(public.keys)
     held = hold_port(public.host, public.port)

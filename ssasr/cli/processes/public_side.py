@@ -189,6 +189,14 @@ async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
     await trio.sleep_forever()
 
 
+def say_stopped(sessions: int, records_lost: int) -> None:
+    """The last line of a process."""
+    if records_lost:
+        log.error("stopped", sessions=sessions, usage_records_lost=records_lost)
+    else:
+        log.info("stopped", sessions=sessions)
+
+
 async def serve_public(
     config: PublicConfig,
     engines: Engines,
@@ -224,6 +232,7 @@ async def serve_public(
         measuring = partial(measure_loop_lag, metrics.loop_lag)
         always = (collecting, measuring, gateway.session_log.bursts.run)
         await _serve(config, gateway, app, tls, (*keeping, *services, *always))
+    say_stopped(gateway.session_count().ended, 0 if usage is None else usage.lost)
 
 
 def address_of(config: PublicConfig, port: int) -> str:

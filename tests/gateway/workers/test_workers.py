@@ -197,7 +197,7 @@ def test_what_cannot_hold_for_all_is_refused():
     limited = Program(
         ["gateway", "--port", free_port(), *options, "--max-connections-per-address", "5"]
     ).start()
-    assert limited.wait(PATIENCE) == 1
+    assert limited.wait(PATIENCE) == 2
     assert "--max-connections-per-address" in limited.stderr
 
 

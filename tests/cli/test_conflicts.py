@@ -1,0 +1,100 @@
+"""Options that do not fit together, and values that are none: one line that names what was given,
+and exit status 2."""
+
+import pytest
+
+from ssasr.cli import commands as cli
+from ssasr.cli.conflicts import RULES
+from tests.harness.processes import ssasr
+
+GATEWAY = ["gateway", "--asr-endpoint", "ws://127.0.0.1:1"]
+# By the option of the rule: arguments, environment, and what the message names.
+CASES = {
+    "tls_key": ([], {"SSASR_TLS_KEY": "k.pem"}, "SSASR_TLS_KEY needs --tls-certificate"),
+    "api_keys": (
+        ["--api-keys", "abc"], {"SSASR_API_KEYS_FILE": "f"}, "--api-keys and SSASR_API_KEYS_FILE"
+    ),
+    "max_connections_per_address": (
+        ["--workers", "2"], {"SSASR_MAX_CONNECTIONS_PER_ADDRESS": "5"},
+        "SSASR_MAX_CONNECTIONS_PER_ADDRESS and --workers",
+    ),
+    "usage_push_url": (["--usage-push-url", "https://x"], {}, "--usage-push-url needs --usage-dir"),
+    "usage_push_token_file": (
+        ["--usage-push-token-file", "f"], {}, "--usage-push-token-file needs --usage-push-url"
+    ),
+    "redaction_model": (
+        ["--redaction-model", "m"], {"SSASR_REDACTION": "no"}, "--redaction-model needs --redaction"
+    ),
+    "licence_file": (["--licence-file", "f"], {}, "--licence-file needs --licence-key-file"),
+    "licence_key_file": (
+        [], {"SSASR_LICENCE_KEY_FILE": "f"},
+        "SSASR_LICENCE_KEY_FILE needs --licence-file (or SSASR_LICENCE_FILE)",
+    ),
+    "asr_ca": (["--asr-ca", "ca.pem"], {}, "--asr-ca and --asr-endpoint"),
+}  # fmt: skip
+
+
+def refused(arguments, environment, monkeypatch, capsys):
+    """The one line."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.exit_status(lambda: cli.run_command(arguments)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_every_rule_has_a_case():
+    assert CASES.keys() | {"chunk_ms"} == {rule.option for rule in RULES}
+
+
+@pytest.mark.parametrize(("arguments", "environment", "named"), CASES.values(), ids=CASES)
+def test_a_conflict_is_refused(arguments, environment, named, monkeypatch, capsys):
+    line = refused([*GATEWAY, *arguments], environment, monkeypatch, capsys)
+    assert line.startswith(f"ssasr: {named}")
+
+
+def test_a_step_is_for_a_model(monkeypatch, capsys):
+    arguments = ["engine", "--model", "english", "--engine-kind", "scripted"]
+    line = refused(arguments, {"SSASR_CHUNK_MS": "160"}, monkeypatch, capsys)
+    assert line.startswith("ssasr: SSASR_CHUNK_MS and --engine-kind")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSASR_ENGINES", "english,french"),
+        ("SSASR_ENGINES", "english,English"),
+        ("SSASR_DEVICE", "gpu"),
+        ("SSASR_LOG_FORMAT", "xml"),
+        ("SSASR_PORT", "70000"),
+    ],
+)
+def test_a_value_that_is_none_is_named_by_its_variable(variable, value, monkeypatch, capsys):
+    assert f"{variable}: " in refused(["serve"], {variable: value}, monkeypatch, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSASR_ASR_ENDPOINT", "http://127.0.0.1:1"),
+        ("SSASR_OTLP_ENDPOINT", "nowhere"),
+        ("SSASR_API_KEYS", " , "),
+    ],
+)
+def test_so_is_one_that_only_its_user_understands(variable, value):
+    result = ssasr("gateway", **{"SSASR_ASR_ENDPOINT": "ws://127.0.0.1:1", variable: value})
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"ssasr: {variable}: ")
+
+
+def test_case_means_nothing_where_it_means_nothing():
+    arguments = ["serve", "--engines", "English", "--device", "CPU", "--log-format", "JSON"]
+    command = cli.COMMANDS["serve"]
+    values = cli.options.resolve(command.options, cli.parser().parse_args(arguments), {})
+    shown = [values[name] for name in ("engines", "device", "log_format")]
+    assert shown == [("english",), "cpu", "json"]
+    model = next(each for each in cli.COMMANDS["engine"].options if each.flag == "--model")
+    assert model.value("Multilingual", "--model") == "multilingual"
+    assert model.value("/models/Mine", "--model") == "/models/Mine"
