@@ -16,7 +16,9 @@ LOOKED_AT = 12
 """Bytes that tell every container below."""
 LONGEST_HEADER = 64 * 1024
 """Bytes of a WAV header, whatever else was put into it."""
-_PCM, _MULAW, _EXTENSIBLE = 1, 7, 0xFFFE
+WAV_FORMATS = {"pcm_s16le": (1, 16), "pcm_mulaw": (7, 8), "pcm_alaw": (6, 8)}
+"""Format tag and bits of a sample."""
+_EXTENSIBLE = 0xFFFE
 
 
 class Decoder(Protocol):
@@ -53,12 +55,12 @@ def wrong_container(name: str, encoding: str) -> ClientFault:
 
 
 class StartChecked:
-    """A decoder of PCM whose stream may begin with a WAV header, and with no other. ``mulaw``,
+    """A decoder of PCM whose stream may begin with a WAV header, and with no other. ``encoding``,
     ``rate``: what was asked for, which a WAV header must not contradict."""
 
-    def __init__(self, decoder: Decoder, *, mulaw: bool, rate: int) -> None:
+    def __init__(self, decoder: Decoder, *, encoding: str, rate: int) -> None:
         self._decoder = decoder
-        self._mulaw = mulaw
+        self._encoding = encoding
         self._rate = rate
         self._head = b""
         self.decode: Callable[[bytes], bytes] = self._decode_start
@@ -75,7 +77,7 @@ class StartChecked:
                 return b""
             start = found
         elif (name := container_of(self._head)) is not None:
-            raise wrong_container(name, "pcm_mulaw" if self._mulaw else "pcm_s16le")
+            raise wrong_container(name, self._encoding)
         self.decode = self._decoder.decode
         head, self._head = self._head[start:], b""
         return self.decode(head)
@@ -105,7 +107,7 @@ class StartChecked:
         tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", fields)
         if tag == _EXTENSIBLE and len(fields) >= 26:
             (tag,) = struct.unpack_from("<H", fields, 24)
-        wanted = (_MULAW, 8) if self._mulaw else (_PCM, 16)
+        wanted = WAV_FORMATS[self._encoding]
         if (tag, bits) != wanted or channels != 1 or rate != self._rate:
             raise invalid_value(
                 "audio",

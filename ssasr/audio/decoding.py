@@ -7,7 +7,7 @@ is the exception that its framing makes). Decoders hold state and belong to one 
 from typing import Protocol
 
 from ssasr.audio.containers import StartChecked
-from ssasr.audio.pcm import Linear16, MuLaw, NativeRate, PcmDecoder
+from ssasr.audio.pcm import SAMPLE_FORMATS, NativeRate, PcmDecoder
 from ssasr.audio.resampling import Resampler
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.parameters import SessionParameters
@@ -29,12 +29,11 @@ def make_decoder(parameters: SessionParameters) -> Decoder:
     the extra that decodes those is not installed."""
     if parameters.compressed:
         return _compressed(parameters.encoding)
-    mulaw = parameters.encoding == "pcm_mulaw"
-    rate = parameters.sample_rate
+    encoding, rate = parameters.encoding, parameters.sample_rate
     decoder: Decoder = NativeRate()
-    if mulaw or rate != SAMPLE_RATE:
-        decoder = PcmDecoder(MuLaw() if mulaw else Linear16(), Resampler(rate))
-    return StartChecked(decoder, mulaw=mulaw, rate=rate)
+    if encoding != "pcm_s16le" or rate != SAMPLE_RATE:
+        decoder = PcmDecoder(SAMPLE_FORMATS[encoding](), Resampler(rate))
+    return StartChecked(decoder, encoding=encoding, rate=rate)
 
 
 def _compressed(encoding: str) -> Decoder:

@@ -1,6 +1,7 @@
-"""Uncompressed audio: 16-bit PCM and mu-law."""
+"""Uncompressed audio: 16-bit PCM, mu-law and A-law."""
 
 import functools
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -62,6 +63,30 @@ def mulaw_table() -> Samples:
     exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
     magnitude = (((mantissa << 3) + 0x84) << exponent) - 0x84
     return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+
+
+class ALaw:
+    """ITU-T G.711 A-law, one byte a sample."""
+
+    def samples(self, data: bytes) -> Samples:
+        return alaw_table()[np.frombuffer(data, dtype=np.uint8)]
+
+
+@functools.cache
+def alaw_table() -> Samples:
+    """int16 (256,): the value of every code (G.711, table 1a/1b: 13 bits, here scaled to 16)."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    magnitude = (mantissa << 4) + np.where(exponent > 0, 0x108, 8)
+    magnitude <<= np.maximum(exponent.astype(np.int32) - 1, 0)
+    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+
+
+SAMPLE_FORMATS: dict[str, Callable[[], SampleFormat]] = {
+    "pcm_s16le": Linear16,
+    "pcm_mulaw": MuLaw,
+    "pcm_alaw": ALaw,
+}
 
 
 class PcmDecoder:

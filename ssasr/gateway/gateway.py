@@ -9,7 +9,7 @@ process nursery
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -27,12 +27,11 @@ from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
 from ssasr.net.upgrade import serve_upgrade
-from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, WebSocket
+from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, MessageSocket
+from ssasr.protocol.client_link import refusal
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
-from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
-from ssasr.protocol.messages import Error
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
 from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
@@ -100,6 +99,10 @@ class GatewayStatistics:
     draining: bool
 
 
+Door = Callable[[UpgradeRequest, str, trio.Nursery], Awaitable[None]]
+"""Serves clients of another protocol: gets the request, its query, and the connection's nursery."""
+
+
 class Redactors(Protocol):
     """What a gateway has that was started with ``--redaction`` (``redaction.service``)."""
 
@@ -128,6 +131,8 @@ class Gateway:
     tracer: Tracer = OFF
     redaction: Redactors | None = None
     session_log: SessionLog = field(factory=SessionLog)
+    doors: dict[str, Door] = field(factory=dict)
+    """Paths of other protocols, and who serves what comes there."""
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
@@ -215,28 +220,45 @@ class Gateway:
 
     async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         path, query = split_target(request.path)
-        if path not in WEBSOCKET_PATHS:
+        door = self.doors.get(path)
+        if door is None and path not in WEBSOCKET_PATHS:
             await request.reject(404, b"Not found\n")
-            return
-        if self.draining.is_set():
+        elif self.draining.is_set():
             self.session_log.bursts.info("session refused", "draining")
             await request.reject(503, b"The server is shutting down\n")
-            return
-        websocket = await request.accept(nursery, ahead=self._read_ahead)
+        else:
+            await (door or self._serve_client)(request, query, nursery)
+
+    async def _serve_client(
+        self, request: UpgradeRequest, query: str, nursery: trio.Nursery
+    ) -> None:
+        """A client of our own protocol."""
+        websocket = await request.accept(nursery, ahead=self.read_ahead)
         try:
             grant, terms = self._admit(request, query)
         except ClientFault as fault:
-            self.metrics.closed(fault.cause, fault.limit)
-            self.session_log.refused(fault, request.peer)
-            await refuse(websocket, fault)
+            self.note_refused(fault, request.peer)
+            await refuse(websocket, fault, refusal(fault))
             return
         except Exception:
             log.exception("a session could not be agreed upon")
             self.metrics.closed(EndCause.INTERNAL)
-            await refuse(websocket, ClientFault(CloseCode.SESSION_CANCELLED))
+            bug = ClientFault(CloseCode.SESSION_CANCELLED)
+            await refuse(websocket, bug, refusal(bug))
             return
-        with grant, working_under(self._span(terms)):
-            await self._run_session(websocket, terms, grant.key_id, request.peer)
+        with grant:
+            session = Session(terms, websocket, self.engines, self.metrics)
+            await self.serve_session(session, grant.key_id, request.peer)
+
+    def note_refused(self, fault: ClientFault, peer: str) -> None:
+        """In the metrics and the log."""
+        self.metrics.closed(fault.cause, fault.limit)
+        self.session_log.refused(fault, peer)
+
+    async def serve_session(self, session: Session, key_id: str, peer: str) -> None:
+        """To its end. ``key_id``, ``peer``: whose it is."""
+        with working_under(self._span(session.terms)):
+            await self._run_session(session, key_id, peer)
 
     def _admit(self, request: UpgradeRequest, query: str) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
@@ -260,14 +282,28 @@ class Gateway:
 
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
         redactor = self._redactor(parameters)
+        self.take_place(grant)
+        self._note_model(parameters.speech_model)
+        return self.terms(parameters, str(uuid.uuid4()), grant, redactor)
+
+    def take_place(self, grant: Grant) -> None:
+        """One of those of all keys together. Raises ClientFault."""
         limit = self.session_limit()
         if not grant.hold(HOUSE, limit):
             by_licence = limit < self.limits.max_sessions
             raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
-        self._note_model(parameters.speech_model)
+
+    def terms(
+        self,
+        parameters: SessionParameters,
+        session_id: str,
+        grant: Grant,
+        redactor: MessageFilter | None = None,
+    ) -> SessionTerms:
+        """Raises ClientFault where no engine serves that."""
         duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
-            id=str(uuid.uuid4()),
+            id=session_id,
             parameters=parameters,
             model_version=self.offer.version_for(parameters),
             decoder=make_decoder(parameters),
@@ -293,23 +329,22 @@ class Gateway:
             family=parameters.family.value,
         )
 
-    async def _run_session(
-        self, websocket: WebSocket, terms: SessionTerms, key_id: str, peer: str
-    ) -> None:
+    async def _run_session(self, session: Session, key_id: str, peer: str) -> None:
+        terms = session.terms
         self.session_log.begun(terms, key_id, peer)
-        session = Session(terms, websocket, self.engines, self.metrics)
         started = self.wall_clock()
         self._sessions.add(session)
         self.metrics.sessions.inc()
         cause = EndCause.INTERNAL
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(keep_alive, websocket, session)
+                nursery.start_soon(keep_alive, session)
                 cause = await session.run()
                 nursery.cancel_scope.cancel()
         except Exception:
             log.exception("session failed", session=terms.id)
-            await refuse(websocket, ClientFault(END_CAUSES[cause], cause=cause))
+            fault = ClientFault(END_CAUSES[cause], cause=cause)
+            await refuse(session.websocket, fault, session.refusal(fault))
         finally:
             self._sessions.discard(session)
             self._count_ended += 1
@@ -332,7 +367,7 @@ class Gateway:
                 )
             )
 
-    def _read_ahead(self) -> int:
+    def read_ahead(self) -> int:
         """Bytes that a session may have waiting, so that its pings are found behind them."""
         share = READ_AHEAD_TOTAL // max(len(self._sessions), 1)
         return min(max(share, MESSAGE_LIMIT), READ_AHEAD)
@@ -347,9 +382,10 @@ def limit_met(cause: EndCause) -> SessionLimit | None:
     return SessionLimit.ENGINES if cause is EndCause.TOO_MANY_SESSIONS else None
 
 
-async def keep_alive(websocket: WebSocket, session: Session) -> None:
+async def keep_alive(session: Session) -> None:
     """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
     session given up."""
+    websocket = session.websocket
     pulse = Pulse(trio.current_time())
 
     def look(second: float) -> float | None:
@@ -366,8 +402,9 @@ async def keep_alive(websocket: WebSocket, session: Session) -> None:
     await Timer(look).run_until_over(PING_INTERVAL)
 
 
-async def refuse(websocket: WebSocket, fault: ClientFault) -> None:
-    """Say why in both ways that clients read: an Error message and a close frame."""
+async def refuse(websocket: MessageSocket, fault: ClientFault, frames: Iterable[str]) -> None:
+    """Say why in both ways that clients read: in a message and in a close frame."""
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
-        await websocket.send(encode(Error(error=fault.text, error_code=int(fault.code))))
+        for frame in frames:
+            await websocket.send(frame)
         await websocket.aclose(int(fault.code), fault.reason)

@@ -28,13 +28,18 @@ from ssasr.protocol import messages
 from ssasr.protocol.close_codes import CloseCode, EndCause
 from ssasr.protocol.codec import TurnWriter, decode, encode
 from ssasr.protocol.faults import ClientFault, LocalProtocolError
+from ssasr.protocol.limits import SAMPLE_BYTES
 from ssasr.protocol.messages import (
+    Answered,
     Begin,
     BeginConfiguration,
+    EndpointReached,
     ForceEndpoint,
     KeepAlive,
     ServerMessage,
+    SessionMessage,
     SpeechStarted,
+    SpeechStopped,
     Terminate,
     Turn,
     UpdateConfiguration,
@@ -73,7 +78,10 @@ class ConfigurationUpdated:
 
 @frozen
 class EndpointForced:
-    """End the turn now."""
+    """End the turn now. ``acknowledged``: ``EndpointReached`` is to follow what was said until
+    then, also where that was nothing."""
+
+    acknowledged: bool = False
 
 
 @frozen
@@ -86,7 +94,14 @@ class TerminateRequested:
     """Finish the audio received, then ``Termination``, then close 1000."""
 
 
-Event = AudioReceived | ConfigurationUpdated | EndpointForced | KeptAlive | TerminateRequested
+Event = (
+    AudioReceived
+    | ConfigurationUpdated
+    | EndpointForced
+    | KeptAlive
+    | TerminateRequested
+    | Answered
+)
 
 
 # -- states ----------------------------------------------------------------------------------------
@@ -168,6 +183,16 @@ class ClientLink:
         """The parameters as last updated."""
         return self._parameters
 
+    def frames(self, message: SessionMessage) -> tuple[str, ...]:
+        """``send``, as a session calls it."""
+        if isinstance(message, (SpeechStopped, EndpointReached, Answered)):
+            raise LocalProtocolError(f"{type(message).__name__} is not of this protocol")
+        return (self.send(message),)
+
+    def refusal(self, fault: ClientFault) -> tuple[str, ...]:
+        """What is sent before the close frame, in whatever state the session was left."""
+        return refusal(fault)
+
     def begin(
         self, session_id: str, expires_at: int, configuration: BeginConfiguration | None = None
     ) -> str:
@@ -178,12 +203,7 @@ class ClientLink:
         """What one frame from the client means. ``ClientFault`` with 1009, 3006 or 3007."""
         if self._ignoring:
             return []
-        if _exceeds_limit(frame):
-            raise ClientFault(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"Message Too Big: more than {MESSAGE_LIMIT} bytes",
-                cause=EndCause.MESSAGE_TOO_BIG,
-            )
+        check_size(frame)
         if isinstance(frame, str):
             return self._receive_message(frame)
         self._advance(Audio)
@@ -211,7 +231,7 @@ class ClientLink:
 
     def _check_duration(self, size: int) -> None:
         """The 50-1000 ms rule, in bytes so that a split sample counts as what it is."""
-        width = 1 if self._parameters.encoding == "pcm_mulaw" else 2
+        width = SAMPLE_BYTES[self._parameters.encoding]
         second = width * self._parameters.sample_rate
         too_long = size * 1_000 > second * (LONGEST_MS + LONGEST_TOLERANCE_MS)
         short = size * 2_000 < second * SHORT_HALF_MS
@@ -259,6 +279,21 @@ class ClientLink:
         if after is not self._state:
             self._state, self._allowed = after, TRANSITIONS[after]
             self._ignoring = after in IGNORING
+
+
+def refusal(fault: ClientFault) -> tuple[str, ...]:
+    """The same before there is a session."""
+    return (encode(messages.Error(error=fault.text, error_code=int(fault.code))),)
+
+
+def check_size(frame: str | bytes) -> None:
+    """``ClientFault`` 1009."""
+    if _exceeds_limit(frame):
+        raise ClientFault(
+            CloseCode.MESSAGE_TOO_BIG,
+            f"Message Too Big: more than {MESSAGE_LIMIT} bytes",
+            cause=EndCause.MESSAGE_TOO_BIG,
+        )
 
 
 def _exceeds_limit(frame: str | bytes) -> bool:

@@ -39,7 +39,8 @@ class Parameter:
     effect: bool = True
 
 
-ENCODINGS = ("pcm_s16le", "pcm_mulaw", "opus", "ogg_opus", "webm", "aac")
+SAMPLE_BYTES = MappingProxyType({"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1})
+ENCODINGS = (*SAMPLE_BYTES, "opus", "ogg_opus", "webm", "aac")
 COMPRESSED = frozenset({"opus", "ogg_opus", "webm", "aac"})
 VOICE_FOCUS = ("near-field", "far-field")
 TEXT_LIMIT = 1750

@@ -178,6 +178,30 @@ class Silence:
     end_ms: int
 
 
+# -- what only other protocols than this one say -------------------------------------------------
+
+
+@frozen
+class SpeechStopped:
+    """What began with SpeechStarted is over, and its Turn, if it was one, has been sent;
+    ``timestamp`` is where the next may begin. Only with ``SessionParameters.announce_speech``."""
+
+    timestamp: int
+
+
+@frozen
+class EndpointReached:
+    """All that was said before an endpoint that the client forced has been sent. Only where the
+    endpoint asked for it (``client_link.EndpointForced``)."""
+
+
+@frozen
+class Answered:
+    """What the client's link itself answers, at once."""
+
+    frame: str
+
+
 ServerMessage = (
     Begin
     | SpeechStarted
@@ -189,3 +213,5 @@ ServerMessage = (
     | Heartbeat
     | Silence
 )
+SessionMessage = ServerMessage | SpeechStopped | EndpointReached | Answered
+"""What a session may say, in whatever protocol."""

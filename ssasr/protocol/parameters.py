@@ -136,6 +136,8 @@ class SessionParameters:
     """Of what ``mode`` decides: the names that the client has given itself."""
     ignored: tuple[str, ...]
     """Names that were given, are understood, and have no effect here: for the session's log."""
+    announce_speech: bool = False
+    """``SpeechStarted`` in family U as well, and ``SpeechStopped``: for other protocols."""
 
     @property
     def compressed(self) -> bool:
@@ -384,6 +386,8 @@ class TurnSettings:
     partials: bool = True
     """False: nothing but ends of turns (and SpeechStarted)."""
     acknowledge_silence: bool = False
+    announce_speech: bool = False
+    """As ``SessionParameters``'."""
     speaker_labels: bool = False
     """True: label the turns that have ended."""
     written: bool = False
@@ -422,6 +426,7 @@ def turn_settings(parameters: SessionParameters) -> TurnSettings:
         languages=parameters.languages,
         partials=parameters.include_partial_turns,
         acknowledge_silence=parameters.acknowledge_silence,
+        announce_speech=parameters.announce_speech,
         speaker_labels=parameters.speaker_labels,
         written=parameters.redaction is not None,
         revision_interval=_samples(parameters.revision_interval) or None,

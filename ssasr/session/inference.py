@@ -7,12 +7,13 @@ control messages alone, except for turns that ``watch`` ends because a client ha
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import trio
 from attrs import field, frozen
 
-from ssasr.protocol.messages import ServerMessage, SpeakerRevision, Turn
+from ssasr.protocol.messages import EndpointReached, SessionMessage, SpeakerRevision, Turn
 from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -35,7 +36,7 @@ from ssasr.runtime.process import plain_nursery
 from ssasr.session.heartbeat import HEARTBEAT_PERIOD, HeartbeatLog
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.spoken import SpokenPosition
-from ssasr.session.turns import Decision, TurnPolicy
+from ssasr.session.turns import Decision, Send, TurnPolicy
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import NOTHING, current
 
@@ -62,7 +63,10 @@ class Settings:
 
 @frozen
 class Endpoint:
-    """The client wants the turn to end here."""
+    """The client wants the turn to end here, and, if ``acknowledged``, to learn when that has been
+    done."""
+
+    acknowledged: bool = False
 
 
 Input = Samples | Settings | Endpoint
@@ -88,7 +92,7 @@ class Inference:
         engines: Engines,
         metrics: Metrics,
         inputs: HandoffChannel[Input],
-        messages: HandoffChannel[ServerMessage],
+        messages: HandoffChannel[SessionMessage],
     ) -> None:
         self._parameters = parameters
         self._options = stream_options(parameters)
@@ -97,6 +101,8 @@ class Inference:
         self._inputs = inputs
         self._messages = messages
         self._position = StreamPosition()
+        self._endpoints: deque[int] = deque()
+        """Positions that are to be acknowledged."""
         self._hold = 0
         """No later audio goes to the engine before everything up to here is final."""
         self._progress = trio.Event()
@@ -179,7 +185,9 @@ class Inference:
                 return (Audio(self._position.sent, pcm),)
             case Settings(parameters):
                 return self._reconfigure(parameters)
-            case Endpoint():
+            case Endpoint(acknowledged):
+                if acknowledged:
+                    self._endpoints.append(self.samples)
                 return self._end_turn()
 
     def _end_turn(self) -> Sequence[Finalize]:
@@ -254,7 +262,16 @@ class Inference:
                 decisions = self._policy.final(answer)
             case Draining():
                 pass  # the process is ending anyway when nothing replaces its engine
+        if self._endpoints:
+            decisions = [*decisions, *self._endpoints_reached()]
         return self._noted(decisions)
+
+    def _endpoints_reached(self) -> list[Decision]:
+        reached: list[Decision] = []
+        while self._endpoints and self._policy.settled(self._endpoints[0]):
+            self._endpoints.popleft()
+            reached.append(Send(EndpointReached()))
+        return reached
 
     def _noted(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
         """The same, once they are in the metrics and traces."""
@@ -344,7 +361,7 @@ class Inference:
 class _Performed:
     """Where decisions go: messages to the client, questions to the engine."""
 
-    messages: HandoffChannel[ServerMessage]
+    messages: HandoffChannel[SessionMessage]
     stream: EngineStream
 
     @property

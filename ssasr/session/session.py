@@ -29,12 +29,13 @@ from ssasr.protocol.client_link import (
     ClientLink,
     ConfigurationUpdated,
     EndpointForced,
+    Event,
     KeptAlive,
     TerminateRequested,
 )
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import Error, ServerMessage, Termination, Turn
+from ssasr.protocol.messages import Answered, Begin, Error, SessionMessage, Termination, Turn
 from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
@@ -59,10 +60,33 @@ OPEN_PATIENCE = 3.0
 than an engine has to answer the connection. One that is well does so in milliseconds."""
 
 
+class SessionSocket(MessageSocket, Protocol):
+    """What a session's owner uses besides, to see whether the client is alive."""
+
+    @property
+    def received(self) -> int:
+        """Bytes so far."""
+
+    def ping(self) -> None: ...
+
+
+class SessionLink(Protocol):
+    """A client's protocol, as a machine without I/O (``protocol.client_link.ClientLink``)."""
+
+    def receive(self, frame: str | bytes) -> Sequence[Event]:
+        """What a frame from the client means. Raises ClientFault."""
+
+    def frames(self, message: SessionMessage) -> Sequence[str]:
+        """What the client is sent of it."""
+
+    def refusal(self, fault: ClientFault) -> Sequence[str]:
+        """What it is sent before a close frame for which the session itself is not to blame."""
+
+
 class MessageFilter(Protocol):
     """What a message becomes before anybody sees it; None: nothing is said."""
 
-    async def __call__(self, message: ServerMessage) -> ServerMessage | None: ...
+    async def __call__(self, message: SessionMessage) -> SessionMessage | None: ...
 
 
 @frozen
@@ -105,7 +129,7 @@ def weigh_input(item: Input) -> int:
     return ITEM + len(item.pcm) if isinstance(item, Samples) else ITEM
 
 
-def weigh_message(message: ServerMessage) -> int:
+def weigh_message(message: SessionMessage) -> int:
     """About; words that stay are the same objects in each message."""
     return 4 * ITEM + 8 * len(message.words) if isinstance(message, Turn) else 4 * ITEM
 
@@ -115,13 +139,17 @@ class Session:
     """``run`` returns why the session ended. Raises only what is a bug."""
 
     terms: SessionTerms
-    websocket: MessageSocket
+    websocket: SessionSocket
     engines: Engines
     metrics: Metrics
     ending: EndCause = EndCause.TERMINATED
     """Why the session ends once the pipeline has run dry."""
     last_message: float = field(factory=trio.current_time)
-    _link: ClientLink = field(init=False)
+    link: SessionLink | None = None
+    """None: the protocol is ours."""
+    early: Sequence[str | bytes] = ()
+    """What the client had sent before the session began."""
+    _link: SessionLink = field(init=False)
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
     _engine: Opened | None = None
@@ -131,15 +159,15 @@ class Session:
     _sending: bool = False
     _packets: HandoffChannel[Packet] = field(factory=partial(HandoffChannel, PACKETS, weigh_packet))
     _inputs: HandoffChannel[Input] = field(factory=partial(HandoffChannel, INPUTS, weigh_input))
-    _messages: HandoffChannel[ServerMessage] = field(
+    _messages: HandoffChannel[SessionMessage] = field(
         factory=partial(HandoffChannel, MESSAGES, weigh_message)
     )
-    _unfiltered: HandoffChannel[ServerMessage] = field(init=False)
+    _unfiltered: HandoffChannel[SessionMessage] = field(init=False)
     """What is decided; the same as ``_messages`` unless something is to be redacted."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self._link = ClientLink(self.terms.parameters)
+        self._link = self.link or ClientLink(self.terms.parameters)
         if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
             raise ValueError("a session that asks for redaction needs a redactor")
         redacts = self.terms.redactor is not None
@@ -165,6 +193,10 @@ class Session:
     def held_back(self) -> bool:
         """The receiver waits for room; whatever the client sends waits in its socket."""
         return self._packets.blocked
+
+    def refusal(self, fault: ClientFault) -> Sequence[str]:
+        """What the client is sent of a fault that the session itself cannot speak of."""
+        return self._link.refusal(fault)
 
     def wind_down(self, cause: EndCause) -> None:
         """Take no more audio, answer what was received, then close because of ``cause``."""
@@ -198,6 +230,9 @@ class Session:
         expiry = trio.current_time() + self.terms.max_duration
         with self._receiving:
             self._receiving.deadline = expiry
+            for frame in self.early:
+                for packet in self._read(frame):
+                    await self._packets.send(packet)
             await Stage(frames, self._read, self._packets).run()
         if trio.current_time() >= expiry and self.ending is EndCause.TERMINATED:
             self.ending = EndCause.EXPIRED
@@ -215,6 +250,8 @@ class Session:
                     self._receiving.cancel()
                 case KeptAlive():
                     pass
+                case Answered():
+                    self._messages.offer(event)
                 case _:
                     packets.append(event)
         return packets
@@ -234,8 +271,8 @@ class Session:
                 return (Samples(pcm),) if pcm else ()
             case ConfigurationUpdated(parameters):
                 return (Settings(parameters),)
-            case EndpointForced():
-                return (Endpoint(),)
+            case EndpointForced(acknowledged):
+                return (Endpoint(acknowledged),)
 
     # -- infer -------------------------------------------------------------------------------------
 
@@ -277,13 +314,15 @@ class Session:
         configuration = begin_configuration(
             self.terms.parameters, engine.model, speakers=engine.speakers
         )
-        await self.send(self._link.begin(self.terms.id, self.terms.expires_at, configuration))
-        for warning in begin_warnings(self.terms.parameters):
-            await self.send(self._link.send(warning))
+        begin = Begin(self.terms.id, self.terms.expires_at, configuration)
+        opening: list[SessionMessage] = [begin, *begin_warnings(self.terms.parameters)]
+        for message in opening:
+            for frame in self._link.frames(message):
+                await self.send(frame)
         await Stage(self._messages, self._write, self).run()
 
-    def _write(self, message: ServerMessage) -> Sequence[str]:
-        return (self._link.send(message),)
+    def _write(self, message: SessionMessage) -> Sequence[str]:
+        return self._link.frames(message)
 
     @property
     def clear(self) -> bool:
@@ -324,7 +363,8 @@ class Session:
                 pass
             elif fault is not None:
                 error = Error(error=fault.text, error_code=int(fault.code))
-                await self.websocket.send(self._link.send(error))
+                for frame in self._link.frames(error):
+                    await self.websocket.send(frame)
                 await self.websocket.aclose(int(fault.code), fault.reason)
             else:
                 code = END_CAUSES[self.ending]

@@ -23,7 +23,14 @@ from typing import TypedDict
 from attrs import define, field, frozen
 
 from ssasr.protocol.joining import join
-from ssasr.protocol.messages import Silence, SpeakerRevision, SpeechStarted, Turn
+from ssasr.protocol.messages import (
+    EndpointReached,
+    Silence,
+    SpeakerRevision,
+    SpeechStarted,
+    SpeechStopped,
+    Turn,
+)
 from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
@@ -61,7 +68,7 @@ NEVER = 1.0
 class Send:
     """Send this to the client."""
 
-    message: Turn | SpeechStarted | SpeakerRevision | Silence
+    message: Turn | SpeechStarted | SpeechStopped | SpeakerRevision | Silence | EndpointReached
 
 
 Decision = Send | Finalize
@@ -91,7 +98,7 @@ class _Segment:
     first_partial_at: int | None = None
     """P: position of the last partial of the turn."""
     started: bool = False
-    """P: SpeechStarted has been said."""
+    """SpeechStarted has been said."""
     words: bool = False
     ending: Finalize | None = None
     cut_back: bool = False
@@ -213,9 +220,10 @@ class TurnPolicy:
         self._transcript.update(final.words, self._hidden(final), converted)
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
+        stopped = self._speech_stopped(start)
         self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
         self._transcript.next_segment(turn_ended=bool(decisions))
-        return [*decisions, *self._revision_due(start), *self._act_on_force()]
+        return [*decisions, *stopped, *self._revision_due(start), *self._act_on_force()]
 
     def conclude(self) -> list[Decision]:
         """What is left to be said when every turn has ended."""
@@ -271,7 +279,7 @@ class TurnPolicy:
         if not segment.activity.speaking or not self._transcript.is_known(update.words):
             return False
         self._silence_start = None
-        of_length = not self._ends_by_length(SHORTEST_PAUSE)
+        of_length = not self._ends_by_length(SHORTEST_PAUSE) and not self._onset_due
         return of_length and not self._forces and self._settings.family is Family.U
 
     # -- decisions ---------------------------------------------------------------------------------
@@ -294,13 +302,15 @@ class TurnPolicy:
 
     def _update_u(self, update: Update) -> list[Decision]:
         """Words as they come; an utterance at a pause; the end."""
+        decisions: list[Decision] = self._speech_started() if self._onset_due else []
         ends = self._silence_end(update)
-        decisions: list[Decision] = []
         utterance = ""
         if self._settings.partials and not ends and self._is_new_pause():
             utterance = self._transcript.new_utterance(formatted=self._settings.always_formatted)
         changed = self._transcript.take_change()
         if self._settings.partials and (changed or utterance):
+            if self._settings.announce_speech:
+                decisions += self._speech_started()
             decisions.append(Send(self._partial(update, utterance)))
         return [*decisions, *ends]
 
@@ -383,7 +393,8 @@ class TurnPolicy:
         if silence < self._settings.max_turn_silence:
             return False
         undecoded = self._segment.activity.speech >= SHORTEST_SPEECH and not self._is_decoded()
-        return self._segment.words or undecoded
+        announced = self._segment.started and self._settings.announce_speech
+        return self._segment.words or undecoded or announced
 
     def _ends_by_length(self, silence: int) -> bool:
         length = self._segment.position - self._segment.start
@@ -399,6 +410,20 @@ class TurnPolicy:
         return duration >= longest or (gap and duration >= longest - longest // GAP_SOUGHT)
 
     # -- messages ----------------------------------------------------------------------------------
+
+    @property
+    def _onset_due(self) -> bool:
+        """U: speech is to be announced, and has not been."""
+        segment = self._segment
+        wanted = self._settings.announce_speech and segment.activity.onset_confirmed
+        return wanted and not segment.started
+
+    def _speech_stopped(self, at: int) -> list[Decision]:
+        """What was announced is over, whether it was a turn or not."""
+        if not self._segment.started or self._settings.family is Family.P:
+            return []
+        self._turn_sent = False
+        return [Send(SpeechStopped(self._transcript.milliseconds(at)))]
 
     def _speech_started(self) -> list[Decision]:
         """Once a segment, and not within a turn that has been shown already."""
@@ -449,7 +474,7 @@ class TurnPolicy:
         )
         if self._speakers is not None:
             turn = self._speakers.label(turn)
-        before = self._speech_started() if p else []
+        before = self._speech_started() if p or settings.announce_speech else []
         self._turn_sent = False
         return [*before, Send(turn)]
 

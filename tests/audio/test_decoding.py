@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.audio.decoding import make_decoder
-from ssasr.audio.pcm import mulaw_table
+from ssasr.audio.pcm import alaw_table, mulaw_table
 from ssasr.protocol.parameters import parse_parameters
 
 
@@ -29,7 +29,7 @@ def tone(rate, seconds=0.5, hertz=440):
 
 QUERIES = [
     f"encoding={encoding}&sample_rate={rate}"
-    for encoding in ("pcm_s16le", "pcm_mulaw")
+    for encoding in ("pcm_s16le", "pcm_mulaw", "pcm_alaw")
     for rate in (8_000, 16_000, 22_050, 48_000)
 ]
 
@@ -71,6 +71,15 @@ def test_loud_audio_is_clipped_not_wrapped():
     signs = np.sign(np.repeat(square, 2).astype(int))
     settled = slice(20, 80)
     assert (np.sign(out[settled]) == signs[settled]).all()
+
+
+def test_alaw_values():
+    """The end points of G.711's table, and that it is odd; its codes are monotone without the
+    mask 0x55."""
+    table = alaw_table().astype(int)
+    assert [table[code] for code in (0xAA, 0x2A, 0xD5, 0x55)] == [32_256, -32_256, 8, -8]
+    assert (table[:128] == -table[128:]).all()
+    assert (np.diff(table[128 + (np.arange(128) ^ 0x55)]) > 0).all()
 
 
 def test_mulaw_values():

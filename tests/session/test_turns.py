@@ -4,9 +4,10 @@ import itertools
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 
 from ssasr.protocol.client_link import ClientLink
-from ssasr.protocol.messages import Silence, SpeechStarted, Turn
+from ssasr.protocol.messages import Silence, SpeechStarted, SpeechStopped, Turn
 from ssasr.protocol.parameters import parse_parameters, turn_settings
 from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
 from ssasr.session.turns import Finalize, Send, TurnPolicy
@@ -115,6 +116,31 @@ def test_speech_that_gave_no_words_yet_ends_acoustically_and_the_final_tells():
 def test_a_cough_ends_nothing():
     script = Script(HELLO, 14 * SECOND, noise=((5 * SECOND, 5 * SECOND + 6_000),), confidence=0.0)
     assert [end.turn_order for end in ends(turns("", script))] == [0]
+
+
+def announced(script, query=""):
+    """What is sent to a protocol that wants speech announced in family U."""
+    settings = evolve(turn_settings(parse_parameters(query)), announce_speech=True)
+    run = SimulatedSession(TurnPolicy(settings, chunk=CHUNK), script, CHUNK)
+    return run.run()
+
+
+def test_announced_speech_encloses_the_turn_in_family_u():
+    messages = announced(Script(TWICE, 10 * SECOND, confidence=1.0))
+    kinds = [type(m) for m in messages if not isinstance(m, Turn) or m.end_of_turn]
+    assert kinds == [SpeechStarted, Turn, SpeechStopped] * len(ends(messages))
+    assert len(ends(messages)) >= 2
+    assert isinstance(messages[0], SpeechStarted), "before the first partial"
+    starts = [m.timestamp for m in messages if isinstance(m, SpeechStarted)]
+    stops = [m.timestamp for m in messages if isinstance(m, SpeechStopped)]
+    assert all(start < stop for start, stop in zip(starts, stops, strict=True))
+
+
+def test_an_announced_cough_is_over_after_the_silence():
+    script = Script((), 8 * SECOND, noise=((2 * SECOND, 2 * SECOND + 8_000),), confidence=0.0)
+    messages = announced(script, "max_turn_silence=500")
+    assert [type(m) for m in messages] == [SpeechStarted, SpeechStopped]
+    assert messages[1].timestamp < 3_300
 
 
 def test_two_turns_count_and_never_go_back_in_time():

@@ -21,6 +21,7 @@ from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, gateway_routes, http_app
+from ssasr.gateway.openai import realtime
 from ssasr.gateway.redaction.service import detected_policies, redaction
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.push import Destination as PushDestination
@@ -218,6 +219,7 @@ async def serve_public(
         gateway.on_end = usage.record
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
+    gateway.doors[realtime.PATH] = realtime.RealtimeDoor(gateway).serve
     pages = page_routes(config.engines) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)

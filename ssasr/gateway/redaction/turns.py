@@ -17,7 +17,7 @@ from ssasr.gateway.redaction.spoken import Kind, read
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (
     RevisedTurn,
-    ServerMessage,
+    SessionMessage,
     SpeakerRevision,
     Turn,
     TurnWord,
@@ -54,7 +54,7 @@ class TurnRedactor:
     """Of the words of the turn that were shown as final: what each was hidden as, if it was."""
     _shown: tuple[str, ...] = ()
 
-    async def __call__(self, message: ServerMessage) -> ServerMessage | None:
+    async def __call__(self, message: SessionMessage) -> SessionMessage | None:
         """What is sent instead; None: nothing, as there is nothing new in it."""
         if isinstance(message, SpeakerRevision):
             return self._revised(message)

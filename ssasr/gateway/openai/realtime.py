@@ -1,0 +1,158 @@
+"""``/v1/realtime?intent=transcription``: who may come in, and what comes before the session.
+
+A refusal is an HTTP answer to the handshake, as OpenAI's is. The engine and the decoder follow from
+``session.update``, so the session begins with whatever else the client sends first, or after
+``SETTLE_SECONDS`` with the settings that there are.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import parse_qs
+
+import trio
+from attrs import frozen
+
+from ssasr.gateway.auth.access import Grant
+from ssasr.gateway.gateway import Gateway, refuse
+from ssasr.gateway.openai.given import Refused
+from ssasr.gateway.openai.realtime_link import RealtimeLink
+from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings, Transcription
+from ssasr.net.handshake import UpgradeRequest
+from ssasr.net.websocket import WebSocket
+from ssasr.protocol.close_codes import CloseCode, EndCause
+from ssasr.protocol.faults import ClientFault
+from ssasr.runtime.process import plain_nursery
+from ssasr.session.session import Session
+
+PATH = "/v1/realtime"
+INTENT = "transcription"
+SUBPROTOCOL = "realtime"
+KEY_IN_SUBPROTOCOL = "openai-insecure-api-key."
+"""How a browser, which cannot set a header, sends its key."""
+SETTLE_SECONDS = 10.0
+SLOWEST_OPENING = 30.0
+"""Seconds, for a client that does not even read."""
+STATUSES = {
+    CloseCode.UNAUTHORIZED: (HTTPStatus.UNAUTHORIZED, "invalid_api_key"),
+    CloseCode.TOO_MANY_SESSIONS: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded"),
+    CloseCode.TRY_AGAIN_LATER: (HTTPStatus.SERVICE_UNAVAILABLE, "server_overloaded"),
+}
+"""Of whatever a client can be refused for at the door."""
+
+
+def error_body(message: str, code: str, status: int, param: str | None = None) -> bytes:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+@frozen(eq=False)
+class RealtimeDoor:
+    gateway: Gateway
+
+    @property
+    def models(self) -> Models:
+        return Models(self.gateway.offer.kinds, self.gateway.speech_models)
+
+    async def serve(self, request: UpgradeRequest, query: str, nursery: trio.Nursery) -> None:
+        """One connection, to its end."""
+        try:
+            settings = settings_of(query)
+            grant = self._admit(request)
+        except Refused as refused:
+            await reject(request, HTTPStatus.BAD_REQUEST, refused.message, refused.code)
+            return
+        except ClientFault as fault:
+            self.gateway.note_refused(fault, request.peer)
+            status, code = STATUSES[fault.code]
+            await reject(request, status, fault.text, code)
+            return
+        with grant:
+            subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
+            websocket = await request.accept(
+                nursery, subprotocol=subprotocol, ahead=self.gateway.read_ahead
+            )
+            await self._serve_admitted(websocket, settings, grant, request.peer)
+
+    def _admit(self, request: UpgradeRequest) -> Grant:
+        """Raises ClientFault."""
+        gateway = self.gateway
+        grant = gateway.access.open_session(credential(request), None, gateway.wall_clock())
+        try:
+            gateway.take_place(grant)
+        except BaseException:
+            grant.release()
+            raise
+        return grant
+
+    async def _serve_admitted(
+        self, websocket: WebSocket, settings: RealtimeSettings, grant: Grant, peer: str
+    ) -> None:
+        gateway = self.gateway
+        duration = min(gateway.limits.max_duration, grant.max_duration)
+        expires_at = int(gateway.wall_clock() + duration)
+        link = RealtimeLink(str(uuid.uuid4()), expires_at, self.models, settings)
+        try:
+            early = await self._settle(websocket, link)
+            terms = gateway.terms(link.settle(), link.session_id, grant)
+        except Refused as refused:
+            fault = ClientFault(CloseCode.INVALID_INPUT, refused.message)
+        except ClientFault as found:
+            fault = found
+        else:
+            session = Session(
+                terms, websocket, gateway.engines, gateway.metrics, link=link, early=early
+            )
+            await gateway.serve_session(session, grant.key_id, peer)
+            return
+        gateway.note_refused(fault, peer)
+        await refuse(websocket, fault, link.refusal(fault))
+
+    async def _settle(self, websocket: WebSocket, link: RealtimeLink) -> Sequence[str | bytes]:
+        """What the client has sent that only a session can answer. Raises ClientFault."""
+        draining = self.gateway.draining
+        early: list[str | bytes] = []
+        with trio.fail_after(SLOWEST_OPENING):
+            await websocket.send(link.created())
+            async with plain_nursery() as nursery:
+                nursery.start_soon(_cancel_when, draining, nursery.cancel_scope)
+                nursery.cancel_scope.deadline = trio.current_time() + SETTLE_SECONDS
+                while (answer := link.configure(frame := await websocket.receive())) is not None:
+                    await websocket.send(answer)
+                early.append(frame)
+                nursery.cancel_scope.cancel()
+        if draining.is_set():
+            raise ClientFault(CloseCode.GOING_AWAY, cause=EndCause.DRAINED)
+        return early
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def reject(request: UpgradeRequest, status: int, message: str, code: str) -> None:
+    body = error_body(message, code, status)
+    await request.reject(status, body, [(b"content-type", b"application/json")])
+
+
+def settings_of(query: str) -> RealtimeSettings:
+    """What the address says. Raises Refused: a client that wants to talk to a model would wait for
+    its answers for ever."""
+    values = {name: found[-1] for name, found in parse_qs(query).items()}
+    if values.get("intent") != INTENT:
+        raise Refused(f"This server transcribes: connect with ?intent={INTENT}", "invalid_intent")
+    return RealtimeSettings(transcription=Transcription(model=values.get("model")))
+
+
+def credential(request: UpgradeRequest) -> str | None:
+    """As ``Access.open_session`` takes it."""
+    authorization = dict(request.headers).get(b"authorization")
+    if authorization is not None:
+        return authorization.decode("latin-1")
+    for name in request.subprotocols:
+        if name.startswith(KEY_IN_SUBPROTOCOL):
+            return name.removeprefix(KEY_IN_SUBPROTOCOL)
+    return None
