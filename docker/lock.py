@@ -71,7 +71,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     build = resolve("setuptools")
     write("build", "What builds the package.", build, for_arm64(build))
-    gateway = resolve(".[chinese,codecs,licence,otel]")
+    gateway = resolve(".[chinese,codecs,licence,otel,redaction]")
     write("gateway", "The gateway's image.", gateway, for_arm64(gateway))
     engine = resolve(".[engine,otel]")
     cuda = {name: at for name, at in engine.items() if name.startswith(CUDA)}

@@ -11,6 +11,7 @@ ENDINGS = words("endings")
 DOMAINS = ENDINGS - {"me", "us", "co", "int", "tv", "app"}
 PROVIDERS = words("providers")
 BREAKS = words("breaks")
+FILLERS = words("fillers")
 """What does not belong to the part before the "at"."""
 LOCAL_PART = 24
 """Most atoms before the "at"; they may be letters, spelled."""
@@ -104,12 +105,7 @@ def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         label = atom.kind is not Kind.SYMBOL and _said(atoms, at + 1, ".") and at + 2 < len(atoms)
         if label and (atoms[at + 2].text in DOMAINS or atom.text in {"www", "w"}):
             yield _finding(atoms, "url", *_url(atoms, at), 0.7)
-        if atom.kind is Kind.DIGITS and _is_ip(atoms, at):
-            end = at
-            while end + 1 < len(atoms) and (
-                atoms[end + 1].code.isdigit() or _said(atoms, end + 1, ".")
-            ):
-                end += 1
+        if atom.kind is Kind.DIGITS and (end := _ip_end(atoms, at)) > 0:
             yield _finding(atoms, "ip_address", at, end, 0.8)
 
 
@@ -124,19 +120,33 @@ def _url(atoms: Sequence[Atom], at: int) -> tuple[int, int]:
     return max(first, 0), last
 
 
-def _is_ip(atoms: Sequence[Atom], at: int) -> bool:
-    """Four numbers up to 255 with dots between, each perhaps said digit by digit."""
-    groups = [""]
+IP_CUES = frozenset(["ip", "ips", "server", "server's", "host", "ping", "firewall", "subnet"])
+
+
+def _ip_end(atoms: Sequence[Atom], at: int) -> int:
+    """The last atom of four numbers up to 255 with dots between, each perhaps said digit by digit;
+    -1 if it is none. Behind a cue, dots may be missing or misheard."""
+    groups, dots, end = [""], 0, at
+    announced = any(atom.text in IP_CUES for atom in atoms[max(at - 8, 0) : at])
     while at < len(atoms):
-        if atoms[at].code.isdigit():
-            groups[-1] += atoms[at].code
-        elif atoms[at].text == "." and groups[-1]:
+        atom = atoms[at]
+        if atom.code.isdigit():
+            groups[-1] += atom.code
+            end = at
+        elif atom.text == "." and groups[-1]:
             groups.append("")
+            dots += 1
+        elif announced and dots and atom.kind is Kind.WORD and not atom.stop:
+            groups += [] if atom.text in FILLERS else [""]
         else:
+            break
+        if atom.stop:
             break
         at += 1
     numbers = [group for group in groups if group]
-    return len(numbers) == 4 and all(len(group) <= 4 for group in numbers)
+    if announced and dots >= 1 and sum(map(len, numbers)) >= 4:
+        return end
+    return end if len(numbers) == 4 and all(len(group) <= 4 for group in numbers) else -1
 
 
 STREETS = words("streets")
@@ -144,7 +154,9 @@ PLAIN_STREETS = words("plain_streets")
 """Those that are hardly anything else behind a number."""
 STATES = words("states")
 UNITS = words("units")
-ADDRESS_CUE = re.compile(r"address|lives?|living|located|moved|delivery|deliver|ship|mail|reside")
+ADDRESS_CUE = re.compile(
+    r"address|lives?|living|located|moved|deliver\w*|ship\w*|mail|reside|send|sent|come|go|at|house|grew"
+)
 
 
 def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
@@ -153,12 +165,10 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         if atom.kind is not Kind.DIGITS or atom.ordinal or (at and _same_number(atoms, at)):
             continue
         last = at
-        while (
-            last + 1 < len(atoms)
-            and atoms[last + 1].kind is Kind.DIGITS
-            and not atoms[last + 1].ordinal
-        ):
+        while last + 1 < len(atoms) and _of_number(atoms[last + 1]):
             last += 1
+        while at > 0 and atoms[at - 1].text in {"oh", "o"}:
+            at -= 1
         cue = any(ADDRESS_CUE.fullmatch(a.text) for a in atoms[max(at - 8, 0) : at])
         street = _street(atoms, last + 1)
         if street < 0 and cue:
@@ -170,8 +180,15 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         yield _finding(atoms, "location", first, _place_behind(atoms, street), score)
 
 
+def _of_number(atom: Atom) -> bool:
+    return (atom.kind is Kind.DIGITS and not atom.ordinal) or atom.text in {"oh", "o"}
+
+
 def _same_number(atoms: Sequence[Atom], at: int) -> bool:
-    return atoms[at - 1].kind is Kind.DIGITS and not atoms[at - 1].ordinal
+    """Whether the digits at ``at`` go on with those before."""
+    while at > 1 and atoms[at - 1].text in {"oh", "o"}:
+        at -= 1
+    return at > 0 and atoms[at - 1].kind is Kind.DIGITS and not atoms[at - 1].ordinal
 
 
 def _street(atoms: Sequence[Atom], start: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from ssasr.gateway.redaction.lexicon import pattern
-from ssasr.gateway.redaction.spoken import Atom, Kind
+from ssasr.gateway.redaction.spoken import Atom, Kind, cut_words
 
 REACH = 14
 """Atoms before a number in which a cue is looked for."""
@@ -20,6 +20,9 @@ ANNOUNCED = (
     "passport_number", "healthcare_number", "vehicle_id", "person_age", "username", "password",
 )  # fmt: skip
 CUES = {name: pattern(f"cue {name}", within=True) for name in ANNOUNCED}
+LOST_LETTER = cut_words(
+    word for cue in CUES.values() for word in re.findall(r"[a-z]{4,}", cue.pattern)
+)
 NOT_OURS = pattern("cue nobody", within=True)
 """What a number is of that is nobody's: for short numbers without a shape of their own."""
 
@@ -42,7 +45,8 @@ class Context:
 
 
 def text_of(atoms: Sequence[Atom]) -> str:
-    """The words of some atoms, letters that follow each other joined: "c v v" is "cvv"."""
+    """The words of some atoms, letters that follow each other joined: "c v v" is "cvv". Of a cue a
+    letter may be missing: a recogniser's most frequent small error."""
     parts: list[str] = []
     letters = False
     for atom in atoms:
@@ -52,7 +56,7 @@ def text_of(atoms: Sequence[Atom]) -> str:
         if letter and letters:
             parts[-1] += atom.text
         else:
-            parts.append(atom.text)
+            parts.append(LOST_LETTER.get(atom.text, atom.text))
         letters = letter
     return " ".join(parts)
 

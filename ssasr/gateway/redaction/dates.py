@@ -7,9 +7,11 @@ from itertools import pairwise
 from ssasr.gateway.redaction.cues import context
 from ssasr.gateway.redaction.lexicon import words
 from ssasr.gateway.redaction.policies import Finding
-from ssasr.gateway.redaction.spoken import Atom, Kind
+from ssasr.gateway.redaction.spoken import CUT_ORDINALS, Atom, Kind, cut_words
 
-MONTHS = words("months")
+MONTHS = words("months") | frozenset(
+    short for short, month in cut_words(words("months")).items() if len(month) > 6
+)
 WEEKDAYS = words("weekdays")
 MONEY = words("money")
 SPANS = re.compile(r"(?:second|minute|hour|day|night|week|month|year|decade)s?")
@@ -18,7 +20,7 @@ AMOUNTS = words("amounts")
 
 
 def _day(atom: Atom) -> bool:
-    if atom.text == "second":
+    if atom.text == "second" or atom.text in CUT_ORDINALS:
         return True
     return atom.kind is Kind.DIGITS and 0 < int(atom.text) <= 31 and len(atom.text) <= 2
 
@@ -119,7 +121,17 @@ def _date_after(
             break
         if each.stop and first >= 0:
             break
-    return None if first < 0 else (first, last)
+    if first < 0:
+        return None
+    return first, last + _ends_misheard(atoms, last)
+
+
+def _ends_misheard(atoms: Sequence[Atom], last: int) -> bool:
+    """Whether the next atom is the last digit, misheard: "nineteen fifty sick"."""
+    if atoms[last].stop or len(atoms[last].code) != 2 or last + 1 == len(atoms):
+        return False
+    following = atoms[last + 1]
+    return following.kind is Kind.WORD and following.code.isdigit() and len(following.code) == 1
 
 
 def _joins_date(atom: Atom) -> bool:
@@ -156,7 +168,8 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """ "expires oh nine twenty seven", "expiry 09/27"."""
     for at, atom in enumerate(atoms):
-        if not re.fullmatch(r"expir\w*|exp|valid|thru|through", atom.text):
+        end_date = atom.text == "date" and at > 0 and atoms[at - 1].text in {"end", "good"}
+        if not (end_date or re.fullmatch(r"expir\w*|exp|valid|thru|through", atom.text)):
             continue
         found = _date_after(atoms, at, 12, first_word="oh")
         if found is None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from ssasr.gateway.redaction import addresses, dates, names, numbers, spoken
+from ssasr.gateway.redaction import addresses, credentials, dates, names, numbers, spoken
 from ssasr.gateway.redaction.names import Entity
 from ssasr.gateway.redaction.policies import THRESHOLD, Finding
 
@@ -30,9 +30,11 @@ class Detector:
             *addresses.network_addresses(atoms),
             *addresses.street_addresses(atoms),
             *names.announced(atoms),
+            *names.known_people(atoms),
+            *names.firms(atoms),
             *names.spelled(atoms),
             *names.closed_classes(atoms),
-            *names.secrets(atoms),
+            *credentials.credentials(atoms),
             *names.entities(self.names(words), words),
         ]
         sure = {finding for finding in found if finding.score >= THRESHOLD}

@@ -12,6 +12,12 @@ def _sections() -> dict[str, tuple[str, ...]]:
     return {name: tuple(" ".join(lines).split(", ")) for name, lines in found.items()}
 
 
+@cache
+def people(section: str) -> tuple[str, ...]:
+    """Names of people, in lower case: ``data/names-en.txt``."""
+    return tuple(" ".join(read_sections("names-en.txt")[section]).split(", "))
+
+
 def listed(section: str) -> tuple[str, ...]:
     """The entries of a section, in order."""
     return _sections()[section]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-from ssasr.gateway.redaction.lexicon import pattern, said_before, words
+from ssasr.gateway.redaction.lexicon import pattern, people, said_before, words
 from ssasr.gateway.redaction.policies import Finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
 
@@ -31,6 +31,10 @@ LABELS: dict[str, tuple[tuple[str, float], ...]] = {
     "LANGUAGE": (("language", 0.7),),
 }
 PERHAPS_PEOPLE = frozenset({"ORG", "GPE", "FAC", "NORP", "LOC", "PRODUCT", "WORK_OF_ART"})
+FIRST_NAMES = frozenset(people("first"))
+SURNAMES = frozenset(people("last"))
+FULL_NAMES = FIRST_NAMES | SURNAMES | frozenset(people("first_or_word"))
+BEFORE_PLACE = frozenset(["in", "from", "near", "of", "to", "at"])
 MEDICAL_FACILITY = re.compile(
     r"hospital|clinic|medical|infirmary|surgery|hospice|healthcare", re.IGNORECASE
 )
@@ -110,14 +114,14 @@ def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
             yield from _run(atoms, "person_name", at, 3, NAME_JOINTS, 0.8)
         elif SURE_NAME_CUES.fullmatch(before):
             yield from _run(atoms, "person_name", at, 4, NAME_JOINTS, 0.8)
-        elif re.search(r"\b(?:this is|i'm|i am)$", before):
-            yield from _run(atoms, "person_name", at, 3, NAME_JOINTS, 0.5)
         if ORG_CUES.fullmatch(before):
             yield from _run(atoms, "organization", at, 7, ORG_JOINTS, 0.7)
         elif at > 1 and texts[at - 1] == "from" and _named(atoms[at - 2]):
             yield from _run(atoms, "organization", at, 7, ORG_JOINTS, 0.5)
         if PLACE_CUES.fullmatch(before):
             yield from _run(atoms, "location", at, 7, frozenset({"of", ","}), 0.6)
+        elif at and texts[at - 1] in {"in", "near"}:
+            yield from _run(atoms, "location", at, 4, frozenset({"of"}), 0.42)
         if _named(atoms[at]):
             last = _capital_run(atoms, at, 7, ORG_JOINTS)
             if last > at and texts[last] in ORG_SUFFIXES:
@@ -133,6 +137,35 @@ def _run(
     last = _capital_run(atoms, at, most, joints)
     if last >= 0:
         yield _finding(atoms, policy, at, last, score)
+
+
+def known_people(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """First names of the list, with the names behind them. One that is also a word, or stands where
+    a place does, counts only with a surname."""
+    for at, atom in enumerate(atoms):
+        if not _named(atom) or (at and _named(atoms[at - 1]) and not atoms[at - 1].stop):
+            continue
+        last = _capital_run(atoms, at, 4, NAME_JOINTS)
+        alone = last == at
+        place = at > 0 and atoms[at - 1].text in BEFORE_PLACE
+        first = atom.text in FIRST_NAMES and not (alone and place)
+        pair = not alone and atoms[last].text in SURNAMES and atom.text in FULL_NAMES
+        if first or pair:
+            yield _finding(atoms, "person_name", at, last, 0.5)
+
+
+def firms(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Firms named after people: "Hammond, Wallace and Young", "Perry-Flores"."""
+    for at, atom in enumerate(atoms):
+        if not _named(atom):
+            continue
+        texts = [each.text for each in atoms[at : at + 4]]
+        named = [_named(each) for each in atoms[at : at + 4]]
+        if named[:2] == [True, True] and texts[2:3] == ["and"] and named[3:] == [True]:
+            yield _finding(atoms, "organization", at, at + 3, 0.6)
+        hyphen = named[:1] + named[2:3] == [True, True] and texts[1] == "-"
+        if hyphen and atom.first == atoms[at + 2].last:
+            yield _finding(atoms, "organization", at, at + 2, 0.5)
 
 
 BEFORE_SPELLED = frozenset(
@@ -154,17 +187,7 @@ def spelled(atoms: Sequence[Atom]) -> Iterator[Finding]:
             last += 1
         if last - at >= 3:
             before = {atom.text for atom in atoms[max(at - 8, 0) : at]}
-            if before & {
-                "name",
-                "spelled",
-                "spell",
-                "spells",
-                "that's",
-                "last",
-                "first",
-                "surname",
-                "name's",
-            }:
+            if before & BEFORE_SPELLED:
                 yield _finding(atoms, "person_name", at, last - 1, 0.7)
         at = max(last, at + 1)
 
@@ -198,42 +221,6 @@ def _blood_types(atoms: Sequence[Atom]) -> Iterator[Finding]:
         if group and sign and (atoms[at].capital or "blood" in around or "type" in around):
             paired = at > 0 and atoms[at - 1].text == "a" and atoms[at].text == "b"
             yield _finding(atoms, "blood_type", at - paired, at + 1, 0.7)
-
-
-SECRETS = {
-    "password": re.compile(r"passwords?|passcode|passphrase|pin"),
-    "username": re.compile(r"usernames?|username's|handle|login"),
-}
-BEFORE_SECRET = frozenset({"is", "was", "to", ":", "it's", "as"})
-ENDS_SECRET = words("ends_secret")
-
-
-def secrets(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """What follows "my password is"."""
-    for at in range(len(atoms) - 2):
-        pair = atoms[at].text == "user" and atoms[at + 1].text in {"name", "id"}
-        for policy, listed in SECRETS.items():
-            cue = at + pair
-            if not (listed.fullmatch(atoms[at].text) or (pair and policy == "username")):
-                continue
-            start = cue + 1
-            if start < len(atoms) and atoms[start].text in {"number", "code", "name", "id"}:
-                start += 1
-            if start >= len(atoms):
-                continue
-            if atoms[start].text not in BEFORE_SECRET:
-                if policy == "username" and not atoms[start - 1].stop:
-                    yield _finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
-                continue
-            last = start
-            while last + 1 < len(atoms) and last - start < 12:
-                if atoms[last + 1].text in ENDS_SECRET and last > start:
-                    break
-                last += 1
-                if atoms[last].stop:
-                    break
-            if last > start:
-                yield _finding(atoms, policy, start + 1, last, 0.7)
 
 
 def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:

@@ -19,6 +19,12 @@ from ssasr.gateway.redaction.spoken import Atom, Kind
 FILLERS = words("fillers")
 """Said between two digits of one number."""
 SEPARATORS = frozenset("-. /()+,#_")
+OPENERS = frozenset(
+    ["is", "was", "it's", "that's", "number", "are", "be", "at", "on", "as", ":", ","]
+)
+"""What may stand before the first digit of a number."""
+COMMON_WORDS = frozenset(["to", "too", "for", "free", "mine", "won", "level", "tree"])
+"""Misheard digits that are as likely words."""
 STRANGERS = words("strangers")
 """Never a misheard digit in the midst of a number."""
 
@@ -115,7 +121,9 @@ def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> 
     """With what a number begins or ends with that is a digit only by its sound ("oh two …")."""
     while first > 0 and atoms[first - 1].text in {"oh", "o", "plus"}:
         first -= 1
-    while last + 1 < len(atoms) and atoms[last + 1].text in {"oh", "o"}:
+    if last - first >= 2:
+        first = _widened_left(atoms, first)
+    while last + 1 < len(atoms) and not atoms[last].stop and _ends_as_digit(atoms, last + 1):
         last += 1
     while letters and last + 1 < len(atoms) and atoms[last + 1].text in {"a", "i"}:
         last += 1
@@ -124,6 +132,26 @@ def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> 
     if first > 0 and atoms[first - 1].text in {"+", "#"}:
         first -= 1
     return first, last
+
+
+def _widened_left(atoms: Sequence[Atom], first: int) -> int:
+    """With up to two digits that were misheard, behind something that is none."""
+    for start in (first - 1, first - 2):
+        if start < 0 or atoms[start].stop or not atoms[start].code.isdigit():
+            break
+        before = atoms[start - 1] if start else None
+        opens = before is None or before.stop or before.text in OPENERS
+        opens = opens or (before is not None and before.kind is Kind.LETTER)
+        if opens or atoms[start].text not in COMMON_WORDS:
+            first = start
+    return first
+
+
+def _ends_as_digit(atoms: Sequence[Atom], at: int) -> bool:
+    if atoms[at].text in {"oh", "o"}:
+        return True
+    ends = atoms[at].stop or at + 1 == len(atoms)
+    return atoms[at].code.isdigit() and (ends or atoms[at].text not in COMMON_WORDS)
 
 
 # -- check digits ----------------------------------------------------------------------------------
@@ -183,7 +211,7 @@ LENGTHS = {
     "passport_number": (6, 10),
     "drivers_license": (5, 14),
     "healthcare_number": (6, 13),
-    "credit_card_cvv": (3, 4),
+    "credit_card_cvv": (2, 5),
     "password": (3, 12),
     "username": (3, 12),
     "vehicle_id": (4, 18),

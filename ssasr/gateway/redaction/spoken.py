@@ -8,7 +8,7 @@ one one``, ``forty one eleven``.
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -55,9 +55,29 @@ SYMBOLS = {
 SOUNDS_LIKE = {
     "oh": "0", "o": "0", "to": "2", "too": "2", "for": "4", "fore": "4", "ate": "8", "won": "1",
     "tree": "3", "sex": "6", "sax": "6", "nein": "9", "mine": "9", "wan": "1", "fur": "4",
-    "tu": "2", "free": "3", "hive": "5", "sicks": "6", "nun": "1", "a": "a", "i": "i",
+    "tu": "2", "free": "3", "hive": "5", "sicks": "6", "sick": "6", "nun": "1",
+    "hero": "0", "level": "7", "a": "a", "i": "i",
 }  # fmt: skip
 """Words that stand for a digit or a letter only in the midst of others."""
+WORDS_OF_THEIR_OWN = frozenset(listed("whole"))
+"""Not taken for a number or a cue that has lost a letter."""
+
+
+def cut_words(words: Iterable[str]) -> dict[str, str]:
+    """What each word of four letters or more becomes when a recogniser loses one, and the word."""
+    known = set(words)
+    return {
+        short: word
+        for word in sorted(known)
+        if len(word) > 3
+        for short in (word[:at] + word[at + 1 :] for at in range(len(word)))
+        if short not in known and short not in WORDS_OF_THEIR_OWN
+    }
+
+
+CUT = cut_words([*UNITS, *TENS, *REPEATS])
+"""Numbers with a letter lost, and what they are: only in the midst of others, too."""
+CUT_ORDINALS = cut_words(ORDINALS)
 ALPHABET = {word: word[0] for word in listed("alphabet")}
 LETTER_NAMES = {"bee": "b", "cee": "c", "dee": "d", "gee": "g", "jay": "j", "kay": "k", "ell": "l",
                 "em": "m", "pee": "p", "cue": "q", "vee": "v", "ex": "x", "zee": "z",
@@ -125,10 +145,10 @@ class _Reader:
 
     def _repeat(self) -> bool:
         """ "double seven", "triple o"."""
-        times = REPEATS.get(self.text())
+        times = REPEATS.get(CUT.get(self.text(), self.text()))
         if times is None:
             return False
-        digit = self._digit_of(self.text(1))
+        digit = self._digit_of(self.text(1)) or self._misheard_digit(self.text(1))
         letter = self.text(1) if len(self.text(1)) == 1 and self.text(1).isalpha() else ""
         one = digit or letter
         if not one or (times == 2 and one == "u"):
@@ -136,6 +156,11 @@ class _Reader:
         kind = Kind.DIGITS if digit else Kind.LETTER
         self.add(kind, one * times, 2, code=one * times, pronounced=True)
         return True
+
+    @staticmethod
+    def _misheard_digit(text: str) -> str:
+        code = SOUNDS_LIKE.get(text) or str(UNITS.get(CUT.get(text, ""), ""))
+        return code if code.isdigit() and len(code) == 1 else ""
 
     @staticmethod
     def _digit_of(text: str) -> str:
@@ -223,6 +248,8 @@ class _Reader:
             self.add(Kind.SYMBOL, text, 1)
         else:
             code = SOUNDS_LIKE.get(text) or ALPHABET.get(text) or LETTER_NAMES.get(text, "")
+            if not code and text in CUT:
+                code = str(UNITS.get(CUT[text], TENS.get(CUT[text], "")))
             if not code and self.pieces[self.at].upper:
                 code = text
             self.add(Kind.LETTER if self._within_code() else Kind.WORD, text, 1, code=code)

@@ -1,0 +1,98 @@
+"""User names and passwords: what people say around them."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.spoken import Atom, Kind, cut_words
+
+SECRETS = {
+    "password": re.compile(r"passwords?|password's|passcode|passphrase|pin|pin's"),
+    "username": re.compile(r"usernames?|username's|handle|login|login's|userid"),
+}
+LOST_LETTER = cut_words(["username", "password", "passcode", "login", "user"])
+BEFORE_SECRET = frozenset({"is", "was", "to", ":", "it's", "as", "tried", "be", "used", "says"})
+ENDS_SECRET = words("ends_secret")
+NO_SECRET = words("no_secret")
+"""What is said of a secret that is not given."""
+
+
+LOG_IN_AS = (["log", "in", "as"], ["logged", "in", "as"], ["sign", "in", "as"])
+AS_MY = (["as", "my"], ["as", "the"], ["is", "my"])
+
+
+def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """What follows "my password is", "the PIN for the card is", "I log in as"; what comes before
+    "as my login"."""
+    texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
+    for at in range(len(atoms) - 1):
+        pair = texts[at] == "user" and texts[at + 1] in {"name", "id", "name's"}
+        if pair or SECRETS["username"].fullmatch(texts[at]):
+            yield from _announced(atoms, "username", at + pair)
+        elif SECRETS["password"].fullmatch(texts[at]):
+            yield from _announced(atoms, "password", at)
+        if texts[at - 3 : at] in LOG_IN_AS:
+            yield from _secret(atoms, "username", at - 1)
+        if at > 0 and texts[at : at + 2] in AS_MY and _is_username(texts[at + 2 : at + 3]):
+            yield _finding(atoms, "username", at - 1, at - 1, 0.6)
+
+
+def _is_username(texts: Sequence[str]) -> bool:
+    return any(text == "user" or SECRETS["username"].fullmatch(text) for text in texts)
+
+
+def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding]:
+    """What stands behind the word for it at ``cue``."""
+    start = cue + 1
+    if start < len(atoms) and atoms[start].text in {"number", "code", "name", "id"}:
+        start += 1
+    contracted = atoms[start - 1].text.endswith("'s")
+    before = start - 1 if contracted else _announces(atoms, start)
+    if policy == "username" and before != start - 1 and _follows(atoms, start):
+        yield _finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
+    elif before >= 0:
+        yield from _secret(atoms, policy, before)
+
+
+def _announces(atoms: Sequence[Atom], start: int) -> int:
+    """The atom within a few of ``start`` that announces a secret: "is", "was", "tried"; or -1."""
+    for at in range(start, min(start + 5, len(atoms))):
+        if at > start and atoms[at - 1].stop:
+            return -1
+        if atoms[at].text in BEFORE_SECRET:
+            while at + 1 < len(atoms) and atoms[at + 1].text in {"to", "be", "is", ":"}:
+                at += 1
+            return at if at + 1 < len(atoms) and not atoms[at].stop else -1
+    return -1
+
+
+def _follows(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether a secret may be right here, with nothing to announce it."""
+    if at >= len(atoms) or atoms[at - 1].stop or atoms[at].text in BEFORE_SECRET:
+        return False
+    return not _says_nothing(atoms, at)
+
+
+def _says_nothing(atoms: Sequence[Atom], at: int) -> bool:
+    return atoms[at].text in NO_SECRET or atoms[at].kind is Kind.SYMBOL
+
+
+def _secret(atoms: Sequence[Atom], policy: str, before: int) -> Iterator[Finding]:
+    """What stands behind ``before``, to the end of the sentence or of what may be a secret."""
+    last = before
+    while last + 1 < len(atoms) and last - before < 12:
+        following = atoms[last + 1].text
+        if (following in ENDS_SECRET and last > before) or (
+            last == before and _says_nothing(atoms, last + 1)
+        ):
+            break
+        last += 1
+        if atoms[last].stop:
+            break
+    if last > before:
+        yield _finding(atoms, policy, before + 1, last, 0.7)
+
+
+def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
+    return Finding(policy, atoms[first].first, atoms[last].last, score)
