@@ -16,8 +16,6 @@ TURNS = "[...document.querySelectorAll('#turns p')].map(p => p.textContent)"
 STATE = "document.body?.dataset.state"
 
 
-
-
 @asynccontextmanager
 async def demo_page(port, *, expected_errors=(), **options):
     """The page, ready. Afterwards: nothing in the console, nothing asked of any other host."""

@@ -33,6 +33,8 @@ from tests.harness.demo_page import (
 from tests.harness.processes import Program, free_port, server
 
 pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory):
     """The recording and then half a minute of silence, as a microphone would hear it."""

@@ -96,11 +96,11 @@ async def test_a_reload_asks_and_keeps_the_transcript(port):
         assert starts == sorted(starts)
 
 
-
 async def test_what_is_heard_again_is_no_latency(port):
     """A second session takes over at 2 s: words up to there are not measured, later ones are."""
     async with demo_page(port) as page:
-        measured = await page.evaluate("""import('/demo/latency.js').then(({ AudioClock, Latency }) => {
+        measured = await page.evaluate("""
+        import('/demo/latency.js').then(({ AudioClock, Latency }) => {
           const clock = new AudioClock();
           const latency = new Latency(clock);
           for (let ms = 100; ms <= 3000; ms += 100) clock.captured(100, ms);

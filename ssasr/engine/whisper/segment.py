@@ -25,8 +25,8 @@ and it ends at least ``MARGIN`` before the end of the speech in the newest: what
 the last second is still a guess about a sentence that goes on. One hypothesis more has to agree
 where a multilingual model is not sure of the word. Later hypotheses may put it otherwise;
 ``splice`` finds where they go on. And not before the language is known, unless a rest or a cut
-comes first: two hypotheses can agree on a word of a language that nobody speaks. Of a segment whose words
-may be tentative until its end (``StreamOptions.tentative``) none is final by agreement.
+comes first: two hypotheses can agree on a word of a language that nobody speaks. Of a segment whose
+words may be tentative until its end (``StreamOptions.tentative``) none is final by agreement.
 
 *What is forgotten.* Audio before a silence between words, once an excerpt that has settled is
 longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``. After a rest

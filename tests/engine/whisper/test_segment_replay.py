@@ -189,7 +189,9 @@ def _waver(due):
     st.lists(st.tuples(st.booleans(), st.integers(1, 60)), min_size=1, max_size=6),
     st.floats(0, 1),
 )
-def test_so_it_does_where_hypotheses_do_not_agree_on_what_is_final(tentative, multilingual, runs, part):
+def test_so_it_does_where_hypotheses_do_not_agree_on_what_is_final(
+    tentative, multilingual, runs, part
+):
     first, second = _again(
         [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)],
         part, lambda segment: _waver, multilingual=multilingual, languages=("de",),
