@@ -100,7 +100,7 @@ def test_check_digits():
          "Date of birth is _ _ _ _ _"),
         ("ip_address", "the server is at ten dot oh dart one dot four",
          "the server is at _ _ _ _ _ _ _"),
-        ("person_name", "Curtis Moran told me to call", "_ _ told me to call"),
+        ("person_name", "Curtis Moran wants me to call", "_ _ wants me to call"),
         ("person_name", "can you put me through to Beverly, please",
          "can you put me through to _ please"),
         ("organization", "we switched from Hammond, Wallace and Young last month",
