@@ -73,7 +73,7 @@ def main() -> None:
     write("build", "What builds the package.", build, for_arm64(build))
     gateway = resolve(".[chinese,codecs,licence,otel,redaction]")
     write("gateway", "The gateway's image.", gateway, for_arm64(gateway))
-    engine = resolve(".[engine,otel]")
+    engine = resolve(".[engine,gpu,otel]")
     cuda = {name: at for name, at in engine.items() if name.startswith(CUDA)}
     rest = {name: at for name, at in engine.items() if name not in cuda}
     write("engine", "The engines' images, but for PyTorch.", rest, for_arm64(rest))

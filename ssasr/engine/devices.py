@@ -19,6 +19,13 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+def gpu_uuid(device: torch.device) -> str | None:
+    """As NVIDIA's driver names the GPU; None: it is none."""
+    if device.type != "cuda":
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
 def choose_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device computes with it (Ampere and later), float16 on older CUDA
     devices, float32 on a CPU."""

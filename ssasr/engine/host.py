@@ -20,7 +20,6 @@ import trio
 from attrs import define, frozen
 
 from ssasr.engine.capacity import FIRST_REST, LONGEST_REST, CapacityMeter
-from ssasr.engine.device_memory import reserved_bytes
 from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
@@ -128,7 +127,6 @@ class EngineHost:
                 backlog=lambda: self._queue().backlog / SAMPLE_RATE,
             ),
         )
-        metrics.watch_device(name, reserved_bytes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means ready. Raises what the model thread raised."""

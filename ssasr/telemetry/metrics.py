@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from ssasr import __version__
 from ssasr.protocol.close_codes import END_CAUSES, EndCause, SessionLimit
 from ssasr.protocol.engine_link import Refusal
+from ssasr.telemetry.gpu import GpuCollector
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 """Seconds; an outage of an engine or of the balancer lasts into the tens."""
@@ -283,6 +284,10 @@ class Metrics:
     def watch_device(self, engine: str, allocated: Callable[[], float]) -> None:
         """``allocated``: bytes."""
         self.device_memory.labels(engine).set_function(allocated)
+
+    def watch_gpu(self, collector: GpuCollector) -> None:
+        """Of an engine's GPU."""
+        self.registry.register(collector)
 
     def watch_readiness(
         self, ready: Iterable[tuple[str, Callable[[], bool]]], draining: Callable[[], bool]

@@ -49,6 +49,10 @@ CASES = {
         {'ssasr_engine_queue_age_seconds{engine="e",instance="a"}': f"0x{STEPS - 8} 3x8"},
         {'ssasr_engine_queue_age_seconds{engine="e",instance="a"}': f"0x{STEPS - 8} 3x2 0x6"},
     ),
+    "SsasrGpuMemoryErrors": (
+        {'ssasr_gpu_memory_errors_total{engine="e",gpu="g",instance="a"}': EVENT},
+        {'ssasr_gpu_memory_errors_total{engine="e",gpu="g",instance="a"}': f"12x{STEPS}"},
+    ),
     "SsasrEngineNearlyFull": (
         {'ssasr_engine_streams{engine="e",instance="a"}': f"19x{STEPS}",
          'ssasr_engine_capacity{engine="e",instance="a"}': f"20x{STEPS}"},

@@ -6,10 +6,13 @@ import re
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from ssasr.protocol.close_codes import EndCause
+from ssasr.telemetry.gpu import LABELS, GpuCollector, gpu_collector
 from ssasr.telemetry.metrics import Metrics
 from tests.docker import compose
+from tests.harness.nvml import FakeNvml
 
 MONITORING = compose.DOCKER / "monitoring"
 PAGE = (compose.DOCKER.parent / "docs" / "monitoring.md").read_text()
@@ -20,14 +23,23 @@ SUFFIXES = {
 }
 
 
+def everything() -> CollectorRegistry:
+    """All the metrics that a process can have."""
+    metrics = Metrics()
+    metrics.watch_gpu(gpu_collector("english", "GPU-1", FakeNvml()))
+    return metrics.registry
+
+
 def declared() -> dict[str, object]:
     """Families by name, without those of the process collector."""
-    return {f.name: f for f in Metrics().registry.collect() if f.name.startswith("ssasr_")}
+    return {f.name: f for f in everything().collect() if f.name.startswith("ssasr_")}
 
 
 def labels(name: str) -> set[str]:
-    collectors = Metrics().registry._names_to_collectors
-    return set(getattr(collectors[name], "_labelnames", ()))
+    collector = everything()._names_to_collectors[name]
+    if isinstance(collector, GpuCollector):
+        return set(LABELS)
+    return set(getattr(collector, "_labelnames", ()))
 
 
 def series() -> dict[str, set[str]]:

@@ -2,11 +2,13 @@
 
 from attrs import frozen
 
+from ssasr.engine.device_memory import reserved_bytes
 from ssasr.engine.host import EngineHost
 from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Factory, Recognizer, RecognizerSettings
 from ssasr.engine.speakers.windows import Diarizer
 from ssasr.models.catalogue import architecture
+from ssasr.telemetry.gpu import gpu_collector
 from ssasr.telemetry.metrics import Metrics
 
 
@@ -45,6 +47,8 @@ class RecognitionConfig:
         self, name: str, recognizer: Recognizer, diarizer: Diarizer | None, metrics: Metrics
     ) -> EngineHost:
         """Runs the recogniser, in a thread of its own."""
+        if self.engine_kind != "scripted":
+            self._watch_gpu(name, metrics)
         return EngineHost(
             recognizer,
             ModelThread(f"model-{name}"),
@@ -53,6 +57,15 @@ class RecognitionConfig:
             max_streams=self.max_streams,
             diarizer=diarizer,
         )
+
+    def _watch_gpu(self, name: str, metrics: Metrics) -> None:
+        from ssasr.engine.devices import choose_device, gpu_uuid
+
+        uuid = gpu_uuid(choose_device(self.device))
+        if uuid is not None:
+            metrics.watch_device(name, reserved_bytes)
+            if (collector := gpu_collector(name, uuid)) is not None:
+                metrics.watch_gpu(collector)
 
 
 def recognizer_factory(engine_kind: str, model: str) -> Factory:
