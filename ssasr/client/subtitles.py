@@ -1,43 +1,18 @@
 """Finished turns as text, SRT, VTT and JSON, with the speakers where they are known. Pure.
 
-``web/subtitles.js`` has the same rules, so that the page and the command write the same file; a
-test in the browser compares them.
+``web/subtitles.js`` writes the same; a test in the browser compares them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 
 import attrs
-from attrs import define
 
-from ssasr.protocol.joining import columns, join
-from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
-
-LINE = 42
-"""Columns of a line, two lines a cue: what broadcasters use. A Chinese character takes two."""
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
-LONGEST = 6_000
-"""Milliseconds that a cue may stay."""
-PAUSE = 1_500
-"""Milliseconds of silence that end a cue."""
-SHORTEST = 1_000
-"""Milliseconds that a cue stays, if the next one leaves the room."""
-
-
-@define
-class Cue:
-    """One subtitle; milliseconds."""
-
-    start: int
-    end: int
-    words: list[str]
-    speaker: str | None = None
-
-    @property
-    def text(self) -> str:
-        return join(self.words)
+from ssasr.client.captions import Cue, cues
+from ssasr.protocol.joining import join
+from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn
 
 
 def revised(turns: Sequence[Turn], revision: SpeakerRevision) -> list[Turn]:
@@ -57,45 +32,6 @@ def by_speaker(turn: Turn | RevisedTurn) -> list[tuple[str | None, str]]:
     return [(speaker, join(word.text for word in words)) for speaker, words in runs]
 
 
-def cues(turns: Iterable[Turn]) -> list[Cue]:
-    result: list[Cue] = []
-    for turn in turns:
-        cue: Cue | None = None
-        for word in turn.words:
-            if cue is None or not _fits(cue, word):
-                cue = Cue(word.start, word.end, [word.text], word.speaker)
-                result.append(cue)
-            else:
-                cue.end = word.end
-                cue.words.append(word.text)
-    for index, cue in enumerate(result):
-        least = cue.start + SHORTEST
-        if index + 1 < len(result):
-            least = min(least, result[index + 1].start)
-        cue.end = max(cue.end, least)
-    return result
-
-
-def _fits(cue: Cue, word: TurnWord) -> bool:
-    sentence_over = cue.text.endswith(SENTENCE_ENDS) and columns(cue.text) >= LINE
-    return (
-        word.speaker == cue.speaker
-        and columns(join([*cue.words, word.text])) <= 2 * LINE
-        and word.end - cue.start <= LONGEST
-        and word.start - cue.end < PAUSE
-        and not sentence_over
-    )
-
-
-def wrapped(words: Sequence[str]) -> str:
-    """On two lines if they are longer than one, as even as the words allow."""
-    text = join(words)
-    if columns(text) <= LINE or len(words) == 1:
-        return text
-    splits = [(join(words[:i]), join(words[i:])) for i in range(1, len(words))]
-    return "\n".join(min(splits, key=lambda lines: max(map(columns, lines))))
-
-
 def text(turns: Sequence[Turn]) -> str:
     """A line a turn, and one for each of several speakers in it."""
     said = [each for turn in turns for each in by_speaker(turn)]
@@ -106,16 +42,11 @@ def _named(speaker: str | None) -> str:
     return "" if speaker is None else f"{speaker}: "
 
 
-def _led(cue: Cue) -> list[str]:
-    """Its words, and before them who says them."""
-    return cue.words if cue.speaker is None else [f"{cue.speaker}:", *cue.words]
-
-
 def srt(turns: Sequence[Turn]) -> str:
     """SubRip."""
     blocks = [
         f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n"
-        f"{wrapped(_led(cue))}\n"
+        f"{_named(cue.speaker)}{_lines(cue)}\n"
         for number, cue in enumerate(cues(turns), 1)
     ]
     return "\n".join(blocks)
@@ -125,10 +56,14 @@ def vtt(turns: Sequence[Turn]) -> str:
     """WebVTT."""
     blocks = [
         f"\n{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"{_voice(cue.speaker)}{_escaped(wrapped(cue.words))}\n"
+        f"{_voice(cue.speaker)}{_escaped(_lines(cue))}\n"
         for cue in cues(turns)
     ]
     return "WEBVTT\n" + "".join(blocks)
+
+
+def _lines(cue: Cue) -> str:
+    return "\n".join(cue.lines)
 
 
 def _voice(speaker: str | None) -> str:

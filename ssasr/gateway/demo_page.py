@@ -30,7 +30,7 @@ FILES = {
         f"/demo/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
         for name in (
             "main", "session", "sources", "capture", "transcript", "latency", "subtitles",
-            "view", "plain_words", "languages", "joining", "behind", "storage",
+            "captions", "view", "plain_words", "languages", "joining", "behind", "storage",
         )
     },
 }  # fmt: skip

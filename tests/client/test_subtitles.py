@@ -1,25 +1,11 @@
 """Transcripts as files. The page's own writer is compared with this one in tests/page."""
 
 import json
-from itertools import pairwise
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ssasr.client.subtitles import (
-    FORMATS,
-    LINE,
-    LONGEST,
-    cues,
-    revised,
-    srt,
-    text,
-    to_json,
-    vtt,
-    wrapped,
-)
+from ssasr.client.subtitles import FORMATS, revised, srt, text, to_json, vtt
 from ssasr.client.transcribe import plain_lines, spoken
 from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 
@@ -73,45 +59,6 @@ def test_json_has_words_and_times():
 @pytest.mark.parametrize(("name", "nothing"), [("text", ""), ("srt", ""), ("vtt", "WEBVTT\n")])
 def test_no_words(name, nothing):
     assert FORMATS[name]([]) == nothing
-
-
-def test_a_sentence_ends_a_long_cue_and_a_pause_any():
-    long = "abcdefghij " * 4 + "end."
-    words = [(each, i * 100, i * 100 + 90) for i, each in enumerate([*long.split(), "Next"])]
-    assert [cue.text for cue in cues([turn(*words)])] == [long, "Next"]
-    paused = turn(("one", 0, 100), ("two", 1_600, 1_700))
-    assert [cue.text for cue in cues([paused])] == ["one", "two"]
-
-
-def test_two_lines_as_even_as_possible():
-    line = "ask not what your country can do for you, ask"
-    assert wrapped(line.split()) == "ask not what your country\ncan do for you, ask"
-    assert wrapped(["x" * 60]) == "x" * 60
-
-
-WORDS = st.lists(
-    st.tuples(st.text("abc.,é😀", min_size=1, max_size=20), st.integers(0, 2_000)), min_size=1
-)
-
-
-@given(st.lists(WORDS, max_size=4))
-def test_every_word_is_in_one_cue_and_cues_do_not_overlap(spoken):
-    """Whatever is said, at whatever speed."""
-    at, turns = 0, []
-    for order, words in enumerate(spoken):
-        items = []
-        for word, length in words:
-            items.append((word, at, at + length))
-            at += length + 100
-        turns.append(turn(*items, order=order))
-    made = cues(turns)
-    assert " ".join(cue.text for cue in made) == " ".join(t.transcript for t in turns)
-    for cue, following in pairwise(made):
-        assert cue.end <= following.start
-    for cue in made:
-        single = len(cue.words) == 1
-        assert single or (cue.end - cue.start <= LONGEST and len(cue.text) <= 2 * LINE)
-        assert wrapped(cue.words).replace("\n", " ") == cue.text
 
 
 def test_speakers_have_lines_cues_and_voices_of_their_own():
