@@ -41,9 +41,9 @@ MAY_IMPORT = {
 
 # Modules inside those packages that keep to less: pure functions of their arguments.
 PURE = {
-    "session.turns", "session.transcript", "session.speech_activity", "session.formatting",
-    "session.heartbeat", "engine.scheduler", "engine.streams", "engine.recognizer",
-    "engine.scripted", "routing.replay",
+    "session.turns", "session.segment", "session.transcript", "session.speech_activity",
+    "session.formatting", "session.heartbeat", "engine.scheduler", "engine.streams",
+    "engine.recognizer", "engine.scripted", "routing.replay",
 }  # fmt: skip
 IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "os",
           "ssasr.runtime", "ssasr.telemetry", "ssasr.net"}  # fmt: skip

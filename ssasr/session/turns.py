@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypedDict
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (
@@ -34,34 +34,15 @@ from ssasr.protocol.messages import (
 from ssasr.protocol.parameters import SHORTEST_PAUSE
 from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
-from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Final, Finalize, Update
+from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
-from ssasr.protocol.text import ends_sentence
 from ssasr.session import chinese, profanity
+from ssasr.session.segment import Segment
 from ssasr.session.speakers.labels import SpeakerLabels
-from ssasr.session.speech_activity import SpeechActivity
 from ssasr.session.transcript import Transcript, probability
 
-SHORTEST_SPEECH = SAMPLE_RATE * 80 // 1_000
-"""Less speech than this does not make a turn end by its meaning."""
-LONG_NON_SPEECH = 10 * SAMPLE_RATE
-"""After this much without speech or words the audio is dropped, so that a replay stays short."""
-KEPT_NON_SPEECH = SAMPLE_RATE
-"""What is kept of it: the onset of a word must not be cut."""
-LONGEST_SEGMENT = 300 * SAMPLE_RATE
-"""Then a turn is ended at the next gap, however short: every Turn repeats all the words so far, and
-a message must stay far below a client's limit of 1 MiB, as must a replay below its own."""
-LONGEST_WITHOUT_GAP = 330 * SAMPLE_RATE
-"""And then even without a gap (music, a crowd)."""
-GAP_SOUGHT = 8
-"""A turn that has its longest duration but for this part of it ends at the next gap: a word that is
-cut in two is lost."""
-CONTINUOUS_PARTIAL = SAMPLE_RATE
-"""Family P: a partial about this often while somebody speaks on."""
 SILENCE_REPORT = SAMPLE_RATE
 """``acknowledge_silence``: how often silence is reported while it lasts."""
-NEVER = 1.0
-"""A threshold at which only ``max_turn_silence`` ends a turn, however confident the model is."""
 
 
 @frozen
@@ -82,37 +63,6 @@ class TurnStatistics:
     segment: int
     position: int
     forces_waiting: int
-
-
-@define
-class _Segment:
-    """What belongs to one segment and is gone with it."""
-
-    number: int
-    start: int
-    activity: SpeechActivity
-    position: int = field(init=False)
-    decoded: int = -1
-    paused_after: int | None = None
-    """End of the speech whose pause has had its partial (P) or utterance (U)."""
-    first_partial_at: int | None = None
-    """P: position of the last partial of the turn."""
-    started: bool = False
-    """SpeechStarted has been said."""
-    words: bool = False
-    ending: Finalize | None = None
-    cut_back: bool = False
-    """P: it ends where another speaker began, and words after that were received as final."""
-    speech_until: int | None = None
-    """Where the last speech ended; by the words if the voice detector never fired."""
-    silence: int = 0
-    """Samples since then, 0 while there is speech."""
-    confidence: float | None = None
-    """Where silence was decided to end the turn. The final's own is that of an engine which may
-    have listened further by now, how far depends on the moment."""
-
-    def __attrs_post_init__(self) -> None:
-        self.position = self.start
 
 
 class _Language(TypedDict, total=False):
@@ -138,7 +88,7 @@ class TurnPolicy:
         self._speakers = speakers
         self._revised_at = start
         self._chunk = chunk
-        self._segment = _Segment(segment, start, SpeechActivity(start))
+        self._segment = Segment(segment, start)
         self._transcript = Transcript()
         self._turn_sent = False  # a partial of the turn that is open; outlives a wordless segment
         self._forces: list[int] = []  # ascending
@@ -151,8 +101,7 @@ class TurnPolicy:
     @property
     def in_turn(self) -> bool:
         """Whether there were words or speech since the last end of a turn."""
-        segment = self._segment
-        return segment.words or segment.activity.speech >= SHORTEST_SPEECH
+        return self._segment.in_turn
 
     def settled(self, at: int) -> bool:
         """Whether everything before stream sample ``at`` is final and said."""
@@ -193,13 +142,11 @@ class TurnPolicy:
         if self._forces and update.position > self._forces[0]:
             # The engine skipped a step; what it found after the forced end belongs to the next.
             return self._finalize(self._forces[0])
-        segment.position, segment.decoded = update.position, update.decoded
-        segment.activity.update(update.position, update.speech, self._settings.vad_threshold)
+        segment.update(update, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
         self._transcript.update(update.words, self._hidden(update), self._converted(update))
-        segment.words = self._transcript.any_words
-        self._look_back()
+        segment.update_words(self._transcript)
         family_u = self._settings.family is Family.U
         decisions = self._update_u(update) if family_u else self._update_p(update)
         if changed and not (family_u or segment.ending):
@@ -221,7 +168,7 @@ class TurnPolicy:
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         stopped = self._speech_stopped(start)
-        self._segment = _Segment(segment.number + 1, start, SpeechActivity(start))
+        self._segment = Segment(segment.number + 1, start)
         self._transcript.next_segment(turn_ended=bool(decisions))
         return [*decisions, *stopped, *self._revision_due(start), *self._act_on_force()]
 
@@ -279,8 +226,9 @@ class TurnPolicy:
         if not segment.activity.speaking or not self._transcript.is_known(update.words):
             return False
         self._silence_start = None
-        of_length = not self._ends_by_length(SHORTEST_PAUSE) and not self._onset_due
-        return of_length and not self._forces and self._settings.family is Family.U
+        if self._forces or self._onset_due or self._settings.family is not Family.U:
+            return False
+        return not segment.ends_by_length(self._settings, self._transcript, SHORTEST_PAUSE)
 
     # -- decisions ---------------------------------------------------------------------------------
 
@@ -303,7 +251,7 @@ class TurnPolicy:
     def _update_u(self, update: Update) -> list[Decision]:
         """Words as they come; an utterance at a pause; the end."""
         decisions: list[Decision] = self._speech_started() if self._onset_due else []
-        ends = self._silence_end(update)
+        ends = self._decided_end(update)
         utterance = ""
         if self._settings.partials and not ends and self._is_new_pause():
             utterance = self._transcript.new_utterance(formatted=self._settings.always_formatted)
@@ -320,94 +268,22 @@ class TurnPolicy:
         segment = self._segment
         if segment.activity.onset_confirmed:
             decisions += self._speech_started()
-        if ends := self._silence_end(update):
+        if ends := self._decided_end(update):
             return [*decisions, *ends]
-        due = self._is_new_pause() or self._early_or_continuous()
+        due = self._is_new_pause() or segment.is_partial_due(self._settings)
         if due and segment.words and self._settings.partials and self._transcript.take_change():
             decisions += self._speech_started()
             segment.first_partial_at = update.position
             decisions.append(Send(self._partial(update, "")))
         return decisions
 
-    def _early_or_continuous(self) -> bool:
-        segment, settings = self._segment, self._settings
-        if segment.first_partial_at is not None:
-            waited = segment.position - segment.first_partial_at >= CONTINUOUS_PARTIAL
-            return settings.continuous_partials and segment.activity.speaking and waited
-        onset = segment.activity.onset
-        return onset is not None and segment.position - onset >= settings.interruption_delay
-
-    def _look_back(self) -> None:
-        segment = self._segment
-        speech_end, spoken = segment.activity.speech_end, self._transcript.last_end
-        if speech_end is None and spoken is not None:
-            speech_end = max(spoken, segment.start)
-        segment.speech_until = speech_end
-        quiet = speech_end is not None and not segment.activity.speaking
-        segment.silence = (
-            max(segment.position - speech_end, 0) if quiet and speech_end is not None else 0
-        )
-
-    def _is_decoded(self) -> bool:
-        """Whether the words and the confidence cover the last speech."""
-        speech_end = self._segment.speech_until
-        return speech_end is not None and self._segment.decoded >= speech_end
-
     def _is_new_pause(self) -> bool:
-        """Whether a pause has been reached, and decoded, that was not there when last asked."""
-        segment = self._segment
-        if segment.silence < self._settings.min_turn_silence or not self._is_decoded():
-            return False
-        new = segment.speech_until != segment.paused_after
-        segment.paused_after = segment.speech_until
-        return new
+        return self._segment.take_new_pause(self._settings.min_turn_silence)
 
-    def _silence_end(self, update: Update) -> Sequence[Decision]:
-        """The finalize that the silence at this position calls for, if any."""
-        silence = self._segment.silence
-        ends = self._ends_by_meaning(update, silence) or self._ends_by_silence(silence)
-        if ends or self._ends_by_length(silence):
-            self._segment.confidence = update.end_of_turn_confidence
-            return self._finalize(update.position - min(silence // 2, BOUNDARY_BACK))
-        if self._segment.words:
-            return []
-        speech_end = self._segment.speech_until
-        quiet = update.position - (self._segment.start if speech_end is None else speech_end)
-        if self._segment.activity.speaking or quiet < LONG_NON_SPEECH:
-            return []
-        return self._finalize(update.position - KEPT_NON_SPEECH)
-
-    def _ends_by_meaning(self, update: Update, silence: int) -> bool:
-        segment, settings = self._segment, self._settings
-        if silence < settings.min_turn_silence or not segment.words or not self._is_decoded():
-            return False
-        if segment.activity.speech < SHORTEST_SPEECH:
-            return False
-        if settings.family is Family.P:
-            return ends_sentence(self._transcript.last_text)
-        return settings.threshold <= update.end_of_turn_confidence and settings.threshold < NEVER
-
-    def _ends_by_silence(self, silence: int) -> bool:
-        """Speech that was decoded and gave no words (a cough) ends nothing; speech that was not
-        decoded yet may hold words, and the final will tell."""
-        if silence < self._settings.max_turn_silence:
-            return False
-        undecoded = self._segment.activity.speech >= SHORTEST_SPEECH and not self._is_decoded()
-        announced = self._segment.started and self._settings.announce_speech
-        return self._segment.words or undecoded or announced
-
-    def _ends_by_length(self, silence: int) -> bool:
-        length = self._segment.position - self._segment.start
-        gap = silence >= SHORTEST_PAUSE
-        if length >= LONGEST_WITHOUT_GAP or (length >= LONGEST_SEGMENT and gap):
-            return True
-        longest = self._settings.max_turn_duration
-        if longest is None or not self.in_turn:
-            return False
-        onset = self._segment.activity.onset
-        begun = self._transcript.first_start if onset is None else onset
-        duration = self._segment.position - begun
-        return duration >= longest or (gap and duration >= longest - longest // GAP_SOUGHT)
+    def _decided_end(self, update: Update) -> Sequence[Finalize]:
+        """The finalize that what has been seen calls for, if any."""
+        at = self._segment.end(self._settings, update, self._transcript)
+        return [] if at is None else self._finalize(at)
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -430,8 +306,7 @@ class TurnPolicy:
         if self._segment.started or self._turn_sent:
             return []
         self._segment.started = True
-        onset = self._segment.activity.onset
-        start = self._transcript.first_start if onset is None else onset
+        start = self._segment.begin_of_speech(self._transcript)
         confidence = probability(self._segment.activity.loudest)
         return [Send(SpeechStarted(self._transcript.milliseconds(start), confidence))]
 
