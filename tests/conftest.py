@@ -18,6 +18,8 @@ from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import gateway_routes, http_app
+from ssasr.gateway.openai.models import ModelNames
+from ssasr.gateway.openai.routes import openai_routes
 from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.telemetry.metrics import Metrics
@@ -71,6 +73,7 @@ async def served(engines: LocalEngines, nursery: trio.Nursery) -> AsyncIterator[
     limits = GatewayLimits(max_sessions=5, max_duration=60.0, drain_seconds=1.0)
     access = Access(parse_keys("self-hosted"), TokenMint(b"a secret for the tests"))
     gateway = Gateway(engines, offer, access, metrics, limits)
-    app = http_app(gateway_routes(gateway.is_ready, metrics, access))
+    doors = openai_routes(gateway, access, ModelNames(offer.kinds), 8 << 20)
+    app = http_app(gateway_routes(gateway.is_ready, metrics, access), doors)
     yield Served(gateway, await nursery.start(gateway.run, app, "127.0.0.1", 0))
     nursery.cancel_scope.cancel()

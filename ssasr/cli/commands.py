@@ -112,6 +112,13 @@ GATEWAY = (
         options.aliases,
         "LIST",
     ),
+    Option(
+        "--max-upload",
+        "MiB of a file that POST /v1/audio/transcriptions takes",
+        1_024,
+        options.count,
+        "MIB",
+    ),
     Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
     Option(
         "--tls-certificate",
@@ -187,6 +194,7 @@ def public_config(values: Values, engines: Any) -> Any:
         keys_file=Path(values["api_keys_file"]) if values["api_keys_file"] else None,
         token_secret=token_secret(values),
         speech_models=values["speech_model_aliases"] or {},
+        max_upload=values["max_upload"] << 20,
         demo_page=values["demo_page"],
         tls_certificate=values["tls_certificate"],
         tls_key=values["tls_key"],

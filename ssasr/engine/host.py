@@ -366,7 +366,8 @@ class LocalStream:
     def opened(self) -> Opened:
         host = self.host
         tells = host.diarizer is not None
-        return Opened(host.recognizer.name, host.recognizer.chunk, host.name, tells)
+        recognizer = host.recognizer
+        return Opened(recognizer.name, recognizer.chunk, host.name, tells, recognizer.translates)
 
     @property
     def route(self) -> Route:

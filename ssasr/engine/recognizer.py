@@ -93,6 +93,8 @@ class Recognizer(Protocol):
     not hold up the others. ``step`` itself takes any number."""
     languages: tuple[str, ...]
     """ISO 639 codes that the model knows; options may hold others, which count for nothing."""
+    translates: bool
+    """Whether it can write in English what was said in another language."""
 
     def warm_up(self) -> None:
         """Do whatever makes the first real step as fast as the later ones."""

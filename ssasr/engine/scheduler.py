@@ -6,7 +6,7 @@ ever held back to fill a batch. When more streams are ready than fit, finals go 
 somebody waits for the end of a turn; then whoever has been ready for longest. Those left over are
 the first of the next step, so nobody is passed over for long. A stream that falls behind gets
 several chunks in one step, so under overload the step interval stretches for all evenly and no
-audio is dropped.
+audio is dropped. Files (``StreamOptions.offline``) come after all live streams.
 
 While a step runs, the device has time and nobody waits, so the takes of the next one are prepared
 then, a few dozen streams at a time as their audio comes in; ``next_batch`` has only to collect
@@ -210,5 +210,6 @@ class Scheduler:
         self._ready[stream.id.slot] = stream
 
 
-def _urgency(stream: Stream) -> tuple[bool, float]:
-    return not stream.urgent, stream.ready_since or 0.0
+def _urgency(stream: Stream) -> tuple[bool, bool, float]:
+    """Whoever listens live comes first."""
+    return stream.options.offline, not stream.urgent, stream.ready_since or 0.0

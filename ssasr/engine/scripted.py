@@ -83,6 +83,7 @@ class ScriptedRecognizer:
     chunk: int = CHUNK
     max_chunks = MANY_CHUNKS
     workload: Workload | None = None
+    translates = False
     languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")
 
     def __init__(self, max_streams: int = 1_000) -> None:

@@ -57,6 +57,7 @@ class WhisperTokenizer:
         self.start = self._named("startoftranscript")
         self.previous = self._named("startofprev")
         self.transcribe = self._named("transcribe")
+        self.translate = self._special.get("translate", self.transcribe)
         self.no_timestamps = self._named("notimestamps")
         no_speech = [name for name in ("nospeech", "nocaptions") if name in self._special]
         self.no_speech = self._named(no_speech[0] if no_speech else "nospeech")

@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.jobs import Job
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.handshake import UpgradeRequest
@@ -134,7 +135,7 @@ class Gateway:
     doors: dict[str, Door] = field(factory=dict)
     """Paths of other protocols, and who serves what comes there."""
     draining: trio.Event = field(factory=trio.Event)
-    _sessions: set[Session] = field(factory=set)
+    _sessions: set[Session | Job] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
     _count_ended: int = 0
     _strange_models: set[str] = field(factory=set)
@@ -272,6 +273,39 @@ class Gateway:
             grant.release()
             raise
 
+    def begin_job(self, authorization: str | None) -> Job:
+        """A file takes a session's place, until ``end_job``. Raises ClientFault."""
+        try:
+            if self.draining.is_set():
+                raise ClientFault(CloseCode.GOING_AWAY, cause=EndCause.DRAINED)
+            grant = self.access.open_session(authorization, None, self.wall_clock())
+            try:
+                self.take_place(grant)
+            except BaseException:
+                grant.release()
+                raise
+        except ClientFault as fault:
+            self.metrics.closed(fault.cause, fault.limit)
+            raise
+        job = Job(grant, self.wall_clock())
+        self._sessions.add(job)
+        self.metrics.sessions.inc()
+        return job
+
+    def end_job(self, job: Job) -> None:
+        job.grant.release()
+        self._note_end(job, job.cause)
+        log.info("file ended", session=job.id, cause=job.cause.value, version=job.model_version)
+        self.on_end(job.record(self.wall_clock()))
+
+    def _note_end(self, session: Session | Job, cause: EndCause) -> None:
+        self._sessions.discard(session)
+        self._count_ended += 1
+        self._ended.set()
+        self._ended = trio.Event()
+        self.metrics.sessions.dec()
+        self.metrics.closed(cause, limit_met(cause))
+
     def _redactor(self, parameters: SessionParameters) -> MessageFilter | None:
         """Raises ClientFault rather than to leak what the client wants hidden."""
         if parameters.redaction is None:
@@ -346,12 +380,7 @@ class Gateway:
             fault = ClientFault(END_CAUSES[cause], cause=cause)
             await refuse(session.websocket, fault, session.refusal(fault))
         finally:
-            self._sessions.discard(session)
-            self._count_ended += 1
-            self._ended.set()
-            self._ended = trio.Event()
-            self.metrics.sessions.dec()
-            self.metrics.closed(cause, limit_met(cause))
+            self._note_end(session, cause)
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
             account, ended = session.account, self.wall_clock()
             self.session_log.ended(terms, key_id, peer, cause, ended - started, account)

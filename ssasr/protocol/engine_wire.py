@@ -95,9 +95,9 @@ def _fields(message: Text) -> dict[str, object]:
                 "language_before": message.language_before,
                 **({"context": message.context} if message.context else {}),
             }
-        case Opened(model, chunk, engine, speakers):
+        case Opened(model, chunk, engine, speakers, translates):
             opened = {"t": "opened", "model": model, "chunk": chunk, "engine": engine}
-            return {**opened, "speakers": True} if speakers else opened
+            return opened | _set_flags(speakers=speakers, translates=translates)
         case Draining():
             return {"t": "draining"}
 
@@ -108,9 +108,18 @@ def _options(options: StreamOptions) -> dict[str, object]:
         "pause": options.pause,
         "keyterms": list(options.keyterms),
         "vad_threshold": options.vad_threshold,
-        **({"speakers": True} if options.speakers else {}),
-        **({"tentative": True} if options.tentative else {}),
+        **_set_flags(
+            speakers=options.speakers,
+            tentative=options.tentative,
+            offline=options.offline,
+            translate=options.translate,
+        ),
     }
+
+
+def _set_flags(**flags: bool) -> dict[str, object]:
+    """Those that are not set stay unwritten."""
+    return {name: True for name, value in flags.items() if value}
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -148,7 +157,10 @@ def decode(frame: str) -> Text:
             if chunk == 0:
                 raise PeerFault("chunk is a positive number of samples")
             speakers = _flag(fields, "speakers")
-            return Opened(_text(fields, "model"), chunk, _text(fields, "engine"), speakers)
+            translates = _flag(fields, "translates")
+            return Opened(
+                _text(fields, "model"), chunk, _text(fields, "engine"), speakers, translates
+            )
         case "draining":
             return Draining()
         case kind:
@@ -187,6 +199,8 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _share(options, "vad_threshold", SPEECH_THRESHOLD),
         _flag(options, "speakers"),
         _flag(options, "tentative"),
+        _flag(options, "offline"),
+        _flag(options, "translate"),
     )
 
 

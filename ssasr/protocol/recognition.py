@@ -81,6 +81,11 @@ class StreamOptions:
     tentative: bool = False
     """No word need be final before the segment ends: whoever reads them shows them as tentative. An
     engine may then understand the segment as a whole."""
+    offline: bool = False
+    """Nobody listens live: words are wanted only at the end of each segment, of all its audio at
+    once, in the background of whoever does. The session makes segments of half a minute at most."""
+    translate: bool = False
+    """Into English; only of an engine that ``Opened`` says it of."""
 
     @property
     def language(self) -> str | None:
@@ -156,6 +161,7 @@ class Opened:
     engine: str = ""
     speakers: bool = False
     """Whether it says who speaks when to a stream that asks for it."""
+    translates: bool = False
 
 
 @value

@@ -2,6 +2,7 @@
 
 import json
 
+import trio
 from attrs import frozen
 
 
@@ -16,7 +17,9 @@ class Answer:
 
 
 async def ask(app, path, query="", *, method="GET", headers=None, body=b""):
+    """``body``: bytes, or pieces of them; None at its end stands for a client that leaves."""
     sent = []
+    pieces = [body] if isinstance(body, bytes) else list(body)
     scope = {
         "type": "http",
         "method": method,
@@ -27,11 +30,19 @@ async def ask(app, path, query="", *, method="GET", headers=None, body=b""):
     }
 
     async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
+        await trio.lowlevel.checkpoint()
+        if pieces and pieces[0] is not None:
+            data = pieces.pop(0)
+            return {"type": "http.request", "body": data, "more_body": bool(pieces)}
+        if not pieces:
+            await trio.sleep_forever()
+        return {"type": "http.disconnect"}
 
     async def send(event):
         sent.append(event)
 
     await app(scope, receive, send)
+    if not sent:
+        return None
     named = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], named, b"".join(event["body"] for event in sent[1:]))

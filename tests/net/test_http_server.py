@@ -23,6 +23,10 @@ async def echo(scope, receive, send):
     """The path, and the body that came with it."""
     if scope["path"] == "/bug":
         raise RuntimeError("a bug")
+    if scope["path"] == "/half":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("a bug")
     if scope["path"] == "/wait":
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -172,6 +176,12 @@ async def test_an_app_learns_that_its_client_has_left(nursery):
         with trio.fail_after(5):
             await left.wait()
     nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_in_the_middle_of_an_answer_ends_the_connection(served):
+    await served.client.send_all(GET.replace(b"/a", b"/half"))
+    await served.until(b"half")
+    await served.over.wait()
 
 
 async def test_a_bug_of_the_app_is_500_and_the_connection_goes_on(served):

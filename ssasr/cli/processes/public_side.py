@@ -22,6 +22,8 @@ from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, gateway_routes, http_app
 from ssasr.gateway.openai import realtime
+from ssasr.gateway.openai.models import ModelNames
+from ssasr.gateway.openai.routes import openai_routes
 from ssasr.gateway.redaction.service import detected_policies, redaction
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.push import Destination as PushDestination
@@ -63,6 +65,8 @@ class PublicConfig:
     """None: one of this process's own, whose tokens no other gateway accepts."""
     speech_models: Aliases = MappingProxyType({})
     """Names of the operator's own."""
+    max_upload: int = 1 << 30
+    """Bytes of a file."""
     demo_page: bool = True
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -224,7 +228,12 @@ async def serve_public(
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
-    app = http_app(pages | routes | {"/v1/status": status_route(gateway, siblings)})
+    app = http_app(
+        pages | routes | {"/v1/status": status_route(gateway, siblings)},
+        openai_routes(
+            gateway, access, ModelNames(config.engines, config.speech_models), config.max_upload
+        ),
+    )
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,

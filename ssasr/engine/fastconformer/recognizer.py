@@ -141,6 +141,7 @@ class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
 
     max_chunks = _MAX_CHUNKS
+    translates = False
     workload: Workload | None = None
 
     def __init__(

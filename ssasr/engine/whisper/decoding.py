@@ -53,6 +53,8 @@ class Request:
     """What the language is taken for, unless another has a share of ``SURE_LANGUAGE``."""
     terms: Terms | None = None
     """Key terms that the text may hold."""
+    translate: bool = False
+    """Into English."""
 
 
 @frozen
@@ -182,7 +184,7 @@ class Decoding:
                 row.language, row.language_confidence = detected[number]
             else:
                 row.language = "en"
-            prefix = vocabulary.prefix(row.language)
+            prefix = vocabulary.prefix(row.language, translate=request.translate)
             row.pending = [*prefix, *row.draft[: self.passes.widest - len(prefix)]]
             row.certain = len(prefix)
             row.skip = len(prefix) - 1

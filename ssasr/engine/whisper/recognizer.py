@@ -48,6 +48,7 @@ from ssasr.engine.whisper.quantized import quantize
 from ssasr.engine.whisper.segment import CHUNK, SETTLE, Due, Kind, Segment
 from ssasr.engine.whisper.settings import read_settings
 from ssasr.engine.whisper.vocabulary import Vocabulary
+from ssasr.engine.whisper.whole_segment import WholeSegment
 from ssasr.engine.whisper.worker_pool import WorkerPool
 from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
@@ -57,6 +58,8 @@ from ssasr.runtime.processors import cores
 
 PATIENCE = 0.04
 """Seconds that a step waits for workers; then it is time to listen to what has arrived."""
+SHORT_PATIENCE = 0.01
+"""The same while nobody listens live to what they do: somebody might begin to speak."""
 BEHIND = SAMPLE_RATE
 """Samples that a stream's words may be behind its audio and the engine keeps up all the same."""
 QUIET = 2.0
@@ -121,12 +124,19 @@ class _Stream:
         speech_buffer = self.segment.speech_buffer
         walked = (speech_buffer.position - speech_buffer.start) / SAMPLE_RATE
         slow = self.begun_at is not None and walked < now - self.begun_at
-        return slow and speech_buffer.behind >= BEHIND
+        return slow and not self.in_background and speech_buffer.behind >= BEHIND
 
     def note_speaking(self, now: float) -> bool:
         """Whether somebody speaks, and the client goes on sending it."""
+        if self.in_background:
+            return False
         speaks = self.segment.speech_buffer.speech_end is not None and self.final_at is None
         return speaks and now - self.stepped_at < QUIET
+
+    @property
+    def in_background(self) -> bool:
+        """Nobody listens live."""
+        return self.segment.options.offline
 
     @property
     def waits(self) -> bool:
@@ -137,7 +147,7 @@ class _Stream:
     def urgency(self) -> tuple[bool, int, int]:
         """The smaller, the more urgent: first those where somebody waits for the last words of a
         turn, or will as soon as they have been walked through; then by what is due; then whoever
-        has waited longest for new words."""
+        has waited longest for new words. Streams in the background have an order of their own."""
         segment, due = self.segment, self.segment.due
         turn_ends = self.final_at is not None or segment.speech_buffer.silence_ahead >= SETTLE
         if due is None:
@@ -174,8 +184,10 @@ class WhisperRecognizer:
         self.max_batch = max(max_streams, MOST_STREAMS)
         self.max_streams = max_streams
         self.languages = vocabulary.languages
+        self.translates = vocabulary.multilingual
         self.decoding = decoding
         self._pool = WorkerPool(workers)
+        self._background = WorkerPool(workers, background=True)
         self.vocabulary = vocabulary
         self._vad = vad
         self._smart_turn = smart_turn
@@ -207,7 +219,7 @@ class WhisperRecognizer:
         committed_at: int = 0,
         language_before: str | None = None,
     ) -> State:
-        segment = Segment(
+        segment = (WholeSegment if options.offline else Segment)(
             self._known(options), start, list(committed), committed_at,
             multilingual=self.vocabulary.multilingual, language=SpokenLanguage(language_before),
         )  # fmt: skip
@@ -229,7 +241,8 @@ class WhisperRecognizer:
             stream.stepped_at = self._now
         self._detect_speech(batch, streams)
         self._go_on(streams)
-        self._pool.wait(PATIENCE)
+        if not self._pool.wait(PATIENCE) and all(one.in_background for one in streams):
+            self._background.wait(SHORT_PATIENCE)
         self._go_on(streams)
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
         self._stepped = streams
@@ -255,24 +268,31 @@ class WhisperRecognizer:
                 stream.answers += stream.segment.walk(stream.final_at, self._interval.factor)
         waiting = [stream for stream in streams if stream.job is None and stream.waits]
         waiting.sort(key=lambda stream: stream.urgency)
+        live = [stream for stream in waiting if not stream.in_background]
+        later = [stream for stream in waiting if stream.in_background]
         if self._pool.workers:
-            for stream in waiting[: self._pool.free]:
-                self._begin([stream])
-        elif waiting:
-            self._begin(waiting[: self.decoding.passes.rows])
+            for stream in live[: self._pool.free]:
+                self._begin([stream], self._pool)
+            for stream in later[: self._background.free]:
+                self._begin([stream], self._background)
+        elif live:
+            self._begin(live[: self.decoding.passes.rows], self._pool)
+        elif later:
+            alone = all(stream.in_background for stream in self._streams)
+            self._begin(later[: self.decoding.passes.rows if alone else 1], self._pool)
 
-    def _begin(self, streams: Sequence[_Stream]) -> None:
+    def _begin(self, streams: Sequence[_Stream], pool: WorkerPool) -> None:
         """Find out what these streams wait for, in batches."""
         judged = [stream for stream in streams if stream.segment.to_judge]
         if judged:
             sounds = [stream.segment.speech_buffer.recent(WINDOW) for stream in judged]
-            judging = self._pool.begin(lambda: self._smart_turn.probability(sounds).tolist())
+            judging = pool.begin(lambda: self._smart_turn.probability(sounds).tolist())
             for place, stream in enumerate(judged):
                 stream.job = _Judging(judging, place)
         due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
         if due:
             requests = [self._request(stream.segment, what) for stream, what in due]
-            decoding = self._pool.begin(partial(self._decode, requests, [what for _, what in due]))
+            decoding = pool.begin(partial(self._decode, requests, [what for _, what in due]))
             for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
                 stream.job = _Decoding(decoding, place, request)
 
@@ -314,7 +334,7 @@ class WhisperRecognizer:
         return Request(
             segment.samples(due), self._language(segment, due), segment.draft(due),
             segment.options.languages, segment.language.before,
-            segment.language.settled, self._terms(segment.options),
+            segment.language.settled, self._terms(segment.options), segment.options.translate,
         )  # fmt: skip
 
     def _terms(self, options: StreamOptions) -> Terms | None:

@@ -38,13 +38,13 @@ class Vocabulary:
         languages = tuple(tokenizer.languages) if multilingual else ("en",)
         return cls(tokenizer, mask, first, multilingual, languages)
 
-    def prefix(self, language: str) -> list[int]:
+    def prefix(self, language: str, *, translate: bool = False) -> list[int]:
         tokens = self.tokenizer
         if not self.multilingual:
             return [tokens.start, tokens.no_timestamps]
         return [
             tokens.start,
             tokens.languages[language],
-            tokens.transcribe,
+            tokens.translate if translate else tokens.transcribe,
             tokens.no_timestamps,
         ]

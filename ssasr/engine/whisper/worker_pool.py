@@ -7,6 +7,8 @@ a time, while the model thread goes on listening. A large model, or a device, is
 batches, one after the other: it has no workers, and its work is done where it is asked for.
 """
 
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -15,13 +17,18 @@ import torch
 
 T = TypeVar("T")
 
+NICENESS = 10
+"""Of threads that work in the background: a tenth of what any other thread gets of a core that both
+want. They hold the interpreter's lock now and then, so they must not be starved."""
+
 
 class WorkerPool:
     """``workers`` threads; with none, work is done at once in the caller's."""
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, *, background: bool = False) -> None:
         self.workers = workers
-        self._threads = ThreadPoolExecutor(workers, "decode") if workers else None
+        begin = _step_back if background else None
+        self._threads = ThreadPoolExecutor(workers, "decode", begin) if workers else None
         self._running: set[Future[Any]] = set()
 
     @property
@@ -50,6 +57,12 @@ class WorkerPool:
         self._running.add(future)
         return future
 
-    def wait(self, seconds: float) -> None:
-        """Until some work is done that was not when ``free`` was asked for; but no longer."""
+    def wait(self, seconds: float) -> bool:
+        """Until some work is done that was not when ``free`` was asked for; but no longer. False:
+        there was none."""
         wait(self._running, seconds, FIRST_COMPLETED)
+        return bool(self._running)
+
+
+def _step_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # Linux: of the thread

@@ -1,0 +1,35 @@
+"""Languages by their ISO 639 codes, as ``verbose_json`` names them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+LANGUAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "af": "afrikaans", "am": "amharic", "ar": "arabic", "as": "assamese", "az": "azerbaijani",
+        "ba": "bashkir", "be": "belarusian", "bg": "bulgarian", "bn": "bengali", "bo": "tibetan",
+        "br": "breton", "bs": "bosnian", "ca": "catalan", "cs": "czech", "cy": "welsh",
+        "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+        "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish", "fil": "tagalog",
+        "fo": "faroese", "fr": "french", "gl": "galician", "gu": "gujarati", "ha": "hausa",
+        "haw": "hawaiian", "he": "hebrew", "hi": "hindi", "hr": "croatian", "ht": "haitian creole",
+        "hu": "hungarian", "hy": "armenian", "id": "indonesian", "is": "icelandic", "it": "italian",
+        "ja": "japanese", "jv": "javanese", "jw": "javanese", "ka": "georgian", "kk": "kazakh",
+        "km": "khmer", "kn": "kannada", "ko": "korean", "la": "latin", "lb": "luxembourgish",
+        "ln": "lingala", "lo": "lao", "lt": "lithuanian", "lv": "latvian", "mg": "malagasy",
+        "mi": "maori", "mk": "macedonian", "ml": "malayalam", "mn": "mongolian", "mr": "marathi",
+        "ms": "malay", "mt": "maltese", "my": "myanmar", "nb": "norwegian", "ne": "nepali",
+        "nl": "dutch", "nn": "nynorsk", "no": "norwegian", "oc": "occitan", "pa": "punjabi",
+        "pl": "polish", "ps": "pashto", "pt": "portuguese", "ro": "romanian", "ru": "russian",
+        "sa": "sanskrit", "sd": "sindhi", "si": "sinhala", "sk": "slovak", "sl": "slovenian",
+        "sn": "shona", "so": "somali", "sq": "albanian", "sr": "serbian", "su": "sundanese",
+        "sv": "swedish", "sw": "swahili", "ta": "tamil", "te": "telugu", "tg": "tajik",
+        "th": "thai", "tk": "turkmen", "tl": "tagalog", "tr": "turkish", "tt": "tatar",
+        "uk": "ukrainian", "ur": "urdu", "uz": "uzbek", "vi": "vietnamese", "yi": "yiddish",
+        "yo": "yoruba", "yue": "cantonese", "zh": "chinese",
+    }
+)  # fmt: skip
+
+
+def name_of(code: str | None) -> str:
+    """In English and lower case; empty where no language was found."""
+    return LANGUAGES.get(code or "", code or "")
