@@ -36,7 +36,7 @@ class Profile:
 
 def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     """The median of five unprofiled steps, and one profiled."""
-    device = model.encoder_projector.weight.device
+    device = model.device
     recognizer = make_recognizer(model, chunk_frames, rows)
     audio = Audio(recognizer.chunk)
     rows = min(rows, recognizer.max_batch)
@@ -102,7 +102,7 @@ def _kernels(record, device: torch.device) -> tuple[float, int, tuple[tuple[str,
 
 def needed_bytes(model: Model, layout: Layout, rows: int) -> int:
     """Bytes that a step cannot do without."""
-    encoder, size = layout.config.encoder, model.encoder_projector.weight.dtype.itemsize
+    encoder, size = layout.config.encoder, model.dtype.itemsize
     weights = sum(p.numel() for p in model.parameters()) * size
     read = 2 * layout.left + encoder.conv_context
     written = 3 * layout.chunk_frames

@@ -8,6 +8,7 @@ import torch
 
 from ssasr.engine.fastconformer.checkpoint import Processing
 from ssasr.engine.fastconformer.config import EncoderConfig, ModelConfig
+from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.detokenizer import Piece, PieceTable
 from ssasr.engine.fastconformer.encoder import Span, WholePast
 from ssasr.engine.fastconformer.program import PlainRunner, Program
@@ -59,7 +60,7 @@ def sample_frames(model: Model, device: torch.device) -> torch.Tensor:
     """(rows, dim) projected frames of noise."""
     encoder, config = model.encoder, model.config.encoder
     mel = torch.randn(4, 8 * 40 + 7, config.num_mel_bins, device=device) * 2.0 - 6.0
-    mel = mel.to(model.encoder_projector.weight.dtype)
+    mel = mel.to(model.dtype)
     ones = torch.ones(4, dtype=torch.int64, device=device)
     cache = WholePast(config.left_frames(40), config.conv_context)
     frames = encoder(mel, Span(0 * ones, 2**40 * ones), cache, encoder.relative_keys(40))
@@ -188,14 +189,14 @@ def make_recognizer(
 ) -> FastConformerRecognizer:
     """A recogniser with the model, room for that many streams, and a speech detector of the real
     size (random weights: the time is the same)."""
-    weight = model.encoder_projector.weight
-    detector = SileroDetector(SileroVad().to(weight.device).eval().requires_grad_(False))
+    detector = SileroDetector(SileroVad().to(model.device).eval().requires_grad_(False))
     layout = make_layout(model, streams, chunk_frames)
     if warm:
         runner = make_runner(model, layout, detector)
     else:
-        slots = Slots.allocate(layout, weight.device, weight.dtype)
-        runner = PlainRunner(Program(model, slots, detector), streams)
+        slots = Slots.allocate(layout, model.device, model.dtype)
+        kind = CpuProgram if model.device.type == "cpu" else Program
+        runner = PlainRunner(kind(model, slots, detector), streams)
     words = tuple(Piece(f"w{n}", starts_word=n % 2 == 0) for n in range(model.config.vocab_size))
     processing = Processing((chunk_frames - 1,), {})
     recognizer = FastConformerRecognizer(

@@ -160,6 +160,9 @@ GATEWAY = (
 )
 ENGINE = (
     Option("--device", "auto, cpu or cuda:N", "auto", options.device, "D"),
+    Option("--precision", "auto: 8 bits on a CPU that is fast with them, half precision on a GPU; "
+           "int8: refuse to start without; float32: nothing is rounded", "auto",
+           choices=("auto", "int8", "float32")),
     Option("--threads",
            "CPU threads of one model; default: the cores, four at most if it is small",
            None, options.count, "N"),
@@ -225,6 +228,7 @@ def recognition_config(values: Values) -> Any:
         max_streams=values["max_streams"],
         chunk_ms=values["chunk_ms"],
         speakers=values["speakers"],
+        precision=values["precision"],
     )
 
 

@@ -23,10 +23,11 @@ from functools import cache, partial
 from itertools import pairwise
 from platform import machine
 from time import thread_time
+from typing import Self
 
 import torch
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 MOST_ROWS = 64
@@ -62,20 +63,45 @@ class Packed:
     """uint8 (rows, inputs) -> float32 (rows, outputs)."""
 
 
+@frozen(eq=False)
+class Rounded:
+    """A weight as it is kept: ``integers`` (outputs, inputs) int8, and the ``scale`` of each output
+    (outputs,)."""
+
+    integers: Tensor
+    scale: Tensor
+
+
 def quantize(weight: Tensor, bias: Tensor | None = None, *, rows: int = MANY) -> Packed:
-    """weight (outputs, inputs), float. ``rows``: about so many it will be given, ``FEW`` or
-    ``MANY``. Raises RuntimeError where ``int8_limit`` is 0."""
-    limit = int8_limit()
-    if not limit:
-        raise RuntimeError("no kernel here multiplies 8-bit integers exactly, and fast")
+    """weight (outputs, inputs), float. ``rows``: about so many it will be given. Raises
+    RuntimeError where ``int8_limit`` is 0."""
+    return pack(rounded(weight), bias, rows=rows)
+
+
+def rounded(weight: Tensor) -> Rounded:
+    """weight (outputs, inputs), float, in as many bits as ``int8_limit`` allows. Raises
+    RuntimeError where it is 0."""
+    limit = _limit()
     weight = weight.detach().float()
     scale = weight.abs().amax(dim=1).clamp_(min=1e-8) / limit
-    integers = (weight / scale[:, None]).round_().to(torch.int8)
-    outputs, inputs = weight.shape
-    multiply = _fastest(limit, inputs, outputs, rows)(integers, scale)
+    return Rounded((weight / scale[:, None]).round_().to(torch.int8), scale)
+
+
+def pack(weight: Rounded, bias: Tensor | None = None, *, rows: int = MANY) -> Packed:
+    """A copy of the weight, in the order that the fastest kernel for so many rows wants it in.
+    Raises RuntimeError where ``int8_limit`` is 0."""
+    integers, scale = weight.integers, weight.scale
+    outputs, inputs = integers.shape
+    multiply = _fastest(_limit(), inputs, outputs, rows)(integers, scale)
     offsets = torch.zeros_like(scale) if bias is None else bias.detach().float()
     sums = integers.sum(dim=1).float() * scale
     return Packed(inputs, inputs > outputs, sums, offsets, multiply)
+
+
+def _limit() -> int:
+    if limit := int8_limit():
+        return limit
+    raise RuntimeError("no kernel here multiplies 8-bit integers exactly, and fast")
 
 
 def linear(x: Tensor, packed: Packed) -> Tensor:
@@ -98,6 +124,22 @@ def linear(x: Tensor, packed: Packed) -> Tensor:
     product = packed.multiply(integers)
     result = torch.addcmul(packed.bias, product, scale).addcmul_(offset, packed.sums)
     return result.view(*x.shape[:-1], -1)
+
+
+class Int8Linear(nn.Module):
+    """In place of a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs)."""
+
+    def __init__(self, packed: Packed) -> None:
+        super().__init__()
+        self._packed = packed
+
+    @classmethod
+    def of(cls, layer: nn.Linear, rows: int = MANY) -> Self:
+        """The layer in 8 bits, for about so many rows."""
+        return cls(quantize(layer.weight, layer.bias, rows=rows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self._packed)
 
 
 @cache

@@ -136,6 +136,8 @@ class RecognizerSettings:
     threads: int | None = None
     chunk_ms: int | None = None
     """Milliseconds between two steps, for models that were trained with several chunk sizes."""
+    precision: str = "auto"
+    """``auto``, ``int8`` or ``float32``; see ``devices``."""
 
 
 Factory = Callable[[RecognizerSettings], Recognizer]

@@ -22,11 +22,12 @@ class RecognitionConfig:
     max_streams: int | None
     chunk_ms: int | None
     speakers: bool = True
+    precision: str = "auto"
 
     def load(self, model: str) -> Recognizer:
         """With its weights. Raises WeightsError."""
         settings = RecognizerSettings(
-            model, self.device, self.max_streams, self.threads, self.chunk_ms
+            model, self.device, self.max_streams, self.threads, self.chunk_ms, self.precision
         )
         return recognizer_factory(self.engine_kind, model)(settings)
 

@@ -96,6 +96,13 @@ class Biasing:
         after = torch.where(further != ROOT, further, begun)
         torch.where(emitted, after, self.node, out=self.node)
 
+    def part(self, rows: Tensor) -> Self:
+        """Of some of the rows; a copy."""
+        return type(self)(
+            self.parents[rows], self.tokens[rows], self.children[rows], self.boosts[rows],
+            self.node[rows],
+        )  # fmt: skip
+
     def _reached(self, edges: Tensor) -> Tensor:
         return torch.where(edges, self.children, ROOT).amax(dim=1).long()
 

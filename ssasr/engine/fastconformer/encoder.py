@@ -299,7 +299,7 @@ class Encoder(nn.Module):
         """The constant that ``forward`` takes: (layers, heads, head size, left + 2 c - 1), position
         encodings of the distances left + c - 1 down to 1 - c, projected by each layer."""
         config = self.config
-        weight = self.subsampling.linear.weight
+        weight = self.subsampling.conv_in.weight
         reach = config.left_frames(chunk_frames) + chunk_frames
         distances = torch.arange(reach - 1, -chunk_frames, -1, device=weight.device)
         pairs = torch.arange(0, config.hidden_size, 2, device=weight.device)

@@ -15,7 +15,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from ssasr.engine.fastconformer.biasing import Edges
+from ssasr.engine.fastconformer.biasing import Biasing, Edges
 from ssasr.engine.fastconformer.config import FRAME, HOP
 from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span
 from ssasr.engine.fastconformer.features import WINDOW, LogMel
@@ -138,9 +138,7 @@ class Program:
         going_on = inputs.column(Column.END) >= ENDLESS
         mel_frames = torch.where(going_on, ENDLESS, end // HOP)
         span = Span(chunk * self.layout.chunk_frames, mel_frames)
-        mel = self._mel(inputs.column(Column.SLOT), span.first, end)
-        cache = SlotCache.of(self.slots, slot, span.first)
-        frames = self.model.encoder(mel, span, cache, self._relative)
+        frames = self._frames(inputs.column(Column.SLOT), slot, span, end)
         counts = (span.frames() - span.first).clamp(0, self.layout.chunk_frames)
         text = self.slots.get_text(slot, chunk, self._start)
         decoding = Decoding.begin(
@@ -148,7 +146,7 @@ class Program:
             torch.where(computed, counts, 0),
             Text.unpack(text, self.layout.config.num_decoder_layers),
             self.room,
-            self.slots.terms.get(slot, chunk),
+            self._biasing(slot, chunk),
         )
         return Running(decoding, slot, chunk, speech)
 
@@ -156,13 +154,18 @@ class Program:
         """One round of decoding."""
         running.decoding.advance(self.model, self._most_per_frame)
 
+    def decode(self, running: Running) -> None:
+        """Rounds until no row needs another, which takes a look after each."""
+        while bool(running.decoding.active().any()):
+            self.advance(running)
+
     def finish(self, running: Running) -> Tensor:
         """Files the text and gives the answer: (batch, answer width) int32. May be repeated after
         further iterations."""
         decoding = running.decoding
         self.slots.put_text(running.slot, running.chunk + 1, decoding.text.pack())
-        assert decoding.biasing is not None, "every slot has a tree, if an empty one"
-        self.slots.terms.keep(running.slot, running.chunk + 1, decoding.biasing)
+        if decoding.biasing is not None:
+            self.slots.terms.keep(running.slot, running.chunk + 1, decoding.biasing)
         state = torch.stack([decoding.emitted, decoding.active()], dim=1).int()
         return torch.cat(
             [
@@ -192,6 +195,16 @@ class Program:
             speech.contiguous().view(torch.float32),
         )
         return whole, bool(active.any())
+
+    def _frames(self, source: Tensor, slot: Tensor, span: Span, end: Tensor) -> Tensor:
+        """(batch, c, dim) of the encoder. ``source``: the slots whose audio it is (batch,)."""
+        cache = SlotCache.of(self.slots, slot, span.first)
+        mel = self._mel(source, span.first, end)
+        frames: Tensor = self.model.encoder(mel, span, cache, self._relative)
+        return frames
+
+    def _biasing(self, slot: Tensor, chunk: Tensor) -> Biasing | None:
+        return self.slots.terms.get(slot, chunk)
 
     def _mel(self, slot: Tensor, first: Tensor, end: Tensor) -> Tensor:
         """(batch, 8 c + 7, bins) around the chunks that begin at frame ``first``."""
@@ -244,8 +257,7 @@ class PlainRunner:
         running = program.encode(
             Inputs(inputs.table.to(program.device), inputs.audio.to(program.device))
         )
-        while bool(running.decoding.active().any()):
-            program.advance(running)
+        program.decode(running)
         return program.unpack(program.finish(running).cpu())[0]
 
     def set_terms(self, slot: int, edges: Edges) -> None:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssasr.engine.capacity import Workload
-from ssasr.engine.devices import choose_device, choose_dtype
+from ssasr.engine.devices import choose_device, choose_dtype, choose_int8
 from ssasr.engine.fastconformer.biasing import Edges
 from ssasr.engine.fastconformer.checkpoint import Processing, load_model, load_processing
-from ssasr.engine.fastconformer.config import FRAME
+from ssasr.engine.fastconformer.config import FRAME, load_config
+from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.detokenizer import PieceTable, Token, Transcript
 from ssasr.engine.fastconformer.graphs import GraphRunner
 from ssasr.engine.fastconformer.program import (
@@ -34,6 +35,7 @@ from ssasr.engine.fastconformer.program import (
     Runner,
     SpeechDetector,
 )
+from ssasr.engine.fastconformer.quantized import load_int8
 from ssasr.engine.fastconformer.slot_state import SlotState, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
@@ -60,6 +62,8 @@ _MAX_CHUNKS = 4
 """Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
 follow each other at once, so a stream that was taken over catches up as fast with few."""
 _CPU_STREAMS = 2
+_STREAMS_OF_A_STEP = 8
+"""On a CPU, as far as the choice of its kernels is concerned."""
 _CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
 see ``benchmarks/archive/fastconformer_device.md``. At one frame 900 kept up on an H200 and 1,000
@@ -388,9 +392,15 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
     model was not trained with or a device that is not there."""
     files = resolve(settings.model, pull=False)
     device = choose_device(settings.device)
+    int8 = choose_int8(device, settings.precision)
     if settings.threads is not None and device.type == "cpu":
         torch.set_num_threads(settings.threads)
-    model = load_model(files.directory, device, choose_dtype(device))
+    if int8:
+        processing = load_processing(files.directory, load_config(files.directory))
+        frames = choose_chunk(files.name, processing, settings.chunk_ms)
+        model = load_int8(files.name, files.directory, _STREAMS_OF_A_STEP * frames)
+    else:
+        model = load_model(files.directory, device, choose_dtype(device, settings.precision))
     vad = SileroVad.load(resolve("silero-vad", pull=False).weights, device)
     return build(
         files.name,
@@ -400,6 +410,18 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
         settings.chunk_ms,
         settings.max_streams,
     )
+
+
+def choose_chunk(name: str, processing: Processing, chunk_ms: int | None) -> int:
+    """Encoder frames of a chunk. Raises StartRefused for one that the model was not trained
+    with."""
+    trained = [(frames + 1) * _FRAME_MS for frames in sorted(processing.lookaheads)]
+    if chunk_ms is None:
+        chunk_ms = next((known for known in trained if known >= CHUNK_MS), trained[-1])
+    if chunk_ms not in trained:
+        known = ", ".join(map(str, trained))
+        raise StartRefused(f"{name} was not trained with chunks of {chunk_ms} ms, but {known} ms")
+    return chunk_ms // _FRAME_MS
 
 
 def build(
@@ -412,17 +434,10 @@ def build(
 ) -> FastConformerRecognizer:
     """The same, from a model that is loaded; ``directory`` has its tokenizer and processor."""
     processing = load_processing(directory, model.config)
-    trained = [(frames + 1) * _FRAME_MS for frames in sorted(processing.lookaheads)]
-    if chunk_ms is None:
-        chunk_ms = next((known for known in trained if known >= CHUNK_MS), trained[-1])
-    if chunk_ms not in trained:
-        known = ", ".join(map(str, trained))
-        raise StartRefused(f"{name} was not trained with chunks of {chunk_ms} ms, but {known} ms")
-    chunk_frames = chunk_ms // _FRAME_MS
-    weight = model.encoder_projector.weight
+    chunk_frames = choose_chunk(name, processing, chunk_ms)
     if max_streams is None:
         on_device = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
-        max_streams = on_device if weight.device.type == "cuda" else _CPU_STREAMS
+        max_streams = on_device if model.device.type == "cuda" else _CPU_STREAMS
     layout = make_layout(model, max_streams, chunk_frames)
     runner = make_runner(model, layout, detector)
     pieces = PieceTable.load(directory, model.config)
@@ -442,11 +457,10 @@ def largest_batch(layout: Layout) -> int:
 
 @torch.no_grad()
 def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runner:
-    """Allocates the slots; graphs on CUDA, the plain program elsewhere."""
-    weight = model.encoder_projector.weight
-    slots = Slots.allocate(layout, weight.device, weight.dtype)
-    program = Program(model, slots, detector)
+    """Allocates the slots; graphs on CUDA, the processor's program elsewhere."""
+    slots = Slots.allocate(layout, model.device, model.dtype)
     largest = largest_batch(layout)
-    if weight.device.type == "cuda":
-        return GraphRunner(program, largest, CudaGraphRecorder(weight.device))
-    return PlainRunner(program, largest)
+    if model.device.type == "cuda":
+        program = Program(model, slots, detector)
+        return GraphRunner(program, largest, CudaGraphRecorder(model.device))
+    return PlainRunner(CpuProgram(model, slots, detector), largest)

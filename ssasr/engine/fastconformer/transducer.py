@@ -71,8 +71,8 @@ class PredictionNetwork(nn.Module):
 
     def start(self) -> Text:
         """The text before the first token, one row: what the network makes of a blank."""
-        weight = self.decoder_projector.weight
-        nothing = weight.new_zeros(1, self.depth, weight.shape[0])
+        weight = self.embedding.weight
+        nothing = weight.new_zeros(1, self.depth, weight.shape[1])
         blank = torch.full((1,), self.blank, dtype=torch.int64, device=weight.device)
         return self(blank, Text(nothing, nothing, nothing[:, 0]))  # type: ignore[no-any-return]
 
@@ -86,13 +86,16 @@ class PredictionNetwork(nn.Module):
             x = new_hidden
         return Text(torch.stack(hidden, 1), torch.stack(cell, 1), self.decoder_projector(x))
 
-    def _cell(self, layer: int, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def gates(self, layer: int, x: Tensor, hidden: Tensor) -> Tensor:
+        """(batch, 4 dim): what the cell's four gates are given."""
         weights = self.lstm.get_parameter
         gates = fn.linear(x, weights(f"weight_ih_l{layer}"), weights(f"bias_ih_l{layer}"))
-        gates = gates + fn.linear(
+        return gates + fn.linear(
             hidden, weights(f"weight_hh_l{layer}"), weights(f"bias_hh_l{layer}")
         )
-        enter, forget, candidate, leave = gates.chunk(4, dim=1)
+
+    def _cell(self, layer: int, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        enter, forget, candidate, leave = self.gates(layer, x, hidden).chunk(4, dim=1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * cell.tanh(), cell
 
@@ -141,11 +144,25 @@ class Model(nn.Module):
         self.joint = Joint(config)
         self.prompt_projector = Prompt(config) if config.num_prompts else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.decoder.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed outside of the products in 8 bits."""
+        return self.decoder.embedding.weight.dtype
+
     def project(self, frames: Tensor, prompts: Tensor) -> Tensor:
         """Encoder frames (batch, c, dim) to the joint's (batch, c, decoder dim)."""
         if self.prompt_projector is not None:
             frames = self.prompt_projector(frames, prompts)
         return self.encoder_projector(frames)  # type: ignore[no-any-return]
+
+
+_BY_ROW = ("frame", "at_frame", "emitted", "tokens", "places", "confidences")
+_OF_TEXT = ("hidden", "cell", "summary")
 
 
 @define
@@ -217,6 +234,22 @@ class Decoding:
         self._write(found, token, place, confidence)
         self._move(found, place, most_per_frame)
         self.text.take(found, model.decoder(token, self.text))
+
+    def part(self, rows: Tensor) -> Self:
+        """Of some of the rows (n,); a copy."""
+        text = Text(self.text.hidden[rows], self.text.cell[rows], self.text.summary[rows])
+        biasing = None if self.biasing is None else self.biasing.part(rows)
+        own = {name: getattr(self, name)[rows] for name in ("frames", "counts", *_BY_ROW)}
+        return type(self)(text=text, biasing=biasing, **own)
+
+    def put(self, rows: Tensor, part: "Decoding") -> None:
+        """What has become of these rows."""
+        pairs = [(getattr(self, name), getattr(part, name)) for name in _BY_ROW]
+        pairs += [(getattr(self.text, name), getattr(part.text, name)) for name in _OF_TEXT]
+        if self.biasing is not None and part.biasing is not None:
+            pairs.append((self.biasing.node, part.biasing.node))
+        for mine, its in pairs:
+            mine[rows] = its
 
     def _write(self, found: Tensor, token: Tensor, place: Tensor, confidence: Tensor) -> None:
         # Rows that found nothing write into the last column, which nobody reads.

@@ -17,17 +17,6 @@ from ssasr.engine import kernels
 from ssasr.engine.whisper.model import Decoder, DecoderLayer
 
 
-class Int8Linear(nn.Module):
-    """Replaces a ``nn.Linear``; float32 (..., inputs) -> float32 (..., outputs)."""
-
-    def __init__(self, linear: nn.Linear, rows: int = kernels.MANY) -> None:
-        super().__init__()
-        self._packed = kernels.quantize(linear.weight, linear.bias, rows=rows)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.linear(x, self._packed)
-
-
 class HalfLinear(nn.Module):
     """Replaces a ``nn.Linear``, float32 (..., inputs) -> float32 (..., outputs), with weights in
     half precision."""
@@ -53,4 +42,4 @@ def quantize(module: nn.Module, *, few_rows: bool = False) -> None:
                 setattr(module, name, HalfLinear(child))
         elif kernels.int8_limit():
             rows = kernels.FEW if isinstance(module, Decoder) else kernels.MANY
-            setattr(module, name, Int8Linear(child, rows))
+            setattr(module, name, kernels.Int8Linear.of(child, rows))

@@ -18,7 +18,7 @@ import torch
 from attrs import define, evolve, field, frozen
 
 from ssasr.engine.capacity import MOST_STREAMS, Workload
-from ssasr.engine.devices import choose_device, choose_dtype
+from ssasr.engine.devices import choose_device, choose_dtype, choose_int8
 from ssasr.engine.features import LogMel
 from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import (
@@ -408,6 +408,7 @@ def _stream(state: State) -> _Stream:
 def create(settings: RecognizerSettings) -> Recognizer:
     """A recogniser of the named model (of the catalogue, or a path), weights loaded."""
     device = choose_device(settings.device)
+    choose_int8(device, settings.precision)  # which refuses what cannot be had
     files = catalogue.resolve(settings.model, pull=False)
     model = checkpoint.load(read_weights(files))
     small = device.type == "cpu" and model.dims.audio_width <= SMALL
@@ -421,13 +422,13 @@ def create(settings: RecognizerSettings) -> Recognizer:
     vocabulary = Vocabulary.build(
         tokenizer, model.dims.vocabulary, config.suppressed, config.suppressed_first
     )
-    if device.type == "cpu":
+    if device.type == "cpu" and settings.precision != "float32":
         quantize(model)
     vad = SileroVad.load(catalogue.resolve("silero-vad", pull=False).weights, device)
     turn_files = catalogue.resolve("smart-turn", pull=False)
     smart_turn = SmartTurn.load(turn_files.weights, device)
     mel = LogMel(model.dims.mels).to(device)
-    model = model.to(device, choose_dtype(device))
+    model = model.to(device, choose_dtype(device, settings.precision))
     network = Network(model, mel, config.alignment_heads, vocabulary)
     passes: Passes = PlainPasses(network)
     if device.type == "cuda":

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
+from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.detokenizer import PieceTable
-from ssasr.engine.fastconformer.program import PlainRunner, Program
+from ssasr.engine.fastconformer.program import PlainRunner
+from ssasr.engine.fastconformer.quantized import quantize
 from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from tests.engine.fastconformer import reference
@@ -52,11 +54,13 @@ def multilingual(tmp_path_factory):
 def make_recognizer():
     """Builds a recogniser from a checkpoint directory."""
 
-    def make(directory, chunk_frames, slots=6, rewind=3, largest=64):
+    def make(directory, chunk_frames, slots=6, rewind=3, largest=64, int8=False, kind=CpuProgram):
         model = load_model(directory, torch.device("cpu"), torch.float32)
+        if int8:
+            quantize(model)
         layout = Layout(model.config, slots, chunk_frames, rewind)
         with torch.no_grad():
-            program = Program(
+            program = kind(
                 model, Slots.allocate(layout, torch.device("cpu"), torch.float32), loudness
             )
         return FastConformerRecognizer(

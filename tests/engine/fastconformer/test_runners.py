@@ -6,6 +6,7 @@ import torch
 
 from ssasr.engine.fastconformer import graphs
 from ssasr.engine.fastconformer.checkpoint import load_model
+from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.graphs import GraphRunner, sizes_up_to
 from ssasr.engine.fastconformer.program import Column, PlainRunner, Program
 from ssasr.engine.fastconformer.slots import Layout, Slots
@@ -15,13 +16,13 @@ from tests.engine.fastconformer.conftest import loudness
 from tests.engine.recorder import LateRecorder
 
 
-def make(directory, chunk_frames, recorder=None, device="cpu", dtype=torch.float32):
+def make(directory, chunk_frames, recorder=None, device="cpu", dtype=torch.float32, kind=Program):
     """A runner of graphs; without a recorder, the plain one."""
     model = load_model(directory, torch.device(device), dtype)
     layout = Layout(model.config, 6, chunk_frames, 2)
     with torch.no_grad():
         slots = Slots.allocate(layout, torch.device(device), dtype)
-        program = Program(model, slots, loudness)
+        program = kind(model, slots, loudness)
         runner = GraphRunner(program, 5, recorder) if recorder else PlainRunner(program, 5)
         runner.warm_up()
     return runner
@@ -93,3 +94,17 @@ def test_sizes_cover_every_batch():
     assert sizes_up_to(1024)[0] == 1024
     assert sizes_up_to(1) == [1]
     assert graphs.iterations_guess(1) > 1
+
+
+@pytest.mark.parametrize("chunk_frames", [2, 7])
+def test_a_processor_s_order_of_work_gives_the_same_answers(english, chunk_frames):
+    """Over more steps than a ring is long."""
+    runners = [make(english[1], chunk_frames, kind=kind) for kind in (Program, CpuProgram)]
+    layout = runners[0]._program.layout
+    steps = 2 * layout.attention_ring // chunk_frames
+    plain, other = (drive(runner, layout, steps) for runner in runners)
+    assert sum(len(row[0]) for step in plain for row in step) > 100
+    for expected, found in zip(plain, other, strict=True):
+        for (tokens, places, speech), row in zip(expected, found, strict=True):
+            assert row[:2] == (tokens, places)
+            assert row[2] == pytest.approx(speech, abs=1e-5)

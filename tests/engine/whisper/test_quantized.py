@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssasr.engine.kernels import has_half, int8_limit
+from ssasr.engine.kernels import Int8Linear, has_half, int8_limit
 from ssasr.engine.whisper.decoding import Request
-from ssasr.engine.whisper.quantized import HalfLinear, Int8Linear, quantize
+from ssasr.engine.whisper.quantized import HalfLinear, quantize
 from tests.engine.whisper import tiny
 
 needs_int8 = pytest.mark.skipif(not int8_limit(), reason="the processor has no 8-bit products")
@@ -21,14 +21,14 @@ def test_near_the_float_layer():
         linear = nn.Linear(64, 48, bias=bias)
         x = torch.randn(3, 5, 64)
         exact = linear(x)
-        error = (Int8Linear(linear)(x) - exact).abs().max()
+        error = (Int8Linear.of(linear)(x) - exact).abs().max()
         assert error < 0.02 * exact.abs().max()
 
 
 @needs_int8
 def test_a_row_does_not_depend_on_the_others():
     torch.manual_seed(0)
-    layer = Int8Linear(nn.Linear(64, 48))
+    layer = Int8Linear.of(nn.Linear(64, 48))
     rows = torch.randn(7, 64)
     rows[3] *= 1_000
     together = layer(rows)
@@ -39,7 +39,7 @@ def test_a_row_does_not_depend_on_the_others():
 @needs_int8
 def test_zeros_give_the_bias():
     linear = nn.Linear(8, 4)
-    assert torch.equal(Int8Linear(linear)(torch.zeros(1, 8))[0], linear.bias)
+    assert torch.equal(Int8Linear.of(linear)(torch.zeros(1, 8))[0], linear.bias)
 
 
 @needs_int8
@@ -51,7 +51,7 @@ def test_one_huge_value_does_not_shift_the_row():
     x = torch.nn.functional.gelu(torch.randn(4, 256))
     x[:, 7] = 200.0
     exact = linear(x)
-    error = (Int8Linear(linear)(x) - exact).norm() / exact.norm()
+    error = (Int8Linear.of(linear)(x) - exact).norm() / exact.norm()
     assert error < 0.02
 
 

@@ -1,0 +1,207 @@
+"""The model for a CPU: every matrix in 8 bits, all else in float32.
+
+Linear layers, convolutions of width one and the products of the prediction network become
+``kernels.linear``: weights rounded for each output, inputs for each row, and the sum exact, so that
+a row's numbers do not depend on the rows beside it. (The subsampling's two convolutions over
+channels, 1 % of the work, stay as they are.)
+
+Rounding takes a while and the float weights take 2.5 GB, so the rounded ones are kept, and later
+starts map them from the disk: ``<cache>/int8/<name>-<largest weight>.safetensors``. The file says
+what it was made from, by SHA-256, and a file beside it what its own is; one that is wrong in either
+is made anew, and where it cannot be kept the model is rounded at every start.
+"""
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from ssasr.engine import kernels
+from ssasr.engine.fastconformer.checkpoint import load_model
+from ssasr.engine.fastconformer.config import load_config
+from ssasr.engine.fastconformer.transducer import Model, PredictionNetwork, Prompt
+from ssasr.engine.kernels import Int8Linear, Rounded
+from ssasr.models import catalogue
+from ssasr.runtime.durable import sync_directory, write_atomically
+from ssasr.telemetry.logs import get_logger
+
+_FORMAT = "1"
+_LOG = get_logger(__name__)
+Tensors = dict[str, Tensor]
+
+
+def load_int8(name: str, directory: Path, rows: int) -> Model:
+    """The model of a checkpoint directory, for the CPU. ``rows``: frames of a usual step.
+
+    Raises WeightsError as ``checkpoint.load_model``."""
+    file = f"{name.replace('/', '--')}-{kernels.int8_limit()}.safetensors"
+    path = catalogue.cache_directory() / "int8" / file
+    made_from = _digest(directory)
+    tensors = _read(path, made_from)
+    if tensors is None:
+        with torch.no_grad():
+            tensors = rounded(load_model(directory, torch.device("cpu"), torch.float32))
+        if _keep(path, tensors, made_from):
+            tensors = _read(path, made_from) or tensors  # mapped, and the float weights are free
+    with torch.device("meta"):
+        model = Model(load_config(directory))
+    return packed(model, tensors, rows)
+
+
+def quantize(model: Model, rows: int = kernels.MANY) -> Model:
+    """The model without a file; it is changed."""
+    return packed(model, rounded(model), rows)
+
+
+# -- the numbers -----------------------------------------------------------------------------------
+
+
+def rounded(model: Model) -> Tensors:
+    """What is kept of a float32 model: its state, with two tensors in place of each matrix."""
+    matrices = set(_matrices(model))
+    kept: Tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name in matrices:
+            weight = kernels.rounded(tensor)
+            kept[f"{name}.integers"], kept[f"{name}.scale"] = weight.integers, weight.scale
+        else:
+            kept[name] = tensor
+    return kept
+
+
+def _matrices(model: Model) -> Iterator[str]:
+    """Names of the parameters that are rounded. The projection of the positions is not: it is used
+    once, for constants."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith("relative_k_proj"):
+            yield f"{name}.weight"
+        elif isinstance(module, nn.LSTM):
+            yield from (
+                f"{name}.{each}" for each, _ in module.named_parameters() if "weight" in each
+            )
+
+
+# -- the modules -----------------------------------------------------------------------------------
+
+
+class Int8PredictionNetwork(PredictionNetwork):
+    """The same in 8 bits. Made of one that has its other weights."""
+
+    def __init__(self, network: PredictionNetwork, tensors: Tensors, prefix: str) -> None:
+        nn.Module.__init__(self)
+        self.depth, self.blank = network.depth, network.blank
+        self.embedding, self.decoder_projector = network.embedding, network.decoder_projector
+
+        def layer(name: str) -> Int8Linear:
+            bias = tensors[f"{prefix}lstm.bias_{name}"].clone()
+            return _layer(tensors, f"{prefix}lstm.weight_{name}", bias, kernels.FEW)
+
+        depths = range(network.depth)
+        self._inputs = nn.ModuleList(layer(f"ih_l{depth}") for depth in depths)
+        self._hidden = nn.ModuleList(layer(f"hh_l{depth}") for depth in depths)
+
+    def gates(self, layer: int, x: Tensor, hidden: Tensor) -> Tensor:
+        """See ``PredictionNetwork``."""
+        found: Tensor = self._inputs[layer](x).add_(self._hidden[layer](hidden))
+        return found
+
+
+class Int8Prompt(Prompt):
+    """The same in 8 bits; the columns of the one-hot vectors are not multiplied, only added."""
+
+    def __init__(self, tensors: Tensors, prefix: str, dim: int, rows: int) -> None:
+        nn.Module.__init__(self)
+        first = _taken(tensors, f"{prefix}linear_1.weight")
+        own = Rounded(first.integers[:, :dim].contiguous(), first.scale)
+        bias = tensors[f"{prefix}linear_1.bias"].clone()
+        self._frames = Int8Linear(kernels.pack(own, bias, rows=rows))
+        columns = first.integers[:, dim:].float() * first.scale[:, None]
+        self.columns = nn.Parameter(columns.t().contiguous(), requires_grad=False)
+        bias = tensors[f"{prefix}linear_2.bias"].clone()
+        self._second = _layer(tensors, f"{prefix}linear_2.weight", bias, rows)
+
+    def forward(self, frames: Tensor, prompts: Tensor) -> Tensor:
+        """See ``Prompt``."""
+        inner = self._frames(frames) + self.columns[prompts][:, None]
+        found: Tensor = self._second(fn.relu(inner))
+        return found
+
+
+@torch.no_grad()
+def packed(model: Model, tensors: Tensors, rows: int) -> Model:
+    """``model``, its weights whatever they are, with those of ``rounded``."""
+    dim = model.config.encoder.hidden_size
+    for name, module in list(model.named_modules()):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        own = {each: f"{name}.{each}" for each, _ in module.named_parameters(recurse=False)}
+        if f"{name}.weight.integers" in tensors and not isinstance(owner, Prompt):
+            bias = tensors[own["bias"]].clone() if "bias" in own else None
+            setattr(owner, name.rpartition(".")[2], _layer(tensors, own["weight"], bias, rows))
+        elif not isinstance(module, nn.LSTM) and not isinstance(owner, Prompt):
+            for each, full in own.items():
+                setattr(module, each, nn.Parameter(tensors[full].clone(), requires_grad=False))
+    model.decoder = Int8PredictionNetwork(model.decoder, tensors, "decoder.")
+    if model.prompt_projector is not None:
+        model.prompt_projector = Int8Prompt(tensors, "prompt_projector.", dim, rows)
+    return model.eval()
+
+
+def _layer(tensors: Tensors, name: str, bias: Tensor | None, rows: int) -> Int8Linear:
+    return Int8Linear(kernels.pack(_taken(tensors, name), bias, rows=rows))
+
+
+def _taken(tensors: Tensors, name: str) -> Rounded:
+    return Rounded(tensors[f"{name}.integers"], tensors[f"{name}.scale"].clone())
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def _digest(directory: Path) -> str:
+    """Of all that the numbers are made from."""
+    files = sorted([*directory.glob("*.safetensors"), directory / "config.json"])
+    digests = [f"{path.name} {catalogue.sha256(path)}" for path in files if path.exists()]
+    return sha256("\n".join([_FORMAT, *digests]).encode()).hexdigest()
+
+
+def _read(path: Path, made_from: str) -> Tensors | None:
+    """The tensors, mapped; None if there is no such file, or not the right one."""
+    try:
+        expected = _beside(path).read_text("ascii").strip()
+        if catalogue.sha256(path) != expected:
+            _LOG.warning("rounded weights are damaged and made anew", path=str(path))
+            return None
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("made_from") != made_from:
+                return None
+            return {name: cast(Tensor, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, UnicodeDecodeError):
+        return None
+
+
+def _keep(path: Path, tensors: Tensors, made_from: str) -> bool:
+    """Whether it could be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_suffix(f".{os.getpid()}")
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, staged, {"made_from": made_from})
+        digest = catalogue.sha256(staged)
+        staged.replace(path)
+        sync_directory(path.parent)
+        write_atomically(_beside(path), digest + "\n")
+    except OSError as error:
+        _LOG.warning("rounded weights cannot be kept", path=str(path), error=str(error))
+        return False
+    return True
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".sha256")
