@@ -18,6 +18,7 @@ from attrs import define, frozen
 
 from ssasr.protocol.joining import columns, space_between
 from ssasr.protocol.messages import Turn, TurnWord
+from ssasr.protocol.text import CLOSERS, ends_sentence
 
 LINE = 42
 """Columns of a line. A Chinese character takes two."""
@@ -33,9 +34,7 @@ BREAK = 2 * PAUSE
 """And that never do."""
 BREATH = 300
 """Milliseconds of silence that make a good place for a cut."""
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "।", "؟")
 CLAUSE_ENDS = (",", ";", ":", "—", "–", "…", "..", "，", "、", "；", "：", "،")
-CLOSERS = "\"'”’»)]}」』"
 ABBREVIATIONS = ("Mr.", "Mrs.", "Ms.", "Dr.", "St.", "Prof.")
 """A name follows them, as it does a single letter with its full stop."""
 
@@ -137,9 +136,9 @@ def _parts(text: str, width: int) -> list[str]:
 
 
 def _ends_sentence(text: str) -> bool:
-    text = text.rstrip(CLOSERS)
-    short = text in ABBREVIATIONS or (len(text) == 2 and text[0].isalpha())
-    return text.endswith(SENTENCE_ENDS) and not (text.endswith("..") or short)
+    bare = text.rstrip(CLOSERS)
+    short = bare in ABBREVIATIONS or (len(bare) == 2 and bare[0].isalpha())
+    return ends_sentence(text) and not short
 
 
 def _cut_cost(text: str, turn_ends: bool, silence: int) -> int:

@@ -25,7 +25,7 @@ from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
 from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
 from ssasr.engine.speakers.windows import Diarizer
-from ssasr.engine.streams import StepInput, Stream, answers
+from ssasr.engine.streams import LinkFault, StepInput, Stream, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -37,7 +37,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     answer_weight,
 )
-from ssasr.protocol.stream_position import StreamPosition
+from ssasr.protocol.stream_position import OutOfPlace, StreamPosition
 from ssasr.runtime.handoff import HandoffChannel, Sink, Through
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import EngineReadings, Metrics
@@ -224,7 +224,8 @@ class EngineHost:
         return self._scheduler.statistics(trio.current_time())
 
     def feed(self, stream: Stream, message: ToEngine) -> None:
-        """Raises LinkFault if the message breaks the rules, EngineLost if the stream has ended."""
+        """A message that ``StreamPosition`` has let pass. Raises LinkFault if it asks for more than
+        an engine keeps, EngineLost if the stream has ended."""
         if not self._scheduler.is_current(stream):
             raise EngineLost("the stream has ended")
         if self._scheduler.feed(stream, message, trio.current_time()):
@@ -375,8 +376,11 @@ class LocalStream:
 
     def offer(self, message: ToEngine) -> None:
         """Raises as ``EngineHost.feed``."""
+        try:
+            self.position.note(message)
+        except OutOfPlace as fault:
+            raise LinkFault(str(fault)) from None
         self.host.feed(self.stream, message)
-        self.position.note(message)
 
     async def send(self, message: ToEngine) -> None:
         """Raises as ``EngineHost.feed``."""

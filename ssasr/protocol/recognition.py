@@ -46,9 +46,9 @@ found long enough: inside the silence, so that the onset of the next word belong
 segment. The client may have been shown what the engine said up to that position."""
 
 
-def still_speech(threshold: float) -> float:
-    """The threshold while somebody speaks already."""
-    return max(threshold - HYSTERESIS, LOWEST_THRESHOLD)
+def speech_floor(threshold: float, *, speaking: bool) -> float:
+    """The probability from which a frame is speech: lower where the frame before was speech."""
+    return max(threshold - HYSTERESIS, LOWEST_THRESHOLD) if speaking else threshold
 
 
 @frozen

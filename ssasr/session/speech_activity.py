@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ssasr.protocol.recognition import LOWEST_THRESHOLD, VAD_FRAME, still_speech
+from ssasr.protocol.recognition import LOWEST_THRESHOLD, VAD_FRAME, speech_floor
 
 ONSET_FRAMES = 4
 """Frames of speech in a row (128 ms) before an onset is reported to a client: an agent stops
@@ -41,7 +41,7 @@ class SpeechActivity:
         """All at once, where speech or silence goes on, as nearly always; if not, nothing was
         done."""
         if self.speaking:
-            floor = still_speech(threshold)
+            floor = speech_floor(threshold, speaking=True)
             if not self.onset_confirmed or min(frames) < floor:
                 return False
             self.speech += len(frames) * VAD_FRAME
@@ -56,8 +56,7 @@ class SpeechActivity:
     def _update_frame(self, frame: float, threshold: float) -> None:
         begin = self._start + self._frames * VAD_FRAME
         self._frames += 1
-        floor = still_speech(threshold)
-        speaking = frame >= (floor if self.speaking else threshold)
+        speaking = frame >= speech_floor(threshold, speaking=self.speaking)
         if speaking and not self.speaking:
             self._run = 0
             if not self.onset_confirmed:

@@ -12,7 +12,7 @@ import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
 
-from ssasr.protocol.recognition import SPEECH_THRESHOLD, VAD_FRAME, still_speech
+from ssasr.protocol.recognition import SPEECH_THRESHOLD, VAD_FRAME, speech_floor
 
 Samples = NDArray[np.float32]
 
@@ -68,8 +68,7 @@ class SpeechBuffer:
         self.position = position
         frames = [self._ahead.popleft() for _ in range(count)]
         for probability, threshold in frames:
-            floor = still_speech(threshold) if self.speaking else threshold
-            self.speaking = probability >= floor
+            self.speaking = probability >= speech_floor(threshold, speaking=self.speaking)
             self._speech.append(self.speaking)
             if self.speaking:
                 self.speech_end = self._speech_from + len(self._speech) * VAD_FRAME
@@ -108,7 +107,7 @@ class SpeechBuffer:
         """Samples of silence at the end of what was received and not walked through."""
         count = 0
         for probability, threshold in reversed(self._ahead):
-            if probability >= still_speech(threshold):
+            if probability >= speech_floor(threshold, speaking=True):
                 break
             count += VAD_FRAME
         return count
