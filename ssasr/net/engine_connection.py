@@ -1,6 +1,6 @@
-"""One end of an engine link on a WebSocket: frames under the protocol machine, and liveness.
-
-Gateway and engine use the same class.
+"""One end of an engine link on a WebSocket, for the gateway and the engine alike: messages by the
+protocol machine (``protocol.engine_link``), and watching whether the peer is alive
+(``protocol.liveness``).
 """
 
 import math
@@ -21,19 +21,18 @@ from ssasr.runtime.handoff import Sink, Through
 from ssasr.runtime.timers import Timer
 
 CLOSE_SECONDS = 0.5
-"""For the closing handshake; what it brings is only politeness."""
-
+"""Seconds for the closing handshake."""
 
 PATIENCE: Mapping[Role, Timeouts] = MappingProxyType({Role.GATEWAY: GATEWAY, Role.ENGINE: ENGINE})
 NOT_YET = frozenset({State.CONNECTED, State.OPENING})
 
 
 class LinkDown(SsasrError):
-    """The connection has ended, whoever ended it."""
+    """The connection has ended, by either side."""
 
 
 class PeerSilent(LinkDown):
-    """The connection is there, but the peer is dead by the rules of ``protocol.liveness``."""
+    """The connection is open, but the peer counts as dead by the rules of ``protocol.liveness``."""
 
 
 class LinkSocket(MessageSocket, Protocol):
@@ -54,7 +53,7 @@ class LinkSocket(MessageSocket, Protocol):
 
 @define(eq=False)
 class Link:
-    """A source of the peer's messages and an outlet for ours. Any task may send; one receives."""
+    """A source of the peer's messages and an outlet for ours. Any task may send, one receives."""
 
     websocket: LinkSocket
     machine: EngineLink
@@ -66,9 +65,9 @@ class Link:
     _liveness: Liveness = field(init=False)
     _timer: Timer = field(init=False)
     _seen: int = 0
-    """Messages at the last look."""
+    """Messages received up to the last check."""
     _resting: bool = False
-    """The next look is far off."""
+    """The next check is far off, because nothing is expected of the peer."""
 
     def __attrs_post_init__(self) -> None:
         self._timer = Timer(self._look)
@@ -78,7 +77,7 @@ class Link:
         return self.websocket.clear
 
     def offer(self, message: Message) -> None:
-        """Raises LocalProtocolError for what may not be said now, as ``send``."""
+        """Raises LocalProtocolError for a message that is not allowed now, as ``send`` does."""
         self.websocket.offer(self._frame(message))
 
     async def send(self, message: Message) -> None:
@@ -110,17 +109,18 @@ class Link:
         return self.machine.receive(frame)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye, but not for long. Never raises."""
+        """Close the connection, within ``CLOSE_SECONDS``. Never raises."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosed):
             await self.websocket.aclose(code, reason[:120] or None)
 
     def expect_answer_after(self, samples: int) -> None:
-        """An engine owes an answer once this much audio waits for one: a chunk."""
+        """Gateway only: expect an answer once so many samples wait for one (the engine's
+        chunk)."""
         self._expected_from = samples
 
     async def watch(self) -> None:
-        """Look after the peer for ever; one that is dead is cut off, and ``send`` and ``receive``
-        then raise PeerSilent."""
+        """Check until cancelled whether the peer is alive. The connection to a dead one is broken;
+        ``send`` and ``receive`` then raise PeerSilent."""
         self._liveness = Liveness(PATIENCE[self.machine.role], math.floor(trio.current_time()))
         await self._timer.run_until_over(self._rest())
 
@@ -137,7 +137,7 @@ class Link:
         return self._rest()
 
     def _rest(self) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next check."""
         rest = self._liveness.rest(expecting=self._is_answer_expected())
         busy = self.machine.role is Role.GATEWAY and self._messages > self._seen
         self._seen = self._messages
@@ -148,8 +148,8 @@ class Link:
         return self.machine.statistics()
 
     def _is_answer_expected(self) -> bool:
-        """Only a gateway waits for work, and only while it reads: a session that is slow to take
-        the answers must not blame the engine."""
+        """Whether the peer owes us an answer. Only a gateway expects one, and only while it waits
+        in ``receive``: a session that is slow to take answers must not blame the engine."""
         machine = self.machine
         if machine.role is Role.ENGINE or not self.websocket.awaited or machine.state in NOT_YET:
             return False

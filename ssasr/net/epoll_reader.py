@@ -1,13 +1,12 @@
-"""One task that waits for many sockets.
+"""One task that waits for all sockets of a process.
 
-A task that waits for its own socket costs a registration, a wake-up and its way through the
-scheduler for every message, which for a small message is more than the work itself. Whoever owns a
-socket can have a function called instead as soon as there is something to read, in the one task
-that waits for all of them, as often as there is, until it says otherwise.
+A task that waits for its own socket costs a registration, a wake-up and a pass of the scheduler for
+every message, more than the work on a small message. Here the owner of a socket registers a
+callback (``watch``), which is called in one task whenever the socket is readable, until ``forget``.
 
-A process that has slept finds its caches cold, and pays several times the price of a message for
-waking up. So while there is much to do, the sockets are looked at in ticks, and a wake-up serves
-whatever has come meanwhile. What comes after a rest is served at once.
+A process that has slept finds its caches cold, and waking up costs several times as much as a
+message. Under load the sockets are therefore polled in ticks of 5 ms, so that one wake-up serves
+all that has arrived since. Data that arrives after a pause is served at once.
 """
 
 import math
@@ -21,26 +20,27 @@ import trio
 from ssasr.runtime.run_task import of_this_run
 
 ROUND = 64
-"""Sockets seen to before the other tasks have their turn."""
+"""Sockets served in a row before other tasks may run."""
 TICK = 0.005
-"""Seconds from one look at the sockets to the next, where one finds something after the other."""
+"""Seconds from one poll to the next under load."""
 
 
 class EpollReader:
-    """``callback`` functions must not raise, nor leave their socket both unread and watched."""
+    """A callback must not raise, and must read its socket or ``forget`` it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def watch(self, fileno: int, callback: Callable[[], None]) -> None:
-        """Until ``forget``, which must come before the socket is closed."""
+        """Call ``callback`` whenever the socket is readable, until ``forget``, which must be called
+        before the socket is closed."""
         self._callbacks[fileno] = callback
         self._epoll.register(fileno, select.EPOLLIN)
 
     def forget(self, fileno: int) -> None:
         if self._callbacks.pop(fileno, None) is not None:
-            with suppress(OSError):  # closed behind our back, and unregistered by that
+            with suppress(OSError):  # closed already, which unregisters it
                 self._epoll.unregister(fileno)
 
     async def run(self) -> None:
@@ -59,10 +59,11 @@ class EpollReader:
                 last = now
 
     def _serve(self) -> int:
-        """Ring for a round of those that have something; how many there were."""
+        """Call the callbacks of up to ``ROUND`` readable sockets. Returns how many were
+        readable."""
         events = self._epoll.poll(0, ROUND)
         for fileno, _ in events:
-            callback = self._callbacks.get(fileno)  # one that rang before may have put it off
+            callback = self._callbacks.get(fileno)  # an earlier callback may have forgotten it
             if callback is not None:
                 callback()
         return len(events)
@@ -72,7 +73,7 @@ _reader: trio.lowlevel.RunVar[EpollReader] = trio.lowlevel.RunVar("ssasr_epoll_r
 
 
 def current_reader() -> EpollReader | None:
-    """That of this trio run; None where there is no epoll."""
+    """The reader of this trio run; None on systems without epoll."""
     if sys.platform != "linux":
         return None
     return of_this_run(_reader, EpollReader)

@@ -1,9 +1,7 @@
-"""WebSocket frames: bytes to messages and control frames, and back (RFC 6455, section 5).
+"""WebSocket frames: from bytes to messages and control frames, and back (RFC 6455, section 5).
 
-Written here because a general library takes ten times as long for the frames that nearly all of a
-session consists of, and because who reads control frames decides how long a ping waits.
-
-Pure.
+A general library takes ten times as long for the short whole messages that nearly all of a session
+consists of, and answers pings only when the application reads; hence our own. Pure.
 """
 
 import struct
@@ -13,19 +11,19 @@ import numpy as np
 from attrs import define, field, frozen
 
 NO_MASK = bytes(4)
-"""A key that changes nothing."""
+"""The masking key that changes nothing."""
 
 _MORE, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _LONGEST_CONTROL = 125
 _LENGTHS = {126: 2, 127: 8}
-"""Marks of a longer length, and in how many bytes it follows."""
+"""Values of the 7-bit length field that say the length follows, and in how many bytes."""
 
 PROTOCOL_ERROR, INVALID_DATA, NO_STATUS, ABNORMAL = 1_002, 1_007, 1_005, 1_006
 
 
 def apply_mask(data: bytes, key: bytes) -> bytes:
-    """XOR with the key of four bytes, over and over; its own inverse."""
+    """``data`` XOR the repeated four bytes of ``key``. Masks and unmasks."""
     if key == NO_MASK:
         return data
     size = len(data)
@@ -39,7 +37,7 @@ def apply_mask(data: bytes, key: bytes) -> bytes:
 
 
 def encode_message(message: str | bytes, key: bytes | None) -> bytes:
-    """One whole frame. ``key``: a client's mask; None for a server, which does not mask."""
+    """A message as one frame. ``key``: a client's mask; None for a server, which does not mask."""
     if isinstance(message, str):
         return encode_frame(_TEXT, message.encode(), key)
     return encode_frame(_BINARY, message, key)
@@ -56,8 +54,8 @@ def encode_pong(payload: bytes, key: bytes | None) -> bytes:
 
 
 def encode_close(code: int, reason: str, key: bytes | None) -> bytes:
-    """As ``encode_message``. A reason that is too long is cut off."""
-    if code in (NO_STATUS, ABNORMAL):  # which only say that there was none
+    """As ``encode_message``. A reason of more than 123 bytes is cut off."""
+    if code in (NO_STATUS, ABNORMAL):  # never on the wire: they stand for "no code"
         return encode_frame(_CLOSE, b"", key)
     text = reason.encode()[: _LONGEST_CONTROL - 2].decode(errors="ignore").encode()
     return encode_frame(_CLOSE, struct.pack("!H", code) + text, key)
@@ -93,7 +91,8 @@ class Pong:
 
 @frozen
 class Close:
-    """``fault``: the peer has broken a rule, and this is what to tell it."""
+    """The peer closes; or, with ``fault``, the peer has broken the protocol, and the connection is
+    to be closed with this code and reason."""
 
     code: int
     reason: str = ""
@@ -104,7 +103,7 @@ Event = str | bytes | Ping | Pong | Close
 
 
 class _Broken(Exception):
-    """A rule was."""
+    """The peer has broken the protocol."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -113,27 +112,30 @@ class _Broken(Exception):
 
 @define
 class FrameReader:
-    """Events out of the bytes of one direction. ``masked``: whether the peer masks, as clients do.
-    ``limit``: bytes of the longest message; of a longer one only the first ``limit + 1`` are kept,
-    and given as the message. Nothing comes after ``Close``."""
+    """Turns the bytes of one direction into events.
+
+    ``masked``: whether the peer masks its frames, as clients do. ``limit``: bytes of the longest
+    message; of a longer one the first ``limit + 1`` bytes are returned as the message. There are no
+    events after ``Close``."""
 
     masked: bool
     limit: int
     _waiting: list[bytes] = field(factory=list)
-    """Of a frame that is not all there yet."""
+    """The parts of an incomplete frame."""
     _missing: int = 0
-    """Bytes without which it is of no use to look again."""
+    """Bytes still needed before the incomplete frame can be parsed further."""
     _skip: int = 0
-    """Bytes to come that nobody wants: the rest of a frame that is too long."""
+    """Bytes to come that are dropped: the rest of a frame that is too long."""
     _opcode: int = _MORE
-    """Of the message that is coming in fragments."""
+    """Of a message in fragments; _MORE outside of one."""
     _fragments: list[bytes] = field(factory=list)
     _size: int = 0
-    """Of those."""
+    """Bytes in ``_fragments``."""
     _over: bool = False
+    """There was a ``Close``."""
 
     def feed(self, data: bytes) -> list[Event]:
-        """What ``data`` completes."""
+        """The events that ``data`` completes."""
         if self._missing:
             self._waiting.append(data)
             self._missing -= len(data)
@@ -162,7 +164,8 @@ class FrameReader:
         return events
 
     def _read_frame(self, data: bytes, at: int, events: list[Event]) -> int:
-        """Where the frame at ``at`` ends, or, while it is not all there, how far to read on."""
+        """Parse the frame at ``at`` and append its event, if any. Returns the index at which the
+        frame ends, or, if it is incomplete, the length that ``data`` must have to go on."""
         size, start = len(data), at + 2
         if size < start:
             return start
@@ -251,5 +254,5 @@ class FrameReader:
 
 
 def _may_be_sent(code: int) -> bool:
-    """RFC 6455, section 7.4, and the registry of its codes."""
+    """Whether a close frame may carry the code: RFC 6455, section 7.4, and IANA's registry."""
     return 1_000 <= code <= 1_003 or 1_007 <= code <= 1_014 or 3_000 <= code < 5_000

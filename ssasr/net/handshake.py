@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket, either end (RFC 6455, section 4)."""
+"""The opening handshake of a WebSocket, for both ends (RFC 6455, section 4)."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -22,13 +22,13 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class BrokenHandshake(HandshakeError):
-    """What came is no handshake."""
+    """The peer sent something that is not a WebSocket handshake."""
 
 
 @frozen(eq=False)
 class UpgradeRequest:
-    """A client wants a WebSocket. Names of ``headers`` are in lower case. Exactly one of ``accept``
-    and ``reject`` is called."""
+    """A client's request for a WebSocket. The names in ``headers`` are in lower case. Call exactly
+    one of ``accept`` and ``reject``."""
 
     path: str
     headers: Headers
@@ -46,13 +46,14 @@ class UpgradeRequest:
         subprotocol: str | None = None,
         ahead: int | Callable[[], int] = MESSAGE_LIMIT,
     ) -> WebSocket:
-        """``nursery``, ``ahead``: as ``WebSocket``'s. Raises trio.BrokenResourceError."""
+        """Answer 101. ``nursery``, ``ahead``: see ``WebSocket``. Raises
+        trio.BrokenResourceError."""
         answer = self._handshake.send(AcceptConnection(subprotocol=subprotocol))
         await self._stream.send_all(answer)
         return WebSocket(self._stream, nursery, client=False, head=self._rest, ahead=ahead)
 
     async def reject(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Answer as HTTP does. Raises trio.BrokenResourceError."""
+        """Answer with an HTTP status. Raises trio.BrokenResourceError."""
         length = (b"Content-Length", str(len(body)).encode())
         head = RejectConnection(status_code=status, headers=[*headers, length], has_body=True)
         answer = self._handshake.send(head)
@@ -60,8 +61,9 @@ class UpgradeRequest:
 
 
 async def read_upgrade(stream: trio.abc.Stream, head: bytes) -> UpgradeRequest:
-    """``head``: what was read already, a whole request head at least. One that asks for no
-    WebSocket is answered. Raises BrokenHandshake, trio.BrokenResourceError."""
+    """Parse the request for a WebSocket. ``head``: what was read of ``stream``, at least a whole
+    request head. Raises BrokenHandshake for anything else, after answering it;
+    trio.BrokenResourceError."""
     handshake = H11Handshake(ConnectionType.SERVER)
     end = head.index(HEAD_END) + len(HEAD_END)
     try:
@@ -71,7 +73,7 @@ async def read_upgrade(stream: trio.abc.Stream, head: bytes) -> UpgradeRequest:
         if broken.event_hint is not None:
             await stream.send_all(handshake.send(broken.event_hint))
         raise BrokenHandshake from broken
-    assert isinstance(event, Request), "a server gets nothing else"
+    assert isinstance(event, Request), "the only event of a server's handshake"
     headers = [(name.lower(), bytes(value)) for name, value in event.extra_headers]
     peer = address_of(stream)
     return UpgradeRequest(

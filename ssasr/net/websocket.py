@@ -1,13 +1,13 @@
-"""A WebSocket: frames (``frames``) on a stream, once the handshake is over (``handshake``).
+"""A WebSocket connection after its handshake (``handshake``): frames (``frames``) on a stream.
 
-Whatever arrives is read at once, for sockets by the epoll reader and else by a task of the
-connection: pings are answered, a close is noted, and messages go into the channel that ``receive``
-takes them from, or past it (``runtime.handoff``). Reading pauses when that channel is full, so a
-peer that sends faster than its messages are taken is held back by TCP, but not before ``ahead``
-bytes: its pings wait no longer than what lies before them.
+Incoming bytes are read as soon as they arrive: of a plain socket by the epoll reader, otherwise by
+a task of the connection. Pings are answered, a close frame is noted, and messages go into the
+channel behind ``receive``, or on the fast path past it (``runtime.handoff``). When ``ahead`` bytes
+of messages wait in that channel, reading stops and TCP holds the peer back; a ping of the peer
+waits no longer than the messages sent before it.
 
-Sent messages never wait while the socket takes them; what it does not take at once is kept in
-order.
+Outgoing messages are written to the socket at once. What the socket does not take is kept and
+written later, in order.
 """
 
 import os
@@ -37,9 +37,9 @@ __all__ = ["CloseReason", "ConnectionClosed", "MessageSocket", "WebSocket"]
 
 READ_SIZE = 16 * 1024
 MESSAGE_LIMIT = 1 << 20
-"""Bytes of one message. One that is longer comes cut off, with one byte more than this."""
+"""Bytes of one message. A longer one is cut off after this many bytes and one more."""
 MESSAGE_WEIGHT = 64
-"""Bytes that a message costs while it waits, beside its own."""
+"""Bytes counted for a waiting message besides its content."""
 
 
 class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
@@ -50,12 +50,13 @@ class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
 
 
 class WebSocket:
-    """``client``: which end we are; ``head``: bytes that were read already; ``nursery``: the
-    connection's own; ``ahead``: bytes of messages that may wait for ``receive``.
+    """``client``: whether this end is the client; ``head``: bytes that were already read from
+    ``stream``; ``nursery``: runs the connection's tasks, and must be cancelled when the connection
+    is over; ``ahead``: bytes of messages that may wait for ``receive``.
 
-    A client's data frames carry a mask that changes nothing. A random one keeps a script in a
-    browser from choosing the bytes that go over the wire, for the sake of proxies that do not know
-    WebSockets (RFC 6455, section 10.3); here both ends and all between are the operator's own."""
+    A client masks its frames with zeros, which change nothing. The purpose of a random mask is that
+    a script in a browser cannot choose the bytes on the wire, where a proxy that does not know
+    WebSockets might misread them (RFC 6455, section 10.3). Here the client is a gateway."""
 
     def __init__(
         self,
@@ -67,9 +68,9 @@ class WebSocket:
         ahead: int | Callable[[], int] = MESSAGE_LIMIT,
     ) -> None:
         self.received = 0
-        """Bytes so far; any byte is a sign of life."""
+        """Bytes read so far; any byte shows that the peer is alive."""
         self.closed: CloseReason | None = None
-        """Why the connection was or is being closed."""
+        """Why the connection was closed or is being closed; None while it is open."""
         self._stream = stream
         self._nursery = nursery
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
@@ -77,9 +78,9 @@ class WebSocket:
         self._reader = FrameReader(masked=not client, limit=MESSAGE_LIMIT)
         self._messages = HandoffChannel[str | bytes](ahead, weigh)
         self._ended = False
-        """Nothing more is to be read."""
+        """The peer will send nothing more."""
         self._unread = trio.Event()
-        """Nobody reads any more."""
+        """The reading task has ended."""
         self._epoll = None if self._socket is None else current_reader()
         self._watched: int | None = None
         """The socket's number, while the epoll reader watches it."""
@@ -87,7 +88,7 @@ class WebSocket:
         self._bug: Exception | None = None
         self._unsent = bytearray()
         self._pong = b""
-        """The newest that could not be sent yet; the older ones are not missed."""
+        """The newest pong that could not be sent yet; it replaces older ones."""
         self._sending = trio.StrictFIFOLock()
         self._torn = False
         if head:
@@ -97,7 +98,7 @@ class WebSocket:
     # -- in ----------------------------------------------------------------------------------------
 
     async def receive(self) -> str | bytes:
-        """Raises ConnectionClosed, and what a taker raised."""
+        """The next message. Raises ConnectionClosed, and what the sink of ``deliver_to`` raised."""
         try:
             return await self._messages.receive()
         except trio.EndOfChannel:
@@ -105,7 +106,7 @@ class WebSocket:
 
     @property
     def awaited(self) -> bool:
-        """Somebody waits in ``receive``, and nothing is there."""
+        """Whether a task waits in ``receive`` and there is no message."""
         return self._messages.clear
 
     def deliver_to(self, sink: Sink[str | bytes]) -> None:
@@ -118,7 +119,7 @@ class WebSocket:
             self._unread.set()
 
     async def _read(self) -> None:
-        """Until the connection has ended."""
+        """Read until the connection has ended."""
         while not self._ended:
             if self._messages.full:
                 await self._messages.wait_room()
@@ -134,7 +135,7 @@ class WebSocket:
             self._take(b"")
 
     async def _wait_stopped(self, reader: EpollReader) -> None:
-        """Have the epoll reader read, until there is a reason to stop."""
+        """Let the epoll reader read until the channel is full or the connection has ended."""
         assert self._socket is not None, "the epoll reader is for sockets"
         fileno = self._socket.fileno()
         if fileno < 0:
@@ -154,10 +155,10 @@ class WebSocket:
         try:
             self._take(os.read(self._watched, READ_SIZE))
         except BlockingIOError:
-            return  # for somebody else
+            return  # nothing to read after all
         except OSError:
             self._take(b"")
-        except Exception as bug:  # which is for the connection's own task to raise
+        except Exception as bug:  # raised in the connection's own task
             self._bug, self._ended = bug, True
         if self._ended or self._messages.full:
             self._stop_reading()
@@ -169,7 +170,7 @@ class WebSocket:
         self._stopped.set()
 
     def _take(self, data: bytes) -> None:
-        """What was read; nothing: the connection has ended."""
+        """Handle bytes that were read; no bytes mean that the connection has ended."""
         self.received += len(data)
         if not data:
             self._end(CloseReason(ABNORMAL, None))
@@ -189,10 +190,10 @@ class WebSocket:
                     self._write_soon(encode_close(code, reason, self._key))
                 self._end(CloseReason(code, reason or None))
             case Pong():
-                pass  # it has counted as bytes received
+                pass  # its bytes have been counted as received
 
     def _end(self, reason: CloseReason) -> None:
-        """Nothing more will come."""
+        """Note that nothing more will come."""
         self.closed = self.closed or reason
         self._ended = True
         self._messages.close()
@@ -201,16 +202,16 @@ class WebSocket:
 
     @property
     def clear(self) -> bool:
-        """Nothing waits to be sent."""
+        """Whether the connection is open and nothing waits to be sent."""
         return self.closed is None and not self._unsent and not self._torn
 
     def offer(self, message: str | bytes) -> None:
-        """Send without waiting; only while ``clear``, or right behind another."""
+        """Send without waiting. Call only while ``clear``, or directly after another ``offer``."""
         if not self._write(encode_message(message, self._key)):
             self._nursery.start_soon(self._flush_quietly)
 
     def ping(self) -> None:
-        """Without waiting. The pong counts as bytes received and no more."""
+        """Send a ping without waiting. Its pong is seen only in ``received``."""
         if self.clear:
             self._write_soon(encode_ping(self._key))
 
@@ -222,7 +223,7 @@ class WebSocket:
             self._pong = pong
 
     async def send(self, message: str | bytes) -> None:
-        """Raises ConnectionClosed."""
+        """Send, waiting until the socket has taken it all. Raises ConnectionClosed."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.closed is not None:
             raise ConnectionClosed(self.closed)
@@ -234,20 +235,20 @@ class WebSocket:
             self._nursery.start_soon(self._flush_quietly)
 
     def _write(self, data: bytes) -> bool:
-        """Send as much as the socket takes now; False: the rest waits for a flush."""
+        """Write as much as the socket takes now. False: the rest is left for ``_flush``."""
         if self._socket is None or self._unsent or self._torn:
             self._unsent += data
             return False
         try:
             sent = os.write(self._socket.fileno(), data)
         except OSError:
-            sent = 0  # full, or broken, which the flush will find
+            sent = 0  # full; or broken, as _flush will find out
         if sent < len(data):
             self._unsent += data[sent:]
         return sent == len(data)
 
     async def _flush(self) -> None:
-        """Wait until all has left. Raises ConnectionClosed."""
+        """Write all that waits. Raises ConnectionClosed."""
         try:
             async with self._sending:
                 while self._unsent or self._pong:
@@ -255,21 +256,21 @@ class WebSocket:
                         raise trio.BrokenResourceError("a frame was cut off")
                     data, self._unsent = self._unsent + self._pong, bytearray()
                     self._pong = b""
-                    self._torn = True  # if this is cancelled, nothing more can follow
+                    self._torn = True  # if this is cancelled, half a frame may have been written
                     await self._stream.send_all(data)
                     self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ConnectionClosed(self.closed or CloseReason(ABNORMAL, None)) from None
 
     async def _flush_quietly(self) -> None:
-        with suppress(ConnectionClosed):  # which the reader finds too
+        with suppress(ConnectionClosed):  # the reader notices as well
             await self._flush()
 
     # -- the end -----------------------------------------------------------------------------------
 
     async def aclose(self, code: int = 1_000, reason: str | None = None) -> None:
-        """Say goodbye, and wait for the peer to do the same. What waits to be received is
-        discarded. Reads even where the connection's own task has been cancelled. Never raises
+        """Send a close frame and wait for the peer's. Messages that wait to be received are
+        discarded. Works even if the connection's nursery has been cancelled. Never raises
         ConnectionClosed."""
         try:
             if self.closed is None:
@@ -286,7 +287,7 @@ class WebSocket:
             await self._stream.aclose()
 
     def abort(self) -> None:
-        """Break the connection at once; whoever waits on it is freed."""
+        """Break the connection at once; tasks that wait on it get ConnectionClosed."""
         self._end(CloseReason(ABNORMAL, None))
         self._stop_reading()
         stream = self._stream
@@ -296,5 +297,5 @@ class WebSocket:
 
 
 def weigh(message: str | bytes) -> int:
-    """Bytes of a message that waits; about, of a text that is not ASCII."""
+    """Bytes of a waiting message; approximate for text that is not ASCII."""
     return len(message) + MESSAGE_WEIGHT

@@ -1,1 +1,1 @@
-"""The gateway's side of the engine link: finding, keeping and replacing an engine."""
+"""The gateway's side of engine links: finding an engine, and replacing one that is lost."""

@@ -1,10 +1,9 @@
-"""Engines that are processes of their own, reached through one address, usually a load balancer's.
+"""Engines in other processes, reached through one address, usually that of a load balancer.
 
-One stream is one WebSocket, opened with the model version in ``X-Model-Version``; who answers is
-the load balancer's affair. A gateway needs no engine to start. Whether there are any is asked every
-few seconds with the cheapest question there is, ``GET /ready`` at the same address with the same
-header: it takes the very path that a stream would take, costs an engine no place, and is answered
-by the engine itself, so that an idle gateway knows as much as a busy one.
+Each stream is one WebSocket, opened with the model version in ``X-Model-Version``; the load
+balancer chooses the engine. A gateway starts without engines. Every few seconds it asks whether
+there are any, by ``GET /ready`` with the same header at the same address: that takes the path that
+a stream would take, is answered by an engine and occupies no place there.
 """
 
 import math
@@ -52,16 +51,16 @@ from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.tracing import current
 
 CONNECT_SECONDS = 2.0
-"""For name, TCP, TLS and the handshake. Engines answer in milliseconds, also when they refuse."""
+"""For the name lookup, TCP, TLS and the handshake. Engines accept or refuse in milliseconds."""
 OPEN_SECONDS = 5.0
 """From Open to Opened; an engine under load answers between two steps."""
 PROBE_SECONDS = 2.0
-"""Between two questions whether a model's engines are ready, and for the answer to one."""
+"""Between two probes of a model's engines, and for the answer to one."""
 
 ATTEMPT_HEADER = "X-Ssasr-Attempt"
 UNANSWERED_SECONDS = 30.0
-"""How long a time-out makes us ask for any engine instead of the least loaded: until an engine that
-hangs is likely to have been noticed by whoever supervises it. A guess."""
+"""For how long after a time-out the balancer is asked for any engine instead of the least loaded:
+until a supervisor is likely to have noticed an engine that hangs. A guess."""
 
 log = get_logger(__name__)
 
@@ -74,12 +73,12 @@ class Address:
     port: int
     tls: bool = False
     context: ssl.SSLContext | None = field(default=None, eq=False)
-    """Of all connections with TLS; making one takes 20 ms."""
+    """Shared by all connections with TLS, because making one takes 20 ms."""
 
     @classmethod
     def parse(cls, url: str, ca_file: str | None = None) -> "Address":
-        """``ca_file``: PEM of who signs the engines' certificates, or None: whom the machine
-        trusts. Raises StartRefused."""
+        """``ca_file``: PEM file of the CA that signs the engines' certificates; None: the machine's
+        trusted CAs. Raises StartRefused."""
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -108,7 +107,7 @@ class Address:
         stream = await trio.open_tcp_stream(self.host, self.port)
         if not self.tls:
             return stream
-        assert self.context is not None, "parse has made it"
+        assert self.context is not None, "made by parse"
         secure = trio.SSLStream(
             stream, self.context, server_hostname=self.host, https_compatible=True
         )
@@ -122,12 +121,12 @@ class Address:
 
 @frozen(eq=False)
 class LinkedStream:
-    """A stream over a link."""
+    """An ``EngineStream`` over a link."""
 
     link: Link
     opened: Opened
     position: StreamPosition
-    """The link's own."""
+    """The same object as the link's."""
 
     async def send(self, message: ToEngine) -> None:
         """Raises EngineLost."""
@@ -167,7 +166,7 @@ def _lost(fault: LinkDown | PeerFault) -> EngineLost:
 
 
 async def open_link(link: Link, opening: Open) -> LinkedStream:
-    """Say Open and hear Opened. Raises EngineLost."""
+    """Send Open and wait for Opened. Raises EngineLost."""
     try:
         with trio.fail_after(OPEN_SECONDS):
             await link.send(opening)
@@ -183,29 +182,31 @@ async def open_link(link: Link, opening: Open) -> LinkedStream:
 
 @define(eq=False)
 class EngineClient:
-    """``versions``: the models to look after. ``required``: all of them must be there for this
-    gateway to be ready; otherwise one is enough. ``run`` must be running for ``is_ready``."""
+    """Opens streams, and probes the engines while ``run`` is running.
+
+    ``versions``: the model versions to probe. ``required``: whether this gateway is ready only if
+    all of them answer; otherwise one is enough."""
 
     address: Address
     versions: Sequence[str]
     required: bool
     secret: str | None = field(default=None, repr=False)
-    """What the engines ask for."""
+    """Sent to the engines, as ``--engine-secret-file`` says."""
     _answering: dict[str, bool] = field(factory=dict)
     _unanswered: dict[str, float] = field(factory=dict)
-    """When a question to a version's engines last ran into its time-out."""
+    """When a connection or a probe for a version last timed out."""
 
     def answers(self, model_version: str) -> bool:
-        """Whether an engine of that version answered when it was last asked."""
+        """Whether an engine of that version answered the last probe."""
         return self._answering.get(model_version, False)
 
     def is_ready(self) -> bool:
-        """Whether engines answered when they were last asked."""
+        """Whether the engines that this gateway needs answered their last probes."""
         answers = [self.answers(version) for version in self.versions]
         return all(answers) if self.required else any(answers)
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Probe all versions until cancelled."""
         async with trio.open_nursery() as nursery:
             for version in self.versions:
                 nursery.start_soon(self._probe, version)
@@ -242,7 +243,8 @@ class EngineClient:
         session_id: str,
         streams: list[trio.abc.Stream],
     ) -> Link:
-        """Notes the stream for its owner to close. Raises what ``_raise_refusal`` understands."""
+        """Connect and make the handshake. The TCP or TLS stream is appended to ``streams``, for the
+        caller to close. Raises what ``_raise_refusal`` translates."""
         with self._note_silence(model_version, CONNECT_SECONDS):
             headers = [
                 *self._headers(model_version),
@@ -267,8 +269,9 @@ class EngineClient:
         return asked.rpartition(",")[2].strip() or self.address.netloc
 
     def _headers(self, version: str) -> list[tuple[str, str]]:
-        """An engine that hangs has few streams, and a balancer that counts them would send us there
-        again and again; with the header of a further attempt, ours chooses at random."""
+        """Headers of a request. An engine that hangs has few streams, so a balancer that picks the
+        least loaded one would choose it again and again; with ``ATTEMPT_HEADER``, ours chooses at
+        random."""
         since = trio.current_time() - self._unanswered.get(version, -math.inf)
         again = [(ATTEMPT_HEADER, "2")] if since < UNANSWERED_SECONDS else []
         secret = [] if self.secret is None else [("Authorization", f"Bearer {self.secret}")]
@@ -287,7 +290,7 @@ class EngineClient:
     async def _probe(self, version: str) -> None:
         while True:
             ready = False
-            # Nobody there, or nobody who speaks HTTP, or nobody in time.
+            # No connection, no HTTP, or no answer in time.
             with suppress(
                 OSError, trio.BrokenResourceError, h11.RemoteProtocolError, trio.TooSlowError
             ):
@@ -299,7 +302,7 @@ class EngineClient:
             await trio.sleep(PROBE_SECONDS)
 
     async def _ask(self, version: str) -> int:
-        """The status of ``GET /ready``."""
+        """Ask ``GET /ready``; the status of the answer."""
         connection = h11.Connection(h11.CLIENT)
         headers = [
             ("Host", self.address.netloc),
@@ -319,7 +322,7 @@ class EngineClient:
 
 
 def _raise_refusal(error: Exception) -> NoReturn:
-    """Say in our words why no stream was opened."""
+    """Translate the reason why no stream was opened into an EngineError."""
     match error:
         case ConnectionRejected():
             _raise_rejection(error)
@@ -333,7 +336,7 @@ def _raise_refusal(error: Exception) -> NoReturn:
 
 
 def _raise_rejection(rejected: ConnectionRejected) -> NoReturn:
-    """The handshake was answered with an ordinary HTTP status."""
+    """The handshake was answered with an ordinary HTTP response."""
     headers = {name.lower(): value.decode("latin-1") for name, value in rejected.headers}
     refusal = headers.get(REFUSAL_HEADER.lower().encode(), "")
     text = (rejected.body or b"").decode("utf-8", "replace").strip()

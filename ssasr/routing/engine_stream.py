@@ -1,4 +1,4 @@
-"""What a session needs of an engine, whatever carries the stream."""
+"""What a session uses of an engine, wherever the engine runs."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -24,7 +24,7 @@ class EngineStream(Source[FromEngine], Outlet[ToEngine], Protocol):
 
     @property
     def position(self) -> StreamPosition:
-        """As of what was sent, and of the answers that have been received."""
+        """Counts the messages sent and the answers received so far."""
 
 
 class Engines(Protocol):
@@ -36,7 +36,7 @@ class Engines(Protocol):
         """Raises EngineBusy, EngineUnavailable; EngineLost if it broke off while opening."""
 
     def answers(self, model_version: str) -> bool:
-        """Whether an engine of that version can take a session now, as far as is known."""
+        """Whether, as far as is known, an engine of that version is ready."""
 
     def is_ready(self) -> bool:
-        """Every model this gateway offers can take a session now."""
+        """Whether the engines that this gateway needs are ready."""

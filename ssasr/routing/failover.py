@@ -1,17 +1,17 @@
 """Streams that survive the loss of their engine.
 
-``ResilientEngines`` wraps any ``Engines`` and is one itself; a session cannot tell the difference
-but by the pause. What is kept and what is dropped is decided in ``replay``; here are the tasks:
+``ResilientEngines`` wraps any ``Engines`` and is one itself; to a session, a failover is only a
+pause. What is kept for a replay, and which answers are new, is decided in ``replay``. The tasks:
 
 stream nursery
-├─ keeper: whenever no engine that means to stay carries the stream, opens another
-└─ a carrier for each engine that carries it: usually one, two while one is leaving
-   ├─ push: what the session says, from the start of its open segment, a window at a time
-   └─ pull: what the engine answers, into one channel, whoever it comes from
+├─ keeper: opens another engine whenever all that carry the stream are lost or draining
+└─ a carrier for each engine that carries it: usually one; two while one is draining
+   ├─ push: the session's messages since the start of the open segment, a window at a time
+   └─ pull: the engine's answers, into one channel for all carriers
 
-An engine that drains goes on answering until the next one has caught up. Answers are sorted out
-where the session takes them, one by one, so that what counts as delivered is exactly what it has
-taken.
+A draining engine goes on answering until the next one has caught up. Old and repeated answers are
+dropped where the session takes them, one by one, so that exactly what it has taken counts as
+delivered.
 """
 
 import math
@@ -48,24 +48,24 @@ from ssasr.telemetry.metrics import FailoverReason, Metrics
 from ssasr.telemetry.tracing import Span, child_span, current
 
 REPLAY_WINDOW = 4 * SAMPLE_RATE
-"""Samples under way to one engine. A replay is as fast as the engine takes it, and no faster: the
-streams that it has already must not notice."""
+"""Samples sent to one engine and not yet acknowledged. It limits a replay to the speed at which the
+engine takes it, so that the engine's other streams do not suffer."""
 ANSWERS = 1 << 20
-"""Bytes of answers waiting for the session. It lets no more audio follow than it has taken answers
-for, so that there is always room."""
+"""Bytes of answers waiting for the session. The session's own window on unacknowledged audio keeps
+the number of waiting answers small, so there is always room."""
 
 
 @frozen
 class RetryPolicy:
-    """How long to look for an engine before the session ends because there is none."""
+    """How long to look for an engine before the stream is given up, which ends its session."""
 
     seconds: float = 15.0
     """Without any engine."""
     tries: int = 5
-    """Engines in a row that took the stream and were lost at once (``settled``) with nothing new
-    to say: it may be this very audio that kills them, and it must not kill them all."""
+    """Engines in a row that were lost within ``settled`` seconds without a new answer. It may be
+    the audio that makes them crash, and then it must not reach all of them."""
     settled: float = 10.0
-    """Seconds after which an engine that is lost does not count as a try."""
+    """Seconds after which the loss of an engine no longer counts as one of those."""
     first_delay: float = 0.05
     longest_delay: float = 1.0
     max_kept: int = MAX_KEPT
@@ -74,7 +74,7 @@ class RetryPolicy:
 
 @define
 class RetryBudget:
-    """Backoff and its end; pure but for ``random``."""
+    """Delays between attempts, and when to stop. Pure, apart from ``random``."""
 
     policy: RetryPolicy
     random: Random
@@ -92,7 +92,7 @@ class RetryBudget:
             self._without_since = min(self._without_since, now)
 
     def progressed(self) -> None:
-        """An engine has said something new: all is well."""
+        """An engine has given a new answer."""
         self._tries = 0
 
     def opened(self) -> None:
@@ -109,8 +109,8 @@ class RetryBudget:
         return self._tries > self.policy.tries or now - self._without_since > self.policy.seconds
 
     def delay(self) -> float:
-        """Seconds to wait before the next attempt, spread so that the streams of a lost engine do
-        not all come at once. Losing it often counts like not finding one."""
+        """Seconds to wait before the next attempt, randomised so that the streams of a lost engine
+        do not all come at once. Repeated losses count like failed attempts."""
         failures = self._failures + max(self._tries - 1, 0)
         if failures == 0:
             return self.random.uniform(0.0, self.policy.first_delay)
@@ -120,8 +120,8 @@ class RetryBudget:
 
 @define(eq=False)
 class _Carrier:
-    """One engine that carries the stream. Its outbox is its own, so that engines may be at
-    different places."""
+    """One engine that carries the stream. Each has its own outbox, because engines may be at
+    different positions."""
 
     opening: Open
     outbox: deque[ToEngine]
@@ -132,14 +132,14 @@ class _Carrier:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     draining: bool = False
     wake: trio.Event = field(factory=trio.Event)
-    """There is something to push that has to wait for the connection."""
+    """Set when a message fits the window but the connection is not clear."""
 
     def add(self, message: ToEngine) -> None:
         self.outbox.append(message)
         self.push()
 
     def push(self) -> None:
-        """What may go and need not wait."""
+        """Send what fits the window and does not have to wait."""
         stream = self.stream
         while self.outbox and stream is not None and self.next_fits(stream):
             if not stream.clear:
@@ -148,7 +148,8 @@ class _Carrier:
             stream.offer(self.outbox.popleft())
 
     def next_fits(self, stream: EngineStream) -> bool:
-        """An engine is asked for one final at a time, and what follows waits its turn."""
+        """Whether the next message may be sent now: within the window, and only one Finalize at a
+        time."""
         if not self.outbox:
             return False
         if isinstance(self.outbox[0], Finalize):
@@ -160,7 +161,7 @@ _Answer = tuple[_Carrier, Update | Final]
 
 
 def _weigh(given: _Answer) -> int:
-    """Bytes of an answer that waits, about."""
+    """Approximate bytes of a waiting answer."""
     return answer_weight(given[1])
 
 
@@ -195,7 +196,7 @@ class ResilientStream:
 
     @property
     def opened(self) -> Opened:
-        """What the first engine said of itself; those after it are of the same kind."""
+        """From the first engine; later ones must be of the same kind."""
         assert self._opened is not None, "asked before the stream was opened"
         return self._opened
 
@@ -215,7 +216,7 @@ class ResilientStream:
 
     @property
     def clear(self) -> bool:
-        """What is said is kept in any case, so it never has to wait."""
+        """Always, until the stream has failed: messages are kept here in any case."""
         return self._failed is None
 
     def offer(self, message: ToEngine) -> None:
@@ -226,7 +227,7 @@ class ResilientStream:
             self._joining.add(message)
 
     async def send(self, message: ToEngine) -> None:
-        """Raises EngineLost once no engine could be found for too long."""
+        """Raises EngineLost once the stream is given up."""
         if self._failed is not None:
             raise self._failed
         self.offer(message)
@@ -246,7 +247,7 @@ class ResilientStream:
         self._answers.deliver_to(Through(self._take_new, sink))
 
     def _take_new(self, given: _Answer) -> Update | Final | None:
-        """The part of an answer that is new to the session, now that it takes it."""
+        """The part of an answer that is new to the session; called as the session takes it."""
         carrier, answer = given
         update = self._replay.deliver(answer)
         if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
@@ -260,9 +261,9 @@ class ResilientStream:
     # -- tasks -------------------------------------------------------------------------------------
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Open the first engine. Raises EngineBusy, EngineUnavailable at once: a client that comes
-        in vain should hear so and try elsewhere. An engine that dies with the stream half open is a
-        loss like any other, and EngineLost comes only after the budget."""
+        """Open the first engine. Raises EngineBusy and EngineUnavailable at once, so that the
+        client can try elsewhere. An engine that is lost while the stream is being opened is
+        replaced; EngineLost is raised when the retry budget is used up."""
         lost: EngineError | None = None
         while self._opened is None:
             try:
@@ -294,7 +295,7 @@ class ResilientStream:
                 self._fail("its open segment is longer than what is kept of it")
 
     async def _replace(self, nursery: trio.Nursery) -> None:
-        """One attempt, after a pause, to have another engine carry the stream."""
+        """Make one attempt, after a delay, to open the stream on another engine."""
         await trio.sleep(self._budget.delay())
         if not self._replay.replayable:
             return
@@ -313,7 +314,8 @@ class ResilientStream:
         self._log("moved", FailoverReason(reason), **_shown(self._route))
 
     def _next_carrier(self) -> _Carrier:
-        """Prepared to replay everything; from now on it gets what the session sends."""
+        """A carrier with everything to replay in its outbox. From now on it also gets what the
+        session sends."""
         carrier = _Carrier(self._replay.opening(), deque(self._replay.messages()))
         self._joining = carrier
         return carrier
@@ -321,8 +323,8 @@ class ResilientStream:
     async def _carry(
         self, carrier: _Carrier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Open one engine and be its carrier until it is lost or dismissed. Raises EngineError if
-        it cannot be opened."""
+        """Open one engine and exchange messages with it until it is lost or dismissed. Raises
+        EngineError if it cannot be opened."""
         try:
             with carrier.scope, self._span(carrier):
                 async with self._engines.open_stream(self._version, carrier.opening) as stream:
@@ -354,7 +356,8 @@ class ResilientStream:
         )
 
     def _join(self, carrier: _Carrier, stream: EngineStream) -> None:
-        """Raises EngineUnavailable for an engine that cannot go on where the first one was."""
+        """Raises EngineUnavailable if the engine differs from the first one in a way that shows in
+        the stream."""
         opened = stream.opened
         if self._opened is None:
             self._opened = opened
@@ -398,7 +401,8 @@ class ResilientStream:
                 await carrier.wake.wait()
 
     def _hear(self, carrier: _Carrier, answer: FromEngine) -> tuple[_Answer, ...]:
-        """An engine has answered: there may be room for more, and the session is to know."""
+        """The stage from an engine's answers to the session's: an answer may also have made room in
+        the window."""
         carrier.push()
         if isinstance(answer, Draining):
             carrier.draining = True
@@ -410,13 +414,14 @@ class ResilientStream:
     # -- changes -----------------------------------------------------------------------------------
 
     def _dismiss_others(self, heir: _Carrier) -> None:
-        """The newest engine is as far as the session; the others may go."""
+        """Close all engines but the newest, which has caught up with the session."""
         for carrier in self._carriers:
             if carrier is not heir:
                 carrier.scope.cancel()
 
     def _give_up_if_exhausted(self, why: str) -> None:
-        """Never while an engine carries the stream, or is about to."""
+        """Give the stream up if the budget is used up and no engine carries it or is being
+        opened."""
         alone = not self._carriers and self._joining is None
         if alone and self._budget.exhausted(trio.current_time()):
             self._fail(why)
@@ -440,7 +445,7 @@ def _shown(route: Route) -> dict[str, str]:
 
 @define(eq=False)
 class ResilientEngines:
-    """``engines`` whose streams survive."""
+    """``engines`` with streams that survive the loss of their engine."""
 
     engines: Engines
     metrics: Metrics

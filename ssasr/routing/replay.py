@@ -1,35 +1,33 @@
 """What to keep of a stream so that another engine can take it over, and which of its answers
 are new.
 
-Theory of operation. A stream is a chain of segments, and everything an engine says of a segment is
-a function of the segment's audio, the options in force at each position and the end it is given; it
-is no function of time, of what came before the segment, or of which engine it is (``recognition``).
-So a stream can be continued by any engine from the start of its open segment: open a stream there,
-say again what was said since, in the same order, and ignore answers until they are about something
-new.
+Theory of operation. A stream is a chain of segments. The answers about a segment are a function of
+the segment's audio, the options in force at each position, and the end that is asked for; they do
+not depend on time, on earlier segments, or on which engine gives them (``recognition``). So any
+engine can continue a stream from the start of its open segment: open a stream there, send the same
+messages again in the same order, and ignore answers until they are about something new.
 
 Four things are kept:
 
-* the **messages** said since the start of the open segment: audio, Configure, and the Finalize that
-  is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is dropped
-  of; audio that straddles ``at`` is cut. A Configure belongs to a position, the audio said before
-  it. Those at or before ``at`` have become the **options** that the next segment opens with,
-  because an engine applies new options from the first step that holds later audio;
+* the **messages** sent since the start of the open segment: audio, Configure, and the Finalize that
+  is not answered yet. When ``Final(k, at)`` has been delivered, everything before ``at`` is
+  dropped; audio that straddles ``at`` is cut. A Configure belongs to a position: the end of the
+  audio sent before it. Those at or before ``at`` have become the **options** that the next segment
+  opens with, because an engine applies new options from the first step that holds later audio;
 * how far answers have been **delivered**: segment, position, and how much of it was decoded.
-  Answers that do not go beyond that are old. Two engines may answer at the same time, one that
-  leaves and one that is taking over: the first to say something new is believed;
+  Answers that do not go beyond that are old. While two engines answer, one that is leaving and one
+  that is taking over, whichever gives a new answer first is used;
 * the language that was spoken before the open segment;
 * the words of the open segment that were delivered as final (**committed**). A new engine is given
-  them, and whatever it makes of that audio, they stay as delivered: later answers show them first.
-  The promise to the client holds even where two engines differ in the last bit.
+  them, and later answers begin with them as they were delivered, whatever that engine finds there.
+  So a final word never changes, even if two engines differ in the last bit of a number.
 
-The session's side of a stream keeps its own order: it never says Finalize for a segment before the
-last one is answered, so at most one is kept. Audio is kept as references to the messages
-themselves. It is bounded (``MAX_KEPT``): of a longer segment only the end is kept, and as long as
-its start is missing the stream cannot be replayed. The next segment can again.
+A session sends a Finalize only when the one before has been answered, so at most one is kept. Audio
+is kept as references to the messages themselves, up to ``MAX_KEPT``: of a longer segment only the
+end is kept, and while its start is missing the stream cannot be replayed. The next segment can.
 
-Of a session that wants to know who speaks, the audio that windows may reach back to (``CONTEXT``)
-is kept as well, before the start of the open segment, and said again first (``Open.context``).
+For a session that asks for speakers, the audio before the open segment that speaker windows may
+reach back to (``CONTEXT``) is kept too, and is sent first (``Open.context``).
 
 Pure: no I/O, no clock, no tasks. Nothing here depends on which engines there are.
 """
@@ -63,7 +61,7 @@ class ReplayStatistics:
     start: int
     """Stream position at which the open segment begins."""
     added: int
-    """Stream position up to which audio was said."""
+    """Stream position up to which audio was sent."""
     delivered_to: int
     """Position of the newest answer delivered."""
     kept: int
@@ -76,17 +74,17 @@ class ReplayStatistics:
     delivered: int
     """Answers delivered since the stream began."""
     dropped: int
-    """Answers that were old."""
+    """Answers that were old and not delivered."""
 
 
 class Replay:
-    """One stream; see the module. ``max_kept`` in samples."""
+    """What is kept of one stream; see the module. ``max_kept`` in samples."""
 
     def __init__(self, opening: Open, max_kept: int = MAX_KEPT) -> None:
         self._session_id = opening.session_id
         self._options = opening.options
         self.position = StreamPosition.of(opening)
-        """Of the session: what it has sent and received, whichever engine it was."""
+        """The session's: what it has sent and received, of whichever engine."""
         self._kept_from = opening.start
         self._committed = opening.committed
         self._committed_at = opening.committed_at
@@ -95,14 +93,14 @@ class Replay:
         self._context = CONTEXT if opening.options.speakers else 0
         self._max_kept = max_kept + self._context
         self._kept: deque[tuple[int, ToEngine]] = deque()
-        """Messages with the position they belong to: audio with its end, the others with the audio
-        said before them. Ascending."""
+        """Messages with their positions, ascending: audio with its end, others with the end of the
+        audio sent before them."""
         self._delivered = 0
         self._dropped = 0
 
     @property
     def replayable(self) -> bool:
-        """Whether all the audio of the open segment is still there."""
+        """Whether all audio of the open segment is kept."""
         return self._kept_from <= self.position.start
 
     @property
@@ -128,14 +126,14 @@ class Replay:
     # -- towards the engine ------------------------------------------------------------------------
 
     def add(self, message: ToEngine) -> None:
-        """Keep what the session says."""
+        """Keep a message that the session sends."""
         self.position.note(message)
         self._kept.append((self.position.sent, message))
         while self.position.sent - self._kept_from > self._max_kept:
             self._drop_oldest_audio()
 
     def opening(self) -> Open:
-        """What the next engine is asked for."""
+        """The Open for the next engine."""
         assert self.replayable, "the start of the segment has been dropped"
         return Open(
             self._session_id, self._options, self.position.segment, self.position.start,
@@ -144,12 +142,12 @@ class Replay:
         )  # fmt: skip
 
     def messages(self) -> list[ToEngine]:
-        """What the next engine is sent after that, oldest first."""
+        """What the next engine is sent after Open, oldest first."""
         return [message for _, message in self._kept]
 
     def is_caught_up(self, answer: Update | Final) -> bool:
-        """Whether an engine that has just given ``answer`` is as far as what was
-        delivered to the session."""
+        """Whether an engine that has just given ``answer`` has reached what was delivered to the
+        session."""
         match answer:
             case Update(segment, position):
                 return (segment, position) >= (self.position.segment, self._delivered_to[0])
@@ -179,18 +177,18 @@ class Replay:
             self._next_segment(answer.at)
         else:
             self._delivered_to = (answer.position, answer.decoded)
-            if asked is None:  # else it is stale: nobody is shown its words
+            if asked is None:  # otherwise the answer is stale, and its words are not shown
                 self._commit(answer.words, answer.position)
         return answer
 
     def _pinned(self, answer: Update | Final) -> Update | Final:
-        """With the committed words as they were delivered."""
+        """The answer with its first words replaced by the committed ones."""
         count = len(self._committed)
         words = answer.words
-        if words[:count] == self._committed:  # by identity, mostly: nothing to do
+        if words[:count] == self._committed:  # nearly always, and by identity
             return answer
         if isinstance(answer, Final):
-            # It may end before a word that was delivered; the words it holds are those it has.
+            # The segment may end before a committed word, so only as many as it has are replaced.
             pinned = self._committed[: len(words)] + words[count:]
             return evolve(answer, words=pinned)
         return evolve(answer, words=self._committed + words[count:])
@@ -220,13 +218,13 @@ class Replay:
                     else:
                         later.append((end, message))
                 case Finalize():
-                    pass  # it is the one that has been answered
+                    pass  # has just been answered
         self._kept = deque(later)
         self._kept_from = cut
 
     def _drop_oldest_audio(self) -> None:
-        """The segment has outgrown what may be kept. Its options and its finalize stay: the end of
-        the segment must still be known."""
+        """Called when the segment is longer than what may be kept. Its options and its Finalize
+        stay, because the next segment depends on them."""
         for index, (end, message) in enumerate(self._kept):
             if isinstance(message, Audio):
                 del self._kept[index]

@@ -1,12 +1,12 @@
-"""Files that a crash leaves as they were before or as they should be."""
+"""Writing files so that a crash leaves either the old content or the new."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """All of ``text`` in place of what was there, on the disk (fsync) when this returns. Raises
-    OSError, and what was there stays."""
+    """Replace the file's content with ``text``, and return once it is on the disk (fsync). Raises
+    OSError; the old content then stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as handle:
         handle.write(text)
@@ -17,7 +17,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """What was created, renamed or removed in it stays so."""
+    """Make the names created, renamed or removed in a directory survive a crash."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,11 @@
 """Stages of work, and the bounded channels between them.
 
-A stage's work is one synchronous function: from an item to what follows from it. There are two ways
-to call it. The stage's own task does, and waits wherever something has to wait. And while that task
-has nothing to do, and what follows has somewhere to go (``ready``), whoever brings an item calls it
-at once (the fast path): waking a task up costs more than the work on a small message. Either way
-items keep their order, and what the work raises is raised in the stage's own task.
+The work of a stage is one synchronous function from an item to the items that follow from it. It is
+called in one of two ways. Normally the stage's own task receives an item, calls the function and
+sends the results, waiting wherever a channel is full. But while that task is idle and the outlet
+has room (``ready``), the task that brings an item calls the function directly (the fast path),
+because waking a task costs more than the work on a small message. In both cases items keep their
+order, and exceptions of the work are raised in the stage's own task.
 """
 
 from collections import deque
@@ -22,13 +23,13 @@ Out = TypeVar("Out")
 
 
 class Sink(Protocol[T_contra]):
-    """Whoever deals with an item at once, in the task of whoever brings it."""
+    """Processes an item at once, in the task that brings it."""
 
     def ready(self) -> bool:
-        """``take`` may be called now."""
+        """Whether ``take`` may be called now."""
 
     def take(self, item: T_contra) -> None:
-        """What it raises, the ``receive`` of its source raises."""
+        """Process one item. The ``receive`` of its source raises what this raises."""
 
 
 class Source(Protocol[T_co]):
@@ -37,37 +38,39 @@ class Source(Protocol[T_co]):
     async def receive(self) -> T_co: ...
 
     def deliver_to(self, sink: Sink[T_co]) -> None:
-        """What ``receive`` waits for goes to ``sink`` instead, whenever that is ready."""
+        """While a task waits in ``receive`` and ``sink`` is ready, pass items to ``sink``
+        instead."""
 
 
 class Outlet(Protocol[T_contra]):
-    """Where items go, in the order in which they are offered and sent."""
+    """Takes items, and keeps the order in which they are offered and sent."""
 
     @property
     def clear(self) -> bool:
-        """An item may be offered: nothing waits."""
+        """Whether an item may be offered: none is waiting."""
 
     def offer(self, item: T_contra) -> None:
-        """Send without waiting; while ``clear``, or right behind another that was offered then."""
+        """Send without waiting. Call only while ``clear``, or directly after another ``offer`` that
+        was made while it was."""
 
     async def send(self, item: T_contra) -> None:
-        """Wait until it can go."""
+        """Send, waiting for room."""
 
 
 @define(eq=False)
 class Stage(Generic[In, Out]):
-    """``run`` is the stage's task; as a sink it is the fast path. ``done`` is called when all that
-    follows from an item has gone."""
+    """``run`` is the stage's task; ``ready`` and ``take`` are the fast path. ``done`` is called
+    after each item, once all its results have been sent."""
 
     source: Source[In]
     work: Callable[[In], Iterable[Out]]
     outlet: Outlet[Out]
     done: Callable[[], None] | None = None
     busy: bool = field(init=False, default=False)
-    """Its task has an item, and not all that follows has gone."""
+    """The task has received an item and not yet sent all its results."""
 
     async def run(self) -> None:
-        """Until the source ends. Raises what the work does, and the source and the outlet."""
+        """Run until the source ends. Raises what the work, the source and the outlet raise."""
         self.source.deliver_to(self)
         while True:
             try:
@@ -93,7 +96,8 @@ class Stage(Generic[In, Out]):
 
 @frozen(eq=False)
 class Through(Generic[In, Out]):
-    """Takes items and has ``sink`` take what ``work`` makes of them; None: nothing."""
+    """A sink that applies ``work`` to each item and passes the result to ``sink``; a result of None
+    is dropped."""
 
     work: Callable[[In], Out | None]
     sink: Sink[Out]
@@ -107,14 +111,17 @@ class Through(Generic[In, Out]):
 
 
 class HandoffChannel(Generic[T]):
-    """Several may send, one receives. Full once ``limit`` is reached by what waits, as ``weigh``
-    counts it (bytes, say); a single item may go beyond. The limit may change while items wait."""
+    """A bounded channel with many senders and one receiver.
+
+    It is full when the weight of the waiting items reaches ``limit``; a single item may exceed it.
+    ``weigh`` gives an item's weight (its bytes, for example; by default 1). ``limit`` may be a
+    function, so that it can change while items wait."""
 
     def __init__(
         self, limit: int | Callable[[], int], weigh: Callable[[T], int] | None = None
     ) -> None:
         self.clear = False
-        """Nothing waits in the channel, and the receiver waits for something."""
+        """The channel is empty and a task waits in ``receive``."""
         self._limit = limit
         self._weigh = weigh
         self._items: deque[T] = deque()
@@ -133,19 +140,19 @@ class HandoffChannel(Generic[T]):
 
     @property
     def blocked(self) -> bool:
-        """Somebody waits for room."""
+        """Whether a sender waits for room."""
         return bool(self._senders)
 
     def deliver_to(self, sink: Sink[T]) -> None:
         self._sink = sink
 
     def offer(self, item: T) -> None:
-        """Whether there is room or not. Raises trio.ClosedResourceError."""
+        """Send without waiting, even if the channel is full. Raises trio.ClosedResourceError."""
         if self.clear:
             if self._sink is not None and self._sink.ready():
                 try:
                     self._sink.take(item)
-                except Exception as fault:  # which is the receiver's, and not that of the sender
+                except Exception as fault:  # belongs to the receiver, not to the sender
                     self.fail(fault)
                 return
             self.clear = False
@@ -156,19 +163,19 @@ class HandoffChannel(Generic[T]):
         self._receiver.unpark()
 
     async def send(self, item: T) -> None:
-        """Wait for room. Raises trio.ClosedResourceError."""
+        """Wait for room and send. Raises trio.ClosedResourceError."""
         await trio.lowlevel.checkpoint_if_cancelled()
         await self.wait_room()
         self.offer(item)
 
     async def wait_room(self) -> None:
-        """Returns at once where there is room; no checkpoint then."""
+        """Wait until the channel is not full. No checkpoint if there is room already."""
         while self.full:
             await self._senders.park()
 
     async def receive(self) -> T:
-        """Raises trio.EndOfChannel once the channel is closed and empty. Cancelled, it has taken
-        nothing."""
+        """The next item. Raises trio.EndOfChannel once the channel is closed and empty, and the
+        exception given to ``fail``. If it is cancelled, no item is lost."""
         if self._items:
             await trio.lowlevel.checkpoint()
         else:
@@ -192,13 +199,13 @@ class HandoffChannel(Generic[T]):
         return item
 
     def fail(self, fault: Exception) -> None:
-        """``receive`` raises ``fault`` from now on."""
+        """Make ``receive`` raise ``fault`` from now on."""
         self._fault = fault
         self.clear = False
         self._receiver.unpark()
 
     def close(self, *, discard: bool = False) -> None:
-        """Nothing more will be sent. ``discard``: nor is what waits received."""
+        """Accept no more items. Waiting items can still be received, unless ``discard``."""
         self._closed, self.clear = True, False
         if discard:
             self._items.clear()

@@ -13,7 +13,7 @@ from ssasr.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 Service = Callable[[], Awaitable[None]]
-"""Something that runs as long as its process."""
+"""Runs until its process ends."""
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -25,8 +25,8 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception that mattered: the first that is neither a cancellation nor, if there is
-    another, an error of ours; it might be a bug. The others are in its notes."""
+    """The most important exception of a group: the first that is not a cancellation, preferring
+    those that are not our own errors, because they may be bugs. The others are added as notes."""
     leaves = list(_leaves(group))
     faults = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
     first = next((leaf for leaf in faults if not isinstance(leaf, SsasrError)), None)
@@ -47,8 +47,8 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 @asynccontextmanager
 async def plain_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery that hides: what ends it escapes as itself, not in a group. For functions that run
-    a background task on the side and whose callers expect the errors of the block."""
+    """A nursery that raises a plain exception (``first_leaf``) instead of a group. For functions
+    with a background task whose callers expect the exceptions of the block."""
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
@@ -73,7 +73,7 @@ async def watch_signals(
                     log.info("stopping", signal=signal.Signals(number).name)
                     stop()
                     break
-            # Outside that receiver the default handlers are back.
+            # The default handlers are in force again, so a second signal kills.
 
 
 async def _reload_at(hangups: AsyncIterator[int], reload: Callable[[], None]) -> None:

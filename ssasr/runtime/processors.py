@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors that this process may use: by affinity, and by what its container may spend
-    (control groups, version 2)."""
+    """Number of processors that this process may use, by its affinity and by its container's CPU
+    quota (control groups, version 2). At least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         spent, period = map(int, quota.read_text("ascii").split())

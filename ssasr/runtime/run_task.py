@@ -1,4 +1,4 @@
-"""Things of which a trio run has one, made when they are first asked for."""
+"""Objects of which each trio run has one, created on first use."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Running)
 
 
 def of_this_run(variable: trio.lowlevel.RunVar[T], make: Callable[[], T]) -> T:
-    """The one of this trio run. A system task runs it for as long as the run lasts."""
+    """The object of this trio run. A system task runs its ``run`` until the trio run ends."""
     try:
         return variable.get()
     except LookupError:

@@ -1,9 +1,9 @@
-"""One task that looks after what is in no hurry, at whole seconds.
+"""Periodic checks of all sessions and links, made by one task at whole seconds.
 
-A task that sleeps for itself costs a scope, a wake-up and its way through the scheduler each time,
-and a process that has slept pays several times that for waking up. Where a thousand sessions want
-to be looked at now and then, that is most of what they cost while nobody speaks. So whoever wants
-it has a function called instead, all those of one second together.
+A task that sleeps on its own costs a cancel scope, a wake-up and a pass of the scheduler each time,
+and a process that was idle pays several times that for waking up. With a thousand sessions, that
+would be most of the cost of silent ones. Instead, a ``Timer`` has its callback called here,
+together with all others that are due in the same second.
 """
 
 import math
@@ -14,15 +14,15 @@ import trio
 from ssasr.runtime.run_task import of_this_run
 
 ROUND = 64
-"""Looks before the other tasks have their turn."""
+"""Callbacks in a row before other tasks may run."""
 
 Callback = Callable[[float], float | None]
-"""Given the whole second that it is; the seconds until the next look, rounded up; None: never
-again."""
+"""Gets the current whole second of trio's clock. Returns the seconds until the next call (rounded
+up to whole seconds), or None to end the timer."""
 
 
 class Timer:
-    """One who is looked after, while ``run_until_over`` runs."""
+    """Has its callback called while ``run_until_over`` runs."""
 
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
@@ -32,8 +32,8 @@ class Timer:
         self._due = 0
 
     async def run_until_over(self, seconds: float) -> None:
-        """The first look in ``seconds``; until there are to be no more. Raises what the look
-        does."""
+        """Call the callback, first in ``seconds``, until it returns None. Raises what the callback
+        raises."""
         self._timers = current_timers()
         self._due = self._timers.schedule(self, seconds)
         try:
@@ -45,7 +45,7 @@ class Timer:
             raise self._bug
 
     def hasten(self) -> None:
-        """Look with the next round."""
+        """Move the next call forward to the next whole second."""
         if self._timers is not None:
             self._timers.forget(self, self._due)
             self._due = self._timers.schedule(self, 1.0)
@@ -55,7 +55,7 @@ class Timer:
         assert self._timers is not None, "forgotten before it was over"
         try:
             rest = self._callback(second)
-        except Exception as bug:  # which is for its own task to raise
+        except Exception as bug:  # raised in the timer's own task
             self._bug, rest = bug, None
         if rest is None:
             self._over.set()
@@ -64,14 +64,14 @@ class Timer:
 
 
 class Timers:
-    """``run`` must be running."""
+    """All timers of a trio run, by the second at which they are due. ``run`` must be running."""
 
     def __init__(self) -> None:
         self._due: dict[int, set[Timer]] = {}
         self._rest = trio.CancelScope()
 
     def schedule(self, timer: Timer, seconds: float) -> int:
-        """The second of its next look."""
+        """Have ``timer`` fired in ``seconds``. Returns the second at which it is due."""
         due = math.floor(trio.current_time()) + max(math.ceil(seconds), 1)
         self._due.setdefault(due, set()).add(timer)
         if due < self._rest.deadline:
@@ -103,5 +103,5 @@ _timers: trio.lowlevel.RunVar[Timers] = trio.lowlevel.RunVar("ssasr_timers")
 
 
 def current_timers() -> Timers:
-    """Those of this trio run."""
+    """The timers of this trio run."""
     return of_this_run(_timers, Timers)

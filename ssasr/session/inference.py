@@ -1,9 +1,9 @@
-"""The session's third task: the stream to the engine, and the turn policy over what it answers.
+"""The session's third task: the stream to the engine, and the turn policy applied to its answers.
 
-Two stages share one stream: one sends the audio received, at most ``WINDOW`` ahead of what the
-engine has acknowledged; the other turns its answers into messages. ``watch`` is the only one that
-looks at a clock. Everything the client is sent depends on the audio and the positions of its
-control messages alone, except for turns that ``watch`` ends because a client has stopped sending.
+Two stages share the stream: one sends the audio received, at most ``WINDOW`` ahead of what the
+engine has acknowledged; the other turns answers into messages. What the client is sent depends only
+on its audio and on the positions of its control messages. The only exception, and the only use of a
+clock, is ``_watch``, which ends turns that a client leaves open by sending nothing.
 """
 
 import math
@@ -43,8 +43,8 @@ from ssasr.telemetry.tracing import NOTHING, current
 WINDOW = 8 * SAMPLE_RATE
 """Samples sent to the engine and not yet acknowledged by its updates."""
 STALL_GRACE = 1.2
-"""Seconds without audio, beyond the turn's maximum silence, that end a turn by the wall clock. A
-client may send one-second messages, so anything less would cut into live speech."""
+"""Seconds without audio, beyond the turn's maximum silence, after which the clock ends a turn. A
+client may send one message a second, so less than that would cut live speech."""
 
 
 @frozen
@@ -104,10 +104,10 @@ class Inference:
         self._endpoints: deque[int] = deque()
         """Positions that are to be acknowledged."""
         self._hold = 0
-        """No later audio goes to the engine before everything up to here is final."""
+        """Audio beyond this sample is sent only when everything up to it is final."""
         self._progress = trio.Event()
         self._awaited = False
-        """Somebody waits for progress."""
+        """A task waits for ``_progress``."""
         self._last_audio = trio.current_time()
         self._spoke = trio.Event()
         self._spoken = SpokenPosition(self._last_audio)
@@ -177,7 +177,7 @@ class Inference:
     # -- input, to the engine ---------------------------------------------------------------------
 
     def _prepare(self, item: Input) -> Sequence[ToEngine]:
-        """What the engine is sent of it."""
+        """The messages for the engine that follow from an input."""
         match item:
             case Samples(pcm):
                 self._last_audio = trio.current_time()
@@ -191,13 +191,13 @@ class Inference:
                 return self._end_turn()
 
     def _end_turn(self) -> Sequence[Finalize]:
-        """Have everything up to here finalized. No later audio goes to the engine before that, so
-        that what is said does not depend on how far ahead the client was."""
+        """Finalize everything up to here. Later audio is sent only after that, so that the result
+        does not depend on how far ahead the client is."""
         self._hold = self.samples
         return self._force()
 
     def _force(self) -> Sequence[Finalize]:
-        """End what was said up to here."""
+        """End the turn here, if one is open."""
         decisions = self._policy.force(self.samples)
         for decision in decisions:
             self._note_finalize(decision, self.samples)
@@ -248,7 +248,7 @@ class Inference:
     # -- what it answers, to the client ------------------------------------------------------------
 
     def _decide(self, answer: FromEngine) -> Sequence[Decision]:
-        """What follows from an answer."""
+        """The decisions that follow from an answer."""
         decisions: Sequence[Decision] = ()
         match answer:
             case Update():
@@ -274,7 +274,7 @@ class Inference:
         return reached
 
     def _noted(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
-        """The same, once they are in the metrics and traces."""
+        """The same decisions, after noting them in metrics and traces."""
         for decision in decisions:
             if isinstance(decision, Finalize):
                 self._note_finalize(decision, self._position.acknowledged)
@@ -293,7 +293,8 @@ class Inference:
         )
 
     def _measure_lag(self, turn: Turn) -> None:
-        """Of the words that appear for the first time."""
+        """Observe the lag of the words that appear for the first time: from the end of a word to
+        what a live client has just spoken."""
         if turn.turn_order != self._shown_turn:
             self._shown_turn, self._shown = turn.turn_order, 0
             self._turns += 1
@@ -303,7 +304,7 @@ class Inference:
         self._shown = max(self._shown, len(turn.words))
 
     def _spoken_to(self) -> int:
-        """Stream position that a client who streams live has come to."""
+        """The stream position that a live client has just spoken."""
         return self._spoken.position(trio.current_time(), self.samples, self._last_audio)
 
     # -- what the clock decides --------------------------------------------------------------------
@@ -313,7 +314,7 @@ class Inference:
             self._beating.set()
 
     async def _beat(self) -> None:
-        """Only for clients that ask: some take a message they do not know for an error."""
+        """Send heartbeats, if the client asks for them: some clients fail on unknown messages."""
         await self._beating.wait()
         began = self._heartbeat.began
         while True:
@@ -325,20 +326,20 @@ class Inference:
                 await self._messages.send(beat)
 
     async def _watch(self) -> None:
-        """End turns that a client leaves open by sending nothing more."""
+        """End turns that the client leaves open by sending nothing more."""
         while True:
             silence = turn_settings(self._parameters).max_turn_silence / SAMPLE_RATE
             patience = silence + STALL_GRACE
             stalled = self._last_audio + patience
             if trio.current_time() >= stalled:
                 if self._behind():
-                    # Whether a turn is open is not known yet; and if the engine is far behind, it
-                    # is not the client who has stopped.
+                    # The engine has not answered all audio, so whether a turn is open is not known
+                    # yet, and the pause may be the engine's and not the client's.
                     await self._wait_progress()
                     continue
                 if self._policy.in_turn:
                     await self._end_stalled_turn()
-                # Nothing is open: whatever opens a turn now is audio, which moves the deadline.
+                # No turn is open. Only audio can open one, and that moves the deadline.
                 self._spoke = trio.Event()
                 if self._last_audio + patience <= trio.current_time():
                     await self._spoke.wait()
@@ -353,13 +354,13 @@ class Inference:
             await self._wait_progress()
 
     def _behind(self) -> bool:
-        """The engine has audio that it could have answered."""
+        """Whether the engine has a whole chunk that it has not answered."""
         return self._position.unacknowledged >= self._stream.opened.chunk
 
 
 @frozen(eq=False)
 class _Performed:
-    """Where decisions go: messages to the client, questions to the engine."""
+    """The outlet of decisions: messages go to the client, Finalize to the engine."""
 
     messages: HandoffChannel[SessionMessage]
     stream: EngineStream

@@ -3,14 +3,14 @@
     receive ── packets ──▶ resample ── inputs ──▶ infer ── messages ──▶ emit
 
 ``receive`` is the only reader of the WebSocket and ``emit`` its only writer. ``infer`` owns the
-stream to the engine and the turn policy. Whatever ends the session, ends it in one way: a task
-raises ``SessionEnd`` (or a fault that maps to one), the nursery is cancelled, and the close frame
-goes out under a deadline. When a channel is full its writer waits, up to ``receive``, which then
-takes no more, so that the client is held back in the end; nothing is lost.
+stream to the engine and the turn policy. A session always ends in the same way: a task raises a
+fault (``Fault``) or all tasks have finished, the nursery is cancelled, and a close frame is sent
+under a deadline. When a channel is full its writer waits, back to ``receive``, which then reads no
+more, so that TCP holds the client back and nothing is lost.
 
-Each is a ``Stage``: its work is one function, which its task calls, or whoever has an item while
-nothing waits. So nearly always a packet goes all the way to the engine's socket in the task that
-read it, and an answer all the way to the client's, and none of the four tasks wakes up.
+Each task runs a ``Stage``. While nothing waits anywhere, a packet passes through all stages to the
+engine's socket in the task that read it, and an answer likewise to the client's socket, without
+waking any of the four tasks.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -48,16 +48,16 @@ PACKETS = 1 << 18
 INPUTS = 1 << 16
 """Bytes of decoded packets waiting for the engine's acknowledgement window: 2 s."""
 MESSAGES = 1 << 18
-"""Bytes, about, of messages waiting for a client that reads slowly."""
+"""Approximate bytes of messages waiting for a client that reads slowly."""
 ITEM = 64
-"""Bytes that an item costs while it waits, beside what it holds."""
+"""Bytes counted for a waiting item besides its content."""
 SEND_DEADLINE = 20.0
-"""Seconds for one message to leave; a client that reads nothing for so long is given up."""
+"""Seconds to send one message; a client that takes longer to read it is disconnected."""
 CLOSE_DEADLINE = 2.0
 """Seconds for the closing handshake."""
 OPEN_PATIENCE = 3.0
-"""Seconds that Begin waits for an engine to take the stream, so that a refusal comes first: longer
-than an engine has to answer the connection. One that is well does so in milliseconds."""
+"""Seconds that Begin waits for an engine to take the stream, so that a refusal can come first:
+longer than the time-out of a connection to an engine. Usually it takes milliseconds."""
 
 
 class SessionSocket(MessageSocket, Protocol):
@@ -84,7 +84,7 @@ class SessionLink(Protocol):
 
 
 class MessageFilter(Protocol):
-    """What a message becomes before anybody sees it; None: nothing is said."""
+    """Changes a message before it is sent (redaction); None: it is not sent."""
 
     async def __call__(self, message: SessionMessage) -> SessionMessage | None: ...
 
@@ -102,14 +102,14 @@ class SessionTerms:
     expires_at: int
     """The same as Unix seconds, for Begin."""
     redactor: MessageFilter | None = None
-    """There if and only if the parameters ask for redaction."""
+    """Set if and only if the parameters ask for redaction."""
 
 
 Packet = AudioReceived | ConfigurationUpdated | EndpointForced
 
 
 class ClientDisconnected(Exception):
-    """The client closed or vanished; there is nobody to say anything to."""
+    """The client has closed the connection, or the connection has broken."""
 
 
 Fault = ClientFault | EngineError | ClientDisconnected
@@ -130,20 +130,20 @@ def weigh_input(item: Input) -> int:
 
 
 def weigh_message(message: SessionMessage) -> int:
-    """About; words that stay are the same objects in each message."""
+    """Approximate bytes; words that do not change are shared between messages."""
     return 4 * ITEM + 8 * len(message.words) if isinstance(message, Turn) else 4 * ITEM
 
 
 @define(eq=False)
 class Session:
-    """``run`` returns why the session ended. Raises only what is a bug."""
+    """``run`` returns why the session ended. An exception that it raises is a bug."""
 
     terms: SessionTerms
     websocket: SessionSocket
     engines: Engines
     metrics: Metrics
     ending: EndCause = EndCause.TERMINATED
-    """Why the session ends once the pipeline has run dry."""
+    """Why the session ends once all audio received has been answered."""
     last_message: float = field(factory=trio.current_time)
     link: SessionLink | None = None
     """None: the protocol is ours."""
@@ -163,7 +163,7 @@ class Session:
         factory=partial(HandoffChannel, MESSAGES, weigh_message)
     )
     _unfiltered: HandoffChannel[SessionMessage] = field(init=False)
-    """What is decided; the same as ``_messages`` unless something is to be redacted."""
+    """Messages before redaction; the same channel as ``_messages`` without it."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
@@ -191,7 +191,7 @@ class Session:
 
     @property
     def held_back(self) -> bool:
-        """The receiver waits for room; whatever the client sends waits in its socket."""
+        """Whether receiving has stopped because a channel is full."""
         return self._packets.blocked
 
     def refusal(self, fault: ClientFault) -> Sequence[str]:
@@ -199,18 +199,18 @@ class Session:
         return self._link.refusal(fault)
 
     def wind_down(self, cause: EndCause) -> None:
-        """Take no more audio, answer what was received, then close because of ``cause``."""
+        """Receive no more, answer the audio received, then close with ``cause``."""
         if not self._receiving.cancel_called:
             self.ending = cause
             self._receiving.cancel()
 
     def give_up(self) -> None:
-        """The client is dead; end without a word."""
+        """The client is dead: end without sending anything."""
         self._fault = self._fault or ClientDisconnected()
         self._scope.cancel()
 
     async def _contain(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run one of the four; the first fault ends them all."""
+        """Run one of the four tasks; the first fault ends them all."""
         try:
             await task()
         except (ClientFault, EngineError, ClientDisconnected) as fault:
@@ -218,7 +218,7 @@ class Session:
 
     def _fail(self, fault: Fault) -> None:
         self._fault = self._fault or fault
-        if self._sending:  # a frame that is cut here would be the end of what can be said
+        if self._sending:  # let the frame be finished: after half a frame no error could be sent
             self._scope.deadline = trio.current_time() + CLOSE_DEADLINE
         else:
             self._scope.cancel()
@@ -241,7 +241,7 @@ class Session:
             await frames.receive()
 
     def _read(self, frame: str | bytes) -> Sequence[Packet]:
-        """What a frame means. Raises ClientFault."""
+        """The packets in one client message. Raises ClientFault."""
         self.last_message = trio.current_time()
         packets: list[Packet] = []
         for event in self._link.receive(frame):
@@ -339,17 +339,17 @@ class Session:
             with trio.fail_after(SEND_DEADLINE):
                 await self.websocket.send(frame)
         except trio.TooSlowError:
-            raise ClientDisconnected from None  # it is there but does not read; the frame is torn
+            raise ClientDisconnected from None  # it does not read; half a frame may be sent
         except ConnectionClosed:
             self._sending = False
             raise ClientDisconnected from None
         self._sending = False
         if self._fault is not None:
-            self._scope.cancel()  # that waited for this frame
+            self._scope.cancel()  # _fail has waited for this frame
             await trio.lowlevel.checkpoint()
 
     async def _close(self) -> EndCause:
-        """The pipeline has ended; tell the client why."""
+        """All tasks have ended: send the client an Error, if there was a fault, and close."""
         fault = self._fault
         if isinstance(fault, ClientDisconnected):
             return EndCause.CLIENT_VANISHED if self._sending else EndCause.CLIENT_CLOSED
@@ -359,7 +359,7 @@ class Session:
             )
             fault = ClientFault(END_CAUSES[cause], cause=cause)
         with trio.move_on_after(CLOSE_DEADLINE, shield=True), suppress(ConnectionClosed):
-            if self._sending:  # a torn frame: nothing more can be said on this socket
+            if self._sending:  # half a frame was sent: nothing can follow it
                 pass
             elif fault is not None:
                 error = Error(error=fault.text, error_code=int(fault.code))
@@ -374,7 +374,7 @@ class Session:
 
 @frozen(eq=False)
 class _Frames:
-    """The client's messages, and the fault of sending none."""
+    """The client's messages as a source; raises when none comes within the inactivity timeout."""
 
     session: Session
 
@@ -385,7 +385,7 @@ class _Frames:
         """Raises ClientDisconnected, ClientFault."""
         timeout = self.session.terms.parameters.inactivity_timeout
         try:
-            if timeout is None:  # as nearly always, so that no scope is made for each message
+            if timeout is None:  # nearly always: no cancel scope for each message
                 return await self.session.websocket.receive()
             return await self._receive_within(timeout)
         except ConnectionClosed:

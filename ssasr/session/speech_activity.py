@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ssasr.protocol.recognition import LOWEST_THRESHOLD, VAD_FRAME, speech_floor
 
 ONSET_FRAMES = 4
-"""Frames of speech in a row (128 ms) before an onset is reported to a client: an agent stops
-talking at once when it gets one, and a click is no speech. A guess."""
+"""Frames of speech in a row (128 ms) before an onset is reported to a client. A voice agent stops
+talking when it gets one, so a click must not cause it. A guess."""
 
 
 class SpeechActivity:
@@ -22,14 +22,15 @@ class SpeechActivity:
         self.speech_end: int | None = None
         """End of the last frame with speech; None before the first."""
         self.onset: int | None = None
-        """Where the first speech that lasted began, or the first speech until some lasts."""
+        """Where the first confirmed speech began; until then, where the latest speech began."""
         self.onset_confirmed = False
         self.loudest = 0.0
-        """The highest probability so far."""
+        """The highest probability of a frame of speech so far."""
 
     def update(self, position: int, speech: Sequence[float], threshold: float) -> None:
-        """The frames completed up to ``position``. Frames that were counted before are dropped: an
-        engine that took over, or one that decoded late, may say them again."""
+        """``speech``: the probabilities of the frames completed up to ``position``. Those that were
+        counted before are ignored: an engine that took over, or that decoded late, may repeat
+        them."""
         new = (position - self._start) // VAD_FRAME - self._frames
         frames = speech[max(len(speech) - new, 0) :] if new > 0 else ()
         threshold = max(threshold, LOWEST_THRESHOLD)
@@ -38,8 +39,8 @@ class SpeechActivity:
                 self._update_frame(frame, threshold)
 
     def _update_unchanged(self, frames: Sequence[float], threshold: float) -> bool:
-        """All at once, where speech or silence goes on, as nearly always; if not, nothing was
-        done."""
+        """Count all frames at once if speech or silence just goes on, as it nearly always does;
+        otherwise do nothing and return False."""
         if self.speaking:
             floor = speech_floor(threshold, speaking=True)
             if not self.onset_confirmed or min(frames) < floor:

@@ -1,9 +1,9 @@
-"""The words of the turn that is open, as the client has been shown them.
+"""The words of the open turn, as the client has been sent them.
 
-The promise kept here: a word that was sent as final never changes, moves or repeats within its
-turn, whatever the engine says afterwards, and times never go back, across turns too. Everything
-that was final is therefore kept as it was sent, and of later updates only the words beyond those
-are taken.
+Guarantees to the client: a word that was sent as final never changes, moves or repeats within its
+turn, whatever the engine answers later; and times never go back, not even from turn to turn. Final
+words are therefore kept as they were sent, and only the words after them are taken from later
+updates.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from ssasr.session.profanity import Hide
 
 
 def probability(value: float) -> float:
-    """Within 0 to 1, in few digits; not a number counts as 0."""
+    """``value`` limited to 0 to 1 and rounded to four digits; NaN gives 0."""
     return round(min(value, 1.0), 4) if value > 0 else 0.0
 
 
 @frozen
 class _Kept:
-    """One word in both forms; milliseconds."""
+    """One word, formatted and plain; times in milliseconds."""
 
     text: str
     plain: str
@@ -40,7 +40,7 @@ class _Kept:
 
 
 class Transcript:
-    """Words of one turn, and the times and the turn number that go on across turns."""
+    """The words of the open turn; times and the turn number go on across turns."""
 
     def __init__(self) -> None:
         self.turn_order = 0
@@ -55,7 +55,7 @@ class Transcript:
         self._sent: list[TurnWord] = []  # the finals, as
         self._sent_as = (False, False)  # formatted, with finality
         self.final_text = ""
-        """Of the final words that ``words`` gave last."""
+        """The text of the final words that ``words`` returned last."""
         self._floor = (0, 0)  # start and end of the last word of the last turn
         self._last_end: int | None = None
         self._first_start = 0
@@ -66,29 +66,29 @@ class Transcript:
 
     @property
     def last_end(self) -> int | None:
-        """Stream sample at which the last word ends, by the engine's account."""
+        """Stream sample at which the engine's last word ends."""
         return self._last_end
 
     @property
     def first_start(self) -> int:
-        """Stream sample at which the first word starts, by the engine's account."""
+        """Stream sample at which the engine's first word starts; 0 without words."""
         return self._first_start
 
     @property
     def last_text(self) -> str:
-        """The last word in the model's own form; "" without words."""
+        """The last word as the model writes it; "" without words."""
         words = self._open or self._finals
         return words[-1].text if words else ""
 
     def is_known(self, words: Sequence[Word]) -> bool:
-        """Whether these are the ones of the last update; most steps bring no new words."""
+        """Whether these are the words of the last update, as after most steps."""
         return words is self._received or words == self._received
 
     def update(
         self, words: Sequence[Word], hide: Hide | None = None, convert: Convert | None = None
     ) -> None:
-        """The segment's words so far. Final words come first. ``hide``: what is shown of one;
-        ``convert``: of all that."""
+        """Take the segment's words so far, final ones first. ``hide`` masks words of profanity,
+        ``convert`` converts the script of the whole text."""
         if self.is_known(words):
             return
         self._received = words
@@ -111,7 +111,8 @@ class Transcript:
     def _with_forms(
         self, words: Sequence[Word], convert: Convert | None
     ) -> list[tuple[Word, str, str]]:
-        """Those that were not taken yet. What they are converted to depends on all others."""
+        """The words that are not final here yet, each with its formatted and its plain text.
+        ``convert`` needs the text of all words, because the conversion depends on the context."""
         wanted = words if convert else words[self._taken :]
         forms = [self._forms.get(word.text) or self._new_forms(word.text) for word in wanted]
         if convert:
@@ -123,7 +124,7 @@ class Transcript:
         start, end = self._last()
         for word, text, bare in words:
             if not bare:
-                continue  # a dash or a note: nothing that was said
+                continue  # only a dash or a note
             start = max(start, self.milliseconds(word.start))
             end = max(start, end, self.milliseconds(word.end))
             yield _Kept(text, bare, start, end, probability(word.confidence), final)
@@ -137,19 +138,19 @@ class Transcript:
         return text, bare
 
     def milliseconds(self, sample: int) -> int:
-        """Stream time as the wire counts it."""
+        """A stream sample's time as it is sent to clients."""
         return sample * 1_000 // SAMPLE_RATE
 
     def take_change(self) -> bool:
-        """Whether the words look different from when this was last asked."""
-        # Final words stay as they are, so their number stands for them.
+        """Whether the text has changed since the last call."""
+        # Final words do not change, so it is enough to compare their number.
         shown = (len(self._finals), [word.text for word in self._open])
         changed, self._shown = shown != self._shown, shown
         return changed
 
     def words(self, *, formatted: bool, finality: bool) -> tuple[TurnWord, ...]:
-        """The turn so far. ``finality``: False shows every word as one that may change. Words that
-        are final are the same objects each time."""
+        """The words of the turn so far. ``finality``: if False, every word is marked as one that
+        may change. Final words are the same objects in each call."""
         if self._sent_as != (formatted, finality):
             self._sent_as, self._sent, self.final_text = (formatted, finality), [], ""
         sent = self._sent
@@ -159,27 +160,27 @@ class Transcript:
         return (*sent, *[word.shown(formatted, finality) for word in self._open])
 
     def new_utterance(self, *, formatted: bool) -> str:
-        """The text since the last utterance, which this one becomes; "" if there is none."""
+        """The text since the last utterance, as a new utterance; "" if there is none."""
         words = (self._finals + self._open)[self._uttered :]
         self._uttered += len(words)
         return join(word.text if formatted else word.plain for word in words)
 
     def finish(self, *, formatted: bool) -> tuple[TurnWord, ...]:
-        """All words of the turn, final now."""
+        """Make all words final and return them."""
         self._finals += [evolve(word, final=True) for word in self._open]
         self._open = []
         return self.words(formatted=formatted, finality=True)
 
     def next_segment(self, *, turn_ended: bool) -> None:
-        """Forget the words; keep the time, and count the turn if it was one."""
+        """Forget the words but not the time reached; ``turn_ended``: count the turn."""
         self._floor = self._last()
         self.turn_order += turn_ended
         self._forms = {}
         self.forget()
 
     def forget(self) -> None:
-        """The words of the segment are not those that were received, not even the final ones; for
-        family P, whose clients are shown none as final before the end of a turn."""
+        """Forget all words of the segment, even final ones. For family P, whose clients are sent
+        none as final before the end of a turn."""
         self._received, self._taken, self._uttered = (), 0, 0
         self._finals, self._open, self._shown = [], [], (0, [])
         self._sent, self.final_text = [], ""

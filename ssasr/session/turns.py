@@ -1,18 +1,17 @@
-"""When a turn ends and what is said of it meanwhile: the turn policy of one session.
+"""The turn policy of one session: when a turn ends, and what the client is sent meanwhile.
 
-Engine answers go in, messages for the client and ``Finalize`` requests come out. Nothing here knows
-what time it is: every decision is a function of the sequence of updates, finals and forced ends *by
-their positions in the stream*, never of when they arrive, which is what makes a replay on another
-engine invisible.
+Engine answers go in; messages for the client and ``Finalize`` requests come out. There is no clock:
+every decision is a function of the updates, finals and forced ends *by their positions in the
+stream*, not of when they arrive. That is why a client cannot notice a replay on another engine.
 
 A turn is a segment. It ends in three steps: the policy decides on a boundary and asks for it
-(``Finalize(k, at)``); what the engine still says of segment k is stale and ignored; ``Final(k)``
-brings the last words, the ``end_of_turn`` Turn is said, and segment k + 1 starts at the boundary.
-A final without words says nothing and uses up no turn.
+(``Finalize(k, at)``); further updates of segment k are stale and ignored; ``Final(k)`` brings the
+last words, the Turn with ``end_of_turn`` is sent, and segment k + 1 starts at the boundary. A final
+without words sends nothing and does not count as a turn.
 
-A forced end at ``at`` may come before the engine has stepped through the audio up to ``at``. It
-waits until the last step on the grid before ``at`` has been looked at, so that a silence that ends
-the turn earlier is taken first, no matter which of the two arrived first.
+A forced end at ``at`` may come before the engine has processed the audio up to ``at``. It waits for
+the update of the last step before ``at``, so that a silence that ends the turn earlier takes
+effect first, whichever of the two arrives first.
 """
 
 import bisect
@@ -57,7 +56,7 @@ Decision = Send | Finalize
 
 @frozen
 class TurnStatistics:
-    """What a policy has done so far."""
+    """Counts of a policy so far."""
 
     turns: int
     segment: int
@@ -72,8 +71,8 @@ class _Language(TypedDict, total=False):
 
 class TurnPolicy:
     """The policy of one session. ``chunk``: samples between two of the engine's steps; ``start``,
-    ``segment``: where the stream begins; ``speakers``: who says whose the words are, in a session
-    that asked for it."""
+    ``segment``: where the stream begins; ``speakers``: assigns words to speakers, in a session that
+    asks for it."""
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class TurnPolicy:
         return self._segment.in_turn
 
     def settled(self, at: int) -> bool:
-        """Whether everything before stream sample ``at`` is final and said."""
+        """Whether everything before stream sample ``at`` is final and has been sent."""
         return self._segment.start >= at
 
     def statistics(self) -> TurnStatistics:
@@ -116,20 +115,19 @@ class TurnPolicy:
     # -- inputs ------------------------------------------------------------------------------------
 
     def configure(self, settings: TurnSettings, at: int = 0) -> None:
-        """New settings for what lies after stream sample ``at``. Without ``at`` they hold for the
-        next update, whichever that is."""
+        """Use new settings from stream sample ``at`` on; without ``at``, from the next update."""
         self._changes.append((at, settings))
 
     def force(self, at: int) -> Sequence[Finalize]:
-        """End what was said before stream sample ``at``, which must not lie beyond the audio sent.
-        ``settled(at)`` follows, now or after further updates and finals."""
+        """End the turn at stream sample ``at``, which must not lie beyond the audio sent.
+        ``settled(at)`` becomes true, now or after further updates and finals."""
         if at > self._segment.start and at not in self._forces:
             bisect.insort(self._forces, at)
         return self._act_on_force()
 
     def update(self, update: Update) -> Sequence[Decision]:
-        """What follows from an update; those of another segment, those that came before
-        (a replay) and those of a segment that is being finalized are ignored."""
+        """The decisions that follow from an update. Updates of another segment, repeated ones
+        (after a replay) and those of a segment that is being finalized are ignored."""
         segment = self._segment
         if update.segment != segment.number:
             return []
@@ -140,7 +138,8 @@ class TurnPolicy:
             return []
         self._change_settings(update.position)
         if self._forces and update.position > self._forces[0]:
-            # The engine skipped a step; what it found after the forced end belongs to the next.
+            # The engine took several chunks at once; what lies after the forced end belongs to the
+            # next segment.
             return self._finalize(self._forces[0])
         segment.update(update, self._settings.vad_threshold)
         if self._speaks_on(update):
@@ -158,7 +157,7 @@ class TurnPolicy:
         """The end of the turn, if there was one, and the next segment."""
         segment = self._segment
         if segment.ending is None or final.segment != segment.number:
-            return []  # answered before: an engine that took over repeats it
+            return []  # repeated by an engine that took over
         if self._speakers is not None:
             self._speakers.update(final.voices)
         converted = self._converted(final)
@@ -173,15 +172,15 @@ class TurnPolicy:
         return [*decisions, *stopped, *self._revision_due(start), *self._act_on_force()]
 
     def conclude(self) -> list[Decision]:
-        """What is left to be said when every turn has ended."""
+        """The last revision of speakers, when every turn has ended."""
         revision = None if self._speakers is None else self._speakers.revise()
         return [] if revision is None else [Send(revision)]
 
     # -- speakers ----------------------------------------------------------------------------------
 
     def _hear_voices(self, update: Update) -> bool:
-        """Windows that end where the turn does or before; whether there was one. What an engine
-        said of later ones it will say again, of the next segment."""
+        """Take the voices of windows that end within the turn; whether there were any. Later ones
+        will be sent again with the next segment."""
         until = update.position
         if self._segment.ending is not None:
             until = self._segment.ending.at
@@ -194,7 +193,7 @@ class TurnPolicy:
 
     def _speaker_end(self, update: Update) -> Sequence[Decision]:
         """Family P: a turn ends where another speaker begins, between two words."""
-        assert self._speakers is not None, "voices come only to those who asked"
+        assert self._speakers is not None, "voices come only if the session asks for speakers"
         start = self._segment.start
         change = self._speakers.change_after(start)
         if change is None:
@@ -220,8 +219,8 @@ class TurnPolicy:
         return self.conclude()
 
     def _speaks_on(self, update: Update) -> bool:
-        """Whether the update needs no decision: somebody goes on speaking, and
-        there are no new words. The fast path past all other checks."""
+        """Whether the update needs no decision because speech goes on without new words: a short
+        cut past all other checks."""
         segment = self._segment
         if not segment.activity.speaking or not self._transcript.is_known(update.words):
             return False
