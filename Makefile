@@ -35,13 +35,14 @@ examples/node_modules/.installed: examples/package.json | browser
 	cd examples && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
-browser:         ## Chromium, Node and Prometheus for the tests, from Debian, unless they are there
+browser:         ## Chromium, Node, Prometheus and envsubst for the tests, from Debian, unless they are there
 	@missing=; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 	  || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	command -v node >/dev/null || missing="$$missing nodejs"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v envsubst >/dev/null || missing="$$missing gettext-base"; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && \

@@ -1,6 +1,7 @@
 """What Compose would run, as local processes: the file's own commands and environment."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from attrs import frozen
 
 from tests.harness.isolated import Service
-from tests.harness.nginx import find_nginx, render
+from tests.harness.nginx import find_nginx, render, with_servers
 
 DOCKER = Path(__file__).parents[2] / "docker"
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
@@ -94,12 +95,15 @@ def nginx_service(name: str, service: dict[str, Any], run_dir: Path, resolver: s
     assert environment["NGINX_ENTRYPOINT_LOCAL_RESOLVERS"], "the image then sets the name servers"
     known = environment | {"NGINX_LOCAL_RESOLVERS": resolver}
     wanted = re.compile(environment["NGINX_ENVSUBST_FILTER"])
-    (mount,) = service["volumes"]
-    source, target, _ = mount.split(":")
+    template, script = (mount.split(":")[:2] for mount in service["volumes"])
+    source, target = template
+    assert re.fullmatch(r"/docker-entrypoint\.d/[01]\d-\w+\.envsh", script[1]), "before envsubst"
+    assert os.access(DOCKER / script[0], os.X_OK), "the entry point reads nothing else"
     assert str(Path(target).parent) == environment["NGINX_ENVSUBST_TEMPLATE_DIR"]
     assert target.endswith(".template"), "the entry point looks for nothing else"
     text = render(
-        (DOCKER / source).read_text(), {k: v for k, v in known.items() if wanted.match(k)}
+        (DOCKER / source).read_text(),
+        with_servers({k: v for k, v in known.items() if wanted.match(k)}, DOCKER / script[0]),
     )  # fmt: skip
     Path(environment["NGINX_ENVSUBST_OUTPUT_DIR"], Path(target).stem).write_text(text)
     binary, *arguments = (part.replace("/tmp", str(run_dir)) for part in service["command"])

@@ -10,7 +10,7 @@ import yaml
 from ssasr.cli import commands as cli
 from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE
 from tests.docker import compose
-from tests.harness.nginx import TEMPLATE
+from tests.harness.nginx import SERVERS, TEMPLATE
 
 CHART = compose.DOCKER / "helm" / "ssasr"
 CLUSTERS = ("1.27", "1.33")
@@ -111,6 +111,7 @@ def test_unknown_values_are_refused(wrong: dict):
 def test_the_chart_carries_the_very_template_of_the_balancer():
     config = of_kind(render({}), "ConfigMap")["asr-lb"]
     assert config["data"]["nginx.conf.template"] == TEMPLATE.read_text()
+    assert config["data"]["servers.envsh"] == SERVERS.read_text()
 
 
 @VARIANTS

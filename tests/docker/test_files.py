@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from ssasr.cli import commands as cli
 from tests.docker import compose
-from tests.harness.nginx import TEMPLATE
+from tests.harness.nginx import TEMPLATE, with_servers
 
 FILES = ["compose.yaml", "compose.cpu.yaml", "compose.replicas.yaml"]
 ENV_EXAMPLE = compose.DOCKER / ".env.example"
@@ -103,7 +103,8 @@ def test_every_environment_variable_means_something():
 def test_the_balancer_gets_every_variable_of_its_template():
     wanted = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)\}", TEMPLATE.read_text()))
     environment = compose.load()["services"]["streaming-asr-lb"]["environment"]
-    assert wanted - {"NGINX_LOCAL_RESOLVERS"} == {k for k in environment if k.startswith("LB_")}
+    given = with_servers({k: v for k, v in environment.items() if k.startswith("LB_")})
+    assert wanted - {"NGINX_LOCAL_RESOLVERS"} == given.keys()
 
 
 @pytest.mark.parametrize("path", sorted(compose.DOCKER.glob("*.Dockerfile")), ids=lambda p: p.stem)

@@ -39,6 +39,7 @@ class ClusterConfig:
     through_proxy: bool = False
     full_disk: bool = False
     clock: Path | None = None
+    log_options: Sequence[str] = ("--log-level", "warning")
 
 
 @define(eq=False)
@@ -54,6 +55,10 @@ class Supervised:
     serving: bool = False
     """It has said that it is ready, and has not ended since."""
     starts: int = 0
+    address: str = ""
+    """Where it listens."""
+    held_down: bool = False
+    """It is not started again as long as that is so."""
     statuses: list[int] = field(factory=list)
 
     @property
@@ -73,6 +78,8 @@ class Supervised:
                     self.serving = False
                     nursery.cancel_scope.cancel()
                 await trio.sleep(RESTART_DELAY)
+                while self.held_down:  # noqa: ASYNC110  as a supervisor looks at its processes
+                    await trio.sleep(RESTART_DELAY)
         finally:
             with trio.CancelScope(shield=True):
                 await self._stop()
@@ -147,7 +154,7 @@ async def _wait_status_200(url: str, headers: dict[str, str] | None = None) -> N
 
 
 def _ssasr(config: ClusterConfig, *arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ssasr", *map(str, arguments), "--log-level", "warning"]
+    return [sys.executable, "-m", "ssasr", *map(str, arguments), *config.log_options]
 
 
 def _log(config: ClusterConfig, name: str) -> Path:
@@ -189,6 +196,7 @@ def _engine(config: ClusterConfig, address: str, port: int) -> Supervised:
         _ssasr(config, "engine", *options, "--drain-seconds", 10),
         _log(config, f"engine-{address}"),
         lambda: _wait_status_200(url),
+        address=f"{address}:{port}",
     )
 
 
@@ -217,4 +225,10 @@ def _gateway(config: ClusterConfig, port: int, endpoint_port: int) -> Supervised
         config.clock.write_text("0")
         argv[2:3] = ["tests.harness.jumping_clock", str(config.clock)]
     url = f"http://127.0.0.1:{port}/ready"
-    return Supervised("gateway", argv, _log(config, "gateway"), lambda: _wait_status_200(url))
+    return Supervised(
+        "gateway",
+        argv,
+        _log(config, "gateway"),
+        lambda: _wait_status_200(url),
+        address=f"127.0.0.1:{port}",
+    )

