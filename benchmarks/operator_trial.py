@@ -1,6 +1,6 @@
-"""The operator's trial: six faults on a cluster of real processes, with a real Prometheus that has
-the shipped rules. For each fault: what clients saw, which alerts fired after how long, and which log
-line says why.
+"""The operator's trial: six faults on a cluster of real processes beside a real Prometheus that has
+the shipped rules. For each: what clients saw, which alerts fired after how long, and which log line
+says why.
 
     python -m benchmarks.operator_trial faults [--only NAME] [--json FILE]
     python -m benchmarks.operator_trial calm [--minutes 60] [--times 1] [--json FILE]
