@@ -31,8 +31,11 @@ $(VENV)/.frameworks: examples/requirements.txt | $(BIN)/python
 	$(FRAMEWORKS)/bin/python -m pip --disable-pip-version-check install -r $<
 	@touch $@
 
-examples/node_modules/.installed: examples/package.json | browser
-	cd examples && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+# What the examples need (an SDK), and what the tests of the demo page do (axe-core).
+NODE := examples/node_modules/.installed tests/node_modules/.installed
+
+$(NODE): %/node_modules/.installed: %/package.json | browser
+	cd $* && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
 browser:         ## Chromium, Node, Prometheus and envsubst for the tests, from Debian, unless they are there
@@ -51,7 +54,7 @@ browser:         ## Chromium, Node, Prometheus and envsubst for the tests, from 
 	  echo "The tests need:$$missing. Install with: sudo apt-get install$$missing" >&2; exit 1; \
 	fi
 
-test: install browser $(VENV)/.tested $(VENV)/.frameworks examples/node_modules/.installed lint   ## the whole test suite
+test: install browser $(VENV)/.tested $(VENV)/.frameworks $(NODE) lint   ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Libraries choose instructions by what these say: torch, oneDNN (by its old name and its new one),
@@ -80,4 +83,4 @@ screenshots: install browser $(VENV)/.tested   ## renew the pictures of the demo
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/page/test_browser.py -k microphone_becomes
 
 clean:           ## remove .venv and build products; the weights stay in the cache
-	rm -rf $(VENV) build dist site examples/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site examples/node_modules tests/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,8 +29,10 @@ FILES = {
     **{
         f"/demo/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
         for name in (
-            "main", "session", "sources", "capture", "transcript", "latency", "subtitles",
-            "captions", "view", "plain_words", "languages", "joining", "behind", "storage",
+            "behind", "caption_view", "captions", "capture", "drop", "files", "joining",
+            "languages", "latency", "main", "panel", "plain_words", "playback", "session",
+            "settings", "sources", "speakers", "storage", "subtitles", "timeline", "transcript",
+            "trial", "view",
         )
     },
 }  # fmt: skip
@@ -80,12 +82,15 @@ def content_security_policy(host: str) -> str:
     )
 
 
-def page_routes(engines: Iterable[EngineKind]) -> dict[str, Handler]:
-    """Every path of the page. ``engines``: what is behind this gateway, for the list of models."""
+def page_routes(
+    engines: Iterable[EngineKind], redaction: Mapping[str, Iterable[str]] = MappingProxyType({})
+) -> dict[str, Handler]:
+    """Every path of the page. ``engines``: what is behind this gateway, for the list of models.
+    ``redaction``: the policies that it can detect, by language."""
     routes: dict[str, Handler] = {
         path: _file(path, load_asset(*entry)) for path, entry in FILES.items()
     }
-    routes["/demo/server.json"] = _description(tuple(engines))
+    routes["/demo/server.json"] = _description(tuple(engines), redaction)
     return routes
 
 
@@ -101,10 +106,14 @@ def _file(path: str, asset: Asset) -> Handler:
     return answer
 
 
-def _description(engines: tuple[EngineKind, ...]) -> Handler:
+def _description(
+    engines: tuple[EngineKind, ...], redaction: Mapping[str, Iterable[str]]
+) -> Handler:
     models = [name for name, model in SPEECH_MODELS.items() if model.engine in engines]
+    policies = {language: list(names) for language, names in redaction.items()}
+    content = {"version": __version__, "speech_models": models, "redaction": policies}
 
     async def answer(_: Request) -> Response:
-        return JSONResponse({"version": __version__, "speech_models": models}, headers=COMMON)
+        return JSONResponse(content, headers=COMMON)
 
     return answer

@@ -1,28 +1,42 @@
 // Wires the page: controls, one recording at a time, and what is known about it.
 
 import { Behind } from "./behind.js";
-import { MODELS, languages } from "./languages.js";
-import { AudioClock, Latency, percentile } from "./latency.js";
+import { CaptionView } from "./caption_view.js";
+import { acceptDrops } from "./drop.js";
+import { copy, download } from "./files.js";
+import { join } from "./joining.js";
+import { AudioClock, Latency } from "./latency.js";
+import { $, STATES, announce, askKey, figures, meter, notice } from "./panel.js";
 import { Trouble } from "./plain_words.js";
+import { Player, Sound } from "./playback.js";
 import { KeyNeeded, Session } from "./session.js";
+import { Settings } from "./settings.js";
 import { Microphone, Recording } from "./sources.js";
 import { Storage } from "./storage.js";
-import { FORMATS, text } from "./subtitles.js";
-import { join } from "./joining.js";
-import { Transcript } from "./transcript.js";
+import { Timeline } from "./timeline.js";
+import { Transcript, wordAt } from "./transcript.js";
+import { Trial } from "./trial.js";
 import { TranscriptView } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const STATES = {
-  idle: "Ready",
-  connecting: "Connecting",
-  listening: "Listening",
-  reconnecting: "Reconnecting; nothing you say is lost",
-  finishing: "Finishing",
-};
+const BEFORE_MS = 80; // of a word, and after it, when it is played
+const AFTER_MS = 120;
 
-const view = new TranscriptView($("turns"), $("about-word"), $("transcript"));
+const view = new TranscriptView($("turns"), $("about-word"), $("transcript"), playWord);
+const timeline = new Timeline($("timeline-scroller"), $("wave"), $("timeline-length"), playFrom);
+const captions = new CaptionView($("caption-view"), $("caption-text"));
 const storage = new Storage(() => notice(new Trouble("unkept").message));
+const trial = new Trial($("try"), $("device"), $("device-field"));
+const settings = new Settings(
+  {
+    ...Object.fromEntries(
+      ["model", "language", "keyterms", "speakers", "redaction", "device"].map((id) => [id, $(id)]),
+    ),
+    redactionField: $("redaction-field"),
+  },
+  (configuration) => running?.session?.configure(configuration),
+);
+let sound = new Sound();
+let player = new Player(sound, moved);
 let transcript = new Transcript();
 let clock = new AudioClock();
 let latency = new Latency(clock);
@@ -33,6 +47,7 @@ let key = ""; // in memory only: it is gone with the page
 
 async function begin(makeSource) {
   if (running) return;
+  player.stop();
   const mine = { source: makeSource(), session: null, behind: null };
   running = mine;
   notice("");
@@ -41,7 +56,7 @@ async function begin(makeSource) {
     await mine.source.open();
     if (running !== mine) return mine.source.stop();
     another();
-    mine.session = new Session(parameters(mine.source.rate), key, sessionEvents(mine));
+    mine.session = new Session(settings.parameters(mine.source.rate), key, sessionEvents(mine));
     await mine.session.start();
     if (running !== mine) return mine.source.stop();
     mine.source.ended = () => sourceEnded(mine);
@@ -50,40 +65,33 @@ async function begin(makeSource) {
     const needsKey = error instanceof KeyNeeded;
     const wrong = needsKey && key !== "";
     stopped(mine, needsKey ? (wrong ? new Trouble("key") : null) : error);
-    if (needsKey) askKey(() => begin(makeSource));
+    if (needsKey) {
+      askKey((given) => {
+        key = given;
+        begin(makeSource);
+      });
+    }
   }
 }
 
 /** A recording begins where the one before it ended. */
 function another() {
-  const base = Math.max(clock.recorded, transcript.turns.at(-1)?.words.at(-1)?.end ?? 0);
-  transcript.begin(base);
-  clock = new AudioClock(base);
+  transcript.begin(Math.max(clock.recorded, transcript.end));
+  clock = new AudioClock(transcript.base);
   latency = new Latency(clock);
-  figures();
+  figures(latency);
 }
 
 /** Milliseconds of this recording so far. */
 const captured = () => clock.recorded - transcript.base;
 
-function parameters(rate) {
-  const model = $("model").value;
-  const language = $("language").value;
-  const steering = language && !MODELS[model].english ? { language_codes: `["${language}"]` } : {};
-  return {
-    sample_rate: Math.round(rate),
-    encoding: "pcm_s16le",
-    speech_model: model,
-    format_turns: "true",
-    session_heartbeat: "true",
-    ...steering,
-  };
-}
-
 function audio(mine, { pcm, level, peak }) {
-  const seconds = pcm.byteLength / 2 / mine.source.rate;
-  clock.captured(seconds * 1000, performance.now());
+  const { rate } = mine.source;
+  const start = clock.recorded;
+  clock.captured((pcm.byteLength / 2 / rate) * 1000, performance.now());
   mine.session.audio(pcm);
+  sound.add(pcm, rate, start);
+  timeline.add(clock.recorded, level);
   meter(level, peak);
   $("duration").textContent = `${(captured() / 1000).toFixed(0)} s`;
 }
@@ -100,20 +108,22 @@ function sessionEvents(mine) {
       mine.behind.note(message, offset, captured(), now);
       if (message.type === "Begin") begun(message, number);
       if (message.type === "Turn") turnChanged(transcript.apply(message, offset, number), now);
+      if (message.type === "SpeakerRevision") changed(transcript.revise(message, number));
     },
     ended: (trouble) => stopped(mine, trouble),
   };
 }
 
-function begun({ id }, number) {
+function begun({ id, configuration }, number) {
   $("session").textContent = id.slice(0, 8);
   if (number > 0) latency.resume(clock.recorded);
+  if (configuration?.speaker_labels === false) notice(new Trouble("speakers").message);
 }
 
 function turnChanged(turn, now) {
   latency.note(turn, now);
   changed([turn]);
-  figures();
+  figures(latency);
   keeping();
   if (turn.ended) announce(join(turn.words.map((word) => word.text)));
 }
@@ -123,6 +133,8 @@ function changed(turns) {
     view.update(turn);
     storage.note(turn);
   }
+  timeline.show(transcript.turns);
+  captions.show(transcript.turns);
 }
 
 function sourceEnded(mine) {
@@ -152,14 +164,39 @@ function stopped(mine, trouble) {
   else if (mine.session?.lostSeconds) notice(new Trouble("lost", mine.session.lostSeconds).message);
 }
 
-function clear() {
-  transcript = new Transcript();
-  clock = new AudioClock();
-  latency = new Latency(clock);
-  view.clear();
-  storage.clear();
-  figures();
-  for (const id of ["session", "duration"]) $(id).textContent = "–";
+// -- its sources -----------------------------------------------------------------------------------
+
+function start() {
+  trial.stop();
+  begin(() => new Microphone($("device").value)).then(() => trial.offerDevices());
+}
+
+function file(given) {
+  trial.stop();
+  if (running) notice("Stop the recording first.");
+  else begin(() => new Recording(given, $("aloud").checked));
+}
+
+// -- listening again -------------------------------------------------------------------------------
+
+/** Not while the microphone would hear it. */
+const playable = (ms) => !(running?.source instanceof Microphone) && !trial.open && sound.has(ms);
+
+function playWord(word) {
+  const from = Math.max(0, word.start - BEFORE_MS);
+  if (playable(word.start)) player.play(from, word.end + AFTER_MS);
+}
+
+function playFrom(ms) {
+  if (playable(ms)) player.play(ms, clock.recorded);
+}
+
+function moved(ms) {
+  timeline.move(ms);
+  const [turn, index] = ms === null ? [] : wordAt(transcript.turns, ms);
+  view.mark(turn, index);
+  $("play").setAttribute("aria-label", ms === null ? "Play" : "Stop playing");
+  $("play").classList.toggle("playing", ms !== null);
 }
 
 // -- what the page shows ---------------------------------------------------------------------------
@@ -174,9 +211,9 @@ function show(state, text = STATES[state]) {
   $("stop").hidden = !busy;
   $("stop-text").textContent = state === "finishing" ? "Do not wait" : "Stop";
   $("endpoint").hidden = state !== "listening";
-  for (const id of ["model", "file-button"]) $(id).disabled = busy;
-  languageChoice();
-  $("empty").hidden = busy || transcript.turns.length > 0;
+  $("try").hidden = busy;
+  $("from-file").hidden = busy;
+  settings.lock(busy);
   keeping();
   if (busy && [$("start"), $("file-button")].includes(focused)) $("stop").focus();
   if (!busy && focused === $("stop")) $("start").focus();
@@ -196,47 +233,17 @@ function watch() {
 /** What there is can be kept, also while it grows. */
 function keeping() {
   const something = transcript.turns.length > 0;
-  for (const id of ["copy", "download"]) $(id).disabled = !something;
-  $("clear").disabled = !something || running !== null;
+  $("keep").hidden = !something;
+  $("clear").disabled = running !== null;
+  $("empty").hidden = something || running !== null;
+  $("timeline").hidden = !something && running === null;
+  $("play").disabled = !sound.pieces.length || running?.source instanceof Microphone;
+  $("turns").classList.toggle("playable", !$("play").disabled);
 }
 
-function languageChoice() {
-  $("language").disabled = running !== null || Boolean(MODELS[$("model").value]?.english);
-}
-
-function meter(level, peak) {
-  // -60 dBFS to 0 dBFS, as the ear hears it.
-  const share = (value) => Math.max(0, 1 + Math.log10(Math.max(value, 1e-3)) / 3);
-  $("level").style.setProperty("--level", share(level).toFixed(3));
-  $("level").style.setProperty("--peak", share(peak).toFixed(3));
-  $("level").classList.toggle("clipped", peak > 0.99);
-}
-
-function figures() {
-  for (const name of ["first", "final", "turn"]) {
-    const values = latency[name].slice(-200);
-    const [half, most] = [0.5, 0.95].map((fraction) => percentile(values, fraction));
-    const rest = document.createElement("small");
-    if (half !== undefined) rest.textContent = `p95 ${most.toFixed(0)}`;
-    $(`lag-${name}`).replaceChildren(half === undefined ? "–" : `${half.toFixed(0)} ms `, rest);
-  }
-}
-
-function notice(message) {
-  $("notice").textContent = message;
-  $("notice").hidden = !message;
-}
-
-function announce(message) {
-  $("announce").textContent = message;
-}
-
-// -- keeping it ------------------------------------------------------------------------------------
-
-async function copy() {
-  const whole = text(transcript.turns);
+async function copyAll() {
   try {
-    await navigator.clipboard.writeText(whole);
+    await copy(transcript.turns);
     announce("Copied");
     $("copy").textContent = "Copied";
     setTimeout(() => ($("copy").textContent = "Copy"), 1500);
@@ -245,73 +252,71 @@ async function copy() {
   }
 }
 
-function download(format) {
-  const [write, type] = FORMATS[format];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([write(transcript.turns)], { type }));
-  link.download = `transcript.${format}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-
-function askKey(then) {
-  const dialog = $("key-dialog");
-  $("key").value = "";
-  dialog.returnValue = "";
-  dialog.onclose = () => {
-    if (dialog.returnValue !== "open") return;
-    key = $("key").value.trim();
-    then();
-  };
-  dialog.showModal();
-}
-
 // -- start -----------------------------------------------------------------------------------------
 
-async function offer() {
-  const response = await fetch("demo/server.json");
-  const server = await response.json();
-  const models = server.speech_models.filter((name) => MODELS[name]);
-  $("model").replaceChildren(...models.map((name) => new Option(MODELS[name].name, name)));
-  $("version").textContent = server.version;
+/** What was there before the page was loaded again, but for its sound. */
+function restore() {
+  const { turns, length, waveform } = storage.restore();
+  reset(turns, length);
+  for (const turn of turns) view.update(turn);
+  timeline.waveform = waveform;
+  timeline.show(turns);
+  storage.rest = () => ({ length: clock.recorded, waveform: timeline.waveform });
+}
+
+function clear() {
+  player.stop();
+  sound = new Sound();
+  player = new Player(sound, moved);
+  view.clear();
+  timeline.clear();
+  storage.clear();
+  reset([], 0);
+  captions.show([]);
+  show("idle");
+}
+
+function reset(turns, length) {
+  transcript = new Transcript(turns, length);
+  clock = new AudioClock(length);
+  latency = new Latency(clock);
+  figures(latency);
+  for (const id of ["session", "duration"]) $(id).textContent = "–";
 }
 
 function wire() {
-  $("language").append(...languages().map(([code, name]) => new Option(name, code)));
-  $("model").addEventListener("change", languageChoice);
-  $("start").addEventListener("click", () => begin(() => new Microphone()));
-  $("stop").addEventListener("click", finish);
-  $("endpoint").addEventListener("click", () => running?.session?.forceEndpoint());
-  $("file-button").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", () => {
-    const [file] = $("file").files;
-    if (file) begin(() => new Recording(file, $("aloud").checked));
+  const on = (id, act, event = "click") => $(id).addEventListener(event, act);
+  on("start", start);
+  on("stop", finish);
+  on("try", () => trial.toggle());
+  on("endpoint", () => running?.session?.forceEndpoint());
+  on("file-button", () => $("file").click());
+  on("file", () => {
+    const [given] = $("file").files;
+    if (given) file(given);
     $("file").value = "";
-  });
-  $("copy").addEventListener("click", copy);
-  $("download").addEventListener("change", () => {
-    if ($("download").value) download($("download").value);
+  }, "change");
+  on("copy", copyAll);
+  on("download", () => {
+    if ($("download").value) download(transcript.turns, $("download").value);
     $("download").value = "";
-  });
-  $("clear").addEventListener("click", () => {
-    clear();
-    show("idle");
-  });
+  }, "change");
+  on("clear", clear);
+  on("captions", () => captions.open(transcript.turns));
+  on("caption-close", () => $("caption-view").close());
+  on("play", () => (player.playing ? player.stop() : playFrom(sound.pieces[0].start)));
+  acceptDrops($("drop"), file);
   addEventListener("beforeunload", (event) => {
     if (running) event.preventDefault(); // the browser asks
   });
   setInterval(watch, 500);
 }
 
-/** What was there before the page was loaded again. */
-function restore() {
-  const { turns, length } = storage.restore();
-  transcript = new Transcript(turns, length);
-  clock = new AudioClock(length);
-  latency = new Latency(clock);
-  storage.rest = () => ({ length: clock.recorded });
-  for (const turn of turns) view.update(turn);
-  figures();
+async function offer() {
+  const response = await fetch("demo/server.json");
+  const server = await response.json();
+  settings.offer(server);
+  $("version").textContent = server.version;
 }
 
 wire();

@@ -19,6 +19,7 @@ const TEXTS = {
     `The connection was lost, and ${seconds} s of audio are missing from the transcript.`,
   gave_up: () => "The connection was lost and could not be restored.",
   silent: () => "The server says nothing any more; the last words may be missing.",
+  speakers: () => "This server cannot tell speakers apart.",
   unkept: () =>
     "The browser keeps no more of this transcript: download it before you reload or leave the page.",
 };

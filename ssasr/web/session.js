@@ -66,6 +66,15 @@ export class Session {
     this.forget(Math.max(this.settled, this.captured - KEEP_SECONDS * this.rate));
   }
 
+  /** From now on, and in a session that follows. */
+  configure(configuration) {
+    for (const [name, value] of Object.entries(configuration)) {
+      this.parameters[name] = JSON.stringify(value);
+    }
+    const message = { type: "UpdateConfiguration", ...configuration };
+    if (this.open) this.socket.send(JSON.stringify(message));
+  }
+
   forceEndpoint() {
     if (this.open) this.socket.send('{"type":"ForceEndpoint"}');
   }

@@ -9,7 +9,9 @@ const FILE_RATE = 16000; // what the models hear; sending more would change noth
 export class Microphone {
   waiting = "Waiting for the microphone";
 
-  constructor() {
+  /** `device`: which one, or "". */
+  constructor(device) {
+    this.device = device;
     this.ended = () => {};
   }
 
@@ -19,7 +21,12 @@ export class Microphone {
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
         // Made for calls; each of them changes what the models hear, the gain too.
-        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+        audio: {
+          echoCancellation: false,
+          noiseSuppression: false,
+          autoGainControl: false,
+          ...(this.device && { deviceId: this.device }),
+        },
       });
     } catch (error) {
       throw Trouble.ofMicrophone(error);
@@ -52,6 +59,12 @@ export class Microphone {
     this.context?.close();
     this.context = this.stream = null; // stopping twice is harmless
   }
+}
+
+/** The devices there are; none before one of them may be used. */
+export async function microphones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices.filter(({ kind, label }) => kind === "audioinput" && label);
 }
 
 /** A file, delivered in real time. */

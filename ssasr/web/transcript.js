@@ -17,6 +17,11 @@ export class Transcript {
     this.base = base;
   }
 
+  /** Of the last word, in ms. */
+  get end() {
+    return this.turns.at(-1)?.words.at(-1)?.end ?? 0;
+  }
+
   /** Takes a Turn of the session that is the recording's `number`-th, begun at `offset` ms. */
   apply(message, offset, number) {
     const id = `${this.recording}-${number}-${message.turn_order}`;
@@ -68,4 +73,18 @@ export class Transcript {
     this.turns = this.turns.filter((turn) => turn.words.length > 0);
     return open;
   }
+}
+
+/** [turn, index of the word] at `ms`, or []. */
+export function wordAt(turns, ms) {
+  let low = 0;
+  let high = turns.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (turns[middle].words[0].start <= ms) low = middle + 1;
+    else high = middle;
+  }
+  const turn = turns[low - 1];
+  const index = turn?.words.findIndex(({ start, end }) => ms >= start && ms < end) ?? -1;
+  return index < 0 ? [] : [turn, index];
 }

@@ -2,6 +2,10 @@
 // word under the pointer or the focus. The transcript is one stop of the tab key; arrows move in it.
 
 import { spaceBetween } from "./joining.js";
+import { colourOf, initialOf } from "./speakers.js";
+
+const SURE = 0.85; // confidence from which on a word has no shade
+const SHADES = 4;
 
 const clock = (ms) => {
   const seconds = Math.floor(ms / 1000);
@@ -10,26 +14,35 @@ const clock = (ms) => {
 const inSeconds = (ms) => `${(ms / 1000).toFixed(2)} s`;
 const percent = (value) => `${Math.round(value * 100)} %`;
 
+/** 0 (sure, or not known) to SHADES. */
+function doubt({ final, confidence }) {
+  if (!final || confidence <= 0 || confidence >= SURE) return 0;
+  return Math.min(SHADES, 1 + Math.floor(((SURE - confidence) / SURE) * 2 * SHADES));
+}
+
 export class TranscriptView {
-  constructor(list, panel, scroller) {
+  /** `chosen(word)`: called for a word that is clicked, or with Enter. */
+  constructor(list, panel, scroller, chosen) {
     this.list = list;
     this.panel = panel;
     this.scroller = scroller;
-    this.shown = new Map(); // turn id to { item, text, meta, words: [{ span, word }] }
+    this.chosen = chosen;
+    this.shown = new Map(); // turn id to { item, time, who, text, meta, words: [{ gap, span, … }] }
     this.facts = new WeakMap(); // span to word
     this.current = null; // the span that the tab key reaches
-    list.addEventListener("pointerover", ({ target }) => this.tell(target));
+    list.addEventListener("pointerover", ({ target }) => this.describe(target));
     list.addEventListener("pointerleave", () => this.hide());
-    list.addEventListener("focusin", ({ target }) => this.tell(target));
+    list.addEventListener("focusin", ({ target }) => this.describe(target));
     list.addEventListener("focusout", () => this.hide());
-    list.addEventListener("keydown", (event) => this.move(event));
+    list.addEventListener("keydown", (event) => this.key(event));
+    list.addEventListener("click", ({ target }) => this.choose(target));
     scroller.addEventListener("scroll", () => this.hide(), { passive: true });
   }
 
   clear() {
     this.list.replaceChildren();
     this.shown.clear();
-    this.current = null;
+    this.current = this.marked = null;
     this.hide();
   }
 
@@ -37,13 +50,19 @@ export class TranscriptView {
     const following = this.atEnd();
     if (!turn.words.length) return this.remove(turn);
     const entry = this.shown.get(turn.id) ?? this.add(turn);
-    turn.words.forEach((word, i) => this.word(entry, i, word, turn.words[i - 1]));
+    let speaker = turn.speaker;
+    turn.words.forEach((word, i) => {
+      const own = word.speaker ?? speaker;
+      this.word(entry, i, word, turn.words[i - 1], own !== speaker ? own : null);
+      speaker = own;
+    });
     for (const { gap, span } of entry.words.splice(turn.words.length)) {
       gap.remove();
       span.remove();
     }
     entry.item.classList.toggle("open", !turn.ended);
     entry.time.textContent = clock(turn.words[0].start);
+    this.speaker(entry, turn);
     this.confidence(entry, turn);
     if (!this.current?.isConnected) this.reach(entry.words[0].span);
     if (following) this.scroller.scrollTop = this.scroller.scrollHeight;
@@ -56,23 +75,26 @@ export class TranscriptView {
 
   add(turn) {
     const item = document.createElement("li");
-    const time = document.createElement("span");
+    const [time, who, meta] = ["time", "who", "end"].map((name) => {
+      const span = document.createElement("span");
+      span.className = name;
+      return span;
+    });
     const text = document.createElement("p");
-    const meta = document.createElement("span");
-    time.className = "time";
-    meta.className = "end";
+    who.hidden = true;
     meta.setAttribute("role", "meter");
     meta.setAttribute("aria-valuemin", 0);
     meta.setAttribute("aria-valuemax", 100);
     meta.setAttribute("aria-label", "End-of-turn confidence");
-    item.append(time, text, meta);
+    item.append(time, who, text, meta);
     this.list.append(item);
-    const entry = { item, time, text, meta, words: [] };
+    const entry = { item, time, who, text, meta, words: [] };
     this.shown.set(turn.id, entry);
     return entry;
   }
 
-  word(entry, i, word, before) {
+  /** `begins`: the speaker who begins in mid-turn with this word, or null. */
+  word(entry, i, word, before, begins) {
     if (!entry.words[i]) {
       const span = document.createElement("span");
       span.tabIndex = -1;
@@ -84,8 +106,20 @@ export class TranscriptView {
     const space = spaceBetween(before?.text, word.text);
     if (gap.data !== space) gap.data = space;
     if (span.textContent !== word.text) span.textContent = word.text;
-    span.className = word.final ? "word final" : "word";
+    const name = `word${word.final ? " final" : ""} d${doubt(word)}`;
+    const look = begins ? `${name} begins ${colourOf(begins)}` : name;
+    if (span.className !== look) span.className = look;
+    if (begins) span.dataset.speaker = initialOf(begins);
+    else if (span.dataset.speaker) delete span.dataset.speaker;
     this.facts.set(span, word);
+  }
+
+  speaker({ who }, turn) {
+    who.hidden = !turn.speaker;
+    if (!turn.speaker) return;
+    who.textContent = initialOf(turn.speaker);
+    who.className = `who ${colourOf(turn.speaker)}`;
+    who.title = turn.speaker.length === 1 ? `Speaker ${turn.speaker}` : "Speaker not known yet";
   }
 
   confidence({ meta }, turn) {
@@ -98,7 +132,7 @@ export class TranscriptView {
 
   // -- one word ----------------------------------------------------------------------------------
 
-  tell(target) {
+  describe(target) {
     const word = this.facts.get(target);
     if (!word) return this.hide();
     const sure = word.confidence > 0 ? `, confidence ${percent(word.confidence)}` : "";
@@ -123,28 +157,53 @@ export class TranscriptView {
     this.panel.hidden = true;
   }
 
+  choose(target) {
+    const word = this.facts.get(target);
+    if (word) this.chosen(word);
+  }
+
+  /** The word that sounds at the moment; null: none. `turn`, `index`: which one it is. */
+  mark(turn, index) {
+    const span = turn ? this.shown.get(turn.id)?.words[index]?.span : null;
+    if (span === this.marked) return;
+    this.marked?.classList.remove("sounding");
+    span?.classList.add("sounding");
+    this.marked = span;
+  }
+
   reach(span) {
     if (this.current) this.current.tabIndex = -1;
     this.current = span;
     span.tabIndex = 0;
   }
 
-  move(event) {
-    const spans = [...this.list.querySelectorAll(".word")];
-    const at = spans.indexOf(document.activeElement);
-    if (at < 0) return;
-    const steps = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: spans.length - 1 };
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      const item = document.activeElement.closest("li");
-      const next = event.key === "ArrowDown" ? item.nextElementSibling : item.previousElementSibling;
-      steps[event.key] = spans.indexOf(next?.querySelector(".word"));
-    }
+  key(event) {
+    const at = document.activeElement;
+    if (!this.facts.has(at)) return;
     if (event.key === "Escape") this.hide();
-    const next = spans[steps[event.key]];
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      return this.choose(at);
+    }
+    const next = this.beside(at, event.key);
     if (!next) return;
     event.preventDefault();
     this.reach(next);
     next.focus();
+  }
+
+  beside(at, key) {
+    const item = at.closest("li");
+    const first = (li) => li?.querySelector(".word");
+    const last = (li) => [...(li?.querySelectorAll(".word") ?? [])].at(-1);
+    switch (key) {
+      case "ArrowRight": return at.nextElementSibling ?? first(item.nextElementSibling);
+      case "ArrowLeft": return at.previousElementSibling ?? last(item.previousElementSibling);
+      case "ArrowDown": return first(item.nextElementSibling);
+      case "ArrowUp": return first(item.previousElementSibling);
+      case "Home": return first(this.list.firstElementChild);
+      case "End": return last(this.list.lastElementChild);
+    }
   }
 
   atEnd() {

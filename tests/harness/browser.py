@@ -151,14 +151,21 @@ class Page:
         )
         await self.command("DOM.setFileInputFiles", nodeId=node["nodeId"], files=[str(path)])
 
-    async def look(self, *, width=1100, height=760, scale=1, dark=False, phone=False):
-        """Screen and colour scheme."""
+    async def drop_file(self, path, kinds=("dragEnter", "dragOver", "drop")):
+        """In the middle of the screen."""
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in kinds:
+            await self.command("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
+
+    async def look(self, *, width=1100, height=760, scale=1, dark=False, phone=False, still=False):
+        """Screen and colour scheme. ``still``: for somebody who wants no motion."""
         await self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=scale, mobile=phone,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.command("Emulation.setEmulatedMedia", features=[scheme])
+        motion = {"name": "prefers-reduced-motion", "value": "reduce" if still else ""}
+        await self.command("Emulation.setEmulatedMedia", features=[scheme, motion])
 
     async def screenshot(self, path):
         answer = await self.command("Page.captureScreenshot", format="png")

@@ -10,7 +10,11 @@ from ssasr.protocol.codec import decode_server
 from ssasr.protocol.messages import Turn
 from tests.harness.browser import browser
 
-SHORT = Path(__file__).parents[1] / "data" / "speech.flac"
+DATA = Path(__file__).parents[1] / "data"
+SHORT = DATA / "speech.flac"
+"""5 s, one turn."""
+SHORTEST = DATA / "sentence_end.flac"
+"""2 s."""
 SCRIPTED = ("--engine-kind", "scripted", "--engines", "english,multilingual")
 TURNS = "[...document.querySelectorAll('#turns p')].map(p => p.textContent)"
 STATE = "document.body?.dataset.state"

@@ -1,7 +1,10 @@
-"""A server with the scripted engines for the tests of a module."""
+"""A server with the scripted engines for the tests of a module, and something to say to it."""
 
+import numpy as np
 import pytest
+import soundfile
 
+from tests.conftest import JFK
 from tests.harness.demo_page import SCRIPTED
 from tests.harness.processes import server
 
@@ -10,3 +13,12 @@ from tests.harness.processes import server
 def port():
     with server(*SCRIPTED) as (_, port):
         yield port
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory):
+    """The recording and then half a minute of silence, as a microphone would hear it."""
+    samples, rate = soundfile.read(JFK, dtype="int16")
+    path = tmp_path_factory.mktemp("spoken") / "speech.wav"
+    soundfile.write(path, np.concatenate([samples, np.zeros(30 * rate, "int16")]), rate)
+    return path

@@ -94,19 +94,3 @@ async def test_a_reload_asks_and_keeps_the_transcript(port):
             "[...document.querySelectorAll('.time')].map(t => t.textContent)"
         )
         assert starts == sorted(starts)
-
-
-async def test_what_is_heard_again_is_no_latency(port):
-    """A second session takes over at 2 s: words up to there are not measured, later ones are."""
-    async with demo_page(port) as page:
-        measured = await page.evaluate("""
-        import('/demo/latency.js').then(({ AudioClock, Latency }) => {
-          const clock = new AudioClock();
-          const latency = new Latency(clock);
-          for (let ms = 100; ms <= 3000; ms += 100) clock.captured(100, ms);
-          latency.resume(2000);
-          const words = [1500, 2000, 2500].map((end) => ({ end, final: true }));
-          latency.note({ id: '0-1-0', words, ended: true }, 2600);
-          return [latency.first, latency.final, latency.turn];
-        })""")
-        assert measured == [[100]] * 3

@@ -224,7 +224,8 @@ async def serve_public(
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
     gateway.doors[realtime.PATH] = realtime.RealtimeDoor(gateway).serve
-    pages = page_routes(config.engines) if config.demo_page else {}
+    redacts = {} if config.redaction_model is None else detected_policies()
+    pages = page_routes(config.engines, redacts) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
