@@ -249,6 +249,7 @@ class Gateway:
             return
         with grant:
             session = Session(terms, websocket, self.engines, self.metrics)
+            websocket.on_full = session.warn_held_back
             await self.serve_session(session, grant.key_id, request.peer)
 
     def note_refused(self, fault: ClientFault, peer: str) -> None:

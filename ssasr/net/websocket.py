@@ -4,7 +4,8 @@ Incoming bytes are read as soon as they arrive: of a plain socket by the epoll r
 a task of the connection. Pings are answered, a close frame is noted, and messages go into the
 channel behind ``receive``, or on the fast path past it (``runtime.handoff``). When ``ahead`` bytes
 of messages wait in that channel, reading stops and TCP holds the peer back; a ping of the peer
-waits no longer than the messages sent before it.
+waits no longer than the messages sent before it. ``on_full`` is called when reading first stops;
+from then on pings wait behind what lies in the socket buffers of both machines.
 
 Outgoing messages are written to the socket at once. What the socket does not take is kept and
 written later, in order.
@@ -71,6 +72,7 @@ class WebSocket:
         """Bytes read so far; any byte shows that the peer is alive."""
         self.closed: CloseReason | None = None
         """Why the connection was closed or is being closed; None while it is open."""
+        self.on_full: Callable[[], None] | None = None
         self._stream = stream
         self._nursery = nursery
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
@@ -122,6 +124,9 @@ class WebSocket:
         """Read until the connection has ended."""
         while not self._ended:
             if self._messages.full:
+                if self.on_full is not None:
+                    self.on_full()
+                    self.on_full = None
                 await self._messages.wait_room()
             elif self._epoll is not None:
                 await self._wait_stopped(self._epoll)

@@ -33,15 +33,26 @@ from ssasr.protocol.client_link import (
     KeptAlive,
     TerminateRequested,
 )
-from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, EndCause
+from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES, CloseCode, EndCause
 from ssasr.protocol.faults import ClientFault, inactivity
-from ssasr.protocol.messages import Answered, Begin, Error, SessionMessage, Termination, Turn
+from ssasr.protocol.messages import (
+    Answered,
+    Begin,
+    Error,
+    SessionMessage,
+    Termination,
+    Turn,
+    WarningMessage,
+)
 from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings
+from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
 
 PACKETS = 1 << 18
 """Bytes of client messages waiting: 8 s of PCM at 16 kHz."""
@@ -193,6 +204,17 @@ class Session:
     def held_back(self) -> bool:
         """Whether receiving has stopped because a channel is full."""
         return self._packets.blocked
+
+    def warn_held_back(self) -> None:
+        """The client has sent so much that no more of it is read for now. Many close by themselves
+        when their ping is not answered within 20 s, and would not know why."""
+        log.warning("a client is held back: it sends faster than its engine works")
+        text = (
+            "Audio arrives faster than it is recognised; no more of it is read for now, nor are "
+            "pings behind it. Send more slowly, or wait longer for pongs"
+        )
+        with suppress(trio.ClosedResourceError):  # it is all said already
+            self._messages.offer(WarningMessage(int(CloseCode.INPUT_RATE), text))
 
     def refusal(self, fault: ClientFault) -> Sequence[str]:
         """What the client is sent of a fault that the session itself cannot speak of."""

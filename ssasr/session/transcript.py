@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
+from ssasr.session.casing import begin, calm, goes_on
 from ssasr.session.chinese import Convert
 from ssasr.session.formatting import plain
 from ssasr.session.profanity import Hide
@@ -33,6 +34,9 @@ class _Kept:
     end: int
     confidence: float
     final: bool
+
+    def written(self, text: str) -> "_Kept":
+        return evolve(self, text=text)
 
     def shown(self, formatted: bool, finality: bool) -> TurnWord:
         text = self.text if formatted else self.plain
@@ -57,6 +61,7 @@ class Transcript:
         self.final_text = ""
         """The text of the final words that ``words`` returned last."""
         self._floor = (0, 0)  # start and end of the last word of the last turn
+        self._turn_before = ""  # its last word
         self._last_end: int | None = None
         self._first_start = 0
 
@@ -121,11 +126,14 @@ class Transcript:
         return [(word, *form) for word, form in zip(words[self._taken :], forms, strict=True)]
 
     def _kept(self, words: Iterable[tuple[Word, str, str]], *, final: bool) -> Iterable[_Kept]:
-        start, end = self._last()
+        (start, end), first = self._last(), not self._finals
         for word, text, bare in words:
             if not bare:
                 continue  # only a dash or a note
             start = max(start, self.milliseconds(word.start))
+            if first:
+                text = begin(text, going_on=goes_on(self._turn_before, start - end))
+                first = False
             end = max(start, end, self.milliseconds(word.end))
             yield _Kept(text, bare, start, end, probability(word.confidence), final)
 
@@ -169,11 +177,18 @@ class Transcript:
         """Make all words final and return them."""
         self._finals += [evolve(word, final=True) for word in self._open]
         self._open = []
+        texts = [word.text for word in self._finals]
+        if (calmed := calm(texts)) != texts:
+            calmed[0] = begin(calmed[0], going_on=False)
+            self._finals = list(map(_Kept.written, self._finals, calmed))
+            self._sent, self.final_text = [], ""
         return self.words(formatted=formatted, finality=True)
 
     def next_segment(self, *, turn_ended: bool) -> None:
         """Forget the words but not the time reached; ``turn_ended``: count the turn."""
         self._floor = self._last()
+        if turn_ended:
+            self._turn_before = self.last_text
         self.turn_order += turn_ended
         self._forms = {}
         self.forget()

@@ -10,9 +10,11 @@ import pytest
 from ssasr.protocol import messages
 from ssasr.protocol.close_codes import CLOSE_CODES, END_CAUSES
 from ssasr.protocol.codec import CLIENT_TYPES, SERVER_TYPES
+from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import ENCODINGS, PARAMETERS
 from ssasr.protocol.parameters import parse_parameters
-from ssasr.protocol.speech_models import SPEECH_MODELS
+from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind, Family
+from ssasr.routing.models import MODEL_VERSIONS, Offer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -66,7 +68,7 @@ def test_default_speech_model():
 
 
 def test_speech_models():
-    (rows,) = tables("Speech models")
+    (rows, _) = tables("Speech models")
     documented = {
         names(name)[0]: (family, engine, text.startswith("always"))
         for name, family, engine, text in rows
@@ -75,6 +77,26 @@ def test_speech_models():
         name: (model.family.value, model.engine.value, model.always_formatted)
         for name, model in SPEECH_MODELS.items()
     }
+
+
+@pytest.mark.parametrize(("kind", "column"), [("english", 1), ("multilingual", 2)])
+def test_which_engine_serves_a_name_where_only_one_runs(kind, column):
+    rows = {"": []} | {names(row[0])[0]: row for row in tables("Speech models")[1] if names(row[0])}
+    (of_p,) = [row for row in tables("Speech models")[1] if not names(row[0])]
+    offer = Offer((EngineKind(kind),))
+    for name, model in SPEECH_MODELS.items():
+        row = of_p if model.family is Family.P else rows[name]
+        parameters = parse_parameters(f"speech_model={name}")
+        if row[column].startswith("refused"):
+            with pytest.raises(ClientFault):
+                offer.version_for(parameters)
+        else:
+            assert row[column].startswith(kind)
+            assert offer.version_for(parameters) == MODEL_VERSIONS[EngineKind(kind)]
+    german = parse_parameters("speech_model=u3-rt-pro&language_codes=[%22de%22]")
+    if kind == "english":
+        with pytest.raises(ClientFault):
+            offer.version_for(german)
 
 
 def test_encodings():

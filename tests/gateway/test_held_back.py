@@ -77,6 +77,28 @@ async def test_a_ping_behind_twelve_minutes_sent_at_once_is_answered(stuck):
             await websocket.ping()
 
 
+async def test_who_is_held_back_is_warned_once(stuck, monkeypatch):
+    """Beyond the bound pings wait, and a client whose library gives up would not know why."""
+    monkeypatch.setattr("ssasr.gateway.gateway.READ_AHEAD", 1 << 20)
+    said = []
+    async with session(stuck) as websocket, trio.open_nursery() as nursery:
+
+        async def flood():
+            while True:
+                await websocket.send_message(SECOND)
+
+        nursery.start_soon(flood)
+        with trio.move_on_after(10) as waiting:
+            while True:
+                said.append(json.loads(await websocket.get_message()))
+                if said[-1]["type"] == "Warning":
+                    waiting.deadline = trio.current_time() + 0.5
+        nursery.cancel_scope.cancel()
+    assert [each["type"] for each in said] == ["Begin", "Warning"]
+    assert said[1]["warning_code"] == 3007
+    assert "more slowly" in said[1]["warning"]
+
+
 async def test_what_sessions_have_waiting_is_bounded_in_bytes(stuck, monkeypatch):
     """Many messages and large ones; by count alone, each client could leave 100 MB here."""
     monkeypatch.setattr("ssasr.gateway.gateway.READ_AHEAD_TOTAL", 4 << 20)
