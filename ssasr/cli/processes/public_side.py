@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 from attrs import field, frozen
+from starlette.routing import BaseRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -20,8 +21,9 @@ from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
-from ssasr.gateway.http import Handler, gateway_routes, http_app
+from ssasr.gateway.http import Handler, gateway_routes, http_app, upgrade_required
 from ssasr.gateway.openai import realtime
+from ssasr.gateway.openai.client_secrets import ClientSecrets
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.routes import openai_routes
 from ssasr.gateway.redaction.service import detected_policies, redaction
@@ -155,6 +157,15 @@ def make_siblings(config: PublicConfig, gateway: Gateway) -> Siblings | None:
     return Siblings(worker.directory, worker.number, worker.count, report)
 
 
+def openai_doors(config: PublicConfig, gateway: Gateway) -> list[BaseRoute]:
+    """The addresses of OpenAI's clients; the one that speaks WebSocket is the gateway's."""
+    door = realtime.RealtimeDoor(gateway)
+    gateway.doors[realtime.PATH] = door.serve
+    names = ModelNames(config.engines, config.speech_models)
+    files = openai_routes(gateway, gateway.access, names, config.max_upload)
+    return [*files, ClientSecrets(gateway.access, door.models).route]
+
+
 async def sum_of_metrics(siblings: Siblings) -> bytes:
     """Raises ReportMissing."""
     reports: list[Any] = [report["metrics"] for report in await siblings.reports()]
@@ -223,18 +234,13 @@ async def serve_public(
         gateway.on_end = usage.record
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
-    gateway.doors[realtime.PATH] = realtime.RealtimeDoor(gateway).serve
     redacts = {} if config.redaction_model is None else detected_policies()
     pages = page_routes(config.engines, redacts) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
-    app = http_app(
-        pages | routes | {"/v1/status": status_route(gateway, siblings)},
-        openai_routes(
-            gateway, access, ModelNames(config.engines, config.speech_models), config.max_upload
-        ),
-    )
+    pages |= routes | {"/v1/status": status_route(gateway, siblings)}
+    app = http_app(pages | {realtime.PATH: upgrade_required}, openai_doors(config, gateway))
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,

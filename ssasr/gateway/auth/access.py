@@ -220,7 +220,7 @@ class Access:
         key after ``Bearer``, or a token. ClientFault 1008, 1013 or 3009."""
         if token:
             return self._open_by_token(token, now)
-        credential = _bare(authorization)
+        credential = bare(authorization)
         if not credential:
             raise unauthorized("Missing Authorization header")
         if looks_like_token(credential):
@@ -232,7 +232,7 @@ class Access:
 
     def identify(self, authorization: str | None) -> KnownKey | None:
         """Whose key it is. Compares with every key, in constant time, whichever matches."""
-        credential = _bare(authorization)
+        credential = bare(authorization)
         if not credential:
             return None
         digest = _digest(credential)
@@ -248,7 +248,7 @@ class Access:
         """A token for whoever has a key (a token cannot ask for another). ClientFault 1008: HTTP
         401."""
         known = self.identify(authorization)
-        if self.mint is None or known is None or looks_like_token(_bare(authorization)):
+        if self.mint is None or known is None or looks_like_token(bare(authorization)):
             raise unauthorized(
                 "Invalid API key" if authorization else "Missing Authorization header"
             )
@@ -299,7 +299,7 @@ class Access:
         return grant
 
 
-def _bare(authorization: str | None) -> str:
+def bare(authorization: str | None) -> str:
     """The credential alone. Clients send it without a scheme; ``Bearer`` is tolerated."""
     text = (authorization or "").strip()
     with suppress(UnicodeError):  # headers are read as Latin-1; what somebody typed is UTF-8

@@ -18,6 +18,11 @@ class Refused(Exception):
         self.param = param
         super().__init__(self.message)
 
+    def body(self, kind: str) -> dict[str, object]:
+        """As an HTTP answer says it."""
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
 
 @frozen
 class Given:

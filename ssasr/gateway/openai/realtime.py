@@ -14,8 +14,9 @@ from urllib.parse import parse_qs
 import trio
 from attrs import frozen
 
-from ssasr.gateway.auth.access import Grant
+from ssasr.gateway.auth.access import Grant, bare
 from ssasr.gateway.gateway import Gateway, refuse
+from ssasr.gateway.openai.client_secrets import ClientSecret
 from ssasr.gateway.openai.given import Refused
 from ssasr.gateway.openai.realtime_link import RealtimeLink
 from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings, Transcription
@@ -42,12 +43,6 @@ STATUSES = {
 """Of whatever a client can be refused for at the door."""
 
 
-def error_body(message: str, code: str, status: int, param: str | None = None) -> bytes:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return json.dumps({"error": error}).encode()
-
-
 @frozen(eq=False)
 class RealtimeDoor:
     gateway: Gateway
@@ -59,15 +54,15 @@ class RealtimeDoor:
     async def serve(self, request: UpgradeRequest, query: str, nursery: trio.Nursery) -> None:
         """One connection, to its end."""
         try:
-            settings = settings_of(query)
-            grant = self._admit(request)
+            key, settings = asked_for(request, query)
+            grant = self._admit(key)
         except Refused as refused:
-            await reject(request, HTTPStatus.BAD_REQUEST, refused.message, refused.code)
+            await reject(request, HTTPStatus.BAD_REQUEST, refused)
             return
         except ClientFault as fault:
             self.gateway.note_refused(fault, request.peer)
             status, code = STATUSES[fault.code]
-            await reject(request, status, fault.text, code)
+            await reject(request, status, Refused(fault.text, code))
             return
         with grant:
             subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
@@ -76,10 +71,10 @@ class RealtimeDoor:
             )
             await self._serve_admitted(websocket, settings, grant, request.peer)
 
-    def _admit(self, request: UpgradeRequest) -> Grant:
+    def _admit(self, key: str | None) -> Grant:
         """Raises ClientFault."""
         gateway = self.gateway
-        grant = gateway.access.open_session(credential(request), None, gateway.wall_clock())
+        grant = gateway.access.open_session(key, None, gateway.wall_clock())
         try:
             gateway.take_place(grant)
         except BaseException:
@@ -133,25 +128,28 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def reject(request: UpgradeRequest, status: int, message: str, code: str) -> None:
-    body = error_body(message, code, status)
+async def reject(request: UpgradeRequest, status: int, refused: Refused) -> None:
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    body = json.dumps(refused.body(kind)).encode()
     await request.reject(status, body, [(b"content-type", b"application/json")])
 
 
-def settings_of(query: str) -> RealtimeSettings:
-    """What the address says. Raises Refused: a client that wants to talk to a model would wait for
-    its answers for ever."""
+def asked_for(request: UpgradeRequest, query: str) -> tuple[str | None, RealtimeSettings]:
+    """The credential, as ``Access.open_session`` takes it, and what the session is to begin with.
+    Raises Refused: a client that wants to talk to a model would wait for its answers for ever."""
     values = {name: found[-1] for name, found in parse_qs(query).items()}
-    if values.get("intent") != INTENT:
+    settings = RealtimeSettings(transcription=Transcription(model=values.get("model")))
+    key = credential(request)
+    secret = ClientSecret.read(key or "")
+    if values.get("intent", INTENT if secret and secret.session else None) != INTENT:
         raise Refused(f"This server transcribes: connect with ?intent={INTENT}", "invalid_intent")
-    return RealtimeSettings(transcription=Transcription(model=values.get("model")))
+    return (key, settings) if secret is None else (secret.token, secret.settings(settings))
 
 
 def credential(request: UpgradeRequest) -> str | None:
-    """As ``Access.open_session`` takes it."""
     authorization = dict(request.headers).get(b"authorization")
     if authorization is not None:
-        return authorization.decode("latin-1")
+        return bare(authorization.decode("latin-1"))
     for name in request.subprotocols:
         if name.startswith(KEY_IN_SUBPROTOCOL):
             return name.removeprefix(KEY_IN_SUBPROTOCOL)
