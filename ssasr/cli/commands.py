@@ -20,7 +20,14 @@ from ssasr.cli import bench as cli_bench
 from ssasr.cli import models as cli_models
 from ssasr.cli import options
 from ssasr.cli.conflicts import blamed_on, check_conflicts
-from ssasr.cli.files import api_keys, engine_secret, licence, token_secret, usage_destination
+from ssasr.cli.files import (
+    api_keys,
+    engine_secret,
+    licence,
+    token_secret,
+    usage_destination,
+    webhook_hosts,
+)
 from ssasr.cli.options import Option, Values
 from ssasr.client.keyterms import read_keyterms
 from ssasr.errors import SsasrError, UsageError
@@ -132,6 +139,15 @@ GATEWAY = (
     ),
     Option("--usage-push-token-file", "file with the bearer token for that", metavar="FILE"),
     Option(
+        "--webhook-hosts",
+        "comma-separated names, addresses and networks that sessions may have their transcripts "
+        "posted to (webhook_url); default: none",
+        None,
+        webhook_hosts,
+        "LIST",
+    ),
+    Option("--webhook-dir", "directory where webhooks wait until they are taken", metavar="DIR"),
+    Option(
         "--redaction",
         "let sessions ask for redact_pii (needs ssasr[redaction])",
         False,
@@ -203,6 +219,8 @@ def public_config(values: Values, engines: Any) -> Any:
         tls_key=values["tls_key"],
         usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
         usage_destination=usage_destination(values),
+        webhook_hosts=values["webhook_hosts"],
+        webhook_dir=Path(values["webhook_dir"]) if values["webhook_dir"] else None,
         licence=licence(values),
         redaction_model=values["redaction_model"] if values["redaction"] else None,
         traces=traces(values),

@@ -63,6 +63,13 @@ def usage_destination(values: Values) -> Any:
         return Destination.parse(values["usage_push_url"], token)
 
 
+def webhook_hosts(text: str) -> Any:
+    """Raises ValueError."""
+    from ssasr.gateway.webhooks import WebhookHosts
+
+    return WebhookHosts.parse(text)
+
+
 def licence(values: Values) -> Any:
     """Raises StartRefused."""
     file, key = values["licence_file"], values["licence_key_file"]

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
@@ -24,6 +24,7 @@ from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.jobs import Job
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
+from ssasr.gateway.webhooks import Webhooks
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
@@ -41,7 +42,7 @@ from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
 from ssasr.runtime.processors import cores
 from ssasr.runtime.timers import Timer
-from ssasr.session.session import MessageFilter, Session, SessionTerms
+from ssasr.session.session import Companion, MessageFilter, Session, SessionTerms
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
@@ -131,6 +132,7 @@ class Gateway:
     """Names of the operator's own."""
     tracer: Tracer = OFF
     redaction: Redactors | None = None
+    webhooks: Webhooks | None = None
     session_log: SessionLog = field(factory=SessionLog)
     doors: dict[str, Door] = field(factory=dict)
     """Paths of other protocols, and who serves what comes there."""
@@ -316,10 +318,21 @@ class Gateway:
         return self.redaction.redactor(parameters)
 
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
+        session_id = str(uuid.uuid4())
         redactor = self._redactor(parameters)
+        companions = self._companions(parameters, session_id)
         self.take_place(grant)
         self._note_model(parameters.speech_model)
-        return self.terms(parameters, str(uuid.uuid4()), grant, redactor)
+        terms = self.terms(parameters, session_id, grant)
+        return evolve(terms, redactor=redactor, companions=companions)
+
+    def _companions(self, parameters: SessionParameters, session_id: str) -> tuple[Companion, ...]:
+        """Raises ClientFault rather than to be silent about what will not happen."""
+        if parameters.webhook is None:
+            return ()
+        if self.webhooks is None:
+            raise invalid_value("webhook_url", "this server was started without --webhook-hosts")
+        return (self.webhooks.companion(session_id, parameters.webhook),)
 
     def take_place(self, grant: Grant) -> None:
         """One of those of all keys together. Raises ClientFault."""
@@ -328,13 +341,7 @@ class Gateway:
             by_licence = limit < self.limits.max_sessions
             raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
 
-    def terms(
-        self,
-        parameters: SessionParameters,
-        session_id: str,
-        grant: Grant,
-        redactor: MessageFilter | None = None,
-    ) -> SessionTerms:
+    def terms(self, parameters: SessionParameters, session_id: str, grant: Grant) -> SessionTerms:
         """Raises ClientFault where no engine serves that."""
         duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
@@ -344,7 +351,6 @@ class Gateway:
             decoder=make_decoder(parameters),
             max_duration=duration,
             expires_at=int(self.wall_clock() + duration),
-            redactor=redactor,
         )
 
     def _note_model(self, name: str) -> None:
@@ -383,6 +389,8 @@ class Gateway:
         finally:
             self._note_end(session, cause)
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
+            for companion in terms.companions:
+                companion.ended()
             account, ended = session.account, self.wall_clock()
             self.session_log.ended(terms, key_id, peer, cause, ended - started, account)
             self.on_end(

@@ -71,6 +71,12 @@ SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
 """What an interval between two revisions of the speakers is brought within."""
 T = TypeVar("T")
 _NO_ALIASES: Aliases = MappingProxyType({})
+OUR_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "te",
+     "trailer", "upgrade"}
+)  # fmt: skip
+"""What the request itself is made with; in lower case."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
 
 
@@ -81,6 +87,15 @@ class Redaction:
 
     policies: tuple[str, ...]
     substitution: str
+
+
+@frozen
+class Webhook:
+    """Where the ends of turns go when the session has ended. ``header``: a name and a value that go
+    with them."""
+
+    url: str
+    header: tuple[str, str] | None = field(default=None, repr=False)
 
 
 @frozen
@@ -136,6 +151,7 @@ class SessionParameters:
     """Of what ``mode`` decides: the names that the client has given itself."""
     ignored: tuple[str, ...]
     """Names that were given, are understood, and have no effect here: for the session's log."""
+    webhook: Webhook | None = field(default=None, repr=False)
     announce_speech: bool = False
     """``SpeechStarted`` in family U as well, and ``SpeechStopped``: for other protocols."""
 
@@ -245,6 +261,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         token=values.text("token"),
         own=_own(values, silence),
         ignored=_without_effect(values),
+        webhook=_webhook(values),
     )
 
 
@@ -258,6 +275,25 @@ def _redaction(values: Query) -> Redaction | None:
     policies = values.names_in("redact_pii_policies") or ()
     substitution = values.text("redact_pii_sub") or "hash"
     return Redaction(policies, substitution) if _or(asked, bool(policies)) else None
+
+
+def _webhook(values: Query) -> Webhook | None:
+    url = values.text("webhook_url")
+    names = ("webhook_auth_header_name", "webhook_auth_header_value")
+    name, value = [values.text(each) for each in names]
+    if not url:
+        if name or value:
+            raise invalid_value(names[not name], "it needs webhook_url")
+        return None
+    if bool(name) != bool(value):
+        raise invalid_value(names[bool(name)], "the header needs both a name and a value")
+    if not name or not value:
+        return Webhook(url)
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
+        raise invalid_value(names[0], "expected the name of a header of your own")
+    if not (value.isascii() and value.isprintable()):
+        raise invalid_value(names[1], "expected printable ASCII")
+    return Webhook(url, (name, value.strip()))
 
 
 def _speech_model(name: str | None, language: str | None, aliases: Aliases) -> SpeechModel:

@@ -47,7 +47,7 @@ from ssasr.protocol.messages import (
 from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.routing.engine_stream import Engines
-from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
+from ssasr.runtime.handoff import HandoffChannel, Outlet, Sink, Stage
 from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
@@ -100,6 +100,17 @@ class MessageFilter(Protocol):
     async def __call__(self, message: SessionMessage) -> SessionMessage | None: ...
 
 
+class Companion(MessageFilter, Protocol):
+    """A feature that the client asked for and that goes on beside the session: it gets each message
+    after redaction and before the client."""
+
+    async def run(self, messages: Outlet[SessionMessage]) -> None:
+        """Cancelled at the session's end. Raises nothing; ``messages`` go to the client."""
+
+    def ended(self) -> None:
+        """The session is over, whatever the reason."""
+
+
 @frozen
 class SessionTerms:
     """What was agreed before the session began."""
@@ -114,6 +125,7 @@ class SessionTerms:
     """The same as Unix seconds, for Begin."""
     redactor: MessageFilter | None = None
     """Set if and only if the parameters ask for redaction."""
+    companions: tuple[Companion, ...] = ()
 
 
 Packet = AudioReceived | ConfigurationUpdated | EndpointForced
@@ -174,15 +186,15 @@ class Session:
         factory=partial(HandoffChannel, MESSAGES, weigh_message)
     )
     _unfiltered: HandoffChannel[SessionMessage] = field(init=False)
-    """Messages before redaction; the same channel as ``_messages`` without it."""
+    """Messages before redaction and companions; the same channel as ``_messages`` without any."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
         self._link = self.link or ClientLink(self.terms.parameters)
         if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
             raise ValueError("a session that asks for redaction needs a redactor")
-        redacts = self.terms.redactor is not None
-        self._unfiltered = HandoffChannel(MESSAGES, weigh_message) if redacts else self._messages
+        filtered = bool(self.terms.companions) or self.terms.redactor is not None
+        self._unfiltered = HandoffChannel(MESSAGES, weigh_message) if filtered else self._messages
 
     async def run(self) -> EndCause:
         async with trio.open_nursery() as nursery:
@@ -190,8 +202,10 @@ class Session:
             nursery.start_soon(self._contain, self._receive)
             nursery.start_soon(self._contain, self._resample)
             nursery.start_soon(self._contain, self._infer)
-            if self.terms.redactor is not None:
-                nursery.start_soon(self._contain, partial(self._redact, self.terms.redactor))
+            if self._unfiltered is not self._messages:
+                nursery.start_soon(self._contain, self._filter)
+            for companion in self.terms.companions:
+                nursery.start_soon(companion.run, self._messages)
             await self._contain(self._emit)
             self._scope.cancel()
         return await self._close()
@@ -313,14 +327,19 @@ class Session:
         )
         self._unfiltered.close()
 
-    async def _redact(self, redactor: MessageFilter) -> None:
+    async def _filter(self) -> None:
+        redactor = self.terms.redactor
+        filters = (*((redactor,) if redactor else ()), *self.terms.companions)
         while True:
             try:
-                message = await self._unfiltered.receive()
+                message: SessionMessage | None = await self._unfiltered.receive()
             except trio.EndOfChannel:
                 break
-            if (redacted := await redactor(message)) is not None:
-                await self._messages.send(redacted)
+            for each in filters:
+                if message is not None:
+                    message = await each(message)
+            if message is not None:
+                await self._messages.send(message)
         self._messages.close()
 
     def _engine_opened(self, opened: Opened) -> None:

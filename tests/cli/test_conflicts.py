@@ -22,6 +22,8 @@ CASES = {
     "usage_push_token_file": (
         ["--usage-push-token-file", "f"], {}, "--usage-push-token-file needs --usage-push-url"
     ),
+    "webhook_hosts": (["--webhook-hosts", "x"], {}, "--webhook-hosts needs --webhook-dir"),
+    "webhook_dir": (["--webhook-dir", "x"], {}, "--webhook-dir needs --webhook-hosts"),
     "redaction_model": (
         ["--redaction-model", "m"], {"SSASR_REDACTION": "no"}, "--redaction-model needs --redaction"
     ),

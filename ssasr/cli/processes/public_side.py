@@ -10,9 +10,9 @@ from typing import Any
 
 import trio
 from attrs import field, frozen
-from starlette.routing import BaseRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
 
 from ssasr import __version__
 from ssasr.errors import StartRefused
@@ -26,11 +26,14 @@ from ssasr.gateway.openai import realtime
 from ssasr.gateway.openai.client_secrets import ClientSecrets
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.routes import openai_routes
+from ssasr.gateway.outbox.journal import Journal
+from ssasr.gateway.outbox.outbox import Backoff, Outbox
 from ssasr.gateway.redaction.service import detected_policies, redaction
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.push import Destination as PushDestination
-from ssasr.gateway.usage.push import UsagePush
-from ssasr.gateway.usage.records import UsageLog
+from ssasr.gateway.usage.push import UsageQueue
+from ssasr.gateway.usage.records import keep_record, open_usage
+from ssasr.gateway.webhooks import WebhookHosts, Webhooks, open_webhooks
 from ssasr.gateway.workers.metrics import exposition_of_sum, to_plain
 from ssasr.gateway.workers.shared import ReportMissing, SharedQuota, Siblings
 from ssasr.gateway.workers.supervisor import Worker
@@ -76,6 +79,10 @@ class PublicConfig:
     """None: no usage records."""
     usage_destination: PushDestination | None = None
     """None: they stay where they are."""
+    webhook_hosts: WebhookHosts | None = None
+    """None: sessions that ask for a webhook are refused."""
+    webhook_dir: Path | None = None
+    """Where deliveries wait."""
     licence: Licence | None = None
     worker: Worker | None = None
     """Which of several processes behind one port this is."""
@@ -87,29 +94,40 @@ class PublicConfig:
     """Log lines of sessions hold the clients' addresses."""
 
 
-def usage_services(config: PublicConfig) -> tuple[UsageLog | None, tuple[Service, ...]]:
-    """Where records are kept, if anywhere, and what writes and sends them. Workers keep theirs
+def own_directories(directory: Path, worker: Worker | None) -> list[Path]:
+    """Where this process keeps what it is to send, and what else it sends from. Workers keep theirs
     apart, each in a directory; the first uses that of a gateway without workers, and sends what
-    was left by more workers than there are now. Raises StartRefused."""
+    was left by more workers than there are now."""
+    number, count = (0, 1) if worker is None else (worker.number, worker.count)
+    if number:
+        return [directory / f"worker-{number}"]
+    others = [(each, each.name.removeprefix("worker-")) for each in directory.glob("worker-*")]
+    left = sorted(each for each, text in others if text.isdecimal() and int(text) >= count)
+    return [directory, *left]
+
+
+def usage_services(config: PublicConfig) -> tuple[Journal | None, tuple[Service, ...]]:
+    """Where records are kept, if anywhere, and what writes and sends them. Raises StartRefused."""
     if config.usage_dir is None:
         return None, ()
-    worker = config.worker
-    number, count = (0, 1) if worker is None else (worker.number, worker.count)
-    usage = UsageLog.open(config.usage_dir / f"worker-{number}" if number else config.usage_dir)
+    own, *left = own_directories(config.usage_dir, config.worker)
+    usage = open_usage(own)
     if config.usage_destination is None:
         return usage, (usage.run,)
-    logs = [usage]
-    if number == 0:
-        others = sorted(config.usage_dir.glob("worker-*"))
-        numbers = [each.name.removeprefix("worker-") for each in others]
-        left = [
-            each
-            for each, text in zip(others, numbers, strict=True)
-            if text.isdecimal() and int(text) >= count
-        ]
-        logs += map(UsageLog.open, left)
-    pushes = [UsagePush(each, config.usage_destination).run for each in logs]
-    return usage, (usage.run, *pushes)
+    queues = [
+        UsageQueue(each, config.usage_destination) for each in (usage, *map(open_usage, left))
+    ]
+    return usage, (usage.run, *(Outbox(queue, Backoff()).run for queue in queues))
+
+
+def webhook_services(config: PublicConfig) -> tuple[Webhooks | None, tuple[Service, ...]]:
+    """Raises StartRefused."""
+    if config.webhook_hosts is None or config.webhook_dir is None:
+        return None, ()
+    journals = map(open_webhooks, own_directories(config.webhook_dir, config.worker))
+    own, *left = [Webhooks(config.webhook_hosts, journal) for journal in journals]
+    sending = [each.outbox().run for each in (own, *left)]
+    return own, (own.journal.run, *sending)
 
 
 def status_of(gateway: Gateway) -> dict[str, object]:
@@ -226,12 +244,15 @@ async def serve_public(
     tls = tls_context(config.tls_certificate, config.tls_key)
     access = make_access(config)
     usage, keeping = usage_services(config)
+    webhooks, sending = webhook_services(config)
+    keeping = (*keeping, *sending)
     gateway = Gateway(
         engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
         speech_models=config.speech_models, session_log=SessionLog(config.log_peers),
     )  # fmt: skip
+    gateway.webhooks = webhooks
     if usage is not None:
-        gateway.on_end = usage.record
+        gateway.on_end = partial(keep_record, usage)
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
     redacts = {} if config.redaction_model is None else detected_policies()

@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from ssasr.errors import StartRefused
-from ssasr.gateway.usage.push import Cursor, Destination, UsagePush, next_batch
-from ssasr.gateway.usage.records import MOST_WAITING, UsageLog, UsageRecord, append_lines, segments
+from ssasr.gateway.outbox.journal import Journal, append_lines, segments
+from ssasr.gateway.outbox.outbox import Backoff, Outbox
+from ssasr.gateway.usage.push import Cursor, Destination, UsageQueue, next_batch
+from ssasr.gateway.usage.records import NAME, UsageRecord, keep_record, open_usage
 
 ALLOWED = {
     "session_id", "started", "ended", "audio_seconds", "model", "close_code", "key_id",
@@ -24,7 +26,7 @@ def made(number: int) -> UsageRecord:
 
 def read(directory: Path) -> list[str]:
     """The ids of the records on the disk."""
-    lines = [line for path in segments(directory) for line in path.read_text().splitlines()]
+    lines = [line for path in segments(directory, NAME) for line in path.read_text().splitlines()]
     return [json.loads(line)["session_id"] for line in lines]
 
 
@@ -37,14 +39,14 @@ def test_nothing_but_what_is_allowed_is_ever_written():
     assert json.loads(made(1).line()).keys() == ALLOWED
 
 
-async def written(directory: Path, count: int, **settings) -> UsageLog:
-    log = UsageLog.open(directory)
+async def written(directory: Path, count: int, **settings) -> Journal:
+    log = open_usage(directory)
     for name, value in settings.items():
         setattr(log, name, value)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         for number in range(count):
-            log.record(made(number))
+            keep_record(log, made(number))
             if number % 7 == 0:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()  # a stop right after the last session loses nothing
@@ -59,8 +61,8 @@ async def test_records_are_on_the_disk_after_a_stop(tmp_path: Path):
 
 async def test_segments_are_closed_at_their_size_and_only_appended_to(tmp_path: Path):
     for _ in range(3):
-        append_lines(tmp_path, [made(n).line() for n in range(10)], segment_bytes=1_000)
-    assert [path.name for path in segments(tmp_path)] == [
+        append_lines(tmp_path, NAME, [made(n).line() for n in range(10)], segment_bytes=1_000)
+    assert [path.name for path in segments(tmp_path, NAME)] == [
         f"usage-{n:08}.jsonl" for n in (1, 2, 3)
     ]  # fmt: skip
     assert read(tmp_path) == ids(10) * 3
@@ -69,7 +71,7 @@ async def test_segments_are_closed_at_their_size_and_only_appended_to(tmp_path: 
 @pytest.mark.parametrize("cut", [1, 20, 100])
 async def test_a_line_that_a_crash_tore_is_cut_off(tmp_path: Path, cut: int):
     await written(tmp_path, 3)
-    (segment,) = segments(tmp_path)
+    (segment,) = segments(tmp_path, NAME)
     segment.write_bytes(segment.read_bytes() + made(9).line()[:cut])
     await written(tmp_path, 2)
     assert read(tmp_path) == [*ids(3), *ids(2)]
@@ -86,12 +88,12 @@ async def test_a_disk_that_fails_loses_nothing_and_stops_nobody(tmp_path: Path, 
         return write(handle, data)
 
     monkeypatch.setattr(os, "write", failing)
-    log = UsageLog.open(tmp_path)
+    log = open_usage(tmp_path)
     log.retry_seconds = 0.01
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         for number in range(5):
-            log.record(made(number))
+            keep_record(log, made(number))
             await trio.sleep(0.005)
         assert read(tmp_path) == []
         broken[0] = False
@@ -103,16 +105,17 @@ async def test_a_disk_that_fails_loses_nothing_and_stops_nobody(tmp_path: Path, 
 
 
 def test_what_waits_in_memory_is_bounded(tmp_path: Path):
-    log = UsageLog.open(tmp_path)
-    for number in range(MOST_WAITING + 3):
-        log.record(made(number))
-    assert log.lost == 3
+    log = open_usage(tmp_path)
+    log.most_waiting = 5 * len(made(0).line())
+    for number in range(8):
+        keep_record(log, made(number))
+    assert (log.lost, log.pending) == (3, 5)
 
 
 def test_a_place_that_cannot_be_written_refuses_the_start(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StartRefused, match="usage records"):
-        UsageLog.open(tmp_path / "file" / "usage")
+        open_usage(tmp_path / "file" / "usage")
 
 
 # -- push -----------------------------------------------------------------------------------------
@@ -153,36 +156,37 @@ class Collector:
         return [json.loads(line)["session_id"] for line in lines]
 
 
-async def pushed(directory: Path, collector: Collector, wanted: int) -> UsagePush:
+async def pushed(directory: Path, collector: Collector, wanted: int) -> Outbox:
     """Push until ``wanted`` records have arrived and the cursor says so."""
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, collector.serve, [listener])
         port = listener.socket.getsockname()[1]
         destination = Destination.parse(f"http://127.0.0.1:{port}/usage?x=1", "t0ken")
-        push = UsagePush(UsageLog.open(directory), destination, first_retry=0.01)
+        usage = open_usage(directory)
+        push = Outbox(UsageQueue(usage, destination), Backoff(first=0.01))
         nursery.start_soon(push.run)
         with trio.fail_after(5):
-            while len(collector.taken) < wanted or next_batch(directory, Cursor.load(directory))[0]:
+            while len(collector.taken) < wanted or next_batch(usage, Cursor.load(directory))[0]:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     return push
 
 
 async def test_records_arrive_once_and_in_order(tmp_path: Path):
-    append_lines(tmp_path, [made(n).line() for n in range(10)], segment_bytes=1)
-    append_lines(tmp_path, [made(n).line() for n in range(10, 20)], segment_bytes=1)
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(10)], segment_bytes=1)
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(10, 20)], segment_bytes=1)
     collector = Collector([])
     await pushed(tmp_path, collector, 20)
     assert collector.taken == ids(20)
     assert collector.headers["authorization"] == "Bearer t0ken"
-    append_lines(tmp_path, [made(20).line()], segment_bytes=1)
+    append_lines(tmp_path, NAME, [made(20).line()], segment_bytes=1)
     await pushed(tmp_path, collector, 21)  # a new process goes on where the old one was
     assert collector.taken == ids(21)
 
 
 async def test_an_outage_is_waited_out(tmp_path: Path):
-    append_lines(tmp_path, [made(n).line() for n in range(5)], segment_bytes=1)
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(5)], segment_bytes=1)
     collector = Collector([503, 0, 301, 401])
     push = await pushed(tmp_path, collector, 5)
     assert collector.taken == ids(5)
@@ -190,13 +194,14 @@ async def test_an_outage_is_waited_out(tmp_path: Path):
 
 
 async def test_a_torn_line_is_not_sent(tmp_path: Path):
-    append_lines(tmp_path, [made(0).line()], segment_bytes=1 << 20)
-    (segment,) = segments(tmp_path)
+    append_lines(tmp_path, NAME, [made(0).line()], segment_bytes=1 << 20)
+    (segment,) = segments(tmp_path, NAME)
     with segment.open("ab") as file:
         file.write(made(1).line()[:-5])
-    batch, cursor = next_batch(tmp_path, Cursor())
+    usage = Journal(tmp_path, NAME, "usage records")  # as it stands, without being mended
+    batch, cursor = next_batch(usage, Cursor())
     assert batch == made(0).line()
-    assert next_batch(tmp_path, cursor) == (b"", cursor)
+    assert next_batch(usage, cursor) == (b"", cursor)
 
 
 @pytest.mark.parametrize(

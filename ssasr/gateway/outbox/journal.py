@@ -1,0 +1,183 @@
+"""Lines that survive: what an outbox sends, and the operator's usage records.
+
+They are kept in numbered segment files that are only ever appended to. A batch is on the disk
+(fsync) before anybody may take it for written; a line that a crash tore is cut off at the next
+start. While the disk is full or gone the lines wait in memory, up to a bound, and sessions go on.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from ssasr.errors import StartRefused
+from ssasr.runtime.durable import sync_directory
+from ssasr.telemetry.logs import get_logger
+
+SEGMENT_BYTES = 16 << 20
+"""A segment that has grown to this is closed and the next one begun: some 70,000 usage records."""
+MOST_WAITING = 50 << 20
+"""Bytes in memory while the disk takes none, some 200,000 usage records; beyond it the oldest lines
+are lost, and that is logged."""
+RETRY_SECONDS = 5.0
+
+log = get_logger(__name__)
+
+
+def segments(directory: Path, name: str) -> list[Path]:
+    """Oldest first."""
+    return sorted(directory.glob(f"{name}-????????.jsonl"))
+
+
+def _nobody(_: int) -> None:
+    pass
+
+
+@define(eq=False)
+class Journal:
+    """``add`` from any session; ``run`` writes until cancelled, and then what is left. ``name``:
+    what its segments' names begin with; ``what``: what the log calls its lines. ``segment_bytes``:
+    0 makes a segment of every line, which can be removed by itself."""
+
+    directory: Path
+    name: str
+    what: str
+    segment_bytes: int = SEGMENT_BYTES
+    retry_seconds: float = RETRY_SECONDS
+    most_waiting: int = MOST_WAITING
+    mode: int = 0o640
+    """Who may read the segments."""
+    on_lost: Callable[[int], None] = _nobody
+    """Called with the number of lines that were just given up."""
+    written: int = 0
+    lost: int = 0
+    _waiting: deque[bytes] = field(factory=deque)
+    _waiting_bytes: int = 0
+    _wake: trio.Event = field(factory=trio.Event)
+    _grown: trio.Event = field(factory=trio.Event)
+
+    def prepare(self) -> "Journal":
+        """Makes the directory, mends what a crash left; the journal itself. Raises StartRefused."""
+        directory = self.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for segment in segments(directory, self.name)[-1:]:
+                cut_torn_line(segment)
+            probe = directory / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StartRefused(f"cannot keep {self.what} in {directory}: {error}") from error
+        return self
+
+    def add(self, line: bytes) -> None:
+        """Never waits and never fails: a session does not end worse for it."""
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        while self._waiting_bytes > self.most_waiting:
+            self._waiting_bytes -= len(self._waiting.popleft())
+            self._lose(1)
+        self._wake.set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                if not await self._write_waiting():
+                    await trio.sleep(self.retry_seconds)
+                    self._wake.set()
+        finally:
+            # Sessions that have just been drained are among what waits; not a wait, so no shield.
+            if not self._append(self._take()):
+                self._lose(len(self._take()))
+
+    @property
+    def pending(self) -> int:
+        """Lines that are not on the disk yet."""
+        return len(self._waiting)
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        log.error("lines lost", of=self.what, count=count, in_all=self.lost)
+        self.on_lost(count)
+
+    @property
+    def growth(self) -> trio.Event:
+        """Set when something more is on the disk than now."""
+        return self._grown
+
+    async def _write_waiting(self) -> bool:
+        batch = self._take()
+        if not batch:
+            return True
+        ok = await trio.to_thread.run_sync(self._append, batch)
+        self._grown.set()
+        self._grown = trio.Event()
+        return ok
+
+    def _take(self) -> list[bytes]:
+        batch = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return batch
+
+    def _append(self, batch: list[bytes]) -> bool:
+        """Blocks. False: nothing of it counts as written, and it waits again."""
+        done = 0
+        try:
+            for lines in (batch,) if self.segment_bytes else ((line,) for line in batch):
+                if lines:
+                    append_lines(self.directory, self.name, lines, self.segment_bytes, self.mode)
+                done += len(lines)
+        except OSError as error:
+            log.error("lines not written, will try again", of=self.what, error=str(error))
+            self._waiting.extendleft(reversed(batch[done:]))
+            self._waiting_bytes += sum(map(len, batch[done:]))
+        self.written += done
+        return done == len(batch)
+
+
+def append_lines(
+    directory: Path, name: str, lines: Iterable[bytes], segment_bytes: int, mode: int = 0o640
+) -> None:
+    """All of them or, after a failure, none: a half-written batch is cut off again."""
+    existing = segments(directory, name)
+    number = int(existing[-1].stem.removeprefix(f"{name}-")) if existing else 1
+    if existing and existing[-1].stat().st_size >= segment_bytes:
+        number += 1
+    path = directory / f"{name}-{number:08}.jsonl"
+    fresh = not path.exists()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    try:
+        size = os.fstat(handle).st_size
+        try:
+            _write_all(handle, b"".join(lines))
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
+    if fresh:
+        sync_directory(directory)
+
+
+def cut_torn_line(segment: Path) -> None:
+    """After a crash the last line may lack its end; it was never counted as written."""
+    data = segment.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        log.warning("cut a torn line", segment=segment.name, bytes=len(data) - whole)
+        with segment.open("rb+") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]

@@ -1,0 +1,100 @@
+"""Sends what a queue on the disk holds: at least once, later and later after each failure.
+
+A ``Parcel`` is what goes in one request. The queue says what is next and forgets a parcel once it
+has been taken or given up, on the disk as well, so that a process that is started again goes on
+where the last one was. Usage records go one batch after the other (``usage.push``), webhooks beside
+each other (``webhooks``).
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+from attrs import define, frozen
+
+from ssasr.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class NotTaken(Exception):
+    """The parcel was not taken; the text says why and holds nothing of it. ``final``: no further
+    try can help."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+class Parcel(Protocol):
+    async def send(self) -> None:
+        """Raises NotTaken."""
+
+    async def forget(self) -> None:
+        """It has been taken, or given up."""
+
+
+class ParcelQueue(Protocol):
+    what: str
+    """What the log calls its parcels."""
+
+    async def next(self) -> Parcel:
+        """Waits for one that has not been returned before."""
+
+
+@frozen
+class Backoff:
+    """Seconds between two tries, twice as many each time; ``tries``: None, for ever."""
+
+    first: float = 1.0
+    longest: float = 300.0
+    tries: int | None = None
+
+    def delays(self) -> Iterator[float | None]:
+        """What follows each failure; None: giving up."""
+        tried, delay = 1, self.first
+        while self.tries is None or tried < self.tries:
+            yield delay
+            tried, delay = tried + 1, min(2 * delay, self.longest)
+        yield None
+
+
+@define(eq=False)
+class Outbox:
+    """``run`` until cancelled. ``at_once``: parcels under way; one that waits for its next try is
+    under way, so that one place that is down does not hold up others until there are many."""
+
+    queue: ParcelQueue
+    backoff: Backoff
+    at_once: int = 1
+    sent: int = 0
+    failures: int = 0
+    given_up: int = 0
+    forgotten: int = 0
+    """Sent or given up, and gone from the queue."""
+
+    async def run(self) -> None:
+        places = trio.Semaphore(self.at_once)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await places.acquire()
+                nursery.start_soon(self._deliver, await self.queue.next(), places)
+
+    async def _deliver(self, parcel: Parcel, places: trio.Semaphore) -> None:
+        for delay in self.backoff.delays():
+            try:
+                await parcel.send()
+            except NotTaken as failed:
+                self.failures += 1
+                if failed.final or delay is None:
+                    self.given_up += 1
+                    log.error("given up", of=self.queue.what, reason=str(failed))
+                    break
+                log.warning("not sent, will try again", of=self.queue.what, reason=str(failed))
+                await trio.sleep(delay)
+            else:
+                self.sent += 1
+                break
+        await parcel.forget()
+        self.forgotten += 1
+        places.release()

@@ -1,0 +1,190 @@
+"""``webhook_url``: one POST at a session's end, with the ends of its turns as the client was shown
+them. Off unless the operator names hosts that may be posted to (``--webhook-hosts``).
+
+A host is a name, an address or a network. A name lets in public addresses only: what it resolves to
+within a private network has to be listed as well, so that nobody reaches by a name of his own what
+he could not name. Each delivery waits in a file of its own, with its text and its header, readable
+by the server's user alone, and the file goes once it has been taken or given up.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+from attrs import define, field, frozen
+
+from ssasr.gateway.outbox.journal import Journal, segments
+from ssasr.gateway.outbox.outbox import Backoff, NotTaken, Outbox
+from ssasr.net.http_client import RequestFailed, Target, post
+from ssasr.protocol.codec import encode
+from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.messages import SessionMessage, Turn
+from ssasr.protocol.parameters import Webhook
+from ssasr.runtime.handoff import Outlet
+from ssasr.telemetry.logs import get_logger
+
+NAME, WHAT = "webhook", "webhooks"
+POST_DEADLINE = 10.0
+BACKOFF = Backoff(first=1.0, longest=300.0, tries=10)
+"""The tenth try comes about eight minutes after the first."""
+AT_ONCE = 256
+log = get_logger(__name__)
+
+_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@frozen
+class WebhookHosts:
+    """Who may be posted to."""
+
+    names: frozenset[str]
+    networks: tuple[Network, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "WebhookHosts":
+        """Names, addresses and networks, with commas between. Raises ValueError."""
+        names, networks = set(), []
+        for each in (part.strip().lower() for part in text.split(",")):
+            try:
+                networks.append(ipaddress.ip_network(each))
+            except ValueError:
+                if not _NAME.fullmatch(each):
+                    raise ValueError(f"{each!r} is no host, address or network") from None
+                names.add(each)
+        return cls(frozenset(names), tuple(networks))
+
+    def lists(self, host: str) -> bool:
+        """As it stands in an address."""
+        return host.lower() in self.names or self._lists_address(host)
+
+    def allows(self, address: str) -> bool:
+        """Whether what a listed name resolved to may be connected to."""
+        found = ipaddress.ip_address(address)
+        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        return self._lists_address(address) or (mapped or found).is_global
+
+    def _lists_address(self, text: str) -> bool:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return any(address in network for network in self.networks)
+
+
+@define(eq=False)
+class Webhooks:
+    """``journal``: as ``open_webhooks`` makes it."""
+
+    hosts: WebhookHosts
+    journal: Journal
+
+    def companion(self, session_id: str, webhook: Webhook) -> "CollectedTurns":
+        """Raises ClientFault 3006."""
+        try:
+            host = Target.parse(webhook.url).host
+        except ValueError as error:
+            raise invalid_value("webhook_url", str(error)) from None
+        if not self.hosts.lists(host):
+            raise invalid_value("webhook_url", "this server may not post to that host")
+        return CollectedTurns(self, session_id, webhook)
+
+    def post(self, session_id: str, webhook: Webhook, turns: Iterable[str]) -> None:
+        """Sooner or later."""
+        body = f'{{"session_id":{json.dumps(session_id)},"messages":[{",".join(turns)}]}}'
+        header = [] if webhook.header is None else list(webhook.header)
+        entry = {"url": webhook.url, "header": header, "body": body}
+        self.journal.add(json.dumps(entry).encode() + b"\n")
+
+    def outbox(self, backoff: Backoff = BACKOFF) -> Outbox:
+        return Outbox(WebhookQueue(self.journal, self.hosts), backoff, AT_ONCE)
+
+
+@define(eq=False)
+class CollectedTurns:
+    """A companion of a session: it keeps the ends of turns."""
+
+    webhooks: Webhooks
+    session_id: str
+    webhook: Webhook
+    turns: list[str] = field(factory=list)
+
+    async def __call__(self, message: SessionMessage) -> SessionMessage:
+        if isinstance(message, Turn) and message.end_of_turn:
+            self.turns.append(encode(message))
+        return message
+
+    async def run(self, _: Outlet[SessionMessage]) -> None:
+        """There is nothing to do meanwhile."""
+
+    def ended(self) -> None:
+        self.webhooks.post(self.session_id, self.webhook, self.turns)
+
+
+def open_webhooks(directory: Path) -> Journal:
+    """Raises StartRefused."""
+    return Journal(directory, NAME, WHAT, segment_bytes=0, mode=0o600).prepare()
+
+
+@frozen(eq=False)
+class Delivery:
+    """A parcel: one session's."""
+
+    path: Path
+    hosts: WebhookHosts
+    url: str
+    header: tuple[str, ...] = field(repr=False)
+    body: str = field(repr=False)
+
+    async def send(self) -> None:
+        target = Target.parse(self.url)
+        if not self.hosts.lists(target.host):  # the operator has changed his mind
+            raise NotTaken(f"{target.host} may not be posted to any more", final=True)
+        headers = {"Content-Type": "application/json"}
+        if self.header:
+            headers[self.header[0]] = self.header[1]
+        try:
+            answer = await post(
+                target, headers, self.body.encode(), seconds=POST_DEADLINE,
+                allowed=self.hosts.allows,
+            )  # fmt: skip
+        except RequestFailed as failed:
+            raise NotTaken(str(failed)) from failed
+        if not 200 <= answer.status < 300:
+            final = 400 <= answer.status < 500
+            raise NotTaken(f"{target.host} answered {answer.status}", final=final)
+
+    async def forget(self) -> None:
+        await trio.to_thread.run_sync(self.path.unlink)
+
+
+@define(eq=False)
+class WebhookQueue:
+    journal: Journal
+    hosts: WebhookHosts
+    what: str = WHAT
+    _known: set[Path] = field(factory=set)
+    """What is under way, or could not be read."""
+
+    async def next(self) -> Delivery:
+        while True:
+            growth = self.journal.growth
+            waiting = await trio.to_thread.run_sync(segments, self.journal.directory, NAME)
+            self._known &= set(waiting)
+            for path in waiting:
+                if path not in self._known:
+                    self._known.add(path)
+                    if (delivery := await trio.to_thread.run_sync(self._read, path)) is not None:
+                        return delivery
+            await growth.wait()
+
+    def _read(self, path: Path) -> Delivery | None:
+        try:
+            entry = json.loads(path.read_bytes())
+            return Delivery(path, self.hosts, entry["url"], tuple(entry["header"]), entry["body"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("a webhook cannot be read and stays", file=path.name, reason=str(error))
+            return None

@@ -1,0 +1,139 @@
+"""One POST at a time to an address of the operator's: usage records, webhooks, an LLM.
+
+h11 on a stream of ours, as in the server, and no client library, for what those do by themselves:
+they follow redirects, take proxies from the environment, and connect to whatever a name resolves
+to. Nothing may leave for a place that nobody named.
+"""
+
+import functools
+import ssl
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import h11
+import trio
+from attrs import frozen
+
+from ssasr.errors import SsasrError
+
+LONGEST_ANSWER = 1 << 20
+"""Bytes of a body."""
+AddressFilter = Callable[[str], bool]
+"""Whether an IP address may be connected to."""
+
+
+class RequestFailed(SsasrError):
+    """There was no answer; the text says why and holds nothing of the request."""
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Reads every certificate that the machine trusts: once."""
+    return ssl.create_default_context()
+
+
+@frozen
+class Answer:
+    status: int
+    body: bytes
+
+
+@frozen
+class Target:
+    """Where a request goes. ``path``: with the query."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> "Target":
+        """Raises ValueError for what is no address, or one with a password in it."""
+        parts = urlsplit(url)
+        wanted = parts.scheme in {"http", "https"} and parts.hostname and not parts.username
+        if not wanted or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("not an http or https address")
+        tls = parts.scheme == "https"
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(str(parts.hostname), parts.port or (443 if tls else 80), path, tls)
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = self.port == (443 if self.tls else 80)
+        return host if usual else f"{host}:{self.port}"
+
+
+async def post(
+    target: Target,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    seconds: float,
+    allowed: AddressFilter | None = None,
+) -> Answer:
+    """The answer, whatever its status, within ``seconds``. Raises RequestFailed."""
+    try:
+        with trio.fail_after(seconds):
+            return await _exchange(await _connect(target, allowed), target, headers, body)
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError, UnicodeError) as error:
+        raise RequestFailed(f"{target.host} cannot be reached: {type(error).__name__}") from error
+    except h11.RemoteProtocolError as error:
+        raise RequestFailed(f"{target.host} does not speak HTTP") from error
+
+
+async def _connect(target: Target, allowed: AddressFilter | None) -> trio.abc.Stream:
+    stream: trio.abc.Stream
+    if allowed is None:
+        stream = await trio.open_tcp_stream(target.host, target.port)
+    else:
+        address = await _allowed_address(target, allowed)
+        stream = await trio.open_tcp_stream(address, target.port)
+    if target.tls:
+        return trio.SSLStream(
+            stream, _tls_context(), server_hostname=target.host, https_compatible=True
+        )
+    return stream
+
+
+async def _allowed_address(target: Target, allowed: AddressFilter) -> str:
+    """The address that is connected to is the one that was looked at: a name may resolve to another
+    the next time."""
+    found = await trio.socket.getaddrinfo(
+        target.host, target.port, type=trio.socket.SOCK_STREAM
+    )  # fmt: skip
+    for _, _, _, _, address in found:
+        if allowed(str(address[0])):
+            return str(address[0])
+    raise RequestFailed(f"{target.host} is at no address that is allowed")
+
+
+async def _exchange(
+    stream: trio.abc.Stream, target: Target, headers: Mapping[str, str], body: bytes
+) -> Answer:
+    async with stream:
+        connection = h11.Connection(h11.CLIENT)
+        head = h11.Request(method="POST", target=target.path, headers=_head(target, headers, body))
+        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+            await stream.send_all(connection.send(part) or b"")
+        status, answer = 0, b""
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(bytes(await stream.receive_some()))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                answer += event.data
+                if len(answer) > LONGEST_ANSWER:
+                    raise RequestFailed(f"{target.host} answers with too much")
+            elif isinstance(event, h11.EndOfMessage):
+                return Answer(status, answer)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise h11.RemoteProtocolError("no response")
+
+
+def _head(target: Target, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+    own = {"Host": target.authority, "Content-Length": str(len(body)), "Connection": "close"}
+    return [*own.items(), *headers.items()]
