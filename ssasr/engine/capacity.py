@@ -1,15 +1,15 @@
-"""How many streams an engine offers: found out from what the parts of its work take here.
+"""How many streams an engine offers, computed from the measured cost of its work on this machine.
 
-A recogniser names the units of its work (``Workload``): what runs one, how many of them so many
-streams ask for in a second, and which ones lie between the end of a turn and its last words. They
-are timed once the recogniser has warmed up, and the engine offers as many streams as leave p95 of
-the end of a turn within ``BOUND``.
+A recogniser describes the units of its work (``Workload``): how to run one, how many a given number
+of streams needs in a second, and which of them lie between the end of a turn and its last words.
+They are timed once the recogniser has warmed up. The engine offers as many streams as keep the p95
+of the end of a turn within ``BOUND``.
 
-Units are timed in CPU seconds, on as many threads at once as there are workers, and of each the
-shortest time counts that was ever seen: other processes make it longer, never shorter. A start in
-bad company may find too little all the same (they share caches and clock rates); so it is measured
-again while there are no streams, after longer and longer rests, and what is offered only grows.
-Words do not depend on any of this.
+Units are timed in CPU seconds, on as many threads at once as there are workers. The shortest time
+ever seen counts, because other processes can only make it longer. While other processes share
+caches and clock rates, the first result may still be too low; so the measurement is repeated while
+there are no streams, at growing intervals, and the number offered never decreases. Words do not
+depend on any of this.
 
 The arithmetic. With c workers and a load of a (CPU seconds a second), work that cannot start at
 once waits; how often is Erlang's second formula, C(c, a). The end of a turn is served first, so it

@@ -1,4 +1,4 @@
-"""Where a model runs, and in which precision."""
+"""The device that a model runs on, and its precision."""
 
 import torch
 

@@ -1,20 +1,18 @@
-"""Work that is recorded once and then started as one: CUDA graphs.
+"""CUDA graphs: a sequence of device operations that is captured once and then replayed as one.
 
-A pass through a model is hundreds or thousands of kernels of a few microseconds; started one by one
-they take longer to start than to run. A graph starts them all at once, but it is a recording: the
-same kernels on the same addresses, with every number that Python knew when it was made. Therefore
-a function that is recorded
+A pass through a model is hundreds or thousands of kernels of a few microseconds, which take longer
+to launch one by one than to run. A graph launches them all at once, but with the same kernels, the
+same addresses and the same Python numbers as when it was captured. Therefore a captured function
 
-* finds all that differs between two replays in tensors that were there before, and leaves its
-  results in tensors that it wrote in place or returns: these keep their places, and each replay
-  writes them anew;
-* never looks at a value on the device, never makes a tensor of host data, touches one device only;
-* may be run at any time without harm: ``record`` runs it before it records, because kernels that
-  plan on first use (FFT, convolutions, matrix products) cannot do so in a recording. The recording
-  itself computes nothing; what it returns means something after the first replay.
+* reads all that differs between two replays from tensors that existed before, and leaves its
+  results in tensors that it writes in place or returns; each replay overwrites them;
+* never reads a value from the device, never creates a tensor from host data, and uses one device;
+* must be harmless to run at any time: ``record`` runs it before the capture, because kernels that
+  plan on first use (FFT, convolutions, matrix products) cannot do so during one. The capture
+  computes nothing; the returned tensors are valid after the first replay.
 
-The recordings of one recorder share one stream and one pool of memory, so they never run at the
-same time, and what one of them makes and does not return is the next one's to write over.
+The graphs of one recorder share one CUDA stream and one memory pool, so they never run at the same
+time, and memory that a graph allocates and does not return may be overwritten by the next one.
 """
 
 from collections.abc import Callable

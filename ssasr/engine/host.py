@@ -1,15 +1,15 @@
 """An engine: one recogniser, the thread that runs it, and the streams that share its batches.
 
-``EngineHost.run`` is the engine's whole life: warm up, step while there is work, and leave with the
-model thread's exception if it dies, so that the process never stays up without a model. Links (a
-WebSocket, or a session in the same process) open streams on it and exchange the messages of
+``EngineHost.run`` warms the model up and then steps while there is work. It raises what the model
+thread raised, so that the process ends and never stays up without a model. Links (a WebSocket, or a
+session in the same process) open streams on the host and exchange the messages of
 ``protocol.recognition``.
 
-Between two steps the device has nothing to do, so only what the next step needs is done there:
-streams go on from what was found, the next batch is cut and handed over. Answers are delivered once
-the model thread has begun with that, by a task of their own, while the device computes; it lets
-others run every few milliseconds, and the step loop goes no more than two batches ahead of it, so
-that an engine whose links are slower than its device takes larger steps instead of more memory.
+The device is idle between two steps, so only what the next step needs is done then: streams are
+moved on by the outcomes, and the next batch is cut and handed over. The answers of a step are
+delivered while the device computes the next one, by a separate task that lets other tasks run every
+few milliseconds. The step loop stays at most two batches ahead of it, so that an engine whose links
+are slower than its device takes larger steps and not more memory.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -43,10 +43,11 @@ from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import EngineReadings, Metrics
 
 MAX_UNREAD = 1 << 20
-"""Bytes of answers a link may leave unread; a session that keeps to its window has few waiting."""
+"""Bytes of answers that a link may leave unread before its stream is dropped. A session that keeps
+to its window has few waiting."""
 
 DELIVERY_SECONDS = 0.0005
-"""For which answers are delivered before other tasks have their turn."""
+"""For how long answers are delivered before other tasks may run."""
 
 LOAD_MEMORY = 10.0
 """Seconds over which the load ratio is an average (its time constant)."""
@@ -54,7 +55,7 @@ LOAD_MEMORY = 10.0
 log = get_logger(__name__)
 
 Batch = tuple[Sequence[StepInput], Sequence[Outcome]]
-"""A step that is done."""
+"""The inputs and outcomes of a step."""
 
 
 @frozen
@@ -77,7 +78,7 @@ class Reservation:
 
 
 class EngineHost:
-    """Built in ``cli``; ``run`` must be running for anything to happen."""
+    """Created in ``cli``. ``run`` must be running for streams to be accepted and answered."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class EngineHost:
         max_streams: int | None = None,
         diarizer: Diarizer | None = None,
     ) -> None:
-        """Without a ``diarizer``, streams that ask who speaks get no answer."""
+        """Without a ``diarizer``, streams that ask for speakers get none."""
         self.recognizer = recognizer
         self.diarizer = diarizer
         self.name = name
@@ -109,9 +110,9 @@ class EngineHost:
         self._wake = trio.Event()
         self._done, self._batches = trio.open_memory_channel[Batch](1)
         self._undelivered: Batch | None = None
-        """The last step, until the next one has begun."""
+        """The answers of the last step, until the next one has begun."""
         self._spent: list[State] = []
-        """To be released with the next step."""
+        """States to release with the next step."""
         self._steps = 0
         self._last_step_seconds = 0.0
         self._busy = Load(LOAD_MEMORY)
@@ -147,7 +148,8 @@ class EngineHost:
             await self._step_forever(self._model, trio.lowlevel.current_trio_token())
 
     async def _measure(self, capacity: CapacityMeter) -> None:
-        """Offer what the engine turns out to be able to do, unless it is less than before."""
+        """Measure how many streams the engine keeps up with, and raise ``max_streams`` to that. It
+        is never lowered."""
         before = self._scheduler.max_streams if capacity.seconds else 0
         streams = await self._model.call(capacity.measure)
         self._metrics.measured(self.name, capacity.seconds)
@@ -157,7 +159,8 @@ class EngineHost:
             log.info("Capacity measured", engine=self.name, max_streams=streams, **took)
 
     async def _measure_forever(self, capacity: CapacityMeter) -> None:
-        """Again when there are no streams: what it found may be due to what else ran then."""
+        """Repeat the measurement while there are no streams: a result may have been too low because
+        of what else was running."""
         rest = FIRST_REST
         while True:
             await trio.sleep(rest)
@@ -167,7 +170,7 @@ class EngineHost:
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:
-        """Room for one ``open_stream`` inside the block, promised before the stream is known.
+        """Reserve room for one stream for the duration of the block, before its Open has come.
         Raises EngineUnavailable before ready and while draining, EngineBusy when full."""
         if not self.ready.is_set() or self.draining.is_set():
             raise EngineUnavailable(f"engine {self.recognizer.name} is not accepting streams")
@@ -191,20 +194,20 @@ class EngineHost:
     async def open_reserved(
         self, opening: Open, reservation: Reservation
     ) -> AsyncIterator["LocalStream"]:
-        """A stream in a place of this host."""
+        """Open a stream in the reserved place."""
         assert not reservation.taken, "a place is for one stream"
         reservation.taken = True
         stream = self._scheduler.admit_reserved(opening)
         channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD, answer_weight)
         if self.draining.is_set():
-            self._deliver(stream, Draining())  # the others have had theirs
+            self._deliver(stream, Draining())  # drain has sent it to the other streams
         try:
             yield LocalStream(self, stream, channel, StreamPosition.of(opening))
         finally:
             self.forget(stream)
 
     def drain(self) -> None:
-        """Take no more streams and ask those there are to move."""
+        """Accept no more streams and tell the open ones to move to another engine."""
         self.draining.set()
         for stream in list(self._links):
             self._deliver(stream, Draining())
@@ -252,15 +255,15 @@ class EngineHost:
             self._undelivered = step_inputs, outcomes
 
     def _begin_delivery(self) -> None:
-        """The model has begun; the answers of the step before may be delivered, unless earlier ones
-        wait."""
+        """Called when the model thread has begun a step: pass the answers of the step before to the
+        delivering task, unless that is still busy with earlier ones."""
         if self._undelivered is not None:
             with suppress(trio.WouldBlock):
                 self._done.send_nowait(self._undelivered)
                 self._undelivered = None
 
     async def _hand_over(self) -> None:
-        """The same, if need be later."""
+        """Pass them on, waiting until the delivering task takes them."""
         undelivered, self._undelivered = self._undelivered, None
         if undelivered is not None:
             await self._done.send(undelivered)
@@ -280,7 +283,8 @@ class EngineHost:
         spent: Sequence[State],
         token: trio.lowlevel.TrioToken,
     ) -> Sequence[Outcome]:
-        """In the model thread: free, make and change states as the takes need, then step."""
+        """In the model thread: release, create and configure states as the inputs need, then
+        step."""
         token.run_sync_soon(self._begin_delivery)
         recognizer = self.recognizer
         for state in spent:
@@ -302,7 +306,7 @@ class EngineHost:
         return recognizer.step(works)
 
     def _listen(self, step_inputs: Sequence[StepInput]) -> None:
-        """In the model thread: who speaks in the windows that are due, in one batch."""
+        """In the model thread: find the speakers in all windows that are due, in one batch."""
         due = [take for take in step_inputs if take.windows]
         if not due or self.diarizer is None:
             return
@@ -316,7 +320,7 @@ class EngineHost:
         async for step_inputs, outcomes in self._batches:
             began = perf_counter()
             for take, outcome in zip(step_inputs, outcomes, strict=True):
-                if take.stream in self._links:  # or it left meanwhile
+                if take.stream in self._links:  # it may have left meanwhile
                     for message in answers(take, outcome):
                         self._deliver(take.stream, message)
                 if perf_counter() - began > DELIVERY_SECONDS:
@@ -326,7 +330,7 @@ class EngineHost:
     def _deliver(self, stream: Stream, message: FromEngine) -> None:
         channel = self._links.get(stream)
         if channel is None:
-            return  # the link has just gone
+            return  # the link has just ended
         if channel.full:
             log.warning("stream reads no results, dropped", session=stream.session_id)
             self.forget(stream)
@@ -334,7 +338,7 @@ class EngineHost:
             channel.offer(message)
 
     def forget(self, stream: Stream) -> None:
-        """Drop a stream; whoever receives from it gets EngineLost. May be repeated."""
+        """Drop a stream; its ``receive`` raises EngineLost. May be called more than once."""
         channel = self._links.pop(stream, None)
         if channel is None:
             return
@@ -346,16 +350,16 @@ class EngineHost:
 
 
 def works_of(step_inputs: Sequence[StepInput]) -> list[Work]:
-    """What the recogniser is given; a fresh take's state is still to be made. In the event loop's
-    thread: the model thread would share the interpreter with the telling of answers from here
-    on, and the device waits for this."""
+    """What the recogniser is given; the state of a fresh input is still to be created. Made in the
+    event loop's thread, because once the model thread has begun it competes with the delivery of
+    answers for the interpreter while the device waits."""
     return [Work(take.stream.state, take.audio, take.final_at) for take in step_inputs]
 
 
 @define(eq=False)
 class LocalStream:
-    """An ``EngineStream`` whose session lives in the same process. A server, which has the link's
-    own account of the position, feeds the host and takes ``answers`` as they are."""
+    """An ``EngineStream`` for a session in the same process. An ``EngineServer`` uses ``answers``
+    and ``EngineHost.feed`` directly, because its link has the position already."""
 
     host: EngineHost
     stream: Stream

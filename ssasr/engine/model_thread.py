@@ -1,13 +1,13 @@
 """The one thread that runs the model.
 
-One thread, because the device context, the inference mode and the library handles are per thread,
-and because a crash then has one owner: what a job raises leaves ``run()``, and with it the process.
-The scheduler stays in the trio thread, so nothing here needs a lock.
+One thread, because the device context, the inference mode and the library handles are per thread.
+What a job raises is raised by ``run``, and ends the process. The scheduler stays in the trio
+thread, so nothing here needs a lock.
 
-Both threads share the interpreter, and every operation of a tensor library lets go of it: with the
-default switch interval of 5 ms each of them may wait so long for a busy event loop to give it back
-(measured: 20 small operations and 1 ms of Python take 1.7 ms alone, 111 ms beside a busy loop,
-11 ms with the interval below).
+Both threads share the interpreter lock, and every operation of a tensor library releases it. With
+the default switch interval of 5 ms, each operation may then wait that long for a busy event loop to
+give it back (measured: 20 small operations and 1 ms of Python take 1.7 ms alone, 111 ms beside a
+busy loop, and 11 ms with the interval below).
 """
 
 import sys
@@ -21,8 +21,7 @@ from attrs import define, field
 from ssasr.errors import SsasrError
 
 SWITCH_SECONDS = 0.0002
-"""For which a thread that wants the interpreter lets another one have it; of the process, from the
-start of its first model thread on."""
+"""The interpreter's switch interval, set for the whole process when a model thread starts."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -62,8 +61,8 @@ class _Job:
 
 
 class ModelThread:
-    """Owns the thread while ``run`` is running. A job that raises ends the thread, ``run`` raises
-    the same exception, and whoever waits gets ``ModelThreadGone``."""
+    """Has a thread while ``run`` is running. If a job raises, the thread ends, ``run`` raises the
+    same exception, and all waiting calls raise ``ModelThreadGone``."""
 
     def __init__(self, name: str = "model") -> None:
         self._name = name

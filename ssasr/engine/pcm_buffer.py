@@ -1,7 +1,7 @@
-"""The audio that a stream keeps: what the model has not seen, and what it may have to go back to.
+"""The audio that a stream keeps: what the model has not processed, and what it may go back to.
 
-It stays in the pieces it came in: nothing is copied when it arrives, and what is read is copied
-once, where the pieces of a whole batch are put together (``streams.prepare``). Pure.
+It is kept in the pieces in which it arrived, without copying; ``streams.prepare`` copies what is
+read once, into the array of the whole batch. Pure.
 """
 
 from bisect import bisect_right
@@ -9,10 +9,10 @@ from bisect import bisect_right
 from ssasr.protocol.recognition import SAMPLE_RATE
 
 SHORT_PIECE = 1_600
-"""Samples. A piece that is shorter takes in the next one, so that a stream which comes in crumbs is
-not kept as crumbs."""
+"""Samples. A shorter piece is joined with the next one, so that a stream of tiny messages is not
+kept as tiny pieces."""
 DISCARD_STEP = SAMPLE_RATE
-"""Samples discarded in one go: each time moves what is left."""
+"""Samples discarded at once, because each time moves the rest of the list."""
 
 
 class PcmBuffer:
@@ -27,7 +27,7 @@ class PcmBuffer:
         """Position of the first sample of each piece."""
 
     def append(self, pcm: bytes) -> None:
-        """Whole samples, at least one."""
+        """Append whole samples, at least one."""
         pieces = self._pieces
         if pieces and len(pieces[-1]) < 2 * SHORT_PIECE:
             pieces[-1] += pcm
@@ -37,7 +37,7 @@ class PcmBuffer:
         self.end += len(pcm) // 2
 
     def read(self, first: int, upto: int) -> list[bytes]:
-        """The samples from ``first`` up to ``upto``, in pieces; they stay in the buffer."""
+        """The samples from ``first`` up to ``upto``, in pieces. They stay in the buffer."""
         assert self.kept_from <= first <= upto <= self.end, "the audio asked for is not kept"
         if first == upto:
             return []
@@ -61,7 +61,7 @@ class PcmBuffer:
             piece = pieces[number]
 
     def discard_before(self, before: int) -> None:
-        """What lies before that position is not needed any more."""
+        """Drop audio before that position, once there is more than ``DISCARD_STEP`` of it."""
         if before - self.kept_from <= DISCARD_STEP:
             return
         whole = bisect_right(self._starts, before) - 1

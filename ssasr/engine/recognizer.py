@@ -1,11 +1,11 @@
-"""The interface every recogniser has, and the registry of the kinds there are.
+"""The interface of recognisers.
 
-Three lifetimes: a ``Recognizer`` holds the weights and lives as long as the process; a *state* is
-one segment of one stream, a value that only the recogniser looks into; a ``Work`` is one stream's
-share of one batch. ``step`` takes work of any subset of the streams, whatever their age, and must
+Three lifetimes: a ``Recognizer`` holds the weights, for as long as the process runs; a *state*
+belongs to one segment of one stream, and only the recogniser looks into it; a ``Work`` is one
+stream's share of one batch. ``step`` takes work of any subset of the streams, of any age, and must
 give each the same words as if it were alone in the batch (``tests/contracts`` checks every kind).
 
-A recogniser is called from one thread, the model thread, and never waits for anything.
+A recogniser is called from one thread only, the model thread, and never waits.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class Recognizer(Protocol):
     name: str
     """Name of the model as reported to clients and in metrics."""
     chunk: int
-    """Samples between two steps of a stream; a multiple of nothing in particular."""
+    """Samples between two steps of a stream; any number."""
     max_streams: int
     """Streams that keep up with real time on this device, measured or configured."""
     workload: Workload | None
@@ -116,7 +116,7 @@ class Recognizer(Protocol):
         """Change the options of a running segment."""
 
     def release(self, state: State) -> None:
-        """The segment is over or its stream is gone; what the state holds on the device is free."""
+        """Free what the state holds on the device: its segment or its stream has ended."""
 
     def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """Advance each stream of the batch once; outcomes in the order of the batch."""

@@ -1,24 +1,23 @@
-"""Which streams go into the next batch, and who may join.
+"""Which streams go into the next batch, and how many streams an engine takes.
 
-Theory of operation. The engine has one model and steps it as fast as it returns: a step takes every
-stream that has a whole chunk waiting (or must be finalized), up to the batch limit, and nothing is
-ever held back to fill a batch. When more streams are ready than fit, finals go first, because
-somebody waits for the end of a turn; then whoever has been ready for longest. Those left over are
-the first of the next step, so nobody is passed over for long. A stream that falls behind gets
-several chunks in one step, so under overload the step interval stretches for all evenly and no
-audio is dropped. Files (``StreamOptions.offline``) come after all live streams.
+Theory of operation. The engine has one model and steps it again as soon as a step is done. A step
+takes every stream that has a whole chunk waiting or must be finalized, up to the batch limit; it
+never waits to fill a batch. When more streams are ready than fit, finals go first, because a
+session waits for the end of a turn, and then the streams that have waited longest. Those left over
+come first in the next step. A stream that is behind gets several chunks in one step, so under
+overload the step interval grows for all streams alike and no audio is dropped. Files
+(``StreamOptions.offline``) come after all live streams.
 
-While a step runs, the device has time and nobody waits, so the takes of the next one are prepared
-then, a few dozen streams at a time as their audio comes in; ``next_batch`` has only to collect
-them. What a stream does next depends on the running step only where that ends its segment: such
-a stream waits for ``complete``. If a stream has more to do by then than its take holds (another
-chunk, the end of its segment), the take is made again, in ``next_batch`` and not before: a stream
-that catches up with a minute of audio is not cut anew for each of its messages.
+While a step runs, the inputs of the next one are cut ahead of time, a few dozen streams at a time
+as their audio comes in, so that ``next_batch`` only has to collect them. A stream's next input
+depends on the running step only if that ends its segment; such a stream waits for ``complete``. If
+more audio or a Finalize has come since an input was cut, it is cut again, but only in
+``next_batch``: not once for each message of a stream that is catching up.
 
 Admission is a count: a stream beyond ``max_streams`` is refused before any work is done for it, so
-running streams never pay for a new one. A place may be reserved before the stream has said what it
-is, and counts as taken from then on. A released slot may be in a batch at that moment; its result
-is dropped, because the generation in the ``StreamId`` has moved on.
+running streams do not suffer. A place may be reserved before the stream is opened, and counts as
+taken from then on. When a stream is released while its slot is in a batch, the result is dropped,
+because the generation in the ``StreamId`` is then an old one.
 
 Pure: no I/O and no clock, ``now`` is an argument.
 """
@@ -36,7 +35,7 @@ from ssasr.protocol.recognition import Open, ToEngine
 class SchedulerStatistics:
     streams: int
     reserved: int
-    """Places promised to streams that have not opened yet."""
+    """Places reserved for streams that have not opened yet."""
     max_streams: int
     ready: int
     backlog: int
@@ -56,16 +55,15 @@ class Scheduler:
     max_batch: int
     max_chunks: int = MANY_CHUNKS
     hop: int = 0
-    """Of the windows in which speakers are looked for, for the streams that want to know; 0: nobody
-    can tell them."""
+    """Samples between the windows in which speakers are looked for; 0: the engine does not."""
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""
     _ready: dict[int, Stream] = field(factory=dict)
-    """Those with work, in the running batch or not."""
+    """Streams with work, by slot; they may also be in the running batch."""
     _unprepared: list[Stream] = field(factory=list)
-    """The newest of those, until there are enough of them."""
+    """The newest of those, until there are enough to cut their inputs together."""
     _array: SampleArray = field(factory=lambda: SampleArray(0))
-    """For the takes of the next batch."""
+    """For the inputs of the next batch."""
     _free: list[int] = field(factory=list)
     _next_slot: int = 0
     _generation: int = 0
@@ -74,12 +72,11 @@ class Scheduler:
 
     @property
     def in_use(self) -> int:
-        """Places taken, by streams or by promise."""
+        """Places taken by streams and by reservations."""
         return len(self._streams) + self._reserved
 
     def reserve(self) -> bool:
-        """Hold a place for ``admit_reserved``, or for ``release_place``; False when there is no
-        room."""
+        """Reserve a place, for ``admit_reserved`` or ``release_place``; False if there is none."""
         if self.in_use >= self.max_streams:
             self._refused += 1
             return False
@@ -87,7 +84,7 @@ class Scheduler:
         return True
 
     def release_place(self) -> None:
-        """The stream that a place was reserved for does not come."""
+        """Give a reserved place back."""
         self._reserved -= 1
 
     def admit(self, opening: Open) -> Stream | None:
@@ -110,7 +107,7 @@ class Scheduler:
         return stream
 
     def release(self, stream: Stream) -> None:
-        """Forget the stream. Its state, if any, is the caller's to free."""
+        """Forget the stream. The caller releases its state, if it has one."""
         slot = stream.id.slot
         if self._streams.get(slot) is not stream:
             return
@@ -133,11 +130,11 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """``next_batch`` would not be empty."""
+        """Whether ``next_batch`` would return anything."""
         return bool(self._ready)
 
     def next_batch(self) -> list[StepInput]:
-        """What the model does next, when it is done with all before; empty when nothing is
+        """The inputs of the next step; call when the last one is complete. Empty if no stream is
         ready."""
         chosen = list(self._ready.values())
         if len(chosen) > self.max_batch:
@@ -161,8 +158,8 @@ class Scheduler:
     def complete(
         self, step_inputs: Sequence[StepInput], outcomes: Sequence[Outcome], now: float
     ) -> list[State]:
-        """The batch is done, and its streams go on from there. Gives the states that nobody needs
-        any more: of segments that have ended, and of streams that left while the batch ran."""
+        """Move the streams of a batch on. Returns the states to release: those of segments that
+        have ended, and of streams that left while the batch ran."""
         spent: list[State] = []
         for take, outcome in zip(step_inputs, outcomes, strict=True):
             stream = take.stream

@@ -1,14 +1,13 @@
-"""An engine for gateways elsewhere: one port for streams, health and metrics.
+"""An engine as a server for gateways: one port for streams, health and metrics.
 
 process nursery
 ├─ EngineHost.run: the model's life; its exception is the process's
 ├─ connections arrive at the listener (``listener``)
 └─ connections nursery, which outlives the listeners and gets a deadline when draining
-   └─ one link: a task that reads, one that writes, one that looks after the peer
+   └─ one link: a task that reads, one that writes, one that checks whether the peer is alive
 
-Admission happens at the handshake: a place is reserved before the WebSocket is accepted, so an
-engine without room answers in a millisecond with plain HTTP, and a load balancer can try the next
-replica.
+Admission happens at the handshake: a place is reserved before the WebSocket is accepted. An engine
+without room answers with HTTP 503 within a millisecond, and the load balancer tries another one.
 """
 
 import hmac
@@ -48,12 +47,12 @@ from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import HEADER, OFF, Tracer, current, working_under
 
 MOST_CONNECTIONS = 4_096
-"""Of whatever kind, before a place is asked for; far above the streams of any engine."""
+"""Of any kind; far above the streams of any engine."""
 OPEN_SECONDS = 5.0
-"""From the accepted handshake to Open. A place is held all the while, so a peer that connects and
-says nothing must not keep it."""
+"""From the accepted handshake to Open. A place is held meanwhile, so a peer that connects and sends
+nothing must not keep it."""
 LEAVE_SECONDS = 1.0
-"""For the closing handshakes of the links that are cut when the drain's deadline arrives."""
+"""For the closing handshakes of the links that are broken at the drain's deadline."""
 
 T = TypeVar("T")
 
@@ -70,7 +69,7 @@ class EngineServer:
     drain_seconds: float
     host: EngineHost | None = None
     secret: str | None = field(default=None, repr=False)
-    """What gateways must know; None: nothing."""
+    """Gateways must send it; None: no secret is needed."""
     tracer: Tracer = OFF
     bursts: Bursts = field(factory=Bursts)
     """Of log lines; they want to be run."""
@@ -82,7 +81,7 @@ class EngineServer:
         return self.refusal() is None
 
     def refusal(self) -> Refusal | None:
-        """Why no stream can be taken, room apart."""
+        """Why no stream can be taken, other than for lack of room; None if it can."""
         if self.draining.is_set():
             return Refusal.DRAINING
         if self.host is None or not self.host.ready.is_set():
@@ -106,7 +105,7 @@ class EngineServer:
         )
 
     async def _drain(self) -> None:
-        """New streams are refused, with a reason, while those there are move elsewhere."""
+        """Refuse new streams, with the reason, and wait for the open ones to move elsewhere."""
         await self.draining.wait()
         log.info("draining", streams=len(self._links))
         if self.host is not None:
@@ -169,13 +168,13 @@ class EngineServer:
 
 
 async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> None:
-    """One stream from its Open to its end. Raises only what is a bug."""
+    """Serve one stream from its Open to its end. An exception that this raises is a bug."""
     code, reason, how = 1000, "", ""
     session, audio_seconds, began = "", 0.0, trio.current_time()
     try:
         with trio.fail_after(OPEN_SECONDS):
             opening = await link.receive()
-        assert isinstance(opening, Open), "the machine lets nothing else come first"
+        assert isinstance(opening, Open), "EngineLink lets nothing else come first"
         session = opening.session_id
         async with host.open_reserved(opening, reservation) as stream:
             opened = stream.opened
@@ -205,7 +204,7 @@ async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> 
 
 
 async def _exchange(stream: LocalStream, link: Link) -> None:
-    """Both directions at once; the first to end ends the other. Raises what ended it."""
+    """Run both directions until one ends. Raises what ended it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Stage(stream.answers, _as_it_is, link).run)
         nursery.start_soon(link.watch)
@@ -218,13 +217,13 @@ def _as_it_is(message: T) -> tuple[T]:
 
 @frozen(eq=False)
 class _Feed:
-    """Where a gateway's messages go."""
+    """The outlet for a gateway's messages: the engine host."""
 
     stream: LocalStream
     clear: bool = True
 
     def offer(self, message: Message) -> None:
-        assert isinstance(message, Audio | Configure | Finalize), "the machine sees to it"
+        assert isinstance(message, Audio | Configure | Finalize), "checked by EngineLink"
         self.stream.host.feed(self.stream.stream, message)
 
     async def send(self, message: Message) -> None:

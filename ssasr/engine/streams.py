@@ -1,7 +1,8 @@
-"""One stream inside an engine: its audio, its segments, its place in the model's time.
+"""One stream inside an engine: its audio, its segments, and how far the model has processed it.
 
-Pure: no I/O, no clock, no torch. The link feeds it, the scheduler takes work from it, and the
-outcome of that work comes back as messages for the session.
+The link feeds it, the scheduler takes its share of the next batch from it (``StepInput``), and the
+outcome of the step becomes messages for the session (``answers``). Pure: no I/O, no clock, no
+torch.
 """
 
 from collections import deque
@@ -31,14 +32,14 @@ from ssasr.protocol.recognition import (
 from ssasr.protocol.voices import CONTEXT, Voices
 
 KEPT_BEHIND = 30 * SAMPLE_RATE
-"""A ``Finalize`` may lie this far behind the newest step. The session never lets more audio than a
-few seconds be under way, so this is generous."""
+"""Samples: a ``Finalize`` may lie this far behind the newest step. A session sends only a few
+seconds of audio ahead of the acknowledgements, so this is more than enough."""
 
 MAX_BACKLOG = 120 * SAMPLE_RATE
-"""More audio than this ahead of the model is a session that ignores acknowledgements."""
+"""Samples: a session that sends more than this ahead of the model ignores the acknowledgements."""
 
 BLOCK = 32
-"""Streams whose audio is converted at a time: little enough to stay in the processor's cache."""
+"""Streams whose audio is converted at a time: few enough to stay in the processor's cache."""
 
 Samples = NDArray[np.float32]
 NOTHING: Samples = np.empty(0, np.float32)
@@ -51,7 +52,7 @@ class LinkFault(SsasrError):
 
 @frozen
 class StreamId:
-    """Names a stream for ever: a slot is reused, a pair of slot and generation is not."""
+    """A stream's unique name: a slot is used again, a pair of slot and generation is not."""
 
     slot: int
     generation: int
@@ -59,16 +60,17 @@ class StreamId:
 
 @define(eq=False)
 class StepInput:
-    """One stream's share of a batch, cut out of its buffer; nobody changes it, but ``frozen`` would
-    make it three times as dear to make. ``fresh``: the segment has no state yet, make one at
-    ``start``. ``changed``: its state does not have ``options`` yet. ``more``: there was more to do
-    for the stream than fits into a step."""
+    """One stream's share of a batch. Not changed after it is cut, except ``audio`` and ``voices``;
+    ``frozen`` would make creating it three times as expensive.
+
+    ``fresh``: the segment has no state yet; create one at ``start``. ``changed``: its state does
+    not have ``options`` yet. ``more``: the stream had more to do than fits into a step."""
 
     stream: "Stream"
     segment: int
     start: int
     upto: int
-    """The model has seen everything before this sample then."""
+    """After the step, the model has processed everything before this sample."""
     samples: int
     final_at: int | None
     options: StreamOptions
@@ -81,19 +83,19 @@ class StepInput:
     audio: Samples = NOTHING
     """float32 in [-1, 1)."""
     windows: tuple[Window, ...] = ()
-    """To be listened to for who speaks; ``voices`` is what was found in them."""
+    """Windows in which speakers are to be found; the results come into ``voices``."""
     voices: Sequence[Voices] = ()
 
 
 class SampleArray:
-    """Memory for the audio of one step. In one piece, because many of them go back to the system
-    after every step, and come from there with a page fault for each 4 KiB."""
+    """Memory for the audio of one step, allocated in one piece. Many small arrays would be returned
+    to the system after every step, and cost a page fault for each 4 KiB when allocated again."""
 
     def __init__(self, samples: int) -> None:
         self._blank: Samples = np.empty(samples, np.float32)
 
     def room(self, samples: int) -> Samples:
-        """For the next so many samples; elsewhere if the array is full."""
+        """The next ``samples`` of the array, or a new array if that many are not left."""
         if samples > len(self._blank):
             return np.empty(samples, np.float32)
         room, self._blank = self._blank[:samples], self._blank[samples:]
@@ -101,8 +103,8 @@ class SampleArray:
 
 
 def prepare(streams: Sequence["Stream"], array: SampleArray) -> None:
-    """Have the next take of each ready, with its audio. Costs a stream the same from a few dozen
-    on, and thrice as much if it comes alone."""
+    """Cut the next input of each stream, with its audio as float32. For a few dozen streams or more
+    this costs a third per stream of what it costs for one alone."""
     for first in range(0, len(streams), BLOCK):
         pieces: list[bytes] = []
         step_inputs = [stream.prepare(pieces) for stream in streams[first : first + BLOCK]]
@@ -143,7 +145,7 @@ def answers(take: StepInput, outcome: Outcome) -> list[Update | Final]:
 
 
 class Stream:
-    """Not thread-safe and need not be; the model thread sees only ``StepInput`` and ``state``."""
+    """Used only in the event loop's thread; the model thread sees ``StepInput`` and ``state``."""
 
     __slots__ = (
         "_applied", "_changes", "_chunk", "_ending", "_finals", "_kept_behind", "_max_chunks",
@@ -160,7 +162,8 @@ class Stream:
         max_chunks: int = MANY_CHUNKS,
         hop: int = 0,
     ) -> None:
-        """``hop``: of the windows in which the engine looks for speakers; 0: it cannot tell."""
+        """``hop``: samples between the windows in which the engine looks for speakers; 0: it does
+        not."""
         self.id = stream_id
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id
@@ -170,25 +173,25 @@ class Stream:
         self.committed_at = opening.committed_at
         self.language_before = opening.language_before
         self.position = opening.start
-        """The model has seen everything before this sample."""
+        """The model has processed everything before this sample."""
         self.received = opening.start - opening.context
         self.state: State | None = None
         self._changes: list[tuple[int, StreamOptions]] = []
-        """Options that came after ``self.options``, with the audio received before each. They hold
-        from the first step that holds later audio, however late that step is done: a stream that is
-        replayed to another engine must be processed in the same way. They are kept while the
-        segment may still be ended behind them."""
+        """Options that came after ``self.options``, each with the position up to which audio had
+        been received. They apply from the first step with later audio, however late that step is
+        made, so that a replay on another engine gives the same result. They are kept as long as the
+        segment may still be ended before them."""
         self._applied: StreamOptions | None = None
         """The options the state has; None before the first step of the segment."""
         self._ending = False
-        """The segment ends with the running step: where the next take begins is not known yet."""
+        """The segment ends with the running step, so the next input cannot be cut yet."""
         self.next_input: StepInput | None = None
-        """Prepared, for as long as it is all that there is to do."""
+        """Cut ahead of time; dropped when more can go into it."""
         self.unfinished = False
         self.in_batch = False
         self.ready_since: float | None = None
-        """Since when there is something to do for the model and it is not being done. This and
-        ``in_batch`` are the scheduler's notes."""
+        """Since when the stream has waited for the model, on the scheduler's clock. This and
+        ``in_batch`` are written by the scheduler."""
         self._chunk, self._max_chunks = chunk, max_chunks
         self._pcm = PcmBuffer(self.received)
         asked = opening.options.speakers and hop > 0
@@ -219,24 +222,24 @@ class Stream:
 
     @property
     def backlog(self) -> int:
-        """Samples received and not yet looked at."""
+        """Samples received and not yet processed."""
         return max(0, self.received - self.position)
 
     @property
     def ready(self) -> bool:
-        """There is something to do for the model, even if it is at work on the take before."""
+        """Whether there is work for the model, after the step that is running."""
         if self._ending:
             return False
         return self.received - self.position >= self._chunk or bool(self._finals) or self.unfinished
 
     @property
     def urgent(self) -> bool:
-        """Somebody waits for the last words of a turn."""
+        """Whether the session waits for the last words of a turn."""
         return bool(self._finals)
 
     def take(self) -> StepInput:
-        """The next work, and the stream moves on. Whole chunks on the segment's grid, and the rest
-        of the segment if it is being finalized and everything fits."""
+        """Take the next input and move on: whole chunks on the segment's grid, and the rest of the
+        segment if it is being finalized and fits."""
         if self.next_input is None:
             prepare([self], SampleArray(0))
         take, self.next_input = self.next_input, None
@@ -252,8 +255,8 @@ class Stream:
         return take
 
     def prepare(self, pieces: list[bytes]) -> StepInput:
-        """Cut the next take out of the buffer without moving on. Its audio comes to ``pieces``, as
-        little-endian signed 16-bit, and is for the caller to put in."""
+        """Cut the next input without moving on. Its audio is appended to ``pieces``, as
+        little-endian signed 16-bit samples, for the caller to convert."""
         chunk, first, buffer, applied = self._chunk, self.position, self._pcm, self._applied
         if self._changes or first - buffer.kept_from > self._kept_behind + DISCARD_STEP:
             self._trim()
@@ -272,7 +275,8 @@ class Stream:
         return take
 
     def _next_with_care(self) -> tuple[int, int | None, StreamOptions]:
-        """Up to where, the end of the segment, and the options, where it ends or new ones come."""
+        """Where the next input ends, where the segment ends (or None), and the options; for a
+        stream with a Finalize or new options ahead."""
         first = self.position
         final_at = self._finals[0] if self._finals else None
         end = self.received if final_at is None else final_at
@@ -288,8 +292,8 @@ class Stream:
         return upto, None, options
 
     def settle(self, take: StepInput, outcome: Outcome) -> Sequence[State]:
-        """Go on from what the model found, where that is not simply the next chunk: there is more
-        to do, or the segment has ended. Gives the states that are not needed any more."""
+        """Move on after a step that left work ``unfinished``, ended the segment, or did not take
+        all. Returns the states that are no longer needed."""
         self.unfinished, self._ending = outcome.unfinished, False
         if take.final_at is None or outcome.unfinished:
             return ()
@@ -301,7 +305,8 @@ class Stream:
         return (state,)
 
     def _options_at(self, end: int) -> tuple[StreamOptions, int | None]:
-        """What holds for a step that ends at ``end``, and where the last such step ends."""
+        """The options for a step that ends at ``end``, and the position up to which they apply
+        (None: no others have come)."""
         options = self.options
         for position, changed in self._changes:
             if position >= end:

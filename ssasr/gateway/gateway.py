@@ -1,4 +1,4 @@
-"""The public face: WebSocket handshakes, credentials, admission, drain.
+"""The public server: WebSocket handshakes, credentials, admission, drain.
 
 process nursery
 ├─ HTTP and WebSocket connections arrive at the listener
@@ -49,20 +49,20 @@ from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
 
 WEBSOCKET_PATHS = ("/v3/ws", "/")
 READ_AHEAD = 24 << 20
-"""Bytes of a client's messages that may wait for a slow engine: twelve minutes of PCM at 16 kHz. A
-client is held back only then, and its pings wait unread only then."""
+"""Bytes of a client's messages that may wait for a slow engine: twelve minutes of PCM at 16 kHz.
+Only beyond that is the client held back, and its pings remain unread."""
 READ_AHEAD_TOTAL = 256 << 20
-"""Bytes that all sessions share for that, beside one message each."""
+"""Bytes that all sessions together may have waiting, besides one message each."""
 STRANGE_MODELS = 100
-"""Unknown names that are logged, each once."""
+"""Unknown model names that are logged, once each; later ones are not."""
 REFUSAL_DEADLINE = 2.0
-"""Seconds to tell a client why it is refused."""
+"""Seconds to send a refusal and its close frame."""
 FINAL_WORDS_DEADLINE = 8.0
 """Seconds for sessions that are being ended to deliver the words of the audio received."""
 
 LAST_SCRAPE_DEADLINE = 20.0
-"""Seconds that a drained process waits for its metrics to be read once more, if they ever were:
-longer than Prometheus' usual interval of 15 s."""
+"""Seconds that a drained process waits for its metrics to be read once more, if they have ever been
+read: longer than Prometheus' usual interval of 15 s."""
 
 log = get_logger(__name__)
 
@@ -89,7 +89,7 @@ class GatewayLimits:
 
     @property
     def most_connections(self) -> int:
-        """Of whatever kind, before anybody has said who he is: twice the sessions, and some."""
+        """The most open connections of any kind, authenticated or not."""
         return 2 * self.max_sessions + 256
 
 
@@ -170,7 +170,7 @@ class Gateway:
         return SessionCount(len(self._sessions), self._count_ended)
 
     def serves(self, model_version: str) -> bool:
-        """Whether a session for that version that came now would be served."""
+        """Whether a new session for that version would be served now."""
         open_to_all = not self.draining.is_set() and self.session_limit() > 0
         return open_to_all and self.engines.answers(model_version)
 
@@ -201,7 +201,7 @@ class Gateway:
         )  # fmt: skip
 
     async def _drain(self) -> None:
-        """Sessions may end by themselves for a while; then they are wound down, in order."""
+        """Let sessions end by themselves for ``drain_seconds``, then end them in order."""
         await self.draining.wait()
         log.info("draining", sessions=len(self._sessions))
         with trio.move_on_after(self.limits.drain_seconds):
@@ -216,7 +216,7 @@ class Gateway:
             await self._wait_for_last_scrape()
 
     async def _wait_for_last_scrape(self) -> None:
-        """What was counted just now is to be seen by whoever has been reading the metrics."""
+        """Let Prometheus read what was counted just now, if it has been reading the metrics."""
         if self.metrics.scrapes:
             with trio.move_on_after(LAST_SCRAPE_DEADLINE):
                 await self.metrics.wait_scraped()
@@ -310,7 +310,7 @@ class Gateway:
         self.metrics.closed(cause, limit_met(cause))
 
     def _redactor(self, parameters: SessionParameters) -> MessageFilter | None:
-        """Raises ClientFault rather than to leak what the client wants hidden."""
+        """Raises ClientFault where redaction is asked for and not available."""
         if parameters.redaction is None:
             return None
         if self.redaction is None:
@@ -406,7 +406,7 @@ class Gateway:
             )
 
     def read_ahead(self) -> int:
-        """Bytes that a session may have waiting, so that its pings are found behind them."""
+        """Bytes of messages that a session may have waiting before reading stops."""
         share = READ_AHEAD_TOTAL // max(len(self._sessions), 1)
         return min(max(share, MESSAGE_LIMIT), READ_AHEAD)
 
@@ -416,13 +416,13 @@ class Gateway:
 
 
 def limit_met(cause: EndCause) -> SessionLimit | None:
-    """A session that was admitted can only meet the engines' limit."""
+    """The limit behind a cause: a session that was admitted can only meet the engines'."""
     return SessionLimit.ENGINES if cause is EndCause.TOO_MANY_SESSIONS else None
 
 
 async def keep_alive(session: Session) -> None:
-    """Ping a client that has sent nothing for a while; one that does not answer is dead, and its
-    session given up."""
+    """Send pings to a client that has sent nothing for a while, and end the session of one that
+    does not answer."""
     websocket = session.websocket
     pulse = Pulse(trio.current_time())
 
@@ -441,7 +441,7 @@ async def keep_alive(session: Session) -> None:
 
 
 async def refuse(websocket: MessageSocket, fault: ClientFault, frames: Iterable[str]) -> None:
-    """Say why in both ways that clients read: in a message and in a close frame."""
+    """Send the reason both as a message and in a close frame, since clients read either."""
     with trio.move_on_after(REFUSAL_DEADLINE, shield=True), suppress(ConnectionClosed):
         for frame in frames:
             await websocket.send(frame)

@@ -43,7 +43,7 @@ async def _refuse(request: Request, refused: Exception) -> Response:
 def health_routes(
     ready: Callable[[], bool], metrics: Metrics, together: Exposition | None = None
 ) -> dict[str, Handler]:
-    """What a gateway and an engine have in common. Live: this process answers. Ready: a session
+    """Routes of gateway and engine alike. Live: this process answers. Ready: a session
     that came now would be served. ``together``: the metrics of this and other processes."""
 
     async def live(_: Request) -> Response:
@@ -104,7 +104,7 @@ def gateway_routes(
 async def temporary_token(
     access: Access, wall_clock: Callable[[], float], request: Request
 ) -> Response:
-    """A token for whoever has a key. The refusals are those that the SDKs show."""
+    """A temporary token in exchange for a key. The refusals are those that the SDKs show."""
     try:
         wanted = parse_token_request(query_of(request))
         authorization = request.headers.get("authorization")

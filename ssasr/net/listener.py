@@ -1,7 +1,7 @@
-"""One public port for WebSockets and HTTP.
+"""One port for WebSockets and HTTP.
 
-A connection is HTTP's (``http_server``) until one of its requests asks for a WebSocket; from there
-on it is the WebSocket handler's, who gets that request's head together with the stream.
+A connection is served as HTTP (``http_server``) until a request asks for a WebSocket. Then the
+WebSocket handler gets the stream together with the head of that request.
 """
 
 import errno
@@ -20,24 +20,24 @@ from ssasr.net.http_server import AsgiApp, HttpConnection
 
 ACCEPT_BACKLOG = 1_024
 EVERY_ADDRESS = "*"
-"""A host that stands for all addresses of this machine, IPv4 and IPv6."""
+"""A host name that stands for all addresses of this machine, IPv4 and IPv6."""
 
 WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
-"""Gets the stream and the request's head, read from it already."""
+"""Gets the stream and the bytes already read from it: the request's head, and perhaps more."""
 
 
 @frozen
 class Listeners:
-    """What to accept on, and the port that was bound."""
+    """Listeners, and the port that was bound."""
 
     serving: Sequence[trio.abc.Listener[trio.abc.Stream]]
     port: int
 
 
 def bind(host: str, port: int, *, share: bool) -> list[socket.socket]:
-    """Sockets for the addresses of ``host``, all with one port. ``share``: other processes of the
-    same user may bind it as well; the kernel deals connections among those that listen. Raises
-    OSError."""
+    """Sockets bound to all addresses of ``host``, with the same port. ``share``: other processes of
+    the same user may bind it too; the kernel distributes connections among those that listen.
+    Raises OSError."""
     bound: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in _addresses(host, port):
@@ -60,7 +60,7 @@ def bind(host: str, port: int, *, share: bool) -> list[socket.socket]:
 
 
 def _socket(family: int, kind: int, protocol: int) -> socket.socket | None:
-    """None: this machine has no addresses of that family, as many have none of IPv6."""
+    """A new socket; None if this machine does not have that address family (often IPv6)."""
     try:
         return socket.socket(family, kind, protocol)
     except OSError as error:
@@ -83,7 +83,7 @@ def _addresses(host: str, port: int) -> list[Found]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether ``host`` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -95,11 +95,11 @@ def port_of(bound: socket.socket) -> int:
 
 
 def hold_port(host: str, port: int) -> list[socket.socket]:
-    """Keep a port, without listening on it, for processes that will share it. Raises StartRefused
-    when anybody else has it."""
+    """Reserve a port, without listening on it, for worker processes that will share it. Raises
+    StartRefused if another process has it."""
     try:
         for each in bind(host, port, share=False):
-            each.listen()  # what shares its port with strangers would not be found out otherwise
+            each.listen()  # also fails if another process shares the port
             each.close()
         return bind(host, port, share=True)
     except OSError as error:
@@ -133,7 +133,7 @@ def open_listeners(
 
 
 def address_of(stream: trio.abc.Stream) -> str:
-    """The peer's IP address; empty if the connection has already gone, or is no TCP."""
+    """The peer's IP address; "" if the connection has already ended, or is not TCP."""
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
@@ -146,9 +146,10 @@ def address_of(stream: trio.abc.Stream) -> str:
 
 @define(eq=False)
 class HttpListener:
-    """Serves connections; ``app`` answers HTTP, ``websocket`` owns an upgraded stream whole.
-    ``most_per_address``: connections of one IP address at once, or None; ``most_open``: of all.
-    What is beyond either is closed unread."""
+    """Serves connections: ``app`` answers HTTP requests, ``websocket`` serves a stream whose
+    request asks for a WebSocket. ``most_per_address``: connections from one IP address at once;
+    ``most_open``: connections in all; None: no limit. Connections beyond either are closed at
+    once."""
 
     app: AsgiApp
     websocket: WebSocketHandler
@@ -192,7 +193,7 @@ class HttpListener:
         lets escape."""
         address = address_of(stream)
         if self._is_too_many(address):
-            await trio.aclose_forcefully(stream)  # without a word: a flood deserves no work
+            await trio.aclose_forcefully(stream)  # no answer: it would cost work in a flood
             return
         self._open[address] += 1
         try:

@@ -1,10 +1,10 @@
-"""The server's side of one client session, as a machine without I/O and without a clock.
+"""The server's side of one client session, as a state machine without I/O and without a clock.
 
-Theory of operation. The session feeds every frame it receives to ``receive`` and acts on the events
-that come back; it passes every message it wants to say through ``send`` (or ``begin``) and puts the
-text that comes back on the wire, in that order. ``receive`` raises ``ClientFault`` for whatever the
-client must not do; the session then sends ``Error`` and closes with the fault's code. ``send``
-raises ``LocalProtocolError`` for whatever *we* must not do: that is a bug, not an event.
+Theory of operation. The session passes every frame that it receives to ``receive`` and acts on the
+events that this returns; it passes every message to ``send`` (or ``begin``) and writes the returned
+text to the socket, in the same order. ``receive`` raises ``ClientFault`` if the client breaks the
+rules; the session then sends ``Error`` and closes with the fault's code. ``send`` raises
+``LocalProtocolError`` if we break them, which is a bug.
 
 Rule 1: everything that decides what is legal when is in ``TRANSITIONS``; a pair that is not in the
 table is the error. Rule 2: nothing outside this file sets the state.
@@ -51,7 +51,7 @@ MESSAGE_LIMIT = 1 << 20
 """Bytes of one message from the client."""
 LONGEST_MS = 1_000
 LONGEST_TOLERANCE_MS = 1
-"""A client that rounds up by a sample or two is not at fault."""
+"""Allows for a client that rounds up by a sample or two."""
 SHORT_HALF_MS = 99
 """A message below 49.5 ms counts as short: one client sends 49.98 ms all the time."""
 SHORT_RUN_MS = 1_000
@@ -64,7 +64,7 @@ short (the hosted service was seen to raise 3007 after about a second of 20 ms m
 
 @frozen
 class AudioReceived:
-    """Encoded audio, as it came."""
+    """Encoded audio of one message."""
 
     data: bytes
 
@@ -157,7 +157,7 @@ TRANSITIONS: Mapping[State, Row] = MappingProxyType(
     }
 )
 IGNORING = frozenset({State.OPENING_TO_END, State.ENDING, State.ENDED})
-"""States in which whatever the client sends is dropped."""
+"""States in which everything that the client sends is dropped."""
 
 
 class ClientLink:
@@ -200,7 +200,7 @@ class ClientLink:
         return self.send(Begin(session_id, expires_at, configuration))
 
     def receive(self, frame: str | bytes) -> list[Event]:
-        """What one frame from the client means. ``ClientFault`` with 1009, 3006 or 3007."""
+        """The events in one frame of the client. Raises ClientFault with 1009, 3006 or 3007."""
         if self._ignoring:
             return []
         check_size(frame)

@@ -1,10 +1,10 @@
-"""What an engine answers with, step by step, as binary frames and strictly back.
+"""An engine's answers as binary frames that hold only what has changed, and strictly back.
 
-Updates come ten times a second and more for every session, and most say nothing new but how far the
-engine has listened and whether there was speech. So a frame holds those, and the rest only where it
-differs from the last frame about the same segment; the reader hands out the very objects it had, so
-that whoever comes next sees by identity that nothing has changed. What a frame means is a function
-of those before it in its segment, never of time. Little-endian:
+Updates come ten times a second and more for every session, and in most of them only the position
+and the speech probabilities are new. So a frame holds these, and words and judgement only where
+they differ from the last frame about the same segment. For unchanged values the reader returns the
+same objects as before, so that later stages see by identity that there is nothing to do. The
+meaning of a frame depends on the frames before it in its segment. Little-endian:
 
     head        what follows: 1 words, 2 judgement, 8 voices; 4: a final      u8
                 segment                                                       u32
@@ -57,7 +57,8 @@ class DeltaWriter:
     _judgement: Judgement = NOTHING
 
     def write(self, answer: Update | Final) -> bytes:
-        """One frame. LocalProtocolError for what has no place on the wire: a bug of ours."""
+        """One frame. Raises LocalProtocolError for values that cannot be written: a bug of
+        ours."""
         try:
             return self._write(answer)
         except (ValueError, struct.error) as error:
@@ -129,7 +130,7 @@ class DeltaReader:
     _judgement: Judgement = NOTHING
 
     def read(self, frame: bytes) -> Update | Final:
-        """Raises PeerFault, and has then read nothing."""
+        """The answer in a frame. Raises PeerFault; the reader's state has then not changed."""
         try:
             return self._read(frame)
         except (UnicodeDecodeError, struct.error) as error:

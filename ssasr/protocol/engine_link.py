@@ -6,13 +6,12 @@ a load balancer can place streams one by one and a lost connection loses one str
 defined in ``protocol.recognition``; how it is written, in ``protocol.engine_wire`` and
 ``engine_delta``. This file says who may say what when.
 
-Both ends run the same machine, given which end they are. It advances on what it sends (``send``
-returns the frame) and on what it receives (``receive``); it keeps only what both ends
-can know: the state, the current segment, the finalize that is open, how much audio was sent and how
-much of it has been acknowledged. A breach by the peer is a ``PeerFault``, a breach by us a
-``LocalProtocolError``, which is a bug. Rule 1: everything that decides what is legal when is in
-``TRANSITIONS`` and ``ALLOWED_SENDERS``; a pair that is not there is the error. Rule 2: the table
-does not know which end we are, so the two cannot be held to different rules.
+Both ends run the same state machine, with their ``Role``. It advances with each message sent
+(``send`` returns the frame) and received (``receive``). It keeps only what both ends know: the
+state and the stream's position (``StreamPosition``). A breach by the peer raises ``PeerFault``, a
+breach by us ``LocalProtocolError``, which is a bug. Rule 1: what is legal when is decided by
+``TRANSITIONS`` and ``ALLOWED_SENDERS`` alone; a pair that is not in them is an error. Rule 2: the
+tables do not depend on the role, so both ends are held to the same rules.
 
 Life of a link:
 
@@ -30,23 +29,23 @@ Life of a link:
        │  close 1000                                       │
 
 Admission happens before the WebSocket exists: an engine without room answers the HTTP request with
-503 and ``X-Ssasr-Refusal: full``, which costs nobody anything and lets a load balancer try the next
-replica. The version of the protocol is negotiated there too (``Sec-WebSocket-Protocol``): an engine
-that does not speak what the gateway offers answers 400 and names both.
+503 and ``X-Ssasr-Refusal: full``, and a load balancer tries the next replica. The version of the
+protocol is negotiated there too (``Sec-WebSocket-Protocol``): an engine that does not speak what
+the gateway offers answers 400 and names both.
 
 The sequence number of audio is its stream position. ``Audio.start`` continues exactly where the
-last one ended, so a byte lost or doubled anywhere is noticed at once. An update acknowledges the
-audio before its position. It is no receipt for single messages: it says that the sender may let
-more follow, and how much a slow engine has still to do.
+last message ended, so a byte lost or doubled anywhere is noticed at once. An update acknowledges
+the audio before its position. It is not a receipt for single messages: it allows the sender to send
+more, and shows how far behind a slow engine is.
 
-Segments. ``Finalize(k, at)`` asks for the end of segment k; only one may be open. Until its answer
-the engine may go on with updates of segment k, which crossed the question on the way; after
-``Final(k, at)`` every message is about segment k+1, at both ends, because answers keep their order.
+Segments. ``Finalize(k, at)`` asks for the end of segment k; only one may be open. Until it answers,
+the engine may go on sending updates of segment k; after ``Final(k, at)`` every message, at both
+ends, is about segment k+1, because answers keep their order.
 
-Draining is a notice, not a state of the stream: the engine goes on answering, and may say it once.
+Draining is a notice, sent at most once, and not a state of the stream: the engine goes on
+answering.
 
-A connection that is silent says nothing: whether the peer is alive is decided by ``Liveness`` (in
-``protocol.liveness``), from what was received and when.
+Whether a silent peer is alive is decided by ``protocol.liveness``, from what was received and when.
 """
 
 import enum

@@ -69,7 +69,7 @@ def encode_audio(audio: Audio) -> bytes:
 
 
 def encode(message: Text) -> str:
-    """One text frame. LocalProtocolError for a number that has no place on the wire: a bug of
+    """One text frame. Raises LocalProtocolError for a number that cannot be written: a bug of
     ours."""
     try:
         return _write(_fields(message))

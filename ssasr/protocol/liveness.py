@@ -1,14 +1,13 @@
 """Whether the peer of a link, or a client, is alive: decided from what was received and when.
 
-A peer is asked with a ping after a while of silence, and is dead when nothing at all came back for
-a while after that. Both whiles are short where it owes an answer to audio, and long where nobody
-waits for anything (``Timeouts``). One that answers pings but leaves work undone for
-``WORK_SECONDS`` is as good as dead: its network half lives, its model does not.
+After a period of silence the peer is sent a ping; if nothing at all arrives within a second period,
+it counts as dead. Both periods are short while the peer owes an answer to audio, and long otherwise
+(``Timeouts``). A peer that answers pings but has not answered audio for ``WORK_SECONDS`` counts as
+dead too: its network works, its model does not.
 
-Time is counted in the judge's own looks, each of which counts for little more than it was meant to
-take. A process that was stopped, starved of CPU or suspended with its machine looks late, and what
-its peer sent meanwhile lies unread in the socket; by the plain clock it would then bury a peer that
-is well.
+Time is counted by our own checks: each counts for at most a little more than the time planned for
+it. A process that was stopped, starved of CPU or suspended checks late, while what its peer sent
+lies unread in the socket; by the plain clock it would declare a healthy peer dead.
 """
 
 import enum
@@ -16,12 +15,12 @@ import enum
 from attrs import define, field, frozen
 
 LOOK_SECONDS = 1.0
-"""Between two looks while something is owed or asked."""
+"""Between two checks while an answer is owed or a ping is out."""
 SLACK = 0.5
-"""Seconds that a look may add beyond those it was planned for, however late it comes."""
+"""Seconds that a check may count for beyond those planned, however late it comes."""
 WORK_SECONDS = 15.0
-"""Seconds without an answer to audio that waits for one. A slow engine is not a dead one: leaving
-it would only make the next one slower, so this is far above any step that still keeps up."""
+"""Seconds without an answer to audio that waits for one. Far longer than any step that keeps up
+with real time, because leaving a slow engine would only slow the next one down."""
 PING_INTERVAL = 20.0
 PONG_DEADLINE = 40.0
 QUICK_PONG = 2.0
@@ -31,25 +30,26 @@ Most pongs come before ``QUICK_PONG`` seconds have passed."""
 
 @frozen
 class Timeouts:
-    """Seconds. ``owed``: while the peer owes an answer; ``idle``: while it does not."""
+    """Seconds. ``…_expecting``: while the peer owes an answer; ``…_idle``: while it does not."""
 
     ask_expecting: float
-    """Silence after which the peer is asked."""
+    """Silence after which a ping is sent."""
     answer_expecting: float
-    """From the question without a single byte to the verdict."""
+    """From the ping, without a byte received, to the verdict."""
     ask_idle: float
     answer_idle: float
 
 
 GATEWAY = Timeouts(ask_expecting=1.0, answer_expecting=2.0, ask_idle=20.0, answer_idle=4.0)
-"""Somebody is speaking: a pause of three seconds is long enough. Nobody is: a thousand idle
-sessions must cost next to nothing."""
+"""A client that is speaking should wait three seconds at most; a thousand idle sessions must cost
+next to nothing."""
 ENGINE = Timeouts(ask_expecting=45.0, answer_expecting=4.0, ask_idle=45.0, answer_idle=4.0)
-"""The gateway asks often enough; an engine that receives nothing for so long has been abandoned."""
+"""The gateway sends pings more often than that; an engine that receives nothing for so long has
+been abandoned."""
 
 
 class Verdict(enum.Enum):
-    """What to do after a look."""
+    """What to do after a check."""
 
     WELL = "nothing to do"
     ASK = "send a ping"
@@ -67,7 +67,8 @@ class LivenessStatistics:
 
 @define
 class Liveness:
-    """``look`` when ``rest`` has passed, or earlier; ``now`` is any clock that does not go back."""
+    """The liveness of a link's peer. Call ``look`` when ``rest`` has passed, or earlier; ``now`` is
+    any monotonic clock."""
 
     timeouts: Timeouts
     _looked: float
@@ -80,7 +81,8 @@ class Liveness:
     _messages: int = field(default=-1)
 
     def look(self, now: float, received: int, messages: int, *, expecting: bool) -> Verdict:
-        """``received``, ``messages``: bytes and messages so far; ``expecting``: it owes one."""
+        """Check. ``received``, ``messages``: bytes and messages received so far; ``expecting``:
+        whether the peer owes an answer."""
         passed = min(now - self._looked, self._planned + SLACK)
         self._looked = now
         alive, self._bytes = received != self._bytes, received
@@ -104,7 +106,7 @@ class Liveness:
         return Verdict.WELL
 
     def rest(self, *, expecting: bool) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next check."""
         if expecting or self._asked:
             self._planned = LOOK_SECONDS
         else:
@@ -117,19 +119,21 @@ class Liveness:
 
 @define
 class Pulse:
-    """Of a client, who owes nothing and is asked after a while without a message; made when it was
-    last active. ``look`` when ``rest`` has passed."""
+    """The liveness of a client. It owes no answers, and is sent a ping after ``PING_INTERVAL``
+    without a message. Created with the time when it was last active; call ``look`` when ``rest``
+    has passed."""
 
     _alive: float
     _asked: bool = False
     _bytes: int = 0
-    """When it was asked."""
+    """Bytes received when the ping was sent."""
     _unanswered_looks: int = 0
-    """Looks since then that found nothing new."""
+    """Checks since then that found no new bytes."""
 
     def look(self, now: float, last_message: float, received: int, *, held_back: bool) -> Verdict:
-        """``last_message``: when one was last taken; ``received``: bytes so far; ``held_back``: no
-        more is read, so that its frames, pongs among them, wait in the socket: it lives."""
+        """Check. ``last_message``: when a message was last taken; ``received``: bytes received so
+        far; ``held_back``: reading has stopped, so pongs may wait in the socket, and the client
+        counts as alive."""
         if held_back or (self._asked and received != self._bytes):
             self._asked = False
         if held_back:
@@ -144,7 +148,7 @@ class Pulse:
         return Verdict.ASK
 
     def rest(self, now: float) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next check."""
         if self._asked:
             return QUICK_PONG if self._unanswered_looks == 0 else PONG_DEADLINE - QUICK_PONG
         return self._alive + PING_INTERVAL - now

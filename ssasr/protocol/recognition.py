@@ -1,16 +1,15 @@
-"""What flows between a session and its engine, whatever carries it.
+"""The messages between a session and its engine, by whatever transport.
 
 Stream time is an integer count of samples at 16 kHz from the first sample of the session.
 A stream is a chain of *segments*: segment 0 starts at the stream's first sample;
 ``Finalize(k, at)`` ends segment k at sample ``at``, and segment k+1 starts there **with fresh model
-state**. Everything that an engine says of segment k+1 therefore depends on nothing but the options,
-the audio from ``at`` on and the language spoken before it, which is what makes replay on another
-engine exact.
+state**. The answers about segment k+1 therefore depend only on the options, the audio from ``at``
+on and the language spoken before it, which makes a replay on another engine exact.
 
-An engine looks at the audio in steps on a fixed grid, ``chunk`` samples apart, counted from the
-start of the segment, and answers in order of position. It may be ahead of the session: when it has
-already stepped past ``at``, it goes back to it. Whatever it said of segment k before it read the
-``Finalize`` is stale, and the session drops it.
+An engine processes the audio in steps on a fixed grid, ``chunk`` samples apart, counted from the
+start of the segment, and answers in order of position. It may be ahead of the session: if it has
+already stepped past ``at``, it goes back. Updates of segment k that it sent before it read the
+``Finalize`` are stale, and the session drops them.
 """
 
 from collections.abc import Collection
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from attrs import frozen as value
 else:
     value = define(unsafe_hash=True)
-"""A frozen class to whoever reads or checks the code. At run time nothing keeps its objects from
-being changed, which makes them three times as cheap to make; every step makes some for every
-stream, every message to or from an engine one at either end."""
+"""A class decorator: ``frozen`` for type checkers and readers, but not enforced at run time, which
+makes objects three times as fast to create. For those created for every stream in every step, and
+for every message."""
 
 SAMPLE_RATE = 16_000
 SURE_LANGUAGE = 0.8
-"""Confidence from which a language that was detected is taken for the one that is spoken."""
+"""Confidence from which a detected language is taken as the spoken one."""
 VAD_FRAME = 512
 """Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
 SPEECH_THRESHOLD = 0.5
@@ -41,9 +40,9 @@ Silero's own segmentation uses."""
 LOWEST_THRESHOLD = 0.01
 """A threshold of 0 would make everything speech and no turn would ever end."""
 BOUNDARY_BACK = 2_560
-"""A silence is cut in its middle, but at most this far (160 ms) before the position at which it was
-found long enough: inside the silence, so that the onset of the next word belongs to the next
-segment. The client may have been shown what the engine said up to that position."""
+"""A silence is cut in its middle, but at most this many samples (160 ms) before the position at
+which it was found long enough: within the silence, so that the onset of the next word belongs to
+the next segment. The client may have been sent words up to that position."""
 
 
 def speech_floor(threshold: float, *, speaking: bool) -> float:
@@ -65,19 +64,19 @@ class Word:
 
 @frozen
 class StreamOptions:
-    """What one stream asks of its engine; immutable, replaced whole by ``Configure``."""
+    """The options of a stream; immutable, replaced as a whole by ``Configure``."""
 
     languages: tuple[str, ...] = ()
-    """ISO 639 codes of what may be spoken. Of several the model finds out which; without any, among
-    all that it knows. Codes that it does not know count for nothing."""
+    """ISO 639 codes of the languages that may be spoken. The model detects which of several it is;
+    without any, among all that it knows. Codes that it does not know are ignored."""
     pause: int = 6_400
-    """Samples of silence after speech at which the engine decodes everything said so far and judges
-    whether the speaker has finished, so that both are at hand when the session asks."""
+    """Samples of silence after speech at which the engine decodes all speech so far and estimates
+    whether the speaker has finished, so that both are known when the session asks."""
     keyterms: tuple[str, ...] = ()
     vad_threshold: float = SPEECH_THRESHOLD
-    """Speech probability from which something is decoded."""
+    """Speech probability from which a frame is speech, and is decoded."""
     speakers: bool = False
-    """Say who speaks when, too (``protocol.voices``); an engine that cannot says nothing of it."""
+    """Answer with speakers too (``protocol.voices``), if the engine can."""
     tentative: bool = False
     """No word need be final before the segment ends: whoever reads them shows them as tentative. An
     engine may then understand the segment as a whole."""
@@ -89,11 +88,11 @@ class StreamOptions:
 
     @property
     def language(self) -> str | None:
-        """The one that is spoken, or None: the model's own, or detected."""
+        """The language if there is just one; None: the model's own, or to be detected."""
         return self.languages[0] if len(self.languages) == 1 else None
 
     def known(self, languages: Collection[str]) -> "StreamOptions":
-        """The same for a model that knows those languages."""
+        """The same options without the languages that are not in ``languages``."""
         kept = tuple(code for code in self.languages if code in languages)
         return self if kept == self.languages else evolve(self, languages=kept)
 
@@ -215,9 +214,9 @@ class Final:
 def language_after(
     before: str | None, words: tuple[Word, ...], language: str | None, confidence: float
 ) -> str | None:
-    """The language spoken before a segment, once the one before it has ended with these: the newest
-    that was sure. People mostly go on in it, and an answer of one word does not tell its language
-    by itself."""
+    """The language spoken before the next segment, when a segment has ended with these words: the
+    last one that was detected with confidence. Speakers mostly stay in it, and a segment of one
+    word is too short to detect its language."""
     return language if words and confidence >= SURE_LANGUAGE else before
 
 
@@ -230,6 +229,6 @@ FromEngine = Update | Final | Draining
 
 
 def answer_weight(answer: FromEngine) -> int:
-    """Bytes that an answer costs while it waits, about; words that stay are the same objects in
-    each."""
+    """Approximate bytes of a waiting answer; words that do not change are shared between
+    answers."""
     return 256 + 8 * len(answer.words) if isinstance(answer, Update | Final) else 256

@@ -1,11 +1,9 @@
-"""How far one stream has come: the one account of what was sent, acknowledged and is being ended.
+"""The position of a stream: what was sent, what is acknowledged, and which finalize is open.
 
-Whoever carries a stream keeps one of these and passes it every message, of either direction, in
-order. It holds what both ends of a stream can know, and the rules of ``recognition`` about
-positions: audio has no gaps, answers are about the open segment and not about the future, and one
-finalize is open at a time.
-
-Pure.
+Each carrier of a stream (the session's replay buffer, either end of an engine link, a stream within
+the process) has one and passes it every message of both directions, in order. It enforces the rules
+of ``recognition`` about positions: audio has no gaps, answers are about the open segment and not
+about the future, and one finalize is open at a time. Pure.
 """
 
 from attrs import define
@@ -14,34 +12,33 @@ from ssasr.protocol.recognition import Audio, Final, Finalize, Open, Update
 
 
 class OutOfPlace(Exception):
-    """A message that the rules about positions do not allow; whose fault it is depends on who said
-    it. The stream stays as it was."""
+    """A message that the rules about positions do not allow. The position has not changed."""
 
 
 @define
 class StreamPosition:
-    """Positions are stream samples."""
+    """Positions are stream samples. The methods raise OutOfPlace."""
 
     segment: int = 0
     start: int = 0
-    """Of the open segment."""
+    """Where the open segment starts."""
     sent: int = 0
     """Audio was sent up to here."""
     acknowledged: int = 0
-    """The engine has listened up to here, and need not do so again. Answers to a segment that is
-    being ended do not count: what lies behind its end will be listened to again."""
+    """The engine has processed the audio up to here and need not go back. Updates of a segment that
+    is being finalized do not count: the audio after its end will be processed again."""
     finalize: Finalize | None = None
-    """The one that waits for its answer."""
+    """The one that is not answered yet."""
 
     @classmethod
     def of(cls, opening: Open) -> "StreamPosition":
-        """Where a stream begins."""
+        """The position of a stream that has just been opened."""
         first = opening.start - opening.context
         return cls(opening.segment, opening.start, first, opening.start)
 
     @property
     def unacknowledged(self) -> int:
-        """Samples sent and not yet listened to; less than none while context is on its way."""
+        """Samples sent and not yet processed; negative while ``Open.context`` is being sent."""
         return self.sent - self.acknowledged
 
     def note_audio(self, audio: Audio) -> None:
@@ -77,7 +74,7 @@ class StreamPosition:
         self.start = self.acknowledged = final.at
 
     def note(self, message: object) -> None:
-        """Any message; those that are not about positions change nothing. Raises OutOfPlace."""
+        """Take any message; other kinds change nothing. Raises OutOfPlace."""
         match message:
             case Audio():
                 self.note_audio(message)

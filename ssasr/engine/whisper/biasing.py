@@ -1,15 +1,14 @@
 """Key terms in greedy decoding.
 
-Greedy decoding takes the likeliest token. Where a term of the stream's list could go on instead, or
-begin, its token may be taken although it is less likely, as long as what that costs (natural
-logarithms of probability, summed over the term) stays within ``strength``. A text that has left
-greedy's way for a term and does not come to the term's end within that cost goes back to where it
-left, and on with greedy's token: what was given to a term is taken back in full when the term does
-not come true. So a list changes nothing but where one of its terms is whole in the text, and a
-strength of 0 changes nothing at all.
+Greedy decoding takes the likeliest token. Where a term of the stream's list could begin or continue
+instead, its token may be chosen although it is less likely, as long as the cost (the difference of
+natural log probabilities, summed over the term) stays within ``strength``. If the term cannot be
+completed within that cost, decoding goes back to where it left the greedy path and continues with
+the greedy token. So a list changes the text only where a whole term appears in it, and a strength
+of 0 changes nothing.
 
-The cost is counted from the model's own probabilities, so what is decided at a place depends on the
-text before it alone: a draft, or other rows in the batch, change nothing.
+The cost is computed from the model's own probabilities, so each decision depends only on the text
+before it, and not on the draft or on other rows of the batch.
 """
 
 from collections.abc import Sequence

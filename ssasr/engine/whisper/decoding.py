@@ -1,9 +1,9 @@
-"""Greedy decoding of a batch of excerpts, each with a draft.
+"""Greedy decoding of a batch of excerpts, each with a draft (speculative decoding).
 
-The draft is the previous hypothesis about nearly the same audio. All of it goes through the
-decoder in one pass; the longest prefix that greedy decoding would have chosen is kept, the first
-token that differs is replaced by greedy's choice, and what remains of the draft is tried again
-after it. The result is greedy's from scratch, at the price of a few passes.
+The draft is the previous hypothesis about nearly the same audio. The decoder checks all of it in
+one pass: the longest prefix that greedy decoding would have chosen is kept, the first token that
+differs is replaced by the greedy choice, and the rest of the draft is tried again after it. The
+result equals greedy decoding from scratch, in a few passes.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SURE_LANGUAGE
 
 PADDING = 8_000
-"""Least zeros after the excerpt: what stands for the silence up to 30 s is made of their last."""
+"""Least zeros after the excerpt, in samples; the vectors that stand for the silence up to 30 s are
+made of the last of them."""
 LENGTH_STEP = 8_000
 """Excerpts are padded to multiples of this, so that streams share encoder batches."""
 TOKENS_PER_SECOND = 12
-"""More than anyone speaks; bounds what a hypothesis can cost."""
+"""More tokens a second than people speak; bounds the cost of a hypothesis."""
 SPARE_TOKENS = 12
 LOOK_AHEAD = 8
 """Tokens of the draft among which a token is looked for that came instead of another."""

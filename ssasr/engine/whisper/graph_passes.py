@@ -1,10 +1,11 @@
-"""Passes through Whisper as recordings, for a CUDA device.
+"""Passes through Whisper as CUDA graphs.
 
-A pass over a few tokens is some thirty kernels a layer, of a few microseconds each. So everything
-has a fixed place here, and a batch is padded up to the next size that was recorded: so many
-excerpts, so many vectors of audio each, so many tokens of text (``_ROWS``, ``_FRAMES``,
-``_WIDTHS``). Rows are independent, what lies beyond the audio of one is masked, and what a row of
-padding says nobody reads. A row that is done stays where it is until the batch is over.
+A pass over a few tokens is some thirty kernels a layer, of a few microseconds each, so launching
+them one by one costs more than they do. Graphs need fixed addresses and sizes: all tensors are
+allocated once, and a batch is padded to the next size for which a graph was captured (excerpts,
+audio vectors of each, tokens of text: ``_ROWS``, ``_FRAMES``, ``_WIDTHS``). Rows are independent;
+positions beyond a row's audio are masked, and the results of padding rows are not read. A row that
+is finished keeps its place until the batch is over.
 
 Passes of tiny.en were measured by size, streams on a device not yet
 (``benchmarks/archive/whisper_device.md``).

@@ -1,10 +1,10 @@
 """Where the committed words end in a new hypothesis about the same audio.
 
-A hypothesis starts from scratch and so contains the committed words again, perhaps spelt otherwise
-and a little moved. Times alone do not find the border: the word before a pause gets the pause one
-time and leaves it to the next word another time, by a second and more, and a border that is one
-word off says a word twice or loses one. Texts alone do not find it either: people repeat words. So
-the border is where both together fit best.
+A hypothesis is decoded from scratch, so it contains the committed words again, perhaps spelt
+differently and at slightly other times. Times alone do not locate their end: a pause of a second or
+more is sometimes given to the word before it and sometimes to the word after it, and a border that
+is one word off repeats or loses a word. Texts alone do not either, because people repeat words. So
+the border is placed where texts and times together fit best.
 """
 
 import unicodedata

@@ -1,10 +1,10 @@
-"""Which language is spoken in a segment, as far as decodes have shown.
+"""Which language is spoken in a segment, by the detections of its decodes.
 
-A decode without a given language says what it took it for, with a share among all that may be.
-After ``SURE_AFTER`` of speech it is asked for; until a share is large enough every ``ASK_AGAIN``,
-then each time when there is half as much speech again: more of it tells better. Once settled, only
-one with so large a share takes its place. Pure; positions are not its business, amounts of speech
-are (samples since the last rest).
+A decode without a given language detects one and gives its share of the probability among all that
+are allowed. Detection is asked for after ``SURE_AFTER`` of speech; then every ``ASK_AGAIN`` until
+the share is large enough; and then each time the amount of speech has grown by half, because more
+speech is more reliable. A settled language is replaced only by one with as large a share. Pure;
+works with amounts of speech (samples since the last rest), not with positions.
 """
 
 from attrs import define

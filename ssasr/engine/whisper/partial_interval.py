@@ -1,13 +1,13 @@
-"""How often words in the making are decoded, so that an engine with much to do keeps up.
+"""The interval between decodes for partial results, which grows so that a busy engine keeps up.
 
-Such decodes lie on a grid of the audio, which is made wider for all streams alike, up to ``MOST``
-times: by the number of streams on which somebody speaks, at once and as far as the arithmetic says;
-and when the model has not caught up with its streams for some seconds all the same. What ends a
-turn is decoded at any pace.
+These decodes lie on a grid of the audio. Under load the grid is widened for all streams alike, up
+to ``MOST`` times: immediately, as far as the number of speaking streams requires; and further, if
+the model has not caught up with its streams for some seconds all the same. The decodes at the end
+of a turn are always made.
 
-Neither a delay nor a full load is too much by itself. An engine that has taken over the streams of
-another catches up with them in a few seconds, and must not widen the grid for that: the other one
-would have understood the same audio at the usual pace.
+A delay or full load alone is no reason to widen the grid. An engine that has taken over the streams
+of another one catches up in a few seconds, and the words must be those that the other engine would
+have found on the usual grid.
 """
 
 from math import ceil, inf

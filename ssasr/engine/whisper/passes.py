@@ -1,9 +1,9 @@
 """A batch of excerpts on its way through the model: encoded once, then decoded pass by pass.
 
-``Network`` is the arithmetic, tensors in, tensors out, without a look at a value. Who decodes
-(``decoding``) talks to ``Passes`` in lists, row by row, and does not know how it is run:
-``PlainPasses`` gives every pass tensors of its own size and nothing more, which is right for a CPU;
-``recorded.GraphPasses`` has fixed ones and replays CUDA graphs. Both answer the same.
+``Network`` is the arithmetic: tensors in, tensors out, without reading a value. ``decoding`` calls
+``Passes`` with lists, row by row, and does not know how they are run: ``PlainPasses`` creates
+tensors of the size that each pass needs, which is right for a CPU; ``graph_passes.GraphPasses`` has
+tensors of fixed sizes and replays CUDA graphs. Both give the same results.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """Whisper as a streaming recogniser: one step for any subset of the streams.
 
-A step first listens: the speech detector runs over all the streams' new audio in one batch. Then
-each stream is walked through its audio until something has to be found out, by a decode or about
-the end of a turn. The most urgent of that is begun (``worker_pool``), as much at once as there are
-workers for it; the streams that it is about walk on when it is done, in this step or in a later
-one, and are ``unfinished`` until then. So no stream waits for what another one needs.
+A step first runs the speech detector over the new audio of all streams, in one batch. Then each
+stream advances through its audio until it needs a decode or an end-of-turn estimate. The most
+urgent of these jobs are started (``worker_pool``), as many at once as there are workers. When a job
+is done, in this step or a later one, its stream goes on; until then the stream is ``unfinished``.
+So no stream waits for another's job.
 """
 
 from collections.abc import Sequence
@@ -66,15 +66,15 @@ QUIET = 2.0
 """Seconds after which a stream without audio is none that somebody speaks on."""
 NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
-"""Whisper's own rule: with more of the one and less of the other on average there was no speech."""
+"""Whisper's own rule: above the first and, on average, below the second there was no speech."""
 
 OPEN_SENTENCE = 0.4
-"""What is left of Smart Turn's confidence when the text does not end a sentence. The two must agree
-before a turn ends early at the default threshold (0.4): to cut a speaker off costs more than to
-wait for the silence. A full stop alone proves nothing: the decoder closes most texts with one."""
+"""Factor on Smart Turn's confidence when the text does not end a sentence. Both must agree before a
+turn ends early at the default threshold (0.4), because cutting a speaker off is worse than waiting
+for the silence. A full stop alone means little: the decoder ends most texts with one."""
 SPEAKERS = 2.1 * 4 * 384**2
-"""Streams on which somebody speaks that a core keeps up with, times layers and width² of the
-encoder: 2.1 of tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
+"""Speaking streams that one core keeps up with, times layers and width² of the encoder: 2.1 of
+tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
 STREAMS = 8
 """Streams on a device that nobody has measured."""
 SMALL = 512
@@ -82,7 +82,7 @@ SMALL = 512
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
 thread, 2.0 s with two (median of a run each). Their threads decode side by side instead."""
 OTHER_CODES = {"fil": "tl", "jv": "jw", "nb": "no"}
-"""ISO 639 codes of languages that Whisper knows under another one."""
+"""ISO 639 codes of languages for which Whisper uses another code."""
 MOST_WORKERS = 4
 """Threads that a small model takes by itself; nobody has measured more."""
 
@@ -106,7 +106,7 @@ class _Decoding:
 
 @define(eq=False)
 class _Stream:
-    """A segment with the speech detector's state, and what this step has found out about it."""
+    """A segment with the speech detector's state, and the results of the current step."""
 
     segment: Segment
     vad: VadState

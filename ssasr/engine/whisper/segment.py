@@ -1,41 +1,41 @@
 """One segment of one stream: what is due to be decoded, and which words are final.
 
-Pure policy: samples, speech probabilities and hypotheses in, requests for decodes and answers out.
-No torch, no clock.
+Pure policy: samples, speech probabilities and hypotheses go in; requests for decodes and answers
+come out. No torch, no clock.
 
-*When to decode.* At fixed positions of the audio, and the segment is not walked through any further
-before it is done: so a segment that another engine takes over, or whose audio comes in large pieces
-because the engine is behind, is understood in the same way. These positions are: every ``STEP``
-while somebody speaks, to show words in the making. When speech has stopped for ``SETTLE``, so that
-the last words are there before anybody asks. When an excerpt has grown to ``CROWDED``. Whenever the
-language is to be asked for (``language``). And the end of the segment, unless all the speech before
-it is in a decode that is there already. Silence is never decoded.
+*When to decode.* At fixed positions of the audio. The segment does not advance beyond such a
+position before its decode is done, so the result is the same when another engine takes the segment
+over, or when the audio comes in large pieces because the engine is behind. The positions are: every
+``STEP`` of speech, for partial results; ``SETTLE`` after speech has stopped, so that the last words
+are there before they are asked for; when an excerpt has grown to ``CROWDED``; when the language is
+to be detected (``language``); and the end of the segment, unless an earlier decode already covers
+all speech before it. Silence is never decoded.
 
-*What may be left out.* Decodes that only show words in the making. An engine with much to do makes
-``STEP`` a multiple of itself for all streams (``interval``); and a segment that is taken over makes
-none before the hypotheses by which the client's last final word became final.
+*What may be left out.* Decodes for partial results only. An engine under load multiplies ``STEP``
+for all streams (``partial_interval``); and a segment that is taken over leaves out those before the
+hypotheses by which the client's last final word became final.
 
-*What is decoded.* The audio from ``origin`` on: the segment's start, or a point that earlier words
-made needless. Nothing forces committed words upon the decoder; it starts from scratch, and words
-that lie before the end of the committed ones are dropped from what it says. Forcing them makes it
-repeat itself (design, section 4).
+*What is decoded.* The audio from ``origin`` on: the segment's start, or a later point before which
+all words are final. The decoder starts from scratch, and of its words those before the end of the
+committed ones are dropped. Giving it the committed words as a forced prefix makes it repeat itself.
 
-*When a word is final.* When the last ``AGREEMENT`` hypotheses began with the same words up to it
-and it ends at least ``MARGIN`` before the end of the speech in the newest: what the decoder says of
-the last second is still a guess about a sentence that goes on. One hypothesis more has to agree
-where a multilingual model is not sure of the word. Later hypotheses may put it otherwise;
-``splice`` finds where they go on. And not before the language is known, unless a rest or a cut
-comes first: two hypotheses can agree on a word of a language that nobody speaks. Of a segment whose
-words may be tentative until its end (``StreamOptions.tentative``) none is final by agreement.
+*When a word is final.* When the last ``AGREEMENT`` hypotheses begin with the same words up to it,
+and it ends at least ``MARGIN`` before the end of the speech in the newest one, because what the
+decoder finds in the last second may still change as the sentence goes on. Where a multilingual
+model is not sure of the word, one more hypothesis must agree. Later hypotheses may differ;
+``hypothesis_alignment`` finds where they continue. No word becomes final before the language is
+settled, unless a rest or a cut comes first: two hypotheses can agree on a wrong language. In a
+segment whose words may be tentative until its end (``StreamOptions.tentative``) no word becomes
+final by agreement.
 
-*What is forgotten.* Audio before a silence between words, once an excerpt that has settled is
-longer than ``COMFORTABLE``; failing that, before a word, once it is ``CROWDED``. After a rest
-everything said is final and forgotten. Where words are tentative, excerpts are longer and decodes
-rarer: what a turn ends with is then, but for the longest, one decode of all of it.
+*What is forgotten.* The audio before a silence between words, once a settled excerpt is longer than
+``COMFORTABLE``; otherwise the audio before a word, once the excerpt is ``CROWDED``. After a rest
+all words are final and the audio is dropped. Where words are tentative, excerpts are longer and
+decodes rarer, so all but the longest turns end with one decode of the whole turn.
 
-*The end may lie behind.* The session decides about the end of a turn when the segment has been
-walked through further. So what was due is remembered for ``BACK``, the language with it, and the
-answer is the one that would have been given then.
+*The end may lie in the past.* The session decides on the end of a turn after the segment has
+advanced further. So the decodes and the language of the last ``BACK`` samples are remembered, and
+the answer is the one that would have been given at that position.
 """
 
 from bisect import bisect_right
@@ -64,14 +64,14 @@ STEP = 6 * CHUNK
 SETTLE = 6 * VAD_FRAME
 """Silence after which the words before it are decoded: 192 ms."""
 RINGING = SETTLE // 2
-"""What is decoded of that silence. The session cuts in the middle of a silence; so whoever ends a
-turn after ``SETTLE`` finds the decode that was due then."""
+"""How much of that silence is decoded. A session cuts in the middle of a silence, so for a turn
+that ends after ``SETTLE`` or later this decode is the last one."""
 HANG = 2 * VAD_FRAME
 """Silence in which a decode on the grid is put off: speech goes on, or ``SETTLE`` comes."""
 LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech; a click is not a word."""
 FIRST_PARTIAL = 14 * VAD_FRAME
-"""No decode of speech that goes on before this much of it, 0.45 s: of less, words are made up."""
+"""No decode of continuing speech shorter than this (0.45 s): the model invents words for less."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
 AGREEMENT = 2
@@ -92,15 +92,15 @@ TENTATIVE_CROWDED = 26 * SAMPLE_RATE
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
 SURE_AFTER = 2.5
-"""Pauses (``StreamOptions.pause``) of silence after which the end of turn is as likely as it was
-judged to be; before, as much less as there is less silence. How a speaker sounds when a pause
-begins hardly tells whether he goes on after it, the silence does (``benchmarks/turn_ends.py``)."""
+"""After this many pauses (``StreamOptions.pause``) of silence the end-of-turn confidence counts in
+full; before that, in proportion to the silence. How a speaker sounds at the start of a pause hardly
+predicts whether he goes on; the length of the silence does (``benchmarks/turn_ends.py``)."""
 BACK = 10 * SAMPLE_RATE
-"""How far behind the session may end the segment and find what was due before."""
+"""How far in the past the session may end the segment and still get the decode of that position."""
 
 
 class Kind(IntEnum):
-    """Why a decode is made; smaller is more urgent."""
+    """Why a decode is made; smaller values are more urgent."""
 
     FINAL = 0
     SETTLED = 1
@@ -120,7 +120,7 @@ class Due:
 
 @frozen
 class _Mark:
-    """What a decode made of the audio from ``begin`` to ``end``."""
+    """The result of decoding the audio from ``begin`` to ``end``."""
 
     begin: int
     end: int

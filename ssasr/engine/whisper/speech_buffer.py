@@ -1,8 +1,8 @@
-"""The audio of one segment and where in it somebody speaks.
+"""The audio of one segment, and which frames of it are speech.
 
-Audio arrives in pieces of any size, with the speech detector's probability for each whole frame. It
-is *walked through* in steps that the segment chooses, so that what is made of it depends on
-positions and not on the pieces. No torch, no clock.
+Audio arrives in pieces of any size, with the speech detector's probability for each whole frame.
+The segment advances through it (``walk``) in steps of its own, so that results depend on positions
+and not on the pieces. No torch, no clock.
 """
 
 from collections import deque
@@ -22,26 +22,26 @@ GAP = 6 * VAD_FRAME
 
 @define(eq=False)
 class SpeechBuffer:
-    """``position``: everything before it has been walked through. Positions are stream samples."""
+    """``position``: how far the segment has advanced. Positions are stream samples."""
 
     start: int
     threshold: float = SPEECH_THRESHOLD
-    """Of what is received from here on: the probability at which a frame counts as speech."""
+    """The probability from which a frame is speech; for frames received from now on."""
     position: int = field(init=False)
     received: int = field(init=False)
     speaking: bool = False
     speech_end: int | None = None
-    """End of the last frame of speech that no rest has followed yet."""
+    """End of the last frame of speech since the last rest; None: there was none."""
     spoken: int = 0
     """Samples of speech since the last rest."""
     _kept_from: int = field(init=False)
     _audio: Samples = field(init=False)
     _tail: Samples = field(init=False)
-    """Samples received of the frame that is not complete yet."""
+    """Samples of the frame that is not complete yet."""
     _ahead: deque[tuple[float, float]] = field(factory=deque)
-    """Probability and threshold of the frames that were received and not walked through."""
+    """Probability and threshold of each frame after ``position``."""
     _speech: list[bool] = field(factory=list)
-    """One for each whole frame since ``_speech_from``."""
+    """For each whole frame since ``_speech_from``: whether it is speech."""
     _speech_from: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -62,8 +62,8 @@ class SpeechBuffer:
         self._ahead.extend((probability, self.threshold) for probability in probabilities)
 
     def walk(self, position: int) -> tuple[float, ...]:
-        """Go on to ``position``, not beyond what was received. The probabilities of the frames that
-        end on the way."""
+        """Advance to ``position``, at most to the end of the audio received. Returns the
+        probabilities of the frames that end on the way."""
         count = (position - self.start) // VAD_FRAME - (self.position - self.start) // VAD_FRAME
         self.position = position
         frames = [self._ahead.popleft() for _ in range(count)]
@@ -76,7 +76,7 @@ class SpeechBuffer:
         return tuple(probability for probability, _ in frames)
 
     def rest(self) -> None:
-        """What was said until now is dealt with."""
+        """Begin to count speech afresh: all words so far are final."""
         self.speech_end = None
         self.spoken = 0
 
@@ -94,17 +94,17 @@ class SpeechBuffer:
 
     @property
     def silence(self) -> int:
-        """Samples since speech ended; since the start of the segment if nothing was said."""
+        """Samples since speech ended; since the start of the segment if there was none."""
         return self.position - (self.start if self.speech_end is None else self.speech_end)
 
     @property
     def behind(self) -> int:
-        """Samples received and not walked through."""
+        """Samples received after ``position``."""
         return self.received - self.position
 
     @property
     def silence_ahead(self) -> int:
-        """Samples of silence at the end of what was received and not walked through."""
+        """Samples of silence at the end of the audio after ``position``."""
         count = 0
         for probability, threshold in reversed(self._ahead):
             if probability >= speech_floor(threshold, speaking=True):
@@ -116,7 +116,7 @@ class SpeechBuffer:
         return self._audio[begin - self._kept_from : end - self._kept_from]
 
     def recent(self, length: int) -> Samples:
-        """The last samples walked through, ``length`` of them if there are that many."""
+        """The last ``length`` samples before ``position``, or as many as are kept."""
         return self.samples(max(self._kept_from, self.position - length), self.position)
 
     def voiced(self, begin: int, end: int) -> NDArray[np.bool_]:

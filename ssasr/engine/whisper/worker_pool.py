@@ -1,10 +1,10 @@
-"""Who does the work: beside the model thread, or in it.
+"""Threads that decode beside the model thread.
 
-Models as small as tiny and base have products too small for the threads inside of torch: these wait
-for each other more than they work. What several streams need at the same moment is independent,
-though. So there are workers with one thread of torch's own each, and each does one piece of work at
-a time, while the model thread goes on listening. A large model, or a device, is better off with
-batches, one after the other: it has no workers, and its work is done where it is asked for.
+The matrix products of models as small as tiny and base are too small for torch's own threads, which
+then wait for each other more than they compute. But the jobs of different streams are independent.
+So each worker thread does one job at a time with a single torch thread, while the model thread goes
+on with speech detection. A larger model, or a GPU, works better on batches, one after the other: it
+has no workers, and its jobs are done in the calling thread.
 """
 
 import os
@@ -18,8 +18,8 @@ import torch
 T = TypeVar("T")
 
 NICENESS = 10
-"""Of threads that work in the background: a tenth of what any other thread gets of a core that both
-want. They hold the interpreter's lock now and then, so they must not be starved."""
+"""Nice value of background threads: on a contended core they get a tenth of the time of a normal
+thread. They hold the interpreter lock now and then, so they must not be starved."""
 
 
 class WorkerPool:
