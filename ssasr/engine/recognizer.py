@@ -9,7 +9,7 @@ A recogniser is called from one thread only, the model thread, and never waits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from attrs import frozen
@@ -17,11 +17,7 @@ from numpy.typing import NDArray
 
 from ssasr.engine.capacity import Workload
 from ssasr.protocol.recognition import StreamOptions, Word
-
-if TYPE_CHECKING:
-    from attrs import frozen as value
-else:  # which type checkers do not take for the same
-    from ssasr.protocol.recognition import value
+from ssasr.protocol.values import value
 
 State = object
 """Opaque to everything but the recogniser that made it."""

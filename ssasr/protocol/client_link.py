@@ -46,6 +46,7 @@ from ssasr.protocol.messages import (
 )
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.speech_models import Family
+from ssasr.protocol.values import value
 
 MESSAGE_LIMIT = 1 << 20
 """Bytes of one message from the client."""
@@ -62,7 +63,7 @@ short (the hosted service was seen to raise 3007 after about a second of 20 ms m
 # -- events ----------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class AudioReceived:
     """Encoded audio of one message."""
 

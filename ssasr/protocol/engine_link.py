@@ -175,9 +175,11 @@ class EngineLink:
             self._advance(message)
         except OutOfPlace as breach:
             raise LocalProtocolError(str(breach)) from None
-        if isinstance(message, Update | Final):
-            return self._writer.write(message)
-        return encode_audio(message) if isinstance(message, Audio) else encode(message)
+        if isinstance(message, Audio):
+            return encode_audio(message)
+        return (
+            self._writer.write(message) if isinstance(message, (Update, Final)) else encode(message)
+        )
 
     def receive(self, frame: str | bytes) -> Message:
         """What a frame of the peer says. Raises PeerFault."""

@@ -6,6 +6,9 @@ of ``recognition`` about positions: audio has no gaps, answers are about the ope
 about the future, and one finalize is open at a time. Pure.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from attrs import define
 
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, Update
@@ -75,12 +78,15 @@ class StreamPosition:
 
     def note(self, message: object) -> None:
         """Take any message; other kinds change nothing. Raises OutOfPlace."""
-        match message:
-            case Audio():
-                self.note_audio(message)
-            case Update():
-                self.note_update(message)
-            case Finalize():
-                self.note_finalize(message)
-            case Final():
-                self.note_final(message)
+        take = _TAKEN.get(type(message))
+        if take is not None:
+            take(self, message)
+
+
+_TAKEN: Mapping[type, Callable[[StreamPosition, Any], None]] = {
+    Audio: StreamPosition.note_audio,
+    Update: StreamPosition.note_update,
+    Finalize: StreamPosition.note_finalize,
+    Final: StreamPosition.note_final,
+}
+"""By type, because this is called several times for each message."""

@@ -250,7 +250,8 @@ class ResilientStream:
         """The part of an answer that is new to the session; called as the session takes it."""
         carrier, answer = given
         update = self._replay.deliver(answer)
-        if self._carriers[-1:] == [carrier] and self._replay.is_caught_up(answer):
+        newest = len(self._carriers) > 1 and self._carriers[-1] is carrier
+        if newest and self._replay.is_caught_up(answer):
             self._dismiss_others(carrier)
         if update is not None:
             self._budget.progressed()

@@ -30,6 +30,7 @@ from ssasr.protocol.recognition import (
     Update,
 )
 from ssasr.protocol.stream_position import StreamPosition
+from ssasr.protocol.values import value
 from ssasr.routing.engine_stream import Engines, EngineStream
 from ssasr.runtime.handoff import HandoffChannel, Stage
 from ssasr.runtime.process import plain_nursery
@@ -47,7 +48,7 @@ STALL_GRACE = 1.2
 client may send one message a second, so less than that would cut live speech."""
 
 
-@frozen
+@value
 class Samples:
     """PCM as the engine takes it (``recognition.Audio``)."""
 

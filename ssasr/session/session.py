@@ -282,14 +282,14 @@ class Session:
         packets: list[Packet] = []
         for event in self._link.receive(frame):
             match event:
+                case AudioReceived() | ConfigurationUpdated() | EndpointForced():
+                    packets.append(event)
                 case TerminateRequested():
                     self._receiving.cancel()
-                case KeptAlive():
-                    pass
                 case Answered():
                     self._messages.offer(event)
-                case _:
-                    packets.append(event)
+                case KeptAlive():
+                    pass
         return packets
 
     # -- resample ----------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from ssasr.protocol.parameters import TurnSettings as TurnSettings
 from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.speech_models import Family
+from ssasr.protocol.values import value
 from ssasr.session import chinese, profanity
 from ssasr.session.segment import Segment
 from ssasr.session.speakers.labels import SpeakerLabels
@@ -44,7 +45,7 @@ SILENCE_REPORT = SAMPLE_RATE
 """``acknowledge_silence``: how often silence is reported while it lasts."""
 
 
-@frozen
+@value
 class Send:
     """Send this to the client."""
 
