@@ -165,7 +165,7 @@ class WebSocket:
             self._take(b"")
         except Exception as bug:  # raised in the connection's own task
             self._bug, self._ended = bug, True
-        if self._ended or self._messages.full:
+        if self._ended or (not self._messages.clear and self._messages.full):
             self._stop_reading()
 
     def _stop_reading(self) -> None:

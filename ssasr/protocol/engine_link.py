@@ -202,9 +202,6 @@ class EngineLink:
         after = self._allowed.get(type(message))
         if after is None:
             raise OutOfPlace(f"{type(message).__name__} in state {self._state.name}")
-        if isinstance(message, Open):
-            self.position = StreamPosition.of(message)
-        else:
-            self.position.note(message)
+        self.position.note(message)
         if after is not self._state:
             self._state, self._allowed = after, TRANSITIONS[after]

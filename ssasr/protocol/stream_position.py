@@ -36,13 +36,18 @@ class StreamPosition:
     @classmethod
     def of(cls, opening: Open) -> "StreamPosition":
         """The position of a stream that has just been opened."""
-        first = opening.start - opening.context
-        return cls(opening.segment, opening.start, first, opening.start)
+        position = cls()
+        position.begin(opening)
+        return position
 
     @property
     def unacknowledged(self) -> int:
         """Samples sent and not yet processed; negative while ``Open.context`` is being sent."""
         return self.sent - self.acknowledged
+
+    def begin(self, opening: Open) -> None:
+        self.segment, self.start, self.acknowledged = opening.segment, opening.start, opening.start
+        self.sent = opening.start - opening.context
 
     def note_audio(self, audio: Audio) -> None:
         if audio.start != self.sent:
@@ -84,6 +89,7 @@ class StreamPosition:
 
 
 _TAKEN: Mapping[type, Callable[[StreamPosition, Any], None]] = {
+    Open: StreamPosition.begin,
     Audio: StreamPosition.note_audio,
     Update: StreamPosition.note_update,
     Finalize: StreamPosition.note_finalize,
