@@ -24,6 +24,7 @@ from ssasr.cli.files import (
     api_keys,
     engine_secret,
     licence,
+    llm_gateway,
     token_secret,
     usage_destination,
     webhook_hosts,
@@ -148,6 +149,13 @@ GATEWAY = (
     ),
     Option("--webhook-dir", "directory where webhooks wait until they are taken", metavar="DIR"),
     Option(
+        "--llm-gateway-url",
+        "OpenAI-compatible API, http://HOST/v1, that answers turns of sessions which ask for it "
+        "(llm_gateway); default: none",
+        metavar="URL",
+    ),
+    Option("--llm-gateway-key-file", "file with its key", metavar="FILE"),
+    Option(
         "--redaction",
         "let sessions ask for redact_pii (needs ssasr[redaction])",
         False,
@@ -220,6 +228,7 @@ def public_config(values: Values, engines: Any) -> Any:
         usage_dir=Path(values["usage_dir"]) if values["usage_dir"] else None,
         usage_destination=usage_destination(values),
         webhook_hosts=values["webhook_hosts"],
+        llm=llm_gateway(values),
         webhook_dir=Path(values["webhook_dir"]) if values["webhook_dir"] else None,
         licence=licence(values),
         redaction_model=values["redaction_model"] if values["redaction"] else None,

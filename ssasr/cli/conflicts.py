@@ -40,6 +40,7 @@ RULES = (
     Needs("usage_push_token_file", "usage_push_url", "nothing is pushed"),
     Needs("webhook_hosts", "webhook_dir", "they wait there until they are taken"),
     Needs("webhook_dir", "webhook_hosts", "nothing may be posted"),
+    Needs("llm_gateway_key_file", "llm_gateway_url", "nobody is asked"),
     Needs("redaction_model", "redaction", "nothing is redacted"),
     Needs("licence_file", "licence_key_file", "it could not be verified"),
     Needs("licence_key_file", "licence_file", "the vendor's key asks for a licence"),

@@ -54,13 +54,27 @@ def usage_destination(values: Values) -> Any:
 
     if values["usage_push_url"] is None:
         return None
-    path = values["usage_push_token_file"]
-    try:
-        token = None if path is None else Path(path).read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartRefused(f"cannot read the push token {path}: {error}") from error
+    token = _bearer(values["usage_push_token_file"], "push token")
     with blamed_on(values, "usage_push_url"):
         return Destination.parse(values["usage_push_url"], token)
+
+
+def llm_gateway(values: Values) -> Any:
+    """Raises UsageError, StartRefused."""
+    from ssasr.gateway.llm import LlmGateway
+
+    if values["llm_gateway_url"] is None:
+        return None
+    key = _bearer(values["llm_gateway_key_file"], "LLM's key")
+    with blamed_on(values, "llm_gateway_url"):
+        return LlmGateway.parse(values["llm_gateway_url"], key)
+
+
+def _bearer(path: str | None, what: str) -> str | None:
+    try:
+        return None if path is None else Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read the {what} {path}: {error}") from error
 
 
 def webhook_hosts(text: str) -> Any:

@@ -22,6 +22,7 @@ from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.jobs import Job
+from ssasr.gateway.llm import LlmGateway
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
 from ssasr.gateway.webhooks import Webhooks
@@ -133,6 +134,7 @@ class Gateway:
     tracer: Tracer = OFF
     redaction: Redactors | None = None
     webhooks: Webhooks | None = None
+    llm: LlmGateway | None = None
     session_log: SessionLog = field(factory=SessionLog)
     doors: dict[str, Door] = field(factory=dict)
     """Paths of other protocols, and who serves what comes there."""
@@ -314,7 +316,7 @@ class Gateway:
         if parameters.redaction is None:
             return None
         if self.redaction is None:
-            raise invalid_value("redact_pii", "this server was started without --redaction")
+            raise invalid_value("redact_pii", _without("--redaction"))
         return self.redaction.redactor(parameters)
 
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
@@ -328,11 +330,16 @@ class Gateway:
 
     def _companions(self, parameters: SessionParameters, session_id: str) -> tuple[Companion, ...]:
         """Raises ClientFault rather than to be silent about what will not happen."""
-        if parameters.webhook is None:
-            return ()
-        if self.webhooks is None:
-            raise invalid_value("webhook_url", "this server was started without --webhook-hosts")
-        return (self.webhooks.companion(session_id, parameters.webhook),)
+        companions: list[Companion] = []
+        if parameters.webhook is not None:
+            if self.webhooks is None:
+                raise invalid_value("webhook_url", _without("--webhook-hosts"))
+            companions.append(self.webhooks.companion(session_id, parameters.webhook))
+        if parameters.llm is not None:
+            if self.llm is None:
+                raise invalid_value("llm_gateway", _without("--llm-gateway-url"))
+            companions.append(self.llm.companion(parameters.llm))
+        return tuple(companions)
 
     def take_place(self, grant: Grant) -> None:
         """One of those of all keys together. Raises ClientFault."""
@@ -413,6 +420,10 @@ class Gateway:
     async def _wait_no_sessions(self) -> None:
         while self._sessions:
             await self._ended.wait()
+
+
+def _without(option: str) -> str:
+    return f"this server was started without {option}"
 
 
 def limit_met(cause: EndCause) -> SessionLimit | None:

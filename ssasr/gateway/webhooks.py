@@ -10,7 +10,7 @@ by the server's user alone, and the file goes once it has been taken or given up
 import ipaddress
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import trio
@@ -77,10 +77,11 @@ class WebhookHosts:
 
 @define(eq=False)
 class Webhooks:
-    """``journal``: as ``open_webhooks`` makes it."""
+    """``journal``: as ``open_webhooks`` makes it; ``on_result``: as ``Outbox``'s."""
 
     hosts: WebhookHosts
     journal: Journal
+    on_result: Callable[[str], None]
 
     def companion(self, session_id: str, webhook: Webhook) -> "CollectedTurns":
         """Raises ClientFault 3006."""
@@ -100,7 +101,8 @@ class Webhooks:
         self.journal.add(json.dumps(entry).encode() + b"\n")
 
     def outbox(self, backoff: Backoff = BACKOFF) -> Outbox:
-        return Outbox(WebhookQueue(self.journal, self.hosts), backoff, AT_ONCE)
+        queue = WebhookQueue(self.journal, self.hosts)
+        return Outbox(queue, backoff, AT_ONCE, self.on_result)
 
 
 @define(eq=False)

@@ -138,6 +138,7 @@ def _after_sending(then: State) -> dict[type, State]:
         messages.Heartbeat,
         messages.Silence,
         messages.WarningMessage,
+        messages.LLMGatewayResponse,
     )
     ends = (messages.Termination, messages.Error)
     return {**dict.fromkeys(kinds, then), **dict.fromkeys(ends, State.ENDED)}

@@ -44,6 +44,7 @@ SERVER_TYPES: Mapping[str, type[ServerMessage]] = MappingProxyType(
         "Warning": messages.WarningMessage,
         "Heartbeat": messages.Heartbeat,
         "Silence": messages.Silence,
+        "LLMGatewayResponse": messages.LLMGatewayResponse,
     }
 )
 _TAGS: Mapping[type, str] = MappingProxyType(

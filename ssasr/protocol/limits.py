@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     BOOLEAN = "boolean"
     TEXT = "string"
     STRINGS = "list of strings"
+    OBJECT = "object"
     ANYTHING = "anything"
 
 
@@ -100,7 +101,7 @@ PARAMETERS: Mapping[str, Parameter] = _table(
         Parameter("redact_pii", Kind.BOOLEAN),
         Parameter("redact_pii_policies", Kind.STRINGS),
         Parameter("redact_pii_sub", Kind.TEXT, choices=("hash", "entity_name")),
-        Parameter("llm_gateway", Kind.ANYTHING, effect=False),
+        Parameter("llm_gateway", Kind.OBJECT),
         Parameter("webhook_url", Kind.TEXT, high=2_048),
         Parameter("webhook_auth_header_name", Kind.TEXT, high=128),
         Parameter("webhook_auth_header_value", Kind.TEXT, high=2_048),

@@ -5,6 +5,8 @@ the wire, never sent as null: ``language_code: null`` makes one client drop the 
 ``Error`` may have a field named ``error``: another client tests for that key alone.
 """
 
+from typing import Any
+
 from attrs import frozen
 
 # -- client to server ----------------------------------------------------------------------------
@@ -178,6 +180,16 @@ class Silence:
     end_ms: int
 
 
+@frozen
+class LLMGatewayResponse:
+    """Only with ``llm_gateway``: what the operator's LLM says to a turn that has ended. ``data``:
+    JSON types; see the page on the protocol."""
+
+    turn_order: int
+    transcript: str
+    data: dict[str, Any]
+
+
 # -- what only other protocols than this one say -------------------------------------------------
 
 
@@ -212,6 +224,7 @@ ServerMessage = (
     | WarningMessage
     | Heartbeat
     | Silence
+    | LLMGatewayResponse
 )
 SessionMessage = ServerMessage | SpeechStopped | EndpointReached | Answered
 """What a session may say, in whatever protocol."""

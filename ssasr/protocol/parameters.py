@@ -71,6 +71,9 @@ SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
 """What an interval between two revisions of the speakers is brought within."""
 T = TypeVar("T")
 _NO_ALIASES: Aliases = MappingProxyType({})
+LLM_ROLES = ("system", "developer", "user", "assistant")
+TURN_PLACE = "{{turn}}"
+LONGEST_MODEL, MOST_TOKENS = 200, 100_000
 OUR_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "te",
      "trailer", "upgrade"}
@@ -96,6 +99,16 @@ class Webhook:
 
     url: str
     header: tuple[str, str] | None = field(default=None, repr=False)
+
+
+@frozen
+class LlmRequest:
+    """What is asked of the LLM after each turn. ``messages``: roles and contents, in at least one
+    of which ``{{turn}}`` stands for what was said."""
+
+    model: str
+    messages: tuple[tuple[str, str], ...] = field(repr=False)
+    max_tokens: int
 
 
 @frozen
@@ -152,6 +165,7 @@ class SessionParameters:
     ignored: tuple[str, ...]
     """Names that were given, are understood, and have no effect here: for the session's log."""
     webhook: Webhook | None = field(default=None, repr=False)
+    llm: LlmRequest | None = field(default=None, repr=False)
     announce_speech: bool = False
     """``SpeechStarted`` in family U as well, and ``SpeechStopped``: for other protocols."""
 
@@ -262,6 +276,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         own=_own(values, silence),
         ignored=_without_effect(values),
         webhook=_webhook(values),
+        llm=_llm(values),
     )
 
 
@@ -294,6 +309,32 @@ def _webhook(values: Query) -> Webhook | None:
     if not (value.isascii() and value.isprintable()):
         raise invalid_value(names[1], "expected printable ASCII")
     return Webhook(url, (name, value.strip()))
+
+
+def _llm(values: Query) -> LlmRequest | None:
+    name = "llm_gateway"
+    given = values.fields(name)
+    if given is None:
+        return None
+    model, most, listed = (given.get(each) for each in ("model", "max_tokens", "messages"))
+    if not isinstance(model, str) or not 0 < len(model) <= LONGEST_MODEL:
+        raise invalid_value(name, f"model: expected a name of {LONGEST_MODEL} characters at most")
+    if type(most) is not int or not 0 < most <= MOST_TOKENS:
+        raise invalid_value(name, f"max_tokens: expected an integer between 1 and {MOST_TOKENS}")
+    messages = tuple(map(_llm_message, listed)) if isinstance(listed, list) else ()
+    if not any(TURN_PLACE in content for _, content in messages):
+        raise invalid_value(name, f"messages: expected an array of them, with {TURN_PLACE} in one")
+    return LlmRequest(model, messages, most)
+
+
+def _llm_message(message: object) -> tuple[str, str]:
+    fields = message if isinstance(message, dict) else {}
+    role, content = fields.get("role"), fields.get("content")
+    if role not in LLM_ROLES or not isinstance(content, str):
+        raise invalid_value(
+            "llm_gateway", f"messages: each has a role ({', '.join(LLM_ROLES)}) and a content"
+        )
+    return role, content
 
 
 def _speech_model(name: str | None, language: str | None, aliases: Aliases) -> SpeechModel:

@@ -75,6 +75,19 @@ class Query:
         check(name, listed)
         return listed
 
+    def fields(self, name: str) -> dict[str, object] | None:
+        """A JSON object."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        try:
+            value = strict_json.read(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise invalid_value(name, "expected a JSON object")
+        return value
+
     def strings(self, name: str) -> tuple[str, ...] | None:
         """A JSON array of strings."""
         text = self._values.get(name)

@@ -117,6 +117,8 @@ class Metrics:
     licence: Gauge = field(init=False)
     usage_pending: Gauge = field(init=False)
     usage_lost: Counter = field(init=False)
+    webhooks: Counter = field(init=False)
+    llm_answers: Counter = field(init=False)
     # -- engine
     streams: Gauge = field(init=False)
     capacity: Gauge = field(init=False)
@@ -212,6 +214,19 @@ class Metrics:
             "ssasr_usage_lost", "Usage records given up because they could not be written",
             registry=r,
         )  # fmt: skip
+
+        self.webhooks = Counter(
+            "ssasr_webhooks", "Webhooks that were sent, failed (each try) or were given up",
+            ["result"], registry=r,
+        )  # fmt: skip
+        self.llm_answers = Counter(
+            "ssasr_llm_answers", "Turns that the LLM answered, and that failed", ["result"],
+            registry=r,
+        )  # fmt: skip
+        for result in ("sent", "failed", "given_up"):
+            self.webhooks.labels(result)  # from 0, so that the first one is an increase
+        for result in ("answered", "failed"):
+            self.llm_answers.labels(result)
 
     def _declare_engine(self, r: CollectorRegistry) -> None:
         of = ["engine"]

@@ -24,6 +24,9 @@ CASES = {
     ),
     "webhook_hosts": (["--webhook-hosts", "x"], {}, "--webhook-hosts needs --webhook-dir"),
     "webhook_dir": (["--webhook-dir", "x"], {}, "--webhook-dir needs --webhook-hosts"),
+    "llm_gateway_key_file": (
+        ["--llm-gateway-key-file", "f"], {}, "--llm-gateway-key-file needs --llm-gateway-url"
+    ),
     "redaction_model": (
         ["--redaction-model", "m"], {"SSASR_REDACTION": "no"}, "--redaction-model needs --redaction"
     ),

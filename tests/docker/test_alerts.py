@@ -104,6 +104,11 @@ CASES = {
         {'ssasr_usage_lost_total{instance="a"}': EVENT},
         {'ssasr_usage_lost_total{instance="a"}': STILL},
     ),
+    "SsasrWebhooksGivenUp": (
+        {'ssasr_webhooks_total{instance="a",result="given_up"}': EVENT},
+        {'ssasr_webhooks_total{instance="a",result="given_up"}': STILL,
+         'ssasr_webhooks_total{instance="a",result="sent"}': EVENT},
+    ),
     "SsasrLicenceEnds": (
         {'ssasr_licence_expires_timestamp_seconds{instance="a"}': f"86400x{STEPS}"},
         {'ssasr_licence_expires_timestamp_seconds{instance="a"}': f"0x{STEPS}"},

@@ -27,7 +27,7 @@ async def receiver(nursery):
 
 
 def made(directory, hosts=LOOPBACK):
-    return Webhooks(WebhookHosts.parse(hosts), open_webhooks(directory))
+    return Webhooks(WebhookHosts.parse(hosts), open_webhooks(directory), lambda _: None)
 
 
 async def sent(webhooks, *, until=1, backoff=QUICK):

@@ -1,6 +1,7 @@
 """Messages to text and back, without coercion."""
 
 import json
+from typing import Any
 
 import attrs
 import pytest
@@ -45,6 +46,8 @@ def of_type(kind):
         return st.lists(SCALARS[str], max_size=3).map(tuple)
     if kind == tuple[TurnWord, ...]:
         return st.lists(instances(TurnWord), max_size=3).map(tuple)
+    if kind == dict[str, Any]:
+        return st.dictionaries(SCALARS[str], st.one_of(list(SCALARS.values())), max_size=3)
     if kind == tuple[RevisedTurn, ...]:
         return st.lists(instances(RevisedTurn), max_size=2).map(tuple)
     present, nothing = kind.__args__

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import trio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
@@ -22,6 +22,7 @@ from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.demo_page import page_routes
 from ssasr.gateway.gateway import Gateway, GatewayLimits
 from ssasr.gateway.http import Handler, gateway_routes, http_app, upgrade_required
+from ssasr.gateway.llm import LlmGateway
 from ssasr.gateway.openai import realtime
 from ssasr.gateway.openai.client_secrets import ClientSecrets
 from ssasr.gateway.openai.models import ModelNames
@@ -83,6 +84,8 @@ class PublicConfig:
     """None: sessions that ask for a webhook are refused."""
     webhook_dir: Path | None = None
     """Where deliveries wait."""
+    llm: LlmGateway | None = None
+    """None: sessions that ask for an LLM's answers are refused."""
     licence: Licence | None = None
     worker: Worker | None = None
     """Which of several processes behind one port this is."""
@@ -120,12 +123,18 @@ def usage_services(config: PublicConfig) -> tuple[Journal | None, tuple[Service,
     return usage, (usage.run, *(Outbox(queue, Backoff()).run for queue in queues))
 
 
-def webhook_services(config: PublicConfig) -> tuple[Webhooks | None, tuple[Service, ...]]:
+def webhook_services(
+    config: PublicConfig, metrics: Metrics
+) -> tuple[Webhooks | None, tuple[Service, ...]]:
     """Raises StartRefused."""
     if config.webhook_hosts is None or config.webhook_dir is None:
         return None, ()
     journals = map(open_webhooks, own_directories(config.webhook_dir, config.worker))
-    own, *left = [Webhooks(config.webhook_hosts, journal) for journal in journals]
+
+    def count(result: str) -> None:
+        metrics.webhooks.labels(result).inc()
+
+    own, *left = [Webhooks(config.webhook_hosts, journal, count) for journal in journals]
     sending = [each.outbox().run for each in (own, *left)]
     return own, (own.journal.run, *sending)
 
@@ -244,13 +253,15 @@ async def serve_public(
     tls = tls_context(config.tls_certificate, config.tls_key)
     access = make_access(config)
     usage, keeping = usage_services(config)
-    webhooks, sending = webhook_services(config)
+    webhooks, sending = webhook_services(config, metrics)
     keeping = (*keeping, *sending)
     gateway = Gateway(
         engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
         speech_models=config.speech_models, session_log=SessionLog(config.log_peers),
     )  # fmt: skip
     gateway.webhooks = webhooks
+    if config.llm is not None:
+        gateway.llm = evolve(config.llm, on_answer=lambda of: metrics.llm_answers.labels(of).inc())
     if usage is not None:
         gateway.on_end = partial(keep_record, usage)
         usage.on_lost = metrics.usage_lost.inc

@@ -6,7 +6,7 @@ where the last one was. Usage records go one batch after the other (``usage.push
 each other (``webhooks``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -59,6 +59,10 @@ class Backoff:
         yield None
 
 
+def _nobody(_: str) -> None:
+    pass
+
+
 @define(eq=False)
 class Outbox:
     """``run`` until cancelled. ``at_once``: parcels under way; one that waits for its next try is
@@ -67,6 +71,8 @@ class Outbox:
     queue: ParcelQueue
     backoff: Backoff
     at_once: int = 1
+    on_result: Callable[[str], None] = _nobody
+    """Called with what became of each try."""
     sent: int = 0
     failures: int = 0
     given_up: int = 0
@@ -86,14 +92,17 @@ class Outbox:
                 await parcel.send()
             except NotTaken as failed:
                 self.failures += 1
+                self.on_result("failed")
                 if failed.final or delay is None:
                     self.given_up += 1
+                    self.on_result("given_up")
                     log.error("given up", of=self.queue.what, reason=str(failed))
                     break
                 log.warning("not sent, will try again", of=self.queue.what, reason=str(failed))
                 await trio.sleep(delay)
             else:
                 self.sent += 1
+                self.on_result("sent")
                 break
         await parcel.forget()
         self.forgotten += 1
