@@ -35,6 +35,7 @@ def check_recognizer(make: Callable[[], Recognizer], clips: Sequence[Clip]) -> N
     _check_final_before_position(recognizer, clips[0])
     _check_committed_words(recognizer, clips[0])
     _check_nothing_heard(recognizer)
+    _check_offline(recognizer, clips[-1])
     _check_unknown_languages(recognizer, clips[0])
 
 
@@ -190,6 +191,20 @@ def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
             assert result.words[: len(committed)] == committed, "committed words stay first"
     _check_words(again[-1].words, 0)
     assert all(word.final for word in again[-1].words)
+
+
+def _check_offline(recognizer: Recognizer, clip: Clip) -> None:
+    """A file's words are there at its end, however it comes and whoever listens beside it."""
+    whole = StreamOptions(offline=True)
+    bit_by_bit = stream(recognizer, recognizer.new_state(whole, 0), clip)[-1]
+    beside = [
+        Work(recognizer.new_state(options, 0), clip, len(clip))
+        for options in (whole, StreamOptions())
+    ]
+    at_once = step_until_done(recognizer, beside)[0][-1]
+    assert at_once.words == bit_by_bit.words
+    assert all(word.final for word in at_once.words)
+    assert at_once.position == len(clip)
 
 
 def _check_unknown_languages(recognizer: Recognizer, clip: Clip) -> None:

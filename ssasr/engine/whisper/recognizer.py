@@ -277,7 +277,7 @@ class WhisperRecognizer:
                 self._begin([stream], self._background)
         elif live:
             self._begin(live[: self.decoding.passes.rows], self._pool)
-        elif later:
+        elif later and all(one.job is None or one.in_background for one in streams):
             alone = all(stream.in_background for stream in self._streams)
             self._begin(later[: self.decoding.passes.rows if alone else 1], self._pool)
 

@@ -91,11 +91,17 @@ def decoding(*, cut_loops: bool = True, **options: Any) -> Decoding:
 
 
 def recognizer(
-    *, run: Callable[[Network], Passes] = PlainPasses, vad: Any = None, **options: Any
+    *,
+    run: Callable[[Network], Passes] = PlainPasses,
+    vad: Any = None,
+    workers: int = 0,
+    **options: Any,
 ) -> WhisperRecognizer:
     net, words = network(**options)
     decode, vad = Decoding(run(net), words), vad or LoudnessVad()
-    return WhisperRecognizer("random", decode, words, vad, SureTurn(), net.device, 4)
+    return WhisperRecognizer(
+        "random", decode, words, vad, SureTurn(), net.device, 4, workers=workers
+    )
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:

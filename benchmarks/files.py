@@ -1,0 +1,206 @@
+"""Files against an offline decoder that is not ours, on the same machine and the same clips: word
+error rate, and how fast one long file is done.
+
+    benchmarks/archive/peers/environment.sh /tmp/peers
+    python -m benchmarks.files --peers /tmp/peers/bin/python [--evaldata ../shared/evaldata]
+        [--engine english] [--categories read_en,spontaneous_en] [--every 1] [--minutes 10]
+        [--json FILE]
+
+Ours: ``ssasr serve`` in its usual state, asked over HTTP. The other: faster-whisper with the same
+weights, greedy, in float32 for the words and in int8 with two threads for the speed. The long file
+is made of the clips, one after the other; both do it in turn, three times, and the quickest counts.
+Seconds of CPU are those of the server's process, and of the other's. The scorer and normaliser are
+the evaluation folder's.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import numpy as np
+import soundfile
+import soxr
+
+from benchmarks.conditions import conditions, publish
+from benchmarks.whisper_quality import load_scorer
+from ssasr.models.catalogue import resolve
+from ssasr.protocol.recognition import SAMPLE_RATE
+
+PORT = 18_765
+PEER = Path(__file__).parent / "archive" / "peers" / "files.py"
+REPEATS = 3
+DRAWS = 2_000
+"""Of the clips, with replacement, for the interval."""
+
+
+class Ours:
+    """A server of this checkout, and the CPU time of its process."""
+
+    def __init__(self, engine: str) -> None:
+        command = [sys.executable, "-m", "ssasr", "serve", "--host", "127.0.0.1"]
+        command += ["--port", str(PORT), "--engines", engine]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            try:
+                urlopen(f"http://127.0.0.1:{PORT}/ready").close()
+                break
+            except OSError:
+                time.sleep(0.2)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def transcribe(self, path: Path, language: str) -> dict:
+        fields = {"model": "whisper-1", "language": language, "response_format": "json"}
+        parts = [
+            f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in fields.items()
+        ]
+        head = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        body = b"".join([*parts, head.encode(), path.read_bytes(), b"\r\n--b--\r\n"])
+        headers = {
+            "Authorization": "Bearer self-hosted",
+            "Content-Type": "multipart/form-data; boundary=b",
+        }
+        url = f"http://127.0.0.1:{PORT}/v1/audio/transcriptions"
+        wall, cpu = time.perf_counter(), self._cpu()
+        with urlopen(Request(url, body, headers), timeout=3_600) as answer:
+            text = json.load(answer)["text"]
+        return {"text": text, "wall": time.perf_counter() - wall, "cpu": self._cpu() - cpu}
+
+    def _cpu(self) -> float:
+        """Seconds of all its threads so far (proc(5): utime and stime)."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Theirs:
+    """faster-whisper in an environment of its own."""
+
+    def __init__(self, python: str, model: Path, compute: str) -> None:
+        command = [python, str(PEER), "--model", str(model), "--compute", compute]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def transcribe(self, path: Path, language: str) -> dict:
+        print(json.dumps({"path": str(path), "language": language}), file=self._process.stdin)
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def both(given: argparse.Namespace, compute: str) -> Iterator[tuple[Ours, Theirs]]:
+    ours = Ours(given.engine)
+    theirs = Theirs(given.peers, resolve(given.engine, pull=False).directory, compute)
+    try:
+        yield ours, theirs
+    finally:
+        theirs.close()
+        ours.close()
+
+
+def words(given: argparse.Namespace, clips: list[dict]) -> dict:
+    """Word errors of both, clip by clip."""
+    scorer = load_scorer(given.evaldata)
+    errors, count = [], 0
+    with both(given, "float32") as sides:
+        for clip in clips:
+            reference = scorer.norm(clip["reference"], clip["language"])
+            count += len(reference)
+            path = given.evaldata / clip["file"]
+            texts = [side.transcribe(path, clip["language"])["text"] for side in sides]
+            said = [scorer.norm(text, clip["language"]) for text in texts]
+            errors.append([scorer.dist(reference, each) for each in said])
+    ours, theirs = np.array(errors).T
+    draw = np.random.default_rng(1).integers(0, len(errors), (DRAWS, len(errors)))
+    ratios = ours[draw].sum(axis=1) / np.maximum(theirs[draw].sum(axis=1), 1)
+    return {
+        "clips": len(errors),
+        "words": count,
+        "wer": round(ours.sum() / count, 4),
+        "wer_faster_whisper_float32": round(theirs.sum() / count, 4),
+        "ratio": round(ours.sum() / theirs.sum(), 4),
+        "ratio_95": [round(float(each), 4) for each in np.percentile(ratios, [2.5, 97.5])],
+    }
+
+
+def speed(given: argparse.Namespace, clips: list[dict]) -> dict:
+    """One long file, by both in turn."""
+    with tempfile.TemporaryDirectory() as folder, both(given, "int8") as sides:
+        path = Path(folder) / "long.flac"
+        seconds = write_long(path, given, clips)
+        taken = [[side.transcribe(path, given.language) for side in sides] for _ in range(REPEATS)]
+    best = [
+        {key: min(round(each[side][key], 2) for each in taken) for key in ("wall", "cpu")}
+        for side in range(2)
+    ]
+    ours, theirs = best
+    return {
+        "seconds": round(seconds, 1),
+        "ours": ours,
+        "faster_whisper_int8": theirs,
+        "speed_ratio": round(theirs["wall"] / ours["wall"], 3),
+        "cpu_ratio": round(ours["cpu"] / theirs["cpu"], 3),
+    }
+
+
+def write_long(path: Path, given: argparse.Namespace, clips: list[dict]) -> float:
+    parts, total = [], 0
+    while total < given.minutes * 60 * SAMPLE_RATE:
+        for clip in clips:
+            samples, rate = soundfile.read(given.evaldata / clip["file"], dtype="float32")
+            parts.append(soxr.resample(samples, rate, SAMPLE_RATE))
+            total += len(parts[-1])
+    joined = np.concatenate(parts)[: int(given.minutes * 60 * SAMPLE_RATE)]
+    soundfile.write(path, joined, SAMPLE_RATE)
+    return len(joined) / SAMPLE_RATE
+
+
+def chosen(given: argparse.Namespace) -> list[dict]:
+    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    categories = set(given.categories.split(","))
+    clips = [clip for clip in map(json.loads, lines) if clip["category"] in categories]
+    clips = [clip for clip in clips if clip["reference"]]
+    random.Random(1).shuffle(clips)
+    return clips[:: given.every]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--engine", default="english")
+    parser.add_argument("--language", default="en")
+    parser.add_argument("--categories", default="read_en,spontaneous_en")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--only", choices=("words", "speed"))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    clips = chosen(given)
+    result = {**conditions(), "engine": given.engine}
+    if given.only != "speed":
+        result["words"] = words(given, clips)
+    if given.only != "words":
+        result["speed"] = speed(given, clips)
+    publish(result, given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A segment of a file: one decode, at its end, of all that was said."""
+
+import numpy as np
+import pytest
+
+from ssasr.engine.recognizer import Work
+from ssasr.engine.whisper.segment import LEAD, RINGING, Kind
+from ssasr.engine.whisper.whole_segment import WholeSegment
+from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
+from tests.engine.whisper.segments import SILENCE, SPEECH, receive, say, walk
+from tests.engine.whisper.tiny import recognizer
+
+OFFLINE = StreamOptions(offline=True)
+LONG = 5 * SAMPLE_RATE
+
+
+def segment():
+    return WholeSegment(OFFLINE, 0, [])
+
+
+@pytest.mark.parametrize("parts", [1, 10])
+def test_nothing_is_decoded_before_the_end(parts):
+    whole = segment()
+    for _ in range(parts):
+        receive(whole, 20 / parts, SPEECH)
+        dues, answers = walk(whole)
+        assert dues == []
+        assert all(answer.words == () for answer in answers)
+    end = whole.speech_buffer.received
+    dues, answers = walk(whole, lambda due: say(("hello", 1, 2), ("world", 2, 3)), final_at=end)
+    assert [(due.kind, due.begin, due.end) for due in dues] == [(Kind.FINAL, 0, end)]
+    assert [word.text for word in answers[-1].words if word.final] == ["hello", "world"]
+    assert answers[-1].position == end
+
+
+def test_silence_around_what_was_said_is_left_out_and_a_pause_in_it_is_not():
+    whole = segment()
+    for seconds, probability in (
+        (5, SILENCE),
+        (2, SPEECH),
+        (3, SILENCE),
+        (2, SPEECH),
+        (4, SILENCE),
+    ):
+        receive(whole, seconds, probability)
+    (due,), _ = walk(whole, final_at=whole.speech_buffer.received)
+    assert due.begin == pytest.approx(5 * SAMPLE_RATE - LEAD, abs=2_000)
+    assert due.end == pytest.approx(12 * SAMPLE_RATE + RINGING, abs=4_000)
+
+
+def test_silence_is_not_decoded():
+    whole = segment()
+    receive(whole, 20, SILENCE)
+    dues, answers = walk(whole, final_at=whole.speech_buffer.received)
+    assert (dues, answers[-1].words) == ([], ())
+
+
+def test_the_end_may_lie_behind():
+    whole = segment()
+    receive(whole, 10, SPEECH)
+    walk(whole)
+    (due,), answers = walk(whole, lambda due: say(("hello", 1, 2)), final_at=LONG)
+    assert due.end == LONG
+    assert answers[-1].position == LONG
+
+
+def noise(seconds, seed):
+    return np.random.default_rng(seed).normal(0, 0.1, seconds * SAMPLE_RATE).astype(np.float32)
+
+
+class Noted:
+    """A ``Decoding`` of which one knows what was decoded."""
+
+    def __init__(self, decoding):
+        self.decoding, self.passes, self.lengths = decoding, decoding.passes, []
+
+    def __call__(self, requests):
+        self.lengths += [len(request.samples) for request in requests]
+        return self.decoding(requests)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_waits_for_live_streams(workers):
+    """Without workers there is one thing at a time, and live streams come first."""
+    model = recognizer(workers=workers)
+    noted = model.decoding = Noted(model.decoding)
+    whole = StreamOptions(offline=True)
+    work = [
+        Work(model.new_state(options, 0), audio, len(audio))
+        for options, audio in ((whole, noise(3, 1)), (StreamOptions(), noise(2, 2)))
+    ]
+    while work:
+        outcomes = model.step(work)
+        work = [
+            Work(each.state, each.audio[:0], each.final_at)
+            for each, outcome in zip(work, outcomes, strict=True)
+            if outcome.unfinished
+        ]
+    (file,) = [length for length in noted.lengths if length > 2 * SAMPLE_RATE]
+    if not workers:
+        assert noted.lengths[-1] == file
