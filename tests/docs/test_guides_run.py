@@ -29,6 +29,10 @@ TOKEN = (
     " 'https://localhost:8080/v3/token?expires_in_seconds=60'"
 )
 READY = "curl http://localhost:8080/ready"
+FILE = (
+    "curl http://localhost:8080/v1/audio/transcriptions -H 'Authorization: Bearer self-hosted'"
+    " -F file=@talk.wav"
+)
 
 
 @frozen
@@ -42,7 +46,8 @@ class Guide:
 
 GUIDES = {
     "one process": Guide(
-        {".venv/bin/ssasr serve --port 8080": "http://localhost:8080/ready"}, (READY,)
+        {".venv/bin/ssasr serve --port 8080": "http://localhost:8080/ready"},
+        (READY, FILE, f"{FILE} -F response_format=srt"),
     ),
     "processes of their own": Guide(
         {
