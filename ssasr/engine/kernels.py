@@ -58,7 +58,7 @@ class Packed:
     narrows: bool
     sums: Tensor
     """(outputs,): of the weights of each."""
-    bias: Tensor
+    bias: Tensor | None
     multiply: Kernel
     """uint8 (rows, inputs) -> float32 (rows, outputs)."""
 
@@ -93,9 +93,9 @@ def pack(weight: Rounded, bias: Tensor | None = None, *, rows: int = MANY) -> Pa
     integers, scale = weight.integers, weight.scale
     outputs, inputs = integers.shape
     multiply = _fastest(_limit(), inputs, outputs, rows)(integers, scale)
-    offsets = torch.zeros_like(scale) if bias is None else bias.detach().float()
     sums = integers.sum(dim=1).float() * scale
-    return Packed(inputs, inputs > outputs, sums, offsets, multiply)
+    own = None if bias is None else bias.detach().float()
+    return Packed(inputs, inputs > outputs, sums, own, multiply)
 
 
 def _limit() -> int:
@@ -121,8 +121,9 @@ def linear(x: Tensor, packed: Packed) -> Tensor:
     if packed.narrows:
         mean = integers.sum(dim=1, keepdim=True, dtype=torch.int32) / packed.inputs
         offset = rows.mean(dim=1, keepdim=True).addcmul_(scale, mean, value=-1)
-    product = packed.multiply(integers)
-    result = torch.addcmul(packed.bias, product, scale).addcmul_(offset, packed.sums)
+    result = packed.multiply(integers).mul_(scale).addcmul_(offset, packed.sums)
+    if packed.bias is not None:
+        result.add_(packed.bias)
     return result.view(*x.shape[:-1], -1)
 
 

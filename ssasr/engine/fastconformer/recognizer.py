@@ -40,12 +40,14 @@ from ssasr.engine.fastconformer.slot_state import SlotState, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
+from ssasr.engine.fastconformer.workload import workload
 from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import Outcome, RecognizerSettings, State, StepResult, Work
 from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
 from ssasr.models.catalogue import resolve
 from ssasr.protocol.recognition import StreamOptions, Word
+from ssasr.runtime.processors import cores
 
 CHUNK_MS = 160
 """Default chunk, or the next longer one that the model was trained with (the multilingual one has
@@ -61,7 +63,9 @@ height keeps any current device busy, so more of them in a step would only be de
 _MAX_CHUNKS = 4
 """Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
 follow each other at once, so a stream that was taken over catches up as fast with few."""
-_CPU_STREAMS = 2
+_CPU_STREAMS = 16
+"""For each core: there is room for as many, and how many of them are offered is measured. A slot's
+memory is taken when it is first used."""
 _STREAMS_OF_A_STEP = 8
 """On a CPU, as far as the choice of its kernels is concerned."""
 _CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
@@ -156,7 +160,10 @@ class FastConformerRecognizer:
         pieces: PieceTable,
         processing: Processing,
         max_streams: int,
+        workload: Workload | None = None,
     ) -> None:
+        """``workload``: if ``max_streams`` is to be measured."""
+        self.workload = workload
         self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
@@ -434,14 +441,17 @@ def build(
 ) -> FastConformerRecognizer:
     """The same, from a model that is loaded; ``directory`` has its tokenizer and processor."""
     processing = load_processing(directory, model.config)
-    chunk_frames = choose_chunk(name, processing, chunk_ms)
-    if max_streams is None:
-        on_device = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
-        max_streams = on_device if model.device.type == "cuda" else _CPU_STREAMS
-    layout = make_layout(model, max_streams, chunk_frames)
+    chunk_frames, on_cpu = choose_chunk(name, processing, chunk_ms), model.device.type == "cpu"
+    streams = max_streams
+    if streams is None and on_cpu:
+        streams = _CPU_STREAMS * cores()
+    elif streams is None:
+        streams = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
+    layout = make_layout(model, streams, chunk_frames)
     runner = make_runner(model, layout, detector)
     pieces = PieceTable.load(directory, model.config)
-    return FastConformerRecognizer(name, runner, layout, pieces, processing, max_streams)
+    measured = workload(runner, layout, streams) if on_cpu and max_streams is None else None
+    return FastConformerRecognizer(name, runner, layout, pieces, processing, streams, measured)
 
 
 def make_layout(model: Model, max_streams: int, chunk_frames: int) -> Layout:

@@ -17,6 +17,7 @@ write it.
 
 from typing import Self
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor
@@ -120,6 +121,9 @@ class Slots:
         encoder, rows = layout.config.encoder, layout.slots + 1
 
         def zeros(*shape: int, kind: torch.dtype = dtype) -> Tensor:
+            if device.type == "cpu" and kind == torch.float32:
+                # Memory that nobody has touched yet, which torch's own zeros would do.
+                return torch.from_numpy(np.zeros((rows, *shape), np.float32))
             return torch.zeros(rows, *shape, dtype=kind, device=device)
 
         layers, dim = range(encoder.num_hidden_layers), encoder.hidden_size
