@@ -16,8 +16,9 @@ from trio_websocket import (
 
 from ssasr.errors import SsasrError
 from ssasr.net.websocket_client import OPEN_DEADLINE, NoAnswer, connect_websocket
+from ssasr.protocol.close_codes import CLOSE_CODES, CloseCode
 from ssasr.protocol.codec import decode_server
-from ssasr.protocol.messages import Error, ServerMessage
+from ssasr.protocol.messages import Begin, Error, ServerMessage
 from ssasr.runtime.process import first_leaf
 
 DEFAULT_KEY = "self-hosted"
@@ -27,8 +28,18 @@ UNKNOWN_SIGNER = (18, 19, 20, 21)
 """OpenSSL's numbers for a certificate that nobody signed whom we trust."""
 
 
+BEGIN_SECONDS = 20.0
+"""For the first message of a session."""
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between attempts to begin, where the server says that it may soon be well."""
+
+
 class ClientError(SsasrError):
     """The session could not be opened, or ended with an error; one line for the user."""
+
+
+class TryAgain(ClientError):
+    """Refused, or ended, by a code that says that the same client may succeed unchanged."""
 
 
 def session_url(endpoint: str, parameters: Mapping[str, object]) -> str:
@@ -62,10 +73,12 @@ class ClientSession:
             reason = closed.reason
             if reason is not None and reason.code == 1000:
                 return None
-            raise ClientError(closing_line(closed)) from None
+            kind = failure(None if reason is None else reason.code)
+            raise kind(closing_line(closed)) from None
         message = decode_server(frame if isinstance(frame, str) else frame.decode())
         if isinstance(message, Error):
-            raise ClientError(f"the server refused: {message.error} ({message.error_code})")
+            kind = failure(message.error_code)
+            raise kind(f"the server refused: {message.error} ({message.error_code})")
         return message
 
     async def ping(self) -> bool:
@@ -82,6 +95,13 @@ class ClientSession:
         except ConnectionClosed:
             # Why it closed is for the receiver to say.
             await trio.lowlevel.checkpoint()
+
+
+def failure(code: int | None) -> type[ClientError]:
+    """``code``: of an Error message or a close frame; None: there was neither."""
+    if code is None or code not in set(CloseCode):
+        return ClientError
+    return TryAgain if CLOSE_CODES[CloseCode(code)].retry else ClientError
 
 
 def closing_line(closed: ConnectionClosed) -> str:
@@ -134,3 +154,31 @@ async def open_session(
         except (HandshakeError, OSError, trio.TooSlowError) as error:
             raise ClientError(refusal_line(endpoint, error)) from error
         yield ClientSession(websocket)
+
+
+@asynccontextmanager
+async def begin_session(
+    endpoint: str, parameters: Mapping[str, object], key: str | None = DEFAULT_KEY
+) -> AsyncIterator[tuple[ClientSession, Begin]]:
+    """A session that has begun. Where there is no room or no engine for it at the moment, it is
+    tried again for a while. Raises ClientError."""
+    for pause in (*RETRY_SECONDS, None):
+        async with open_session(endpoint, parameters, key) as session:
+            try:
+                begin = await _begin(session)
+            except TryAgain:
+                if pause is None:
+                    raise
+            else:
+                yield session, begin
+                return
+        assert pause is not None, "the last attempt has raised"
+        await trio.sleep(pause)
+
+
+async def _begin(session: ClientSession) -> Begin:
+    with trio.move_on_after(BEGIN_SECONDS):
+        message = await session.receive()
+        if isinstance(message, Begin):
+            return message
+    raise ClientError(f"the server did not begin the session within {BEGIN_SECONDS:.0f} s")

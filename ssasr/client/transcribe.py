@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ssasr.client.connection import ClientError, ClientSession, open_session
+from ssasr.client.connection import ClientError, ClientSession, begin_session
 from ssasr.client.sound import CHUNK_SECONDS, Mixer, Samples, Sound, open_sound, to_pcm
 from ssasr.client.subtitles import by_speaker
 from ssasr.protocol.codec import encode
@@ -272,8 +272,10 @@ async def stream_file(request: Request, show: Callable[[ServerMessage], None]) -
     mixer, joined = Mixer(request.channel), Joined(show)
     blocks = _mixed(sound, mixer, request.file)
     while True:
-        progress = Progress()
-        async with open_session(request.endpoint, parameters, request.key) as session:
+        async with begin_session(request.endpoint, parameters, request.key) as (session, begin):
+            progress = Progress()
+            progress.begin(begin)
+            joined.pass_on(begin)
             ended = await _exchange(session, blocks, progress, joined, request.pace == "realtime")
         if progress.all_sent:
             joined.end(ended)
@@ -313,8 +315,6 @@ async def _exchange(
                 ended = message  # why it closes is yet to come
                 nursery.cancel_scope.deadline = trio.current_time() + CLOSE_SECONDS
                 continue
-            if isinstance(message, Begin):
-                progress.begin(message)
             joined.pass_on(message)
         nursery.cancel_scope.cancel()
     if ended is None or not progress.terminated:

@@ -1,7 +1,6 @@
 """What the page does when a server stalls, an engine is missing, or the page itself is reloaded."""
 
 import signal
-from contextlib import contextmanager
 from time import monotonic
 
 import pytest
@@ -9,6 +8,7 @@ import trio
 
 from tests.harness.demo_page import (
     SHORT,
+    SHORTEST,
     STATE,
     TURNS,
     demo_page,
@@ -24,7 +24,7 @@ NOTICE = "document.getElementById('notice').textContent"
 WORDS = "document.querySelectorAll('.word').length"
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def pair():
     """An engine and a gateway; yields the engine's process and the gateway's port."""
     with running("engine", "--model", "english", "--engine-kind", "scripted") as (engine, where):
@@ -32,47 +32,55 @@ def pair():
             yield engine.process, port
 
 
-async def test_a_stall_is_said_and_costs_no_word():
+async def test_a_stall_is_said_and_costs_no_word(pair):
     """The engine stops in mid-file and for longer than ten seconds after its end: the page says how
     far the server is behind, and waits for its Termination."""
-    with pair() as (engine, port):
-        turns = from_command(port, SHORT)
-        async with demo_page(port) as page:
-            await transcribe_file(page, SHORT)
-            await page.wait_for(f"{WORDS} >= 3")
-            engine.send_signal(signal.SIGSTOP)
-            try:
-                await page.wait_for(f"{STATE} === 'finishing'")
-                ended = monotonic()
-                await page.wait_for(f"/the server is \\d+ s behind/.test({STATUS})")
-                await trio.sleep(max(0.0, ended + 10.5 - monotonic()))
-                assert await page.evaluate(STATE) == "finishing"
-            finally:
-                engine.send_signal(signal.SIGCONT)
-            assert await finished(page) == [turn.transcript for turn in turns]
-            assert await page.evaluate(NOTICE) == ""
-            (_, received), *further = page.sockets.values()
-        assert not further
-        assert received[-1]["type"] == "Termination"
+    engine, port = pair
+    turns = from_command(port, SHORTEST)
+    async with demo_page(port) as page:
+        await transcribe_file(page, SHORTEST)
+        await page.wait_for(f"{WORDS} >= 2")
+        engine.send_signal(signal.SIGSTOP)
+        try:
+            await page.wait_for(f"{STATE} === 'finishing'")
+            ended = monotonic()
+            await page.wait_for(f"/the server is \\d+ s behind/.test({STATUS})")
+            await trio.sleep(max(0.0, ended + 10.5 - monotonic()))
+            assert await page.evaluate(STATE) == "finishing"
+        finally:
+            engine.send_signal(signal.SIGCONT)
+        assert await finished(page) == [turn.transcript for turn in turns]
+        assert await page.evaluate(NOTICE) == ""
+        (_, received), *further = page.sockets.values()
+    assert not further
+    assert received[-1]["type"] == "Termination"
 
 
-async def test_an_engine_that_does_not_answer_is_said_before_begin():
-    """SIGSTOP: its kernel accepts the connection, and nobody answers it."""
-    with pair() as (engine, port):
-        async with demo_page(port) as page:
-            engine.send_signal(signal.SIGSTOP)
-            try:
-                await page.attach_file("#file", SHORT)
-                await page.wait_for(f"{STATE} === 'idle' && {NOTICE}")
-            finally:
-                engine.send_signal(signal.SIGCONT)
-            assert "does not answer" in await page.evaluate(NOTICE)
-            ((_, received),) = page.sockets.values()
-            assert [message["type"] for message in received] == ["Error"]
+async def test_an_engine_that_does_not_answer_is_said_before_begin(pair):
+    """SIGSTOP: its kernel accepts the connection, and nobody answers it. The page says so, and the
+    command tries again."""
+    engine, port = pair
+    async with demo_page(port) as page, trio.open_nursery() as nursery:
+        engine.send_signal(signal.SIGSTOP)
+        shown = []
+        nursery.start_soon(command_result, port, shown)
+        try:
+            await page.attach_file("#file", SHORTEST)
+            await page.wait_for(f"{STATE} === 'idle' && {NOTICE}")
+        finally:
+            engine.send_signal(signal.SIGCONT)
+        assert "does not answer" in await page.evaluate(NOTICE)
+        ((_, received),) = page.sockets.values()
+        assert [message["type"] for message in received] == ["Error"]
+    assert shown
+
+
+async def command_result(port, shown):
+    shown += await trio.to_thread.run_sync(from_command, port, SHORTEST)
 
 
 async def test_a_reload_asks_and_keeps_the_transcript(port):
-    turns = [turn.transcript for turn in from_command(port, SHORT)]
+    turns = [turn.transcript for turn in from_command(port, SHORTEST)]
     async with demo_page(port) as page:
         await transcribe_file(page, SHORT)
         await page.wait_for(f"{WORDS} >= 4")
@@ -88,7 +96,7 @@ async def test_a_reload_asks_and_keeps_the_transcript(port):
         await page.wait_for(f"!window.before && {STATE} === 'idle'")
         (kept,) = await page.evaluate(TURNS)
         assert kept.split()[:3] == shown.split()[:3]
-        await transcribe_file(page, SHORT)
+        await transcribe_file(page, SHORTEST)
         assert await finished(page) == [kept, *turns]
         starts = await page.evaluate(
             "[...document.querySelectorAll('.time')].map(t => t.textContent)"
