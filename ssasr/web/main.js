@@ -104,8 +104,8 @@ function sessionEvents(mine) {
     },
     message(message, offset, number) {
       const now = performance.now();
-      mine.behind ??= new Behind(now);
-      mine.behind.note(message, offset, captured(), now);
+      mine.behind ??= new Behind(clock, now);
+      mine.behind.note(message, offset + transcript.base, now);
       if (message.type === "Begin") begun(message, number);
       if (message.type === "Turn") turnChanged(transcript.apply(message, offset, number), now);
       if (message.type === "SpeakerRevision") changed(transcript.revise(message, number));
@@ -224,7 +224,7 @@ function show(state, text = STATES[state]) {
 function watch() {
   const { state } = document.body.dataset;
   if (!running?.behind || !["listening", "finishing"].includes(state)) return;
-  const seconds = running.behind.seconds(captured(), performance.now());
+  const seconds = running.behind.seconds(performance.now());
   const late = seconds ? `; the server is ${seconds} s behind` : "";
   document.body.classList.toggle("late", seconds > 0);
   if ($("state").textContent !== STATES[state] + late) $("state").textContent = STATES[state] + late;
