@@ -56,6 +56,8 @@ class Page:
     """Request id of each WebSocket to its (sent, received) messages, in order of opening."""
     dialogs: list = field(factory=list)
     """What the browser has asked the visitor, by kind (``beforeunload``)."""
+    loads: int = 0
+    """Documents that have been loaded whole."""
     session: str | None = None
 
     async def listen(self):
@@ -79,6 +81,8 @@ class Page:
             self.console.append(json.dumps(parameters["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in {"error", "warning"}:
             self.console.append(json.dumps(parameters["args"]))
+        elif method == "Page.loadEventFired":
+            self.loads += 1
         elif method == "Page.javascriptDialogOpening":
             self.dialogs.append(parameters["type"])
         elif method == "Network.requestWillBeSent":
@@ -127,6 +131,19 @@ class Page:
     async def open(self, url):
         await self.command("Page.navigate", url=url)
         await self.wait_for("document.readyState === 'complete'")
+
+    async def reload(self, *, asks=False):
+        """``asks``: the page wants to be asked first, and is."""
+        before = self.loads
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.command, "Page.reload")
+            with trio.fail_after(WAIT_DEADLINE):
+                while asks and not self.dialogs:
+                    await trio.sleep(0.02)
+                if asks:
+                    await self.command("Page.handleJavaScriptDialog", accept=True)
+                while self.loads == before:
+                    await trio.sleep(0.02)
 
     async def click(self, selector):
         """As the mouse does: in the middle, where it must be on top."""

@@ -85,15 +85,10 @@ async def test_a_reload_asks_and_keeps_the_transcript(port):
         await transcribe_file(page, SHORT)
         await page.wait_for(f"{WORDS} >= 4")
         await page.click("#transcript")  # browsers ask only for visitors who did something
-        (shown,) = await page.evaluate(f"window.before = true, {TURNS}")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(page.command, "Page.reload")
-            with trio.fail_after(5):
-                while not page.dialogs:
-                    await trio.sleep(0.02)
-            await page.command("Page.handleJavaScriptDialog", accept=True)
+        (shown,) = await page.evaluate(TURNS)
+        await page.reload(asks=True)
         assert page.dialogs == ["beforeunload"]
-        await page.wait_for(f"!window.before && {STATE} === 'idle'")
+        await page.wait_for(f"{STATE} === 'idle'")
         (kept,) = await page.evaluate(TURNS)
         assert kept.split()[:3] == shown.split()[:3]
         await transcribe_file(page, SHORTEST)

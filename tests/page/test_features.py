@@ -130,7 +130,7 @@ async def test_an_hour_of_transcript_is_no_burden(port):
             sessionStorage.setItem(`ssasr.turn.0-0-${turn}`, JSON.stringify({ words }));
           }
         })()""")
-        await page.command("Page.reload")
+        await page.reload()
         await page.wait_for(
             f"{STATE} === 'idle' && document.querySelectorAll('.word').length === 9000"
         )
