@@ -1,6 +1,10 @@
 """The Helm chart, rendered by Helm and validated against the Kubernetes API."""
 
 import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import helm_python
 import kubernetes_validate
@@ -11,6 +15,7 @@ from ssasr.cli import commands as cli
 from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE
 from tests.docker import compose
 from tests.harness.nginx import SERVERS, TEMPLATE
+from tests.harness.processes import server
 
 CHART = compose.DOCKER / "helm" / "ssasr"
 CLUSTERS = ("1.27", "1.33")
@@ -42,6 +47,11 @@ EVERYTHING = {
         "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     },
     "autoscaling": {"kind": "keda"},
+    "engineSecret": "engines",
+    "engines": {
+        "english": {"strategy": {"type": "Recreate"}},
+        "english-l4": {"serves": "english", "gpus": 0, "nodeSelector": {"gpu": "l4"}},
+    },
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
 CPU = {
@@ -235,6 +245,69 @@ def test_selectors_find_exactly_their_pods(values: dict):
             assert [n for n, labels in pods.items() if wanted.items() <= labels.items()] == [name]
 
 
+def test_a_further_set_of_engines_is_like_the_one_of_its_model_but_for_what_it_says():
+    deployments = of_kind(render(EVERYTHING), "Deployment")
+    plain, further = deployments["asr-english"], deployments["asr-english-l4"]
+    assert further["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "l4"}
+    assert (environment(plain)["SSASR_DEVICE"], environment(further)["SSASR_DEVICE"]) == (
+        "cuda:0", "cpu",
+    )  # fmt: skip
+    for name in ("SSASR_MODEL", "SSASR_MODEL_VERSION", "SSASR_DRAIN_SECONDS"):
+        assert environment(plain)[name] == environment(further)[name]
+    assert plain["spec"]["strategy"] == {"type": "Recreate"}
+    english = environment(deployments["asr-lb"])["LB_ENGLISH"]
+    assert english.split() == [
+        "asr-english.speech.svc.cluster.local:50051",
+        "asr-english-l4.speech.svc.cluster.local:50051",
+    ]
+    assert environment(deployments["asr-gateway"])["SSASR_ENGINES"] == "english,multilingual"
+    egress = of_kind(render(EVERYTHING), "NetworkPolicy")["asr-lb"]["spec"]["egress"]
+    assert "engine-english-l4" in str(egress)
+
+
+def test_engines_and_gateways_share_a_secret_where_there_is_one():
+    for values, there in ((EVERYTHING, True), ({}, False)):
+        for name, deployment in of_kind(render(values), "Deployment").items():
+            if name != "asr-lb":
+                assert ("SSASR_ENGINE_SECRET_FILE" in environment(deployment)) == there
+
+
+def test_engines_may_be_elsewhere():
+    elsewhere = {"gateway": {"asrEndpoint": "wss://asr.example:443", "asrCaSecret": "asr-ca"}}
+    gateway = of_kind(render(elsewhere), "Deployment")["asr-gateway"]
+    assert environment(gateway)["SSASR_ASR_ENDPOINT"] == "wss://asr.example:443"
+    assert environment(gateway)["SSASR_ASR_CA"] == "/etc/ssasr/ca/ca.crt"
+
+
+def test_probes_can_be_set():
+    patient = {"engines": {"english": {"probes": {"startup": {"failureThreshold": 200}}}}}
+    probe = container(of_kind(render(patient), "Deployment")["asr-english"])["startupProbe"]
+    assert (probe["failureThreshold"], probe["periodSeconds"]) == (200, 5)
+
+
+@pytest.mark.slow
+def test_helm_test_opens_a_session(tmp_path):
+    """The pod's own script, against a gateway with the keys of the chart's secret."""
+    items = render({"gateway": {"apiKeys": ["first 2", "second"]}})
+    pod, secret = of_kind(items, "Pod")["asr-test"], of_kind(items, "Secret")["asr-gateway-keys"]
+    (session,) = pod["spec"]["containers"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    keys = tmp_path / "keys"
+    keys.write_bytes(base64.b64decode(secret["data"]["keys"]))
+    script = session["args"][0].replace("/etc/ssasr/keys/keys", str(keys))
+    with server("--engine-kind", "scripted", "--api-keys-file", keys) as (_, port):
+        given = {entry["name"]: entry["value"] for entry in session["env"]}
+        assert given == {"SSASR_ENDPOINT": "ws://asr-gateway:8080/v3/ws"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ours = {"SSASR_ENDPOINT": f"ws://127.0.0.1:{port}/v3/ws", "PATH": path}
+        done = subprocess.run(
+            [*session["command"], script], env=ours, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert "Pod" not in {item["kind"] for item in render(EVERYTHING)}, "a certificate for others"
+
+
 def test_gpus_and_autoscaling_are_as_asked():
     plain, cpu, everything = render({}), render(CPU), render(EVERYTHING)
     limits = container(of_kind(plain, "Deployment")["asr-english"])["resources"]["limits"]
@@ -244,7 +317,9 @@ def test_gpus_and_autoscaling_are_as_asked():
     assert environment(engine)["SSASR_DEVICE"] == "cpu"
     assert "replicas" not in engine["spec"], "the autoscaler owns the number"
     assert of_kind(cpu, "HorizontalPodAutoscaler").keys() == {"asr-english"}
-    assert of_kind(everything, "ScaledObject").keys() == {"asr-english", "asr-multilingual"}
+    assert of_kind(everything, "ScaledObject").keys() == {
+        "asr-english", "asr-english-l4", "asr-multilingual",
+    }  # fmt: skip
     assert not FOREIGN & {item["kind"] for item in plain}
 
 

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ssasr.cli import commands as cli
+from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE, LAST_SCRAPE_DEADLINE
 from tests.docker import compose
 from tests.harness.nginx import TEMPLATE, with_servers
 
@@ -98,6 +99,17 @@ def test_every_environment_variable_means_something():
     for path in compose.DOCKER.glob("*.Dockerfile"):
         own = set(re.findall(r"\b(SSASR_[A-Z_]+)=", path.read_text()))
         assert own <= known | {"SSASR_CACHE"}
+
+
+def test_the_time_to_drain_and_the_time_to_stop_are_one_value():
+    for name, service in compose.load()["services"].items():
+        drain = service["environment"].get("SSASR_DRAIN_SECONDS")
+        if drain is not None:
+            grace = re.fullmatch(r"(\d+)s(\d+)ms", service["stop_grace_period"])
+            assert grace is not None, "two units, which Compose adds up"
+            assert grace[1] == str(drain)
+            words = FINAL_WORDS_DEADLINE + LAST_SCRAPE_DEADLINE if name == "streaming-api" else 0
+            assert int(grace[2]) / 1e3 >= words + 10
 
 
 def test_the_balancer_gets_every_variable_of_its_template():

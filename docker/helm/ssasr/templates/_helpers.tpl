@@ -11,13 +11,32 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{/* Where nginx finds the engines of one model: the full name, for it knows no search domains. */}}
-{{- define "ssasr.engineAddress" -}}
-{{- if (index .root.Values.engines .engine).enabled -}}
-{{ .root.Release.Name }}-{{ .engine }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.lb.clusterDomain }}:50051
-{{- else -}}
-127.0.0.1:1
+{{/* The sets of engines that there are to be, whole: what a further set does not say is as in the set
+     that is called as the model it serves. */}}
+{{- define "ssasr.engineSets" -}}
+{{- $sets := dict -}}
+{{- range $name, $given := .Values.engines -}}
+{{- $serves := $given.serves | default $name -}}
+{{- if not (has $serves (list "english" "multilingual")) -}}
+{{- fail (printf "engines.%s.serves: english or multilingual" $name) -}}
 {{- end -}}
+{{- $own := deepCopy (get $.Values.engines $serves) -}}
+{{- range $key, $value := $given }}{{ $_ := set $own $key $value }}{{ end -}}
+{{- $_ := set $own "serves" $serves -}}
+{{- if $own.enabled }}{{ $_ := set $sets $name $own }}{{ end -}}
+{{- end -}}
+{{ $sets | toYaml }}
+{{- end }}
+
+{{/* Where nginx finds the engines of one model: the full names, for it knows no search domains. */}}
+{{- define "ssasr.engineAddress" -}}
+{{- $found := list -}}
+{{- range $name, $own := (include "ssasr.engineSets" .root | fromYaml) -}}
+{{- if eq $own.serves $.engine -}}
+{{- $found = append $found (printf "%s-%s.%s.svc.%s:50051" $.root.Release.Name $name $.root.Release.Namespace $.root.Values.lb.clusterDomain) -}}
+{{- end -}}
+{{- end -}}
+{{ join " " $found | default "127.0.0.1:1" }}
 {{- end }}
 
 {{/* Service links would put SSASR_… variables of Kubernetes' own making into the environment, and
@@ -55,6 +74,25 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 - to:
     - namespaceSelector:
         matchLabels: {kubernetes.io/metadata.name: {{ .Values.tracing.namespace }}}
+{{- end }}
+{{- end }}
+
+{{- define "ssasr.engineSecret" -}}
+{{- if .Values.engineSecret }}
+- {name: SSASR_ENGINE_SECRET_FILE, value: /etc/ssasr/engines/secret}
+{{- end }}
+{{- end }}
+
+{{- define "ssasr.engineSecretMount" -}}
+{{- if .Values.engineSecret }}
+- {name: engine-secret, mountPath: /etc/ssasr/engines, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "ssasr.engineSecretVolume" -}}
+{{- with .Values.engineSecret }}
+- name: engine-secret
+  secret: {secretName: {{ . }}}
 {{- end }}
 {{- end }}
 
@@ -112,9 +150,9 @@ topologySpreadConstraints:
 
 {{/* The models that a gateway offers, and is ready only with. */}}
 {{- define "ssasr.engineList" -}}
-{{- $enabled := list -}}
-{{- range $engine, $own := .Values.engines -}}
-{{- if $own.enabled }}{{ $enabled = append $enabled $engine }}{{ end -}}
+{{- $served := list -}}
+{{- range $name, $own := (include "ssasr.engineSets" . | fromYaml) -}}
+{{- $served = append $served $own.serves -}}
 {{- end -}}
-{{ join "," $enabled }}
+{{ $served | uniq | sortAlpha | join "," }}
 {{- end }}
