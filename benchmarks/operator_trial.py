@@ -83,8 +83,11 @@ async def kill_all_engines(stage):
 
 
 async def stop_balancer(stage):
-    stage.cluster.nginx.held_down = True
-    await inject(stage.cluster.nginx.pid, Fault(0, "kill"))
+    nginx = stage.cluster.nginx
+    nginx.held_down = True
+    workers = Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split()
+    for pid in [nginx.pid, *map(int, workers)]:  # workers outlive a parent that is killed
+        await inject(pid, Fault(0, "kill"))
     await trio.sleep(10)
     stage.cluster.nginx.held_down = False
 
