@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -82,11 +82,14 @@ async def kill_all_engines(stage):
         engine.held_down = False
 
 
+def children(pid):
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def stop_balancer(stage):
     nginx = stage.cluster.nginx
     nginx.held_down = True
-    workers = Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split()
-    for pid in [nginx.pid, *map(int, workers)]:  # workers outlive a parent that is killed
+    for pid in [nginx.pid, *children(nginx.pid)]:  # workers outlive a parent that is killed
         await inject(pid, Fault(0, "kill"))
     await trio.sleep(10)
     stage.cluster.nginx.held_down = False
@@ -98,7 +101,9 @@ async def drain_gateway(stage):
 
 async def fill_disk(stage):
     """And a session ends a little later, as every few seconds one does."""
-    (stage.usage / "other").write_bytes(b"x" * (1 << 16))
+    with suppress(OSError), (stage.usage / "other").open("wb", buffering=0) as other:
+        while True:
+            other.write(b"x" * 512)
 
 
 async def nothing(stage):
@@ -122,7 +127,7 @@ TRIALS = {
     ),
     "the disk of usage records is full": Trial(
         fill_disk, frozenset({"SsasrUsageNotWritten"}), "gateway",
-        "usage records not written, will try again", late_clients=1,
+        "lines not written, will try again", late_clients=1,
     ),
     "more clients than a gateway admits": Trial(
         nothing, frozenset({"SsasrClientsRefused", "SsasrGatewayNearlyFull"}), "gateway",
