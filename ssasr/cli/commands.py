@@ -56,6 +56,10 @@ ENGINE_HOST = Option(
     "127.0.0.1",
     metavar="H",
 )
+METRICS_PORT = Option(
+    "--metrics-port", "port for /metrics alone, without TLS; default: they are on --port", None,
+    options.port, "P",
+)  # fmt: skip
 ENGINE_SECRET = Option(
     "--engine-secret-file",
     "file with a secret of 16 letters or more that engines ask gateways for; default: none",
@@ -128,6 +132,7 @@ GATEWAY = (
         "MIB",
     ),
     Option("--demo-page", "serve the demo page at /", True, options.flag, "BOOL"),
+    METRICS_PORT,
     Option(
         "--tls-certificate",
         "PEM file; the port then speaks TLS only; read again at SIGHUP",
@@ -234,6 +239,7 @@ def public_config(values: Values, engines: Any) -> Any:
         redaction_model=values["redaction_model"] if values["redaction"] else None,
         traces=traces(values),
         log_peers=values["log_peers"],
+        metrics_port=values["metrics_port"],
     )
 
 
@@ -312,6 +318,7 @@ def run_engine(values: Values, _: argparse.Namespace) -> int:
         drain_seconds=values["drain_seconds"],
         traces=traces(values),
         secret=engine_secret(values),
+        metrics_port=values["metrics_port"],
     )
     running.run(partial(serving_engine.serve_engine, config))
     return 0
@@ -428,6 +435,7 @@ COMMANDS = {
                    None, options.model, "NAME"),
             ENGINE_HOST,
             Option("--port", "port to listen on; 0 takes a free one", 50_051, options.port, "P"),
+            METRICS_PORT,
             *ENGINE,
             Option("--model-version", "X-Model-Version that this engine serves; default: "
                    "en-default, ml-default, or any for a model by name", metavar="V"),

@@ -242,7 +242,8 @@ def test_selectors_find_exactly_their_pods(values: dict):
         for name, item in of_kind(items, kind).items():
             selector = item["spec"]["selector"]
             wanted = selector.get("matchLabels", selector)
-            assert [n for n, labels in pods.items() if wanted.items() <= labels.items()] == [name]
+            found = [each for each, labels in pods.items() if wanted.items() <= labels.items()]
+            assert found == [name.removesuffix("-metrics")]
 
 
 def test_a_further_set_of_engines_is_like_the_one_of_its_model_but_for_what_it_says():
@@ -277,6 +278,20 @@ def test_engines_may_be_elsewhere():
     gateway = of_kind(render(elsewhere), "Deployment")["asr-gateway"]
     assert environment(gateway)["SSASR_ASR_ENDPOINT"] == "wss://asr.example:443"
     assert environment(gateway)["SSASR_ASR_CA"] == "/etc/ssasr/ca/ca.crt"
+
+
+def test_metrics_are_for_the_namespace_that_monitors_alone():
+    policies = of_kind(render({}), "NetworkPolicy")
+    for name in ("asr-gateway", "asr-english"):
+        ingress = policies[name]["spec"]["ingress"]
+        (allowed,) = [rule for rule in ingress if {"port": "metrics"} in rule["ports"]]
+        (peer,) = allowed["from"]
+        assert list(peer["namespaceSelector"]["matchLabels"].values()) == ["monitoring"]
+        assert allowed["ports"] == [{"port": "metrics"}]
+    closed = of_kind(render({"networkPolicy": {"metricsNamespace": ""}}), "NetworkPolicy")
+    assert "metrics" not in str(closed["asr-gateway"]["spec"]["ingress"])
+    public = of_kind(render({}), "Service")["asr-gateway"]
+    assert [port["name"] for port in public["spec"]["ports"]] == ["public"]
 
 
 def test_probes_can_be_set():

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
@@ -242,3 +243,32 @@ def test_the_last_line_says_what_was_lost(tmp_path):
     last = program.stderr.splitlines()[-1]
     assert "stopped" in last
     assert "usage_records_lost=1" in last
+
+
+def test_metrics_on_a_port_of_their_own():
+    own, engines_own = free_port(), free_port()
+    with engine("--metrics-port", engines_own) as (_, port):
+        endpoint = f"ws://127.0.0.1:{port}"
+        options = ("--asr-endpoint", endpoint, "--metrics-port", own)
+        with running("gateway", *options) as (_, public):
+            for metrics, served in ((own, public), (engines_own, port)):
+                with urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+                    assert b"ssasr_build_info" in answer.read()
+                for wrong in (f"{served}/metrics", f"{metrics}/health", f"{metrics}/v3/ws"):
+                    with pytest.raises(HTTPError, match="404"):
+                        urlopen(f"http://127.0.0.1:{wrong}", timeout=5)
+
+
+def test_workers_share_the_port_of_metrics():
+    own = free_port()
+    options = ("--asr-endpoint", "ws://127.0.0.1:1", "--metrics-port", own, "--workers", "2")
+    program = Program(["gateway", "--port", free_port(), *options]).start()
+    deadline = monotonic() + 30
+    while monotonic() < deadline:
+        try:
+            with urlopen(f"http://127.0.0.1:{own}/metrics", timeout=5) as answer:
+                assert b"ssasr_sessions 0" in answer.read()
+                break
+        except URLError:  # not yet, or a worker is still to come
+            sleep(0.1)
+    assert program.stop(signal.SIGTERM) == 0

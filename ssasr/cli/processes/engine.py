@@ -6,6 +6,7 @@ from functools import partial
 import trio
 from attrs import field, frozen
 
+from ssasr.cli.processes.metrics_port import serve_metrics
 from ssasr.cli.processes.recognition import RecognitionConfig
 from ssasr.engine.recognizer import Recognizer
 from ssasr.engine.server import EngineServer
@@ -34,6 +35,8 @@ class EngineConfig:
     traces: Destination | None = None
     secret: str | None = field(default=None, repr=False)
     """What gateways must know."""
+    metrics_port: int | None = None
+    """None: metrics are on ``port``."""
 
     @property
     def model_version(self) -> str | None:
@@ -55,9 +58,13 @@ async def serve_engine(config: EngineConfig) -> None:
 async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
     readiness = [(config.model_version or config.model, server.is_ready)]
     metrics.watch_readiness(readiness, server.draining.is_set)
-    app = http_app(engine_routes(server.is_ready, metrics, config.model_version))
+    routes = engine_routes(server.is_ready, metrics, config.model_version)
+    shown = routes["/metrics"] if config.metrics_port is None else routes.pop("/metrics")
+    app = http_app(routes)
     async with trio.open_nursery() as process:
         await process.start(watch_signals, server.draining.set)
+        if config.metrics_port is not None:
+            await process.start(serve_metrics, shown, config.host, config.metrics_port)
         async with trio.open_nursery() as serving:
             port = await serving.start(partial(server.run, app, config.host, config.port))
             log.info("listening", host=config.host, port=port, model=config.model)

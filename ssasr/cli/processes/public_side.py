@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from ssasr import __version__
+from ssasr.cli.processes.metrics_port import serve_metrics
 from ssasr.errors import StartRefused
 from ssasr.gateway.auth.access import Access, parse_keys, read_key_file
 from ssasr.gateway.auth.licence import Licence
@@ -93,6 +94,8 @@ class PublicConfig:
     """None: sessions that ask for redaction are refused."""
     traces: Destination | None = None
     """None: nowhere."""
+    metrics_port: int | None = None
+    """None: metrics are on ``port``."""
     log_peers: bool = True
     """Log lines of sessions hold the clients' addresses."""
 
@@ -271,6 +274,7 @@ async def serve_public(
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
+    shown = routes["/metrics"] if config.metrics_port is None else routes.pop("/metrics")
     pages |= routes | {"/v1/status": status_route(gateway, siblings)}
     app = http_app(pages | {realtime.PATH: upgrade_required}, openai_doors(config, gateway))
     keeping = keeping if siblings is None else (*keeping, siblings.run)
@@ -281,7 +285,7 @@ async def serve_public(
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
         always = (collecting, measuring, gateway.session_log.bursts.run)
-        await _serve(config, gateway, app, tls, (*keeping, *services, *always))
+        await _serve(config, gateway, app, tls, (*keeping, *services, *always), shown)
     say_stopped(gateway.session_count().ended, 0 if usage is None else usage.lost)
 
 
@@ -298,13 +302,18 @@ async def _serve(
     app: AsgiApp,
     tls: ssl.SSLContext | None,
     services: tuple[Service, ...],
+    metrics: Handler,
 ) -> None:
+    """``metrics``: what shows them on a port of their own."""
     worker = config.worker
     reload = partial(read_again, config, gateway.access, tls)
     if worker is not None:
         reload()  # one that is started later than the others knows what they know
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set, reload)
+        if config.metrics_port is not None:
+            show = partial(serve_metrics, share_port=worker is not None)
+            await process.start(show, metrics, config.host, config.metrics_port)
         async with trio.open_nursery() as serving:
             serve = partial(gateway.run, app, config.host, config.port, tls)
             port = await serving.start(partial(serve, share_port=worker is not None))

@@ -55,6 +55,17 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* Whoever may read metrics, and nothing else. */}}
+{{- define "ssasr.metricsReaders" -}}
+{{- with .Values.networkPolicy.metricsNamespace -}}
+- from:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: {{ . }}}
+  ports:
+    - {port: metrics}
+{{- end }}
+{{- end }}
+
 {{- define "ssasr.nameServer" -}}
 - to:
     - namespaceSelector:
