@@ -1,4 +1,5 @@
-"""Writes benchmarks/REPORT.md and README's figures from the JSON files in benchmarks/results.
+"""Writes benchmarks/REPORT.md, README's figures and the table of processors in docs/operations.md
+from the JSON files in benchmarks/results.
 
 python -m benchmarks.report
 """
@@ -6,7 +7,7 @@ python -m benchmarks.report
 import json
 from pathlib import Path
 
-from benchmarks import readme
+from benchmarks import processors, readme
 
 FOLDER = Path(__file__).parent
 HEAD = """# Standing report
@@ -170,6 +171,7 @@ def main():
     results = load()
     (FOLDER / "REPORT.md").write_text(report(results))
     readme.README.write_text(readme.insert(readme.README.read_text(), results))
+    processors.PAGE.write_text(processors.insert(processors.PAGE.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from ssasr.engine import capacity
-from ssasr.engine.capacity import CapacityMeter, Unit, Workload, cores, streams_within
+from ssasr.engine.capacity import CapacityMeter, Unit, Workload, streams_within
+from ssasr.runtime.processors import cores
 
 DECODE = {"decode": 1.0}
 
