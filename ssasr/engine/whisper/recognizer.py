@@ -38,6 +38,7 @@ from ssasr.engine.whisper import checkpoint
 from ssasr.engine.whisper.alignment import FRAME, token_frames
 from ssasr.engine.whisper.biasing import STRENGTH, Terms, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
+from ssasr.engine.whisper.end_of_turn import evidence
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, without_squeezed
 from ssasr.engine.whisper.language import SpokenLanguage
@@ -68,10 +69,6 @@ NO_SPEECH = 0.6
 LEAST_LOGPROB = -1.0
 """Whisper's own rule: above the first and, on average, below the second there was no speech."""
 
-OPEN_SENTENCE = 0.4
-"""Factor on Smart Turn's confidence when the text does not end a sentence. Both must agree before a
-turn ends early at the default threshold (0.4), because cutting a speaker off is worse than waiting
-for the silence. A full stop alone means little: the decoder ends most texts with one."""
 SPEAKERS = 2.1 * 4 * 384**2
 """Speaking streams that one core keeps up with, times layers and width² of the encoder: 2.1 of
 tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
@@ -299,10 +296,9 @@ class WhisperRecognizer:
     def _apply(self, segment: Segment, job: _Judging | _Decoding) -> None:
         """What was found."""
         if isinstance(job, _Judging):
-            # How they sound, and whether the text ends a sentence.
-            sound, words = job.found.result()[job.place], segment.words()
+            words = segment.words()
             ended = bool(words) and ends_sentence(words[-1].text)
-            segment.judge(sound if ended else OPEN_SENTENCE * sound)
+            segment.judge(evidence(job.found.result()[job.place], ended=ended))
             return
         hypothesis, spoken = job.found.result()[job.place]
         if job.request.language is None:

@@ -46,6 +46,7 @@ from itertools import pairwise
 from attrs import define, evolve, field, frozen
 
 from ssasr.engine.recognizer import StepResult
+from ssasr.engine.whisper.end_of_turn import likelihood
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
@@ -91,10 +92,6 @@ TENTATIVE_CROWDED = 26 * SAMPLE_RATE
 """The same where words are tentative: the model was trained with 30 s."""
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
-SURE_AFTER = 2.5
-"""After this many pauses (``StreamOptions.pause``) of silence the end-of-turn confidence counts in
-full; before that, in proportion to the silence. How a speaker sounds at the start of a pause hardly
-predicts whether he goes on; the length of the silence does (``benchmarks/turn_ends.py``)."""
 BACK = 10 * SAMPLE_RATE
 """How far in the past the session may end the segment and still get the decode of that position."""
 
@@ -153,8 +150,9 @@ class Segment:
     """The decode that comes next, if any."""
     to_judge: bool = False
     """Whether the end of turn is to be judged before the next answer."""
-    end_of_turn: float = 0.0
-    """As it was judged when the pause was reached."""
+    evidence: float | None = None
+    """That the turn ends with this pause, but for its length (``end_of_turn``); None: the pause has
+    not been judged yet, or is over."""
     _hypotheses: list[_Mark] = field(factory=list)
     """As many as have to agree, the newest last, since the last rest. Where the committed words end
     in them is found anew when there are more of these: an engine that takes the segment over knows
@@ -238,7 +236,7 @@ class Segment:
         speaking = self.speech_buffer.spoken
         self._speech += self.speech_buffer.walk(position)
         if self.speech_buffer.spoken > speaking:
-            self.end_of_turn = 0.0
+            self.evidence = None
 
     def _answer(self) -> StepResult:
         self._answered = self.position
@@ -247,10 +245,10 @@ class Segment:
 
     def _result(self, position: int, words: tuple[Word, ...], decoded: int) -> StepResult:
         speech, self._speech = self._speech, ()
-        grown = min(1.0, self.speech_buffer.silence / (SURE_AFTER * self.options.pause))
+        pauses = self.speech_buffer.silence / self.options.pause
+        ends = 0.0 if self.evidence is None else likelihood(self.evidence, pauses)
         return StepResult(
-            position, speech, words, decoded,
-            grown * self.end_of_turn, self.language.name, self.language.confidence,
+            position, speech, words, decoded, ends, self.language.name, self.language.confidence
         )  # fmt: skip
 
     def _covered(self) -> bool:
@@ -270,13 +268,10 @@ class Segment:
         reached = self.speech_buffer.silence >= self.options.pause
         return reached and self._judged != end and self._settled()
 
-    def judge(self, confidence: float) -> None:
-        """How sure it is that the speaker, who pauses, has finished."""
-        self._judged, self.end_of_turn, self.to_judge = (
-            self.speech_buffer.speech_end,
-            confidence,
-            False,
-        )
+    def judge(self, evidence: float) -> None:
+        """That the speaker, who pauses, has finished."""
+        self._judged, self.to_judge = self.speech_buffer.speech_end, False
+        self.evidence = evidence
 
     def _rest(self) -> None:
         """After a rest the words before it are final; without speech only a lead is kept."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssasr.engine.whisper import segment as policy
+from ssasr.engine.whisper.end_of_turn import evidence, likelihood
 from ssasr.engine.whisper.hypothesis_alignment import without_squeezed
 from ssasr.engine.whisper.segment import CHUNK, STEP, Due, Kind
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
@@ -135,9 +136,9 @@ def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
             segment.apply([], reliable=True)
     assert len(judged) == 1
     assert 0 <= judged[0] - segment.options.pause < CHUNK
-    assert segment.end_of_turn == 0.7
+    assert segment.evidence == 0.7
     hear(segment, 0.2, SPEECH)
-    assert segment.end_of_turn == 0.0
+    assert segment.evidence is None
 
 
 def test_the_end_of_turn_is_the_likelier_the_longer_the_silence_is():
@@ -147,8 +148,19 @@ def test_the_end_of_turn_is_the_likelier_the_longer_the_silence_is():
     _, answers = walk(segment)
     said = [one.end_of_turn_confidence for one in answers if one.end_of_turn_confidence]
     assert said == sorted(said)
-    assert said[0] == pytest.approx(0.5 / policy.SURE_AFTER, rel=0.25)
-    assert said[-1] == 0.5
+    assert said[0] == pytest.approx(likelihood(0.5, 1.0), abs=0.07)
+    assert said[-1] == pytest.approx(likelihood(0.5, 3.75), abs=0.01)
+    assert hear(segment, 0.3, SPEECH) == []
+    assert walk(segment)[1] == []
+    assert segment.evidence is None
+
+
+def test_the_full_stop_and_the_sound_make_an_end_likelier():
+    order = [(0.05, False), (0.95, False), (0.05, True), (0.95, True)]
+    odds = [evidence(sound, ended=ended) for sound, ended in order]
+    assert odds == sorted(odds)
+    assert likelihood(odds[-1], 1.0) < 0.4 < likelihood(odds[-1], 1.5)
+    assert likelihood(odds[1], 3.0) < 0.4
 
 
 def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():
