@@ -2,10 +2,10 @@
 
     python -m benchmarks.archive.whisper_takeovers [--evaldata ../shared/evaldata]
         [--model multilingual]
-        [--categories read_de,read_zh,...] [--clips 12] [--tapes 1] [--runs 4] [--every 4]
-        [--half dev|held|all] [--keep FILE] [--json FILE]
+        [--categories read_de,read_zh,...] [--clips 12] [--tracks 1] [--runs 4] [--every 4]
+        [--half dev|held|all] [--query speech_model=...] [--keep FILE] [--json FILE]
 
-A tape is some clips with 1.5 s of silence after each. It is heard once in real time, message by
+A track is some clips with 1.5 s of silence after each. It is heard once in real time, message by
 message, and then ``--runs`` times by engines each of which is lost after ``--every`` seconds of
 audio (mean; in the first of these runs none is), with as much audio and as many answers under way
 as chance has it. Engine stream, recogniser, replay and turn policy are the real ones, without
@@ -111,6 +111,7 @@ class Session:
     recognizer: WhisperRecognizer
     pcm: bytes
     chance: random.Random
+    query: str = QUERY
     arrivals: list[tuple[float, str]] = field(factory=list)
     sent: int = 0
     acknowledged: int = 0
@@ -122,7 +123,7 @@ class Session:
     unread: deque = field(factory=deque)
 
     def __attrs_post_init__(self) -> None:
-        parameters = parse_parameters(QUERY)
+        parameters = parse_parameters(self.query)
         opening = Open("takeovers", stream_options(parameters))
         self.replay = Replay(opening)
         self.policy = TurnPolicy(turn_settings(parameters), chunk=self.recognizer.chunk)
@@ -243,7 +244,7 @@ class Session:
         return after + self.chance.uniform(0.1, 2 * every - 0.1) * SAMPLE_RATE
 
 
-def tape_of(clips, evaldata: Path) -> bytes:
+def track_of(clips, evaldata: Path) -> bytes:
     gap = np.zeros(int(GAP * SAMPLE_RATE), np.float32)
     parts = [gap[: SAMPLE_RATE // 2]]
     for clip in clips:
@@ -283,11 +284,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="multilingual")
     parser.add_argument("--categories", default=CATEGORIES)
     parser.add_argument("--clips", type=int, default=12)
-    parser.add_argument("--tapes", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0, help="number of the first tape")
+    parser.add_argument("--tracks", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="number of the first track")
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--every", type=float, default=4.0)
     parser.add_argument("--half", choices=("dev", "held", "all"), default="all")
+    parser.add_argument("--query", default=QUERY, help="parameters of the session")
     parser.add_argument("--keep", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
@@ -308,13 +310,13 @@ def main() -> None:
         chosen = [chance.choice([clip for clip in clips if clip["category"] == one])
                   for one in wanted for _ in range(-(-arguments.clips // len(wanted)))]  # fmt: skip
         chance.shuffle(chosen)
-        pcm = tape_of(chosen, arguments.evaldata)
+        pcm = track_of(chosen, arguments.evaldata)
         kept.track = ",".join(clip["id"] for clip in chosen)
-        reference = Session(recognizer, pcm, chance)
+        reference = Session(recognizer, pcm, chance, arguments.query)
         reference.run_in_time()
-        print(f"tape {number}: {len(pcm) // 32_000} s, {kept.made} decodes", flush=True)
+        print(f"track {number}: {len(pcm) // 32_000} s, {kept.made} decodes", flush=True)
         for run in range(arguments.runs):
-            session = Session(recognizer, pcm, random.Random(f"{number} {run}"))
+            session = Session(recognizer, pcm, random.Random(f"{number} {run}"), arguments.query)
             session.run_by_chance(arguments.every if run else 0)
             damage = compare([log_of(session)], lambda log: log_of(reference))  # noqa: B023
             names = ("words", "lost", "duplicated", "changed", "moved")
