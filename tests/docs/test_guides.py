@@ -21,7 +21,8 @@ def commands() -> list[str]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for block in re.findall(r"^ *```(?:sh)?\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+        for block in (block for language, block in blocks if language in {"", "sh"}):
             found += [re.sub(r"\s+", " ", line.strip()) for line in block.splitlines()]
     return [line for line in found if re.match(COMMAND, line)]
 

@@ -29,6 +29,10 @@ TOKEN = (
     " 'https://localhost:8080/v3/token?expires_in_seconds=60'"
 )
 READY = "curl http://localhost:8080/ready"
+SECRET = (
+    "curl -X POST http://localhost:8080/v1/realtime/client_secrets"
+    " -H 'Authorization: Bearer self-hosted'"
+)
 FILE = (
     "curl http://localhost:8080/v1/audio/transcriptions -H 'Authorization: Bearer self-hosted'"
     " -F file=@talk.wav"
@@ -77,6 +81,13 @@ GUIDES = {
             TOKEN,
         ),
     ),
+    "doors out": Guide(
+        {
+            "ssasr serve --webhook-hosts hooks.example.com --webhook-dir hooks"
+            " --llm-gateway-url http://localhost:8000/v1": "http://localhost:8080/ready",
+        },
+        (SECRET,),
+    ),
     "weights by hand": Guide(
         {"SSASR_MODELS_DIR=weights ssasr serve": "http://localhost:8080/ready"}, (READY,)
     ),
@@ -90,6 +101,10 @@ NOT_HERE = {
     "ssasr serve --redaction true": "needs its extra; tests/gateway/redaction runs the process",
     "ssasr transcribe --redact ": "the same",
     "Capacity measured": "a line of the log",
+    "aws ": "needs an account",
+    "ssh ": "needs another machine",
+    "nvidia-smi": "needs a GPU",
+    "sudo systemctl": "needs systemd",
     "docker ": "needs a daemon; the files are checked in tests/docker, and run there as processes",
     "gunzip -c ssasr-images.tar.gz | docker load": "needs a daemon",
     "ssasr bench --find-capacity": "takes minutes; tests/bench",
