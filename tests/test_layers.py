@@ -43,7 +43,8 @@ MAY_IMPORT = {
 PURE = {
     "session.turns", "session.segment", "session.transcript", "session.speech_activity",
     "session.formatting", "session.heartbeat", "engine.scheduler", "engine.streams",
-    "engine.recognizer", "engine.scripted", "routing.replay",
+    "engine.recognizer", "engine.scripted", "routing.replay", "gateway.openai.given",
+    "gateway.openai.realtime_link", "gateway.openai.realtime_settings",
 }  # fmt: skip
 IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "os",
           "ssasr.runtime", "ssasr.telemetry", "ssasr.net"}  # fmt: skip

@@ -1,8 +1,8 @@
 """One POST at a time to an address of the operator's: usage records, webhooks, an LLM.
 
-h11 on a stream of ours, as in the server, and no client library, for what those do by themselves:
-they follow redirects, take proxies from the environment, and connect to whatever a name resolves
-to. Nothing may leave for a place that nobody named.
+h11 on a stream of ours, and no client library, for what those do by themselves: some follow
+redirects, most take proxies from the environment, and all connect to whatever a name resolves to by
+then. Nothing may leave for a place that nobody named.
 """
 
 import functools

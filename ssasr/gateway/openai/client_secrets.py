@@ -10,7 +10,6 @@ import binascii
 import json
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 
 import trio
 from attrs import frozen
@@ -20,6 +19,7 @@ from starlette.routing import Route
 
 from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import LONGEST_SESSION, TokenRequest
+from ssasr.gateway.openai.errors import of_fault
 from ssasr.gateway.openai.given import Given, Refused
 from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings
 from ssasr.protocol.faults import ClientFault
@@ -84,9 +84,9 @@ class ClientSecrets:
         try:
             issued = self.issue(authorization, Given.read(await read_body(request) or b"{}"))
         except ClientFault as fault:
-            return refusal(HTTPStatus.UNAUTHORIZED, Refused(fault.text, "invalid_api_key"))
+            return of_fault(fault).response()
         except Refused as refused:
-            return refusal(HTTPStatus.BAD_REQUEST, refused)
+            return refused.response()
         return JSONResponse(issued, headers={"cache-control": "no-store"})
 
     def issue(self, authorization: str | None, asked: Given) -> dict[str, object]:
@@ -120,7 +120,3 @@ async def read_body(request: Request) -> bytes:
     except (trio.TooSlowError, ClientDisconnect):
         raise Refused("The body did not come", "body_incomplete") from None
     return body
-
-
-def refusal(status: HTTPStatus, refused: Refused) -> Response:
-    return JSONResponse(refused.body("invalid_request_error"), int(status))

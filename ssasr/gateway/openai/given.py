@@ -6,22 +6,15 @@ from typing import Any
 
 from attrs import frozen
 
+from ssasr.gateway.openai.errors import ApiError
 from ssasr.protocol import strict_json
 
 
-class Refused(Exception):
+class Refused(ApiError):
     """What a client asked for and cannot have; ``param``: the path of the value at fault."""
 
-    def __init__(self, message: str, code: str = "invalid_value", param: str | None = None) -> None:
-        self.message = message.encode("utf-8", "replace").decode("utf-8")
-        self.code = code
-        self.param = param
-        super().__init__(self.message)
-
-    def body(self, kind: str) -> dict[str, object]:
-        """As an HTTP answer says it."""
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
+    def __init__(self, text: str, code: str = "invalid_value", param: str | None = None) -> None:
+        super().__init__(400, code, text.encode("utf-8", "replace").decode("utf-8"), param)
 
 
 @frozen

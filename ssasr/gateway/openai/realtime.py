@@ -8,7 +8,6 @@ A refusal is an HTTP answer to the handshake, as OpenAI's is. The engine and the
 import json
 import uuid
 from collections.abc import Sequence
-from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import trio
@@ -17,6 +16,7 @@ from attrs import frozen
 from ssasr.gateway.auth.access import Grant, bare
 from ssasr.gateway.gateway import Gateway, refuse
 from ssasr.gateway.openai.client_secrets import ClientSecret
+from ssasr.gateway.openai.errors import ApiError, of_fault
 from ssasr.gateway.openai.given import Refused
 from ssasr.gateway.openai.realtime_link import RealtimeLink
 from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings, Transcription
@@ -35,12 +35,6 @@ KEY_IN_SUBPROTOCOL = "openai-insecure-api-key."
 SETTLE_SECONDS = 10.0
 SLOWEST_OPENING = 30.0
 """Seconds, for a client that does not even read."""
-STATUSES = {
-    CloseCode.UNAUTHORIZED: (HTTPStatus.UNAUTHORIZED, "invalid_api_key"),
-    CloseCode.TOO_MANY_SESSIONS: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded"),
-    CloseCode.TRY_AGAIN_LATER: (HTTPStatus.SERVICE_UNAVAILABLE, "server_overloaded"),
-}
-"""Of whatever a client can be refused for at the door."""
 
 
 @frozen(eq=False)
@@ -57,12 +51,11 @@ class RealtimeDoor:
             key, settings = asked_for(request, query)
             grant = self._admit(key)
         except Refused as refused:
-            await reject(request, HTTPStatus.BAD_REQUEST, refused)
+            await reject(request, refused)
             return
         except ClientFault as fault:
             self.gateway.note_refused(fault, request.peer)
-            status, code = STATUSES[fault.code]
-            await reject(request, status, Refused(fault.text, code))
+            await reject(request, of_fault(fault))
             return
         with grant:
             subprotocol = SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None
@@ -93,7 +86,7 @@ class RealtimeDoor:
             early = await self._settle(websocket, link)
             terms = gateway.terms(link.settle(), link.session_id, grant)
         except Refused as refused:
-            fault = ClientFault(CloseCode.INVALID_INPUT, refused.message)
+            fault = ClientFault(CloseCode.INVALID_INPUT, refused.text)
         except ClientFault as found:
             fault = found
         else:
@@ -128,10 +121,9 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def reject(request: UpgradeRequest, status: int, refused: Refused) -> None:
-    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-    body = json.dumps(refused.body(kind)).encode()
-    await request.reject(status, body, [(b"content-type", b"application/json")])
+async def reject(request: UpgradeRequest, error: ApiError) -> None:
+    body = json.dumps(error.body()).encode()
+    await request.reject(error.status, body, [(b"content-type", b"application/json")])
 
 
 def asked_for(request: UpgradeRequest, query: str) -> tuple[str | None, RealtimeSettings]:

@@ -385,7 +385,7 @@ class RealtimeLink:
             error={
                 "type": "invalid_request_error",
                 "code": refused.code,
-                "message": refused.message,
+                "message": refused.text,
                 "param": refused.param,
                 "event_id": asked[:512] if isinstance(asked, str) else None,
             },
