@@ -1,16 +1,18 @@
 """Files against an offline decoder that is not ours, on the same machine and the same clips: word
-error rate, and how fast one long file is done.
+error rate, and how fast one long file is done; what two files do to live streams beside them; and
+the memory that a file of a gigabyte takes.
 
     benchmarks/archive/peers/environment.sh /tmp/peers
     python -m benchmarks.files --peers /tmp/peers/bin/python [--evaldata ../shared/evaldata]
         [--engine english] [--categories read_en,spontaneous_en] [--every 1] [--minutes 10]
-        [--json FILE]
+        [--streams 4] [--only words|speed|beside|gigabyte] [--json FILE]
 
 Ours: ``ssasr serve`` in its usual state, asked over HTTP. The other: faster-whisper with the same
 weights, greedy, in float32 for the words and in int8 with two threads for the speed. The long file
 is made of the clips, one after the other; both do it in turn, three times, and the quickest counts.
 Seconds of CPU are those of the server's process, and of the other's. The scorer and normaliser are
-the evaluation folder's.
+the evaluation folder's. Live streams are ``ssasr bench``'s, alone and then beside two files that
+begin again whenever they are done; the gigabyte goes to a scripted engine.
 """
 
 import argparse
@@ -20,7 +22,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +42,8 @@ from ssasr.protocol.recognition import SAMPLE_RATE
 PORT = 18_765
 PEER = Path(__file__).parent / "archive" / "peers" / "files.py"
 REPEATS = 3
+SPEECH = Path(__file__).parents[1] / "ssasr" / "data" / "en_jfk.flac"
+GIGABYTE = 1_000_000_000
 DRAWS = 2_000
 """Of the clips, with replacement, for the interval."""
 
@@ -45,9 +51,9 @@ DRAWS = 2_000
 class Ours:
     """A server of this checkout, and the CPU time of its process."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *more: str) -> None:
         command = [sys.executable, "-m", "ssasr", "serve", "--host", "127.0.0.1"]
-        command += ["--port", str(PORT), "--engines", engine]
+        command += ["--port", str(PORT), "--engines", engine, *more]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -77,6 +83,20 @@ class Ours:
         with urlopen(Request(url, body, headers), timeout=3_600) as answer:
             text = json.load(answer)["text"]
         return {"text": text, "wall": time.perf_counter() - wall, "cpu": self._cpu() - cpu}
+
+    def send(self, path: Path) -> float:
+        """A file that is too large for this process; seconds."""
+        url = f"http://127.0.0.1:{PORT}/v1/audio/transcriptions"
+        began = time.perf_counter()
+        command = ["curl", "-sf", "-H", "Authorization: self-hosted", "-F", f"file=@{path}", url]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    def memory(self, name: str) -> float:
+        """MiB: of ``VmRSS``, now, or ``VmHWM``, at the most so far."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith(name)]
+        return int(line.split()[1]) / 1_024
 
     def _cpu(self) -> float:
         """Seconds of all its threads so far (proc(5): utime and stime)."""
@@ -160,6 +180,58 @@ def speed(given: argparse.Namespace, clips: list[dict]) -> dict:
     }
 
 
+def beside(given: argparse.Namespace, clips: list[dict]) -> dict:
+    """p95 of live streams, alone and beside two files."""
+    ours, over, files = Ours(given.engine), threading.Event(), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.flac"
+        write_long(path, given, clips)
+
+        def again() -> None:
+            while not over.is_set():
+                files.append(ours.transcribe(path, given.language)["wall"])
+
+        alone = live(given)
+        threads = [threading.Thread(target=again, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with_files = live(given)
+        over.set()
+        ours.close()
+    return {"streams": given.streams, "alone": alone, "beside_two_files": with_files}
+
+
+def live(given: argparse.Namespace) -> dict:
+    command = [sys.executable, "-m", "ssasr", "bench", "--json", "--streams", str(given.streams)]
+    command += ["--seconds", "60", "--endpoint", f"ws://127.0.0.1:{PORT}/v3/ws"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (run,) = json.loads(said)["runs"]
+    return {name: spread["p95"] for name, spread in run["latencies"].items()}
+
+
+def gigabyte() -> dict:
+    """Of the whole process while a gigabyte, 48 kHz in stereo, is sent and worked on."""
+    samples, _ = soundfile.read(SPEECH, dtype="int16")
+    piece = np.repeat(samples, 6).tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setparams((2, 2, 48_000, 0, "NONE", ""))
+            for _ in range(GIGABYTE // len(piece)):
+                file.writeframesraw(piece)
+        ours = Ours("english", "--engine-kind", "scripted")
+        ours.transcribe(SPEECH, "en")
+        before = ours.memory("VmRSS")
+        taken = ours.send(path)
+        peak = ours.memory("VmHWM")
+        ours.close()
+        size = path.stat().st_size
+    return {
+        "bytes": size, "before_mib": round(before, 1), "peak_mib": round(peak, 1),
+        "wall": round(taken, 1),
+    }  # fmt: skip
+
+
 def write_long(path: Path, given: argparse.Namespace, clips: list[dict]) -> float:
     parts, total = [], 0
     while total < given.minutes * 60 * SAMPLE_RATE:
@@ -184,21 +256,25 @@ def chosen(given: argparse.Namespace) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
-    parser.add_argument("--peers", required=True)
+    parser.add_argument("--peers", help="python with faster-whisper, for words and speed")
     parser.add_argument("--engine", default="english")
     parser.add_argument("--language", default="en")
     parser.add_argument("--categories", default="read_en,spontaneous_en")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=("words", "speed"))
+    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--only", choices=("words", "speed", "beside", "gigabyte"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     clips = chosen(given)
+    parts = {
+        "words": lambda: words(given, clips),
+        "speed": lambda: speed(given, clips),
+        "beside": lambda: beside(given, clips),
+        "gigabyte": gigabyte,
+    }
     result = {**conditions(), "engine": given.engine}
-    if given.only != "speed":
-        result["words"] = words(given, clips)
-    if given.only != "words":
-        result["speed"] = speed(given, clips)
+    result |= {name: part() for name, part in parts.items() if given.only in (None, name)}
     publish(result, given.json)
 
 
