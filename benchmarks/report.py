@@ -72,6 +72,19 @@ SECTIONS = (
         "rss_mib_last_block", "fds_before", "fds_most", "fds_after", "threads_before",
         "threads_most", "threads_after",
     )),
+    ("Files: a gigabyte", "gigabyte", (
+        "gigabyte.bytes", "gigabyte.before_mib", "gigabyte.peak_mib", "gigabyte.wall",
+    )),
+    ("Files: words", "words_of_files", (
+        "words_of_files.clips", "words_of_files.words", "words_of_files.wer",
+        "words_of_files.wer_faster_whisper_float32", "words_of_files.ratio",
+        "words_of_files.ratio_95",
+    )),
+    ("Files: speed", "speed_of_file", (
+        "speed_of_file.seconds", "speed_of_file.ours.wall",
+        "speed_of_file.faster_whisper_int8.wall", "speed_of_file.speed_ratio",
+        "speed_of_file.cpu_ratio",
+    )),
     ("From exec to ready", "cold_start/cold_start", ("cold_s", "warm_s")),
     ("Memory", "memory/memory", (
         "idle_sessions", "active_sessions", "gateway.ready_mib", "gateway.idle_session_kib",
