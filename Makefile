@@ -80,7 +80,7 @@ docs: $(VENV)/.tested   ## the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict
 
 screenshots: install browser $(VENV)/.tested   ## renew the pictures of the demo page in docs/images
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/page/test_browser.py -k microphone_becomes
+	$(BIN)/python -m tests.page.pictures docs/images
 
 clean:           ## remove .venv and build products; the weights stay in the cache
 	rm -rf $(VENV) build dist site examples/node_modules tests/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,6 +8,7 @@ that is not open already, and there are no limits to keep but those of the keys.
 Nothing it loads comes from anywhere else: the content security policy says so to the browser.
 """
 
+import gzip
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -47,28 +48,36 @@ COMMON = {
 PERMISSIONS = "microphone=(self), camera=(), geolocation=(), payment=(), usb=()"
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?![\d.]))")
+
 
 @frozen
 class Asset:
     """One file, read once."""
 
     body: bytes
+    packed: bytes
+    """The same through gzip."""
     media_type: str
     etag: str
 
     def answer(
         self, request: Request, headers: Mapping[str, str] = MappingProxyType({})
     ) -> Response:
-        every = {**COMMON, "etag": self.etag, **headers}
+        every = {**COMMON, "etag": self.etag, "vary": "accept-encoding", **headers}
         known = request.headers.get("if-none-match", "")
         if self.etag in (tag.strip() for tag in known.split(",")):
             return Response(b"", 304, every, self.media_type)
+        if _GZIP.search(request.headers.get("accept-encoding", "")):
+            every["content-encoding"] = "gzip"
+            return Response(self.packed, 200, every, self.media_type)
         return Response(self.body, 200, every, self.media_type)
 
 
 def load_asset(name: str, media_type: str) -> Asset:
     body = (files("ssasr") / "web" / name).read_bytes()
-    return Asset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    packed = gzip.compress(body, mtime=0)
+    return Asset(body, packed, media_type, f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def content_security_policy(host: str) -> str:

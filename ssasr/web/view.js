@@ -41,6 +41,7 @@ export class TranscriptView {
 
   clear() {
     this.list.replaceChildren();
+    this.list.classList.remove("voices");
     this.shown.clear();
     this.current = this.marked = null;
     this.hide();
@@ -117,6 +118,7 @@ export class TranscriptView {
   speaker({ who }, turn) {
     who.hidden = !turn.speaker;
     if (!turn.speaker) return;
+    this.list.classList.add("voices");
     who.textContent = initialOf(turn.speaker);
     who.className = `who ${colourOf(turn.speaker)}`;
     who.title = turn.speaker.length === 1 ? `Speaker ${turn.speaker}` : "Speaker not known yet";

@@ -69,7 +69,7 @@ def subprocess_help(command):
 
 def test_parameters_in_the_page_are_the_protocols():
     """The page's own query parses, and none of it is ignored as unknown."""
-    source = (ROOT / "ssasr" / "web" / "main.js").read_text()
+    source = (ROOT / "ssasr" / "web" / "settings.js").read_text()
     assert 'format_turns: "true"' in source
     query = "sample_rate=44100&encoding=pcm_s16le&speech_model=whisper-rt&format_turns=true"
     parameters = parse_parameters(query + "&language_codes=%5B%22de%22%5D")

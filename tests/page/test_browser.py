@@ -5,10 +5,8 @@ lost or doubled on the way would show.
 """
 
 import json
-import os
 import re
 import signal
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -32,11 +30,6 @@ from tests.harness.demo_page import (
 from tests.harness.processes import Program, free_port, server
 
 pytestmark = pytest.mark.slow
-
-
-def shots():
-    """Where pictures go: ``SCREENSHOTS=docs/images`` renews those in the documents."""
-    return Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
 
 
 async def downloaded(page, form, folder):
@@ -73,11 +66,6 @@ async def test_the_microphone_becomes_words(spoken):
         async with demo_page(port, microphone=spoken) as page:
             await page.click("#start")
             await page.wait_for("document.querySelectorAll('.word.final').length > 3", 60)
-            if shots():  # the pictures show both kinds of words
-                both = "document.querySelectorAll('.final').length > 9 && "
-                both += "document.querySelector('.final ~ .word:not(.final)') !== null"
-                await page.wait_for(both)
-                await page.screenshot(shots() / "demo-page.png")
             said = "ask what you can do for your country"
             await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')", 60)
             assert await page.evaluate("document.getElementById('lag-final').textContent") != "–"
@@ -85,11 +73,6 @@ async def test_the_microphone_becomes_words(spoken):
             recognised = " ".join(await finished(page))
             # The browser's fake device drops 10 ms now and then on a busy machine.
             assert jiwer.wer(bare(SAID), bare(recognised)) <= 0.2, recognised
-            for name, look in LOOKS.items():
-                await page.look(**look)
-                await trio.sleep(0.5)  # colours change slowly
-                if shots() and name in {"dark", "phone"}:
-                    await page.screenshot(shots() / f"demo-page-{name}.png")
 
 
 SAID = (

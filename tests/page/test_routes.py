@@ -1,5 +1,6 @@
 """The page's files over HTTP, and the temporary token that it asks for."""
 
+import gzip
 import re
 from importlib.resources import files
 
@@ -43,6 +44,11 @@ async def test_every_file_is_served_with_its_type_and_not_asked_for_twice(app, p
     assert headers["x-content-type-options"] == "nosniff"
     again = await get(app, path, if_none_match=f'"other", {headers["etag"]}')
     assert (again.status, again.body) == (304, b"")
+    small = await get(app, path, accept_encoding="br, gzip;q=0.5")
+    assert small.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(small.body) == response.body
+    plain = await get(app, path, accept_encoding="gzip;q=0, br")
+    assert "content-encoding" not in plain.headers
 
 
 def test_every_file_of_the_package_is_served():
