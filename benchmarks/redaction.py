@@ -5,20 +5,28 @@
 An entity is found if all its words are hidden in a session that asks for its policy alone.
 Precision is that of stretches of hidden words with all policies of the corpus asked for: right if
 anything of an entity is in it. ``--recall FILE`` writes what ``GET /v1/status`` says.
+
+``latency``: from a final turn to its findings, through the detector's own process, one turn after
+the other; ``memory_mib``: that process's.
 """
 
 import argparse
 import json
+import os
+import statistics
 import time
 from collections import Counter
 from math import sqrt
 from pathlib import Path
+
+import trio
 
 from benchmarks.conditions import conditions
 from benchmarks.redaction_corpus import CHOICES, HARD, ONCE, POLICIES, Corpus
 from ssasr.gateway.redaction.detector import Detector
 from ssasr.gateway.redaction.model import DEFAULT_MODEL, SpacyNames
 from ssasr.gateway.redaction.policies import policies_of
+from ssasr.gateway.redaction.process import detector_process
 
 
 def stretches(flags):
@@ -89,6 +97,39 @@ def measure(detector, templates, turns, rate, seed):
     return tally.result()
 
 
+def child_memory():
+    """Of this process's only child, in MiB."""
+    (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+async def through_process(model, templates, turns, seed):
+    """Milliseconds from words to findings, and the process's memory afterwards, in MiB."""
+    corpus = Corpus(seed)
+    taken = []
+    async with detector_process(model) as detector:
+        for number in range(turns):
+            words, _ = corpus.turn(templates[number % len(templates)])
+            began = time.perf_counter()
+            await detector.find(words)
+            taken.append(1_000 * (time.perf_counter() - began))
+        memory = child_memory()
+    cuts = statistics.quantiles(taken, n=100)
+    latency = {"p50": round(cuts[49], 1), "p95": round(cuts[94], 1), "p99": round(cuts[98], 1)}
+    return latency, memory
+
+
+def table(result):
+    """The recall of each policy as Markdown (docs/redaction.md)."""
+    rates = result["word_errors"]
+    lines = ["| policy | entities | 0 % | 5 % | 10 % |", "| --- | --- | --- | --- | --- |"]
+    for policy, clean in rates["0%"]["recall"].items():
+        shares = " | ".join(f"{rates[rate]['recall'][policy]['recall']:.2f}" for rate in rates)
+        lines.append(f"| `{policy}` | {clean['entities']} | {shares} |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -108,9 +149,11 @@ def main():
         for rate in (0.0, 0.05, 0.1)
     }
     cpu = (time.process_time() - began) / (6 * given.turns)
+    latency, memory = trio.run(partial(through_process, given.model, templates, 500, given.seed))
     result = {
         **conditions(), "turns": given.turns, "templates": given.templates,
         "seed": given.seed, "model": given.model, "cpu_ms_per_turn": round(1_000 * cpu, 2),
+        "latency_ms": latency, "memory_mib": memory,
         "word_errors": rates,
     }  # fmt: skip
     for rate, figures in rates.items():
