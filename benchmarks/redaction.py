@@ -149,7 +149,7 @@ def main():
         for rate in (0.0, 0.05, 0.1)
     }
     cpu = (time.process_time() - began) / (6 * given.turns)
-    latency, memory = trio.run(partial(through_process, given.model, templates, 500, given.seed))
+    latency, memory = trio.run(through_process, given.model, templates, 500, given.seed)
     result = {
         **conditions(), "turns": given.turns, "templates": given.templates,
         "seed": given.seed, "model": given.model, "cpu_ms_per_turn": round(1_000 * cpu, 2),
