@@ -111,6 +111,8 @@ class Inference:
         """A task waits for ``_progress``."""
         self._last_audio = trio.current_time()
         self._spoke = trio.Event()
+        self._holding = False
+        """Audio waits because the engine is far behind, or a forced end of a turn not answered."""
         self._spoken = SpokenPosition(self._last_audio)
         self._turn_ended = math.nan
         """When the client had spoken what ended the turn that is being finalized."""
@@ -227,9 +229,12 @@ class Inference:
         """Raises EngineLost."""
         if not isinstance(message, Finalize) and not self._may_go_on():
             self._spoken.hold(trio.current_time(), self.samples)
+            self._holding = True
             while not self._may_go_on():
                 await self._wait_progress()
-            self._spoken.release(trio.current_time())
+            self._holding = False
+            self._last_audio = trio.current_time()
+            self._spoken.release(self._last_audio)
         await self._stream.send(message)
 
     def _may_go_on(self) -> bool:
@@ -355,8 +360,10 @@ class Inference:
             await self._wait_progress()
 
     def _behind(self) -> bool:
-        """Whether the engine has a whole chunk that it has not answered."""
-        return self._position.unacknowledged >= self._stream.opened.chunk
+        """Whether the engine has a whole chunk that it has not answered, or audio waits to be sent:
+        one that catches up in one go may have answered all that it has before what waits is
+        sent."""
+        return self._holding or self._position.unacknowledged >= self._stream.opened.chunk
 
 
 @frozen(eq=False)

@@ -4,11 +4,20 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from ssasr.errors import EngineLost, EngineUnavailable
 from ssasr.protocol.close_codes import EndCause
-from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.protocol.recognition import (
+    SAMPLE_RATE,
+    VAD_FRAME,
+    Finalize,
+    Opened,
+    Route,
+    Update,
+    Word,
+)
+from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.failover import ResilientEngines
 from ssasr.session.spoken import SpokenPosition
 from ssasr.telemetry.metrics import Metrics
@@ -71,16 +80,10 @@ class Outage:
 
 
 async def speak_live(engines, client, samples):
+    """What was measured."""
     session = make_session(engines, client)
     async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def talk():
-            for piece in pieces(samples):
-                client.send(piece)
-                await trio.sleep(0.1)
-            client.send({"type": "Terminate"})
-
+        nursery.start_soon(say, client, [*pieces(samples), {"type": "Terminate"}])
         assert await session.run() is EndCause.TERMINATED
     return session.metrics.registry
 
@@ -122,3 +125,71 @@ async def test_audio_is_counted_while_it_arrives(engines, autojump_clock, connec
         assert counted() == 3.0
         client.send({"type": "Terminate"})
     assert counted() == 3.0
+
+
+@define(eq=False)
+class SuddenStream:
+    """Answers nothing for 12 s; then all that it was sent, in one go."""
+
+    position: StreamPosition
+    ready_at: float
+    opened: Opened = field(factory=lambda: Opened("sudden", 1_600))
+    clear: bool = True
+    route: Route = field(factory=Route)
+    asked: list = field(factory=list)
+
+    def offer(self, message):
+        self.position.note(message)
+        if isinstance(message, Finalize):
+            self.asked.append(message)
+
+    async def send(self, message):
+        await trio.lowlevel.checkpoint()
+        self.offer(message)
+
+    async def receive(self):
+        await trio.sleep_until(self.ready_at)
+        while self.position.unacknowledged < 1_600 or self.asked:
+            await trio.sleep(0.05)
+        to = self.position.sent // 1_600 * 1_600
+        speech = (0.9,) * (to // VAD_FRAME - self.position.acknowledged // VAD_FRAME)
+        word = Word("still", 1_600, to - 800, 1.0, False)
+        update = Update(0, to, speech, (word,), to)
+        self.position.note(update)
+        return update
+
+    def deliver_to(self, sink):
+        pass
+
+
+@define(eq=False)
+class SuddenEngines:
+    streams: list = field(factory=list)
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        await trio.lowlevel.checkpoint()
+        stream = SuddenStream(StreamPosition.of(opening), trio.current_time() + 12.0)
+        self.streams.append(stream)
+        yield stream
+
+
+async def test_no_turn_is_ended_because_its_audio_had_to_wait(autojump_clock, connect):  # noqa: F811
+    """An engine that catches up in one go has answered all that it was sent, while what the client
+    said meanwhile still waits; that is no pause of the client's. Which task wakes up first is
+    trio's choice, so there are twenty."""
+    engines = SuddenEngines()
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            client = connect()
+            nursery.start_soon(make_session(engines, client).run)
+            nursery.start_soon(say, client, pieces(speech_like(20.0, pause_every=20.0)))
+        await trio.sleep(19.0)
+        assert [stream.asked for stream in engines.streams] == [[]] * 20
+        nursery.cancel_scope.cancel()
+
+
+async def say(client, messages):
+    for message in messages:
+        client.send(message)
+        await trio.sleep(0.1)
