@@ -11,20 +11,36 @@ import pytest
 from ssasr.cli import commands as cli
 
 TOP = Path(__file__).parents[2]
-PAGES = sorted(TOP.glob("docs/*.md"))
-COMMAND = r"[A-Za-z.]"
-"""How one begins; other lines of code blocks are drawings."""
+PAGES = [TOP / "README.md", TOP / "examples" / "README.md", *sorted(TOP.glob("docs/*.md"))]
+COMMAND = r"[A-Za-z.][^│]*$"
+"""What one looks like; other lines of code blocks are drawings."""
+
+
+def code_blocks() -> list[tuple[str, str]]:
+    """Of all pages: the language that stands at the fence, and what is between the fences."""
+    block = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+    return [found for page in PAGES for found in block.findall(page.read_text(encoding="utf-8"))]
 
 
 def commands() -> list[str]:
-    """Every line of every code block that is one, continued lines joined."""
+    """Every line of every code block that is one, continued lines joined, without comments."""
     found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
-        for block in (block for language, block in blocks if language in {"", "sh"}):
-            found += [re.sub(r"\s+", " ", line.strip()) for line in block.splitlines()]
+    for language, block in code_blocks():
+        if language in ("", "sh", "bash"):
+            lines = [
+                re.sub(r"\s# .*", "", line) for line in block.replace("\\\n", " ").splitlines()
+            ]
+            found += [re.sub(r"\s+", " ", line.strip()) for line in lines]
     return [line for line in found if re.match(COMMAND, line)]
+
+
+def python_samples() -> list[str]:
+    return [block for language, block in code_blocks() if language == "python"]
+
+
+def test_every_code_block_is_of_a_kind_that_runs():
+    """Or is text of a program's."""
+    assert {language for language, _ in code_blocks()} <= {"", "sh", "bash", "python", "text"}
 
 
 def without_environment(command: str) -> str:
@@ -74,6 +90,6 @@ def test_files_that_guides_name_exist():
         for path in re.findall(r"`((?:docker|lb|docs|tests)/[\w./-]+)`", text):
             assert (TOP / path).exists(), f"{page.name}: {path}"
         for sibling in re.findall(r"`([\w-]+\.md)`", text):
-            assert (page.parent / sibling).exists(), f"{page.name}: {sibling}"
+            assert (page.parent / sibling).exists() or (TOP / sibling).exists(), sibling
         for name in re.findall(r"compose\.\w*\.?yaml", text):
             assert (TOP / "docker" / name).exists(), f"{page.name}: {name}"

@@ -14,7 +14,7 @@ import trustme
 from attrs import frozen
 
 from ssasr.models.catalogue import cache_directory
-from tests.docs.test_guides import TOP, commands
+from tests.docs.test_guides import TOP, commands, python_samples
 from tests.harness.isolated import Plan, Report, Service, can_isolate, run_isolated
 
 pytestmark = pytest.mark.slow
@@ -73,6 +73,12 @@ GUIDES = {
                 "http://localhost:8080/ready",
         },
         (READY,),
+    ),
+    "OpenAI's endpoints": Guide(
+        {".venv/bin/ssasr serve --port 8080": "http://localhost:8080/ready"},
+        (
+            *(f"{sys.executable} sample-{number}.py" for number in range(len(python_samples()))),
+        ),
     ),
     "keys and TLS": Guide(
         {"ssasr serve --api-keys-file keys.txt --tls-certificate server.pem": ""},
@@ -153,6 +159,9 @@ def checkout(tmp_path_factory) -> Path:
     command.chmod(0o755)
     samples, rate = soundfile.read(SPEECH, dtype="int16")
     soundfile.write(folder / "talk.wav", samples[:rate], rate)
+    soundfile.write(folder / "talk.mp3", samples, rate)
+    for number, sample in enumerate(python_samples()):
+        (folder / f"sample-{number}.py").write_text(sample)
     shutil.copy(folder / "talk.wav", folder / "recordings")
     (folder / "keys.txt").write_text("team-a 20\nteam-b\n")
     authority = trustme.CA()

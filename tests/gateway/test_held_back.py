@@ -104,15 +104,20 @@ async def test_what_sessions_have_waiting_is_bounded_in_bytes(stuck, monkeypatch
     monkeypatch.setattr("ssasr.gateway.gateway.READ_AHEAD_TOTAL", 4 << 20)
     before = resident()
     async with trio.open_nursery() as nursery:
+        sent = [0]
 
         async def flood():
             async with session(stuck, rate=192_000) as websocket:
                 while True:
                     await websocket.send_message(bytes(384_000))
+                    sent[0] += 1
 
         for _ in range(3):
             nursery.start_soon(flood)
-        await trio.sleep(2)
+        before_last = -1
+        while sent[0] != before_last:  # until nobody can send any more
+            before_last = sent[0]
+            await trio.sleep(1)
         grown = resident() - before
         nursery.cancel_scope.cancel()
     assert grown < 60 << 20
