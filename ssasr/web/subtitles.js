@@ -12,8 +12,20 @@ function timestamp(ms, mark) {
   return `${clock.join(":")}${mark}${digits(ms % 1000, 3)}`;
 }
 
+/** What each said without another's word between. */
+function bySpeaker(turn) {
+  const runs = [];
+  for (const { text, speaker = null } of turn.words) {
+    if (runs.at(-1)?.speaker !== speaker) runs.push({ speaker, words: [] });
+    runs.at(-1).words.push(text);
+  }
+  return runs;
+}
+
+/** A line a turn, and one for each of several speakers in it. */
 export function text(turns) {
-  return turns.map((turn) => `${join(turn.words.map((word) => word.text))}\n`).join("");
+  const runs = turns.flatMap(bySpeaker);
+  return runs.map((run) => `${named(run)}${join(run.words)}\n`).join("");
 }
 
 const named = ({ speaker }) => (speaker === null ? "" : `${speaker}: `);
@@ -45,7 +57,14 @@ export function json(turns) {
     end: turn.words.at(-1).end,
     end_of_turn_confidence: turn.confidence,
     ...(turn.language ? { language_code: turn.language } : {}),
-    words: turn.words.map(({ text, start, end, confidence }) => ({ text, start, end, confidence })),
+    ...(turn.speaker ? { speaker: turn.speaker } : {}),
+    words: turn.words.map(({ text, start, end, confidence, speaker = null }) => ({
+      text,
+      start,
+      end,
+      confidence,
+      ...(turn.speaker ? { speaker } : {}),
+    })),
   }));
   return `${JSON.stringify({ turns: plain }, null, 2)}\n`;
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import srt
 import webvtt
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,34 @@ def test_speech_at_an_ordinary_speed_is_readable_and_no_word_stands_alone():
     assert len(fast) <= len(found) // 50
 
 
+def in_node(script, given):
+    done = subprocess.run(
+        ["node", "--input-type=module", "--no-warnings", "--eval", script],
+        input=json.dumps(given), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the browser's test has it too")
+def test_the_page_writes_speakers_alike():
+    (rows,) = [vector["turns"] for vector in VECTORS if vector["name"] == "speakers"]
+    turns = [evolve(turn, speaker_label=turn.words[0].speaker) for turn in turns_of(rows)]
+    script = (
+        f"import {{ FORMATS }} from {json.dumps(str(ROOT / 'ssasr/web/subtitles.js'))};"
+        "import fs from 'node:fs';"
+        "const word = ([text, start, end, speaker]) =>"
+        " ({ text, start, end, confidence: 0.9, speaker });"
+        "const turns = JSON.parse(fs.readFileSync(0, 'utf8')).map((words) =>"
+        " ({ words: words.map(word), confidence: 1, speaker: words[0][3] }));"
+        "const written = Object.entries(FORMATS).map(([name, [write]]) => [name, write(turns)]);"
+        "console.log(JSON.stringify(Object.fromEntries(written)));"
+    )
+    theirs = in_node(script, rows)
+    ours = {name: write(turns) for name, write in subtitles.FORMATS.items()}
+    assert json.loads(theirs.pop("json")) == json.loads(ours.pop("json"))
+    assert theirs == {"txt": ours["text"], "srt": ours["srt"], "vtt": ours["vtt"]}
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="the browser's test has it too")
 def test_the_page_cuts_alike():
     rows = [vector["turns"] for vector in VECTORS] + [talk(seed) for seed in range(200)]
@@ -115,11 +144,7 @@ def test_the_page_cuts_alike():
         "const all = JSON.parse(fs.readFileSync(0, 'utf8'));"
         "console.log(JSON.stringify(all.map((rows) => cues(turns(rows)).map(plain))));"
     )
-    done = subprocess.run(
-        ["node", "--input-type=module", "--no-warnings", "--eval", script],
-        input=json.dumps(rows), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for row, theirs in zip(rows, json.loads(done.stdout), strict=True):
+    for row, theirs in zip(rows, in_node(script, rows), strict=True):
         assert theirs == plain(cues(turns_of(row)))
 
 
