@@ -25,7 +25,8 @@ from ssasr.bench.player import Target, play_all
 from ssasr.bench.processes import usage
 from ssasr.bench.recordings import MESSAGE_SECONDS, RATE, make_recording, make_track
 from ssasr.bench.report import machine
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import turn_settings
 from tests.harness.cluster import ClusterConfig, run_cluster
 
 SETTLE = 6.0

@@ -36,8 +36,9 @@ from ssasr.engine.streams import Stream, StreamId, answers
 from ssasr.engine.vad import VadState
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.messages import Turn
-from ssasr.protocol.parameters import parse_parameters, stream_options, turn_settings
+from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Finalize, Open, Update
+from ssasr.protocol.settings import stream_options, turn_settings
 from ssasr.session.turns import Send, TurnPolicy
 
 GROUPS = {"read": ("read_en", "speech_en", "longform_en"), "spontaneous": ("spontaneous_en",),

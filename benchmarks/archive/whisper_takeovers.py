@@ -33,8 +33,9 @@ from ssasr.engine.streams import Stream, StreamId, answers
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.codec import encode
 from ssasr.protocol.messages import Turn
-from ssasr.protocol.parameters import parse_parameters, stream_options, turn_settings
+from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, Update
+from ssasr.protocol.settings import stream_options, turn_settings
 from ssasr.routing.failover import REPLAY_WINDOW
 from ssasr.routing.replay import Replay
 from ssasr.session.inference import WINDOW

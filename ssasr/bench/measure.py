@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from ssasr.bench.player import StreamLog
-from ssasr.protocol.parameters import TurnSettings
 from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.protocol.settings import TurnSettings
 from ssasr.protocol.speech_models import Family
 from ssasr.protocol.text import ends_sentence
 from ssasr.session.formatting import plain

@@ -24,7 +24,8 @@ from ssasr.bench.recordings import (
 from ssasr.client.connection import ClientError, session_url
 from ssasr.errors import SsasrError
 from ssasr.protocol.faults import ClientFault
-from ssasr.protocol.parameters import TurnSettings, parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import TurnSettings, turn_settings
 
 SPREAD_SECONDS = 3.0
 """Over which the streams of a run begin."""

@@ -14,7 +14,7 @@ import trio
 from attrs import field, frozen
 
 from ssasr.protocol.messages import EndpointReached, SessionMessage, SpeakerRevision, Turn
-from ssasr.protocol.parameters import SessionParameters, stream_options, turn_settings
+from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
     Audio,
@@ -29,6 +29,7 @@ from ssasr.protocol.recognition import (
     ToEngine,
     Update,
 )
+from ssasr.protocol.settings import stream_options, turn_settings
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.protocol.values import value
 from ssasr.routing.engine_stream import Engines, EngineStream

@@ -5,8 +5,8 @@ Pure. Positions and durations are in stream samples.
 
 from attrs import define, field
 
-from ssasr.protocol.parameters import SHORTEST_PAUSE, TurnSettings
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, Finalize, Update
+from ssasr.protocol.settings import SHORTEST_PAUSE, TurnSettings
 from ssasr.protocol.speech_models import Family
 from ssasr.protocol.text import ends_sentence
 from ssasr.session.speech_activity import SpeechActivity

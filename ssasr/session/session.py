@@ -44,8 +44,9 @@ from ssasr.protocol.messages import (
     Turn,
     WarningMessage,
 )
-from ssasr.protocol.parameters import SessionParameters, begin_configuration, begin_warnings
+from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
+from ssasr.protocol.settings import begin_configuration, begin_warnings
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel, Outlet, Sink, Stage
 from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings

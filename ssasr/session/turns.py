@@ -30,10 +30,8 @@ from ssasr.protocol.messages import (
     SpeechStopped,
     Turn,
 )
-from ssasr.protocol.parameters import SHORTEST_PAUSE
-from ssasr.protocol.parameters import TurnSettings as TurnSettings
-from ssasr.protocol.parameters import turn_settings as turn_settings
 from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
+from ssasr.protocol.settings import SHORTEST_PAUSE, TurnSettings
 from ssasr.protocol.speech_models import Family
 from ssasr.protocol.values import value
 from ssasr.session import chinese, profanity

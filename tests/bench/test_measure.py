@@ -10,7 +10,8 @@ from ssasr.bench.measure import collect, spread, word_error_rate
 from ssasr.bench.player import StreamLog
 from ssasr.bench.recordings import Track, make_recording, make_track, sound_stretches
 from ssasr.net.frames import apply_mask
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import turn_settings
 
 SETTINGS = turn_settings(parse_parameters("min_turn_silence=400&max_turn_silence=1200"))
 

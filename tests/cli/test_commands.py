@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from ssasr.cli import client, options
 from ssasr.cli import commands as cli
-from ssasr.cli import options
 from ssasr.cli.options import Option
 from ssasr.cli.processes.public_side import PublicConfig, address_of
 from ssasr.errors import UsageError
@@ -151,4 +151,4 @@ def test_one_language_or_several(language, sent):
     values = {
         "speech_model": None, "language": language, "format_turns": True, "keyterms": (),
     }  # fmt: skip
-    assert sent.items() <= cli.session_parameters(values).items()
+    assert sent.items() <= client.session_parameters(values).items()

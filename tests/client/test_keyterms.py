@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssasr.cli import commands, options
+from ssasr.cli import client, commands, options
 from ssasr.client.connection import session_url
 from ssasr.client.keyterms import read_keyterms
 from ssasr.protocol.parameters import parse_parameters
@@ -31,5 +31,5 @@ def test_a_file_that_is_no_text_is_a_readable_error(tmp_path):
 def test_they_reach_the_session():
     given = commands.parser().parse_args(["transcribe", "x.wav", "--keyterms", "Straße,O'Neil"])
     values = options.resolve(commands.COMMANDS["transcribe"].options, given, {})
-    query = session_url("ws://x/v3/ws", commands.session_parameters(values)).partition("?")[2]
+    query = session_url("ws://x/v3/ws", client.session_parameters(values)).partition("?")[2]
     assert parse_parameters(query).keyterms == ("Straße", "O'Neil")

@@ -12,7 +12,8 @@ from ssasr.protocol.codec import CLIENT_TYPES
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import PARAMETERS
 from ssasr.protocol.messages import Error, UpdateConfiguration
-from ssasr.protocol.parameters import parse_parameters, stream_options, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import stream_options, turn_settings
 
 FIELDS = sorted(UpdateConfiguration.__annotations__)
 VALUES = [

@@ -11,17 +11,14 @@ from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import PARAMETERS, Kind
 from ssasr.protocol.messages import BeginConfiguration, UpdateConfiguration
-from ssasr.protocol.parameters import (
-    EngineKind,
-    Family,
-    Redaction,
+from ssasr.protocol.parameters import EngineKind, Family, Redaction, parse_parameters
+from ssasr.protocol.recognition import SPEECH_THRESHOLD
+from ssasr.protocol.settings import (
     begin_configuration,
     begin_warnings,
-    parse_parameters,
     stream_options,
     turn_settings,
 )
-from ssasr.protocol.recognition import SPEECH_THRESHOLD
 from ssasr.protocol.speech_models import SPEECH_MODELS
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from ssasr.protocol.chinese import HONG_KONG, SIMPLIFIED, TAIWAN, TRADITIONAL, written_chinese
 from ssasr.protocol.messages import Turn, UpdateConfiguration
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import turn_settings
 from ssasr.session import chinese
 from tests.session.test_turns import SECOND, Script, ends, session, speak
 

@@ -3,7 +3,8 @@
 import pytest
 
 from ssasr.protocol.messages import Turn
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.settings import turn_settings
 from ssasr.session.formatting import plain
 from ssasr.session.profanity import hide, languages
 from tests.session.test_turns import SECOND, Script, ends, session, speak, turns

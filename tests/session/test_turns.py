@@ -8,8 +8,9 @@ from attrs import evolve
 
 from ssasr.protocol.client_link import ClientLink
 from ssasr.protocol.messages import Silence, SpeechStarted, SpeechStopped, Turn
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import VAD_FRAME, Final, Update, Word
+from ssasr.protocol.settings import turn_settings
 from ssasr.session.turns import Finalize, Send, TurnPolicy
 from tests.harness.simulated_engine import Script, SimulatedSession
 

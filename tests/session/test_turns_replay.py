@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from ssasr.protocol.client_link import ClientLink
 from ssasr.protocol.messages import Turn
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import Word
+from ssasr.protocol.settings import turn_settings
 from ssasr.session.turns import TurnPolicy
 from tests.harness.simulated_engine import Script, SimulatedSession
 

@@ -41,7 +41,6 @@ the answer is the one that would have been given at that position.
 from bisect import bisect_right
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
 
 from attrs import define, evolve, field, frozen
 
@@ -50,13 +49,7 @@ from ssasr.engine.whisper.end_of_turn import likelihood
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
-from ssasr.protocol.recognition import (
-    BOUNDARY_BACK,
-    SAMPLE_RATE,
-    VAD_FRAME,
-    StreamOptions,
-    Word,
-)
+from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
 CHUNK = 3 * VAD_FRAME
 """Samples from one answer to the next: 96 ms."""
@@ -199,14 +192,11 @@ class Segment:
     # -- walking -------------------------------------------------------------------------------
 
     def walk(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
-        """Answers from chunk to chunk, until there is no more audio, or ``due`` or ``to_judge`` is
-        to be seen to first. With ``final_at`` the last of them is final, once nothing is due."""
+        """Advance from chunk to chunk until the audio ends, or ``due`` or ``to_judge`` is set.
+        Returns the answers; with ``final_at`` the last is the final one, once nothing is due."""
         answers: list[StepResult] = []
-        end = (
-            self.speech_buffer.received
-            if final_at is None
-            else min(final_at, self.speech_buffer.received)
-        )
+        end = self.speech_buffer.received
+        end = end if final_at is None else min(final_at, end)
         while True:
             if final_at is not None and self._ends(final_at):
                 self.due = self._due_at_end(final_at)
@@ -227,8 +217,8 @@ class Segment:
         return answers
 
     def _ends(self, at: int) -> bool:
-        """Whether nothing is left but the end: what is due at a chunk that ends there is due all
-        the same, since it may have been delivered to the session before it decided."""
+        """Whether only the end is left. If a chunk ends there too, its answer comes first, since
+        the session may have had it before it decided."""
         on_grid = (at - self.start) % CHUNK == 0
         return at < self.position or (at == self.position and not (on_grid and at > self._answered))
 
@@ -269,12 +259,12 @@ class Segment:
         return reached and self._judged != end and self._settled()
 
     def judge(self, evidence: float) -> None:
-        """That the speaker, who pauses, has finished."""
+        """``evidence``: that the speaker, who has paused, has finished."""
         self._judged, self.to_judge = self.speech_buffer.speech_end, False
         self.evidence = evidence
 
     def _rest(self) -> None:
-        """After a rest the words before it are final; without speech only a lead is kept."""
+        """After a rest all words are final; without speech only ``LEAD`` is kept."""
         speech_buffer = self.speech_buffer
         resting = speech_buffer.speech_end is None
         if not resting:
@@ -428,21 +418,16 @@ class Segment:
         return after(mark.words, self.committed, mark.begin)
 
     def _in_speech(self, words: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
-        """Word borders moved out of silence, kept in order and after the committed words."""
+        """Word borders moved out of silence, kept in order and after the committed words: nobody
+        pauses within a word, but the alignment gives a pause to one of the words beside it."""
         floor = committed[-1].end if committed else self.start
         placed = []
         for spoken in words:
-            begin, end = self._shrink(max(spoken.word.start, floor), spoken.word.end)
+            begin = max(spoken.word.start, floor)
+            begin, end = self.speech_buffer.longest_stretch(begin, max(spoken.word.end, begin + 1))
             floor = end
             placed.append(evolve(spoken, word=evolve(spoken.word, start=begin, end=end)))
         return placed
-
-    def _shrink(self, begin: int, end: int) -> tuple[int, int]:
-        """The longest stretch of speech in the span: nobody makes a pause within a word, but the
-        alignment gives the pause to one of the words beside it, with a bit of the other."""
-        end = max(end, begin + 1)
-        stretches = self.speech_buffer.stretches(begin, end)
-        return max(stretches, key=lambda span: span[1] - span[0], default=(begin, end))
 
     # -- forgetting ----------------------------------------------------------------------------
 
@@ -461,9 +446,8 @@ class Segment:
 
     def _silent_cut(self, mark: _Mark) -> int | None:
         """The middle of the last silence with enough audio before and after it."""
-        stretches = self.speech_buffer.stretches(mark.begin, mark.end)
-        cuts = [(before + following) // 2 for (_, before), (following, _) in pairwise(stretches)]
-        fits = [cut for cut in cuts if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
+        pauses = self.speech_buffer.pauses(mark.begin, mark.end)
+        fits = [cut for cut in pauses if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
         return fits[-1] if fits else None
 
     def _cut_before_word(self, mark: _Mark) -> int:

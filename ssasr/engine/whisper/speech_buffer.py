@@ -7,6 +7,7 @@ and not on the pieces. No torch, no clock.
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from attrs import define, field
@@ -150,6 +151,16 @@ class SpeechBuffer:
         if ends[-1] == self._frame(end):
             spans[-1][1] = end
         return [(max(begin, one), other) for one, other in spans]
+
+    def longest_stretch(self, begin: int, end: int) -> tuple[int, int]:
+        """The longest of the ``stretches``; all of it if there is none."""
+        spans = self.stretches(begin, end)
+        return max(spans, key=lambda span: span[1] - span[0], default=(begin, end))
+
+    def pauses(self, begin: int, end: int) -> list[int]:
+        """The middle of each silence between two ``stretches``."""
+        spans = self.stretches(begin, end)
+        return [(before + following) // 2 for (_, before), (following, _) in pairwise(spans)]
 
     def _frame(self, sample: int) -> int:
         return max(0, (sample - self._speech_from) // VAD_FRAME)

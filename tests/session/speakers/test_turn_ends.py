@@ -1,8 +1,9 @@
 """Family P: a turn ends where another speaker begins; family U goes on and labels words."""
 
 from ssasr.protocol.messages import SpeakerRevision, Turn
-from ssasr.protocol.parameters import parse_parameters, turn_settings
+from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import VAD_FRAME, Final, Finalize, Update, Word
+from ssasr.protocol.settings import turn_settings
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.turns import Send, TurnPolicy
 from tests.session.speakers.voices import SECOND, windows
