@@ -49,7 +49,7 @@ class WebmReader:
     """Samples at 48 kHz to drop at the start."""
     _buffer: bytearray = field(factory=bytearray)
     _skip: int = 0
-    """Bytes to come of an element that nobody wants."""
+    """Bytes to come of an element that is skipped."""
     _began: bool = False
     _number: int = 0
     """Of the track that is being described."""

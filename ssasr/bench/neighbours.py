@@ -1,8 +1,8 @@
 """What running sessions notice of a client that misbehaves.
 
-``refused``: the server is full, and clients come in vain five times a second. ``deaf``: one client
-sends as fast as it is let and never reads. The same streams run twice, without the neighbour and
-with it.
+``refused``: the server is full, and five clients a second are rejected. ``deaf``: one client sends
+as fast as the server takes it and never reads. The same streams run twice, without the neighbour
+and with it.
 """
 
 import secrets
@@ -26,7 +26,7 @@ from ssasr.errors import SsasrError
 from ssasr.runtime.process import plain_nursery
 
 EVERY = 0.2
-"""Seconds between two clients that come in vain."""
+"""Seconds between two clients that are to be rejected."""
 SPREAD = 1.0
 """Seconds in which the streams begin."""
 FIRST = 3.0

@@ -25,7 +25,7 @@ DEFAULT_KEY = "self-hosted"
 UNREAD = 1_024
 """Messages the library may hold for us. Pongs wait behind unread messages."""
 UNKNOWN_SIGNER = (18, 19, 20, 21)
-"""OpenSSL's numbers for a certificate that nobody signed whom we trust."""
+"""OpenSSL's error numbers for a certificate that is not signed by a trusted CA."""
 
 
 BEGIN_SECONDS = 20.0

@@ -202,7 +202,7 @@ def _write_all(jobs: Sequence[Job], request: Request) -> int:
 
 
 def _milliseconds(file: Path) -> int | None:
-    """None: nobody knows yet. Raises ClientError."""
+    """None: not known yet. Raises ClientError."""
     if not file.is_file():
         return None  # a pipe is opened once
     seconds = open_sound(str(file)).seconds

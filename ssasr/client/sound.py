@@ -35,7 +35,7 @@ Samples = NDArray[np.float32]
 
 
 class Sound(Protocol):
-    """float32 blocks (n, channels) of ``rate``; ``seconds`` is None where nobody knows yet."""
+    """float32 blocks (n, channels) at ``rate``; ``seconds`` is None where it is not known yet."""
 
     @property
     def rate(self) -> int: ...

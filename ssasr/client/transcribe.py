@@ -128,7 +128,7 @@ def tentative(turn: Turn) -> Text:
 
 
 def spoken(turn: Turn | RevisedTurn) -> Text:
-    """What was said, in a colour and with the letter of whoever said it."""
+    """The words, in the colour and with the letter of their speaker."""
     text = Text()
     for speaker, words in by_speaker(turn):
         letter = "" if speaker is None else f"{speaker} "

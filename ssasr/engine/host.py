@@ -273,7 +273,7 @@ class EngineHost:
         self._last_step_seconds = now - started
         self._busy.worked(now - started, now)
         self.recognizer.worked(now - started, now)
-        audio = sum([take.samples for take in step_inputs]) / SAMPLE_RATE
+        audio = sum([share.samples for share in step_inputs]) / SAMPLE_RATE
         self._meter.step(len(step_inputs), audio, now - started)
 
     def _step(
@@ -289,40 +289,40 @@ class EngineHost:
         recognizer = self.recognizer
         for state in spent:
             recognizer.release(state)
-        for number, take in enumerate(step_inputs):
-            if take.fresh:
+        for number, share in enumerate(step_inputs):
+            if share.fresh:
                 state = recognizer.new_state(
-                    take.options,
-                    take.start,
-                    take.committed,
-                    take.committed_at,
-                    take.language_before,
+                    share.options,
+                    share.start,
+                    share.committed,
+                    share.committed_at,
+                    share.language_before,
                 )
-                take.stream.state = state
-                works[number] = Work(state, works[number].audio, take.final_at)
-            elif take.changed:
-                recognizer.configure(works[number].state, take.options)
+                share.stream.state = state
+                works[number] = Work(state, works[number].audio, share.final_at)
+            elif share.changed:
+                recognizer.configure(works[number].state, share.options)
         self._listen(step_inputs)
         return recognizer.step(works)
 
     def _listen(self, step_inputs: Sequence[StepInput]) -> None:
         """In the model thread: find the speakers in all windows that are due, in one batch."""
-        due = [take for take in step_inputs if take.windows]
+        due = [share for share in step_inputs if share.windows]
         if not due or self.diarizer is None:
             return
         began = perf_counter()
-        voices = iter(self.diarizer.listen([window for take in due for window in take.windows]))
-        for take in due:
-            take.voices = [next(voices) for _ in take.windows]
-        self._meter.listened(sum(len(take.windows) for take in due), perf_counter() - began)
+        voices = iter(self.diarizer.listen([window for share in due for window in share.windows]))
+        for share in due:
+            share.voices = [next(voices) for _ in share.windows]
+        self._meter.listened(sum(len(share.windows) for share in due), perf_counter() - began)
 
     async def _deliver_forever(self) -> None:
         async for step_inputs, outcomes in self._batches:
             began = perf_counter()
-            for take, outcome in zip(step_inputs, outcomes, strict=True):
-                if take.stream in self._links:  # it may have left meanwhile
-                    for message in answers(take, outcome):
-                        self._deliver(take.stream, message)
+            for share, outcome in zip(step_inputs, outcomes, strict=True):
+                if share.stream in self._links:  # it may have left meanwhile
+                    for message in answers(share, outcome):
+                        self._deliver(share.stream, message)
                 if perf_counter() - began > DELIVERY_SECONDS:
                     await trio.lowlevel.checkpoint()
                     began = perf_counter()
@@ -353,7 +353,7 @@ def works_of(step_inputs: Sequence[StepInput]) -> list[Work]:
     """What the recogniser is given; the state of a fresh input is still to be created. Made in the
     event loop's thread, because once the model thread has begun it competes with the delivery of
     answers for the interpreter while the device waits."""
-    return [Work(take.stream.state, take.audio, take.final_at) for take in step_inputs]
+    return [Work(share.stream.state, share.audio, share.final_at) for share in step_inputs]
 
 
 @define(eq=False)

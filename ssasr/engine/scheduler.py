@@ -161,15 +161,15 @@ class Scheduler:
         """Move the streams of a batch on. Returns the states to release: those of segments that
         have ended, and of streams that left while the batch ran."""
         spent: list[State] = []
-        for take, outcome in zip(step_inputs, outcomes, strict=True):
-            stream = take.stream
+        for share, outcome in zip(step_inputs, outcomes, strict=True):
+            stream = share.stream
             stream.in_batch = False
             if stream.plan is not None:
-                stream.plan.found(take.segment, take.voices)
+                stream.plan.found(share.segment, share.voices)
             if not self.is_current(stream):
                 spent.append(stream.state)
-            elif take.final_at is not None or outcome.unfinished or take.more:
-                spent += stream.settle(take, outcome)
+            elif share.final_at is not None or outcome.unfinished or share.more:
+                spent += stream.settle(share, outcome)
                 if stream.ready:
                     self._note(stream, now)
         return spent
@@ -192,7 +192,7 @@ class Scheduler:
             assert stream.id.slot == slot, "a slot holds the stream that names it"
             waiting = self._ready.get(slot) is stream
             assert waiting or not stream.ready, "a ready stream is not forgotten"
-        assert set(self._ready) <= set(self._streams), "nobody waits who has left"
+        assert set(self._ready) <= set(self._streams), "no stream waits that has left"
         assert not set(self._free) & set(self._streams), "a free slot is free"
         assert self._reserved >= 0, "a place is given back once"
         assert self.in_use <= self.max_streams, "admission is bounded"
@@ -208,5 +208,5 @@ class Scheduler:
 
 
 def _urgency(stream: Stream) -> tuple[bool, bool, float]:
-    """Whoever listens live comes first."""
+    """Sort key: live streams first, then finals, then by waiting time."""
     return stream.options.offline, not stream.urgent, stream.ready_since or 0.0

@@ -113,32 +113,32 @@ def prepare(streams: Sequence["Stream"], array: SampleArray) -> None:
         audio[:] = pcm
         audio *= _SCALE
         end = 0
-        for take in step_inputs:
-            begin, end = end, end + take.samples
-            take.audio = audio[begin:end]
+        for share in step_inputs:
+            begin, end = end, end + share.samples
+            share.audio = audio[begin:end]
 
 
-def answers(take: StepInput, outcome: Outcome) -> list[Update | Final]:
+def answers(share: StepInput, outcome: Outcome) -> list[Update | Final]:
     """What the model found, as messages for the session."""
-    plan = take.stream.plan
-    final = take.final_at is not None and not outcome.unfinished
+    plan = share.stream.plan
+    final = share.final_at is not None and not outcome.unfinished
     results = outcome.results[:-1] if final else outcome.results
     messages: list[Update | Final] = [
         Update(
-            take.segment, h.position, h.speech, h.words, h.decoded,
+            share.segment, h.position, h.speech, h.words, h.decoded,
             h.end_of_turn_confidence, h.language, h.language_confidence,
-            plan.for_answer(take.segment, h.position, final=False) if plan else (),
+            plan.for_answer(share.segment, h.position, final=False) if plan else (),
         )
         for h in results
     ]  # fmt: skip
     if final:
-        assert take.final_at is not None, "see above"
+        assert share.final_at is not None, "see above"
         last = outcome.results[-1]
         messages.append(
             Final(
-                take.segment, take.final_at, last.words,
+                share.segment, share.final_at, last.words,
                 last.end_of_turn_confidence, last.language, last.language_confidence,
-                plan.for_answer(take.segment, take.final_at, final=True) if plan else (),
+                plan.for_answer(share.segment, share.final_at, final=True) if plan else (),
             )
         )  # fmt: skip
     return messages
@@ -242,17 +242,21 @@ class Stream:
         segment if it is being finalized and fits."""
         if self.next_input is None:
             prepare([self], SampleArray(0))
-        take, self.next_input = self.next_input, None
-        assert take is not None, "it was prepared just now"
-        self.position = take.upto
-        self._applied = take.options
-        self._ending = take.final_at is not None
+        share, self.next_input = self.next_input, None
+        assert share is not None, "it was prepared just now"
+        self.position = share.upto
+        self._applied = share.options
+        self._ending = share.final_at is not None
         self.unfinished = False
         if self.plan is not None:
-            take.windows = self.plan.due(
-                self._pcm, take.segment, take.start, take.upto, take.final_at
+            share.windows = self.plan.due(
+                self._pcm,
+                share.segment,
+                share.start,
+                share.upto,
+                share.final_at,
             )
-        return take
+        return share
 
     def prepare(self, pieces: list[bytes]) -> StepInput:
         """Cut the next input without moving on. Its audio is appended to ``pieces``, as
@@ -267,12 +271,12 @@ class Stream:
             upto, final_at, options = first + chunks * chunk, None, self.options
         pieces += buffer.read(first, upto)
         more = final_at is None and (self.received - upto >= chunk or bool(self._finals))
-        take = self.next_input = StepInput(
+        share = self.next_input = StepInput(
             self, self.segment, self.segment_start, upto, upto - first, final_at, options,
             self.committed, self.committed_at, self.language_before,
             applied is None, applied is not options, more,
         )  # fmt: skip
-        return take
+        return share
 
     def _next_with_care(self) -> tuple[int, int | None, StreamOptions]:
         """Where the next input ends, where the segment ends (or None), and the options; for a
@@ -291,11 +295,11 @@ class Stream:
             return max(final_at, first), final_at, options
         return upto, None, options
 
-    def settle(self, take: StepInput, outcome: Outcome) -> Sequence[State]:
+    def settle(self, share: StepInput, outcome: Outcome) -> Sequence[State]:
         """Move on after a step that left work ``unfinished``, ended the segment, or did not take
         all. Returns the states that are no longer needed."""
         self.unfinished, self._ending = outcome.unfinished, False
-        if take.final_at is None or outcome.unfinished:
+        if share.final_at is None or outcome.unfinished:
             return ()
         state, last = self.state, outcome.results[-1]
         self.language_before = language_after(

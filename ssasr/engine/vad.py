@@ -91,7 +91,8 @@ def stack(states: Sequence[VadState]) -> VadState:
 
 
 def unstack(state: VadState) -> list[VadState]:
-    """One state (n = 1) for each stream. They share memory with ``state``, which nobody writes."""
+    """One state (n = 1) for each stream. They share memory with ``state``, which is not written
+    to."""
     return [
         VadState(state.h[i : i + 1], state.c[i : i + 1], state.context[i : i + 1])
         for i in range(len(state))

@@ -115,7 +115,7 @@ class ModelFiles:
 
 
 def _nothing(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def cache_directory() -> Path:

@@ -58,7 +58,7 @@ class Link:
     websocket: LinkSocket
     machine: EngineLink
     address: str = ""
-    """Of whoever answers, where that is known."""
+    """The peer's, where it is known."""
     _messages: int = 0
     _silent: Verdict | None = None
     _expected_from: int = 1

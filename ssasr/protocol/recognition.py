@@ -70,8 +70,8 @@ class StreamOptions:
     speakers: bool = False
     """Answer with speakers too (``protocol.voices``), if the engine can."""
     tentative: bool = False
-    """No word need be final before the segment ends: whoever reads them shows them as tentative. An
-    engine may then understand the segment as a whole."""
+    """No word needs to be final before the segment ends, because the session shows them all as
+    tentative. An engine may then decode the segment as a whole."""
     offline: bool = False
     """Nobody listens live: words are wanted only at the end of each segment, of all its audio at
     once, in the background of whoever does. The session makes segments of half a minute at most."""

@@ -206,7 +206,7 @@ class ResilientStream:
 
     @property
     def route(self) -> Route:
-        """Of whoever carries it, or did last."""
+        """The route to the engine that carries the stream, or that did last."""
         return self._route
 
     def statistics(self) -> ReplayStatistics:
@@ -333,7 +333,9 @@ class ResilientStream:
                     task_status.started()
                     async with plain_nursery() as nursery:
                         nursery.start_soon(self._push, carrier, stream)
-                        await Stage(stream, partial(self._hear, carrier), self._answers).run()
+                        await Stage(
+                            stream, partial(self._receive_answer, carrier), self._answers
+                        ).run()
         except EngineLost as lost:
             if carrier not in self._carriers:
                 raise
@@ -401,7 +403,7 @@ class ResilientStream:
                 carrier.wake = trio.Event()
                 await carrier.wake.wait()
 
-    def _hear(self, carrier: _Carrier, answer: FromEngine) -> tuple[_Answer, ...]:
+    def _receive_answer(self, carrier: _Carrier, answer: FromEngine) -> tuple[_Answer, ...]:
         """The stage from an engine's answers to the session's: an answer may also have made room in
         the window."""
         carrier.push()

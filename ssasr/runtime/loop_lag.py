@@ -10,7 +10,7 @@ PERIOD = 1.0
 
 
 async def measure_loop_lag(histogram: Histogram) -> None:
-    """Observe once a second, for ever, by how many seconds a task is woken too late."""
+    """Observe once a second, until cancelled, how many seconds late a task is woken."""
 
     def look(second: float) -> float:
         histogram.observe(current_time() - second)

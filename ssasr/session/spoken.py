@@ -1,6 +1,6 @@
-"""How far a client who streams live has come in speaking. Latency is what such a client waits, so
-the part of the audio that an outage or a slow engine keeps in the channels and in the socket counts
-as spoken, although nobody here has seen it.
+"""The stream position that a live client has just spoken. Latency is what such a client waits, so
+the audio that an outage or a slow engine keeps in channels and sockets counts as spoken, although
+it has not been received yet.
 
 Pure.
 """
@@ -12,9 +12,9 @@ from attrs import define
 from ssasr.protocol.recognition import SAMPLE_RATE
 
 CAUGHT_UP = SAMPLE_RATE // 4
-"""Samples that what was received may differ from what time made of it: jitter."""
+"""Samples by which audio received may lag behind the clock: jitter."""
 PAUSE = 1.0
-"""Seconds without audio after which nothing waits any more: the client has stopped for a while."""
+"""Seconds without audio after which the client has paused, and no audio of it waits."""
 
 
 @define
@@ -22,24 +22,25 @@ class SpokenPosition:
     """Positions are stream samples, times the event loop's seconds."""
 
     began: float
-    """A recording that is sent faster than it plays is not waited for longer than it is here."""
+    """When the session began: a recording that is sent faster than it plays has been spoken for no
+    longer than the session lasts."""
     _held_at: float = 0.0
     _held: int | None = None
-    """Position when audio first had to wait; until what waited has been caught up with."""
+    """Position at which audio first had to wait; None once all that waited has been received."""
     _released_at: float = math.inf
 
     def hold(self, now: float, received: int) -> None:
-        """Audio beyond ``received`` waits."""
+        """Note that audio beyond ``received`` has to wait."""
         self._released_at = math.inf
         if self._held is None:
             self._held_at, self._held = now, received
 
     def release(self, now: float) -> None:
-        """It goes on."""
+        """Note that audio is taken again."""
         self._released_at = now
 
     def position(self, now: float, received: int, last_audio: float) -> int:
-        """``received``: at ``last_audio``, as far as it did not have to wait."""
+        """The position at ``now``. ``received``: the position received at ``last_audio``."""
         spoken = received
         if self._held is not None:
             by_time = self._held + int((now - self._held_at) * SAMPLE_RATE)

@@ -130,7 +130,7 @@ class TurnPolicy:
         segment = self._segment
         if update.segment != segment.number:
             return []
-        changed = self._hear_voices(update) if update.voices else False
+        changed = self._take_voices(update) if update.voices else False
         if segment.ending is not None:
             return []
         if (update.position, update.decoded) <= (segment.position, segment.decoded):
@@ -177,7 +177,7 @@ class TurnPolicy:
 
     # -- speakers ----------------------------------------------------------------------------------
 
-    def _hear_voices(self, update: Update) -> bool:
+    def _take_voices(self, update: Update) -> bool:
         """Take the voices of windows that end within the turn; whether there were any. Later ones
         will be sent again with the next segment."""
         until = update.position

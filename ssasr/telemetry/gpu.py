@@ -54,7 +54,7 @@ READINGS = (
     ),
     Reading(
         "ssasr_gpu_memory_used_bytes",
-        "Memory of the GPU in use, whoever uses it",
+        "Memory of the GPU in use, by any process",
         lambda nvml, gpu: float(nvml.nvmlDeviceGetMemoryInfo(gpu).used),
     ),
     Reading(

@@ -63,7 +63,7 @@ class FailoverReason(enum.Enum):
 
 @define(eq=False)
 class FollowingCounter(Collector):
-    """A counter of what is under way, so that nobody pays for it but whoever reads it."""
+    """A counter that also includes running sessions; their share is computed when it is read."""
 
     name: str
     help: str

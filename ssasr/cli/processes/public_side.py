@@ -213,7 +213,7 @@ def make_access(config: PublicConfig) -> Access:
 
 
 def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None) -> None:
-    """The key file and the certificate, for whoever comes from now on; one that cannot be used is
+    """Read the key file and the certificate again, for new connections; one that cannot be used is
     reported, and what was there before stays."""
     try:
         if config.keys_file is not None:

@@ -32,7 +32,7 @@ class RecognitionConfig:
         return recognizer_factory(self.engine_kind, model)(settings)
 
     def load_diarizer(self) -> Diarizer | None:
-        """What tells speakers apart, its weights loaded; None if nobody wants it. Raises
+        """The diarizer with its weights loaded; None if it is switched off. Raises
         WeightsError."""
         if not self.speakers:
             return None

@@ -24,7 +24,7 @@ from ssasr.engine.keyterms import ROOT, Tokens, Trie, spellings
 from ssasr.engine.tokenizers import WhisperTokenizer
 
 STRENGTH = 6.0
-"""What a term may cost in all. At 10, terms that nobody had said took the place of common words."""
+"""The most that a term may cost. At 10, terms that were not spoken replaced common words."""
 RANKED = 1
 """Tokens of each kind that are looked at in one place; each that comes to nothing costs a pass."""
 

@@ -94,7 +94,7 @@ def _difference(key: str, word: Word, other_key: str, other: Word) -> float:
 def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
     """Without runs of words that have no audio: the alignment gives every word its place, and what
     the decoder said twice, or made up, shares one frame. One such word may be a short one beside a
-    long one; two in a row nobody says."""
+    long one; two in a row are not plausible."""
     short = [spoken.word.end - spoken.word.start <= LEAST_WORD for spoken in words]
     kept = []
     for number, spoken in enumerate(words):

@@ -173,7 +173,7 @@ class PlainPasses:
     """``Passes`` as they are written, for a CPU. May be used by several threads."""
 
     rows = 4
-    """So that a step does not take long: a loaded engine would hear too late of turns that have
+    """So that a step does not take long: a loaded engine would learn too late of turns that have
     ended."""
 
     def __init__(self, network: Network) -> None:

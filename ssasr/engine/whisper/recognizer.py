@@ -73,7 +73,7 @@ SPEAKERS = 2.1 * 4 * 384**2
 """Speaking streams that one core keeps up with, times layers and width² of the encoder: 2.1 of
 tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
 STREAMS = 8
-"""Streams on a device that nobody has measured."""
+"""Streams offered on a device that has not been measured."""
 SMALL = 512
 """Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
@@ -81,7 +81,7 @@ thread, 2.0 s with two (median of a run each). Their threads decode side by side
 OTHER_CODES = {"fil": "tl", "jv": "jw", "nb": "no"}
 """ISO 639 codes of languages for which Whisper uses another code."""
 MOST_WORKERS = 4
-"""Threads that a small model takes by itself; nobody has measured more."""
+"""The most threads that a small model takes by default; more have not been measured."""
 
 
 @frozen

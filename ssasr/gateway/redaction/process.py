@@ -62,7 +62,7 @@ class DetectorProcess:
         async for line in _lines(self._process.stdout):
             answer = json.loads(line)
             reply = self._waiting.get(answer["id"])
-            if reply is not None:  # None: whoever asked was cancelled
+            if reply is not None:  # None: the caller was cancelled
                 found = answer.get("findings")
                 reply.findings = None if found is None else [Finding(*each) for each in found]
                 reply.there.set()

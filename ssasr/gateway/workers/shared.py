@@ -27,7 +27,7 @@ BUSY_SECONDS = 0.05
 """To wait for another worker's transaction, which takes a fraction of a millisecond. Nothing else
 of this process goes on meanwhile."""
 PATIENCE_SECONDS = 10.0
-"""The same for the supervisor, which serves nobody."""
+"""The same for the supervisor, which serves no sessions."""
 
 _SCHEMA = """
 create table places (worker integer, key blob, count integer, primary key (worker, key));
@@ -159,7 +159,7 @@ class Siblings:
         return str(self.directory / f"{number}.sock")
 
     async def run(self) -> None:
-        """Answer the others for ever."""
+        """Answer the other processes until cancelled."""
         address = self._address(self.number)
         with suppress(FileNotFoundError):
             os.unlink(address)  # of the worker that was here before

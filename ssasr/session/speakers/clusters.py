@@ -55,7 +55,7 @@ class OnlineClusters:
     _sums: list[Vector] = field(factory=list)
 
     def assign(self, samples: Sequence[Sample]) -> list[int | None]:
-        """The speakers of the voices of one window; None: nobody can tell yet."""
+        """The speakers of the voices of one window; None: not decided yet."""
         found: list[int | None] = [None] * len(samples)
         likeness = self._likeness(samples)
         taken: set[int] = set()

@@ -37,7 +37,7 @@ def letter(number: int) -> str:
 
 @define(eq=False)
 class _Shown:
-    """A turn as it was last shown, with whoever spoke each of its words."""
+    """A turn as it was last sent, with the speaker of each of its words."""
 
     turn_order: int
     label: str
@@ -63,7 +63,7 @@ class SpeakerLabels:
             self._timeline.update(window)
 
     def change_after(self, start: int) -> int | None:
-        """Stream sample, after ``start``, from which on somebody else speaks; None: nobody."""
+        """The stream sample after ``start`` at which another speaker begins; None: none does."""
         return self._timeline.change_after(start)
 
     def label(self, turn: Turn) -> Turn:

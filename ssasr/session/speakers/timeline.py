@@ -18,7 +18,7 @@ from ssasr.session.speakers.clusters import OnlineClusters, Sample, Vector
 SETTLED = SAMPLE_RATE // 2
 """Samples before the end of a window of which it is sure."""
 NEAR = SAMPLE_RATE // 2
-"""A word during which nobody was active is of the voice that was active this near to it."""
+"""A word without an active voice belongs to a voice that was active within this distance."""
 LINKED = 0.5
 """Share of a voice's speech that the same voice of the window before must have been active in."""
 KEPT = 90 * SAMPLE_RATE
@@ -86,7 +86,7 @@ class Timeline:
         return Attribution()
 
     def _settle(self, voices: Sequence[tuple[Voice, Attribution]]) -> None:
-        """A voice that nobody could tell yet is whoever is active in its place now."""
+        """A voice without a speaker so far gets the one that is active in its place now."""
         for before, unknown in self._before:
             if unknown.speaker is not None:
                 continue
