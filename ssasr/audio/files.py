@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
-import numpy as np
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -100,8 +99,3 @@ class Recording:
 def _decoded(stream: AudioStream, packet: "av.Packet[AudioStream]") -> list["av.AudioFrame"]:
     frames = stream.codec_context.decode(packet)
     return [frame for frame in frames if frame.samples]
-
-
-def length_of(pcm: bytes) -> int:
-    """Samples."""
-    return len(pcm) // np.dtype("<i2").itemsize

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from ssasr.errors import SsasrError
 from ssasr.net.websocket import ConnectionClosed, MessageSocket
-from ssasr.protocol.engine_link import EngineLink, LinkStatistics, Role, State
+from ssasr.protocol.engine_link import EngineLink, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
 from ssasr.runtime.handoff import Sink, Through
@@ -143,9 +143,6 @@ class Link:
         self._seen = self._messages
         self._resting = rest > LOOK_SECONDS and not busy
         return rest if self._resting else LOOK_SECONDS
-
-    def statistics(self) -> LinkStatistics:
-        return self.machine.statistics()
 
     def _is_answer_expected(self) -> bool:
         """Whether the peer owes us an answer. Only a gateway expects one, and only while it waits

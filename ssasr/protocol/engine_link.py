@@ -52,8 +52,6 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attrs import frozen
-
 from ssasr.protocol.engine_delta import DeltaReader, DeltaWriter
 from ssasr.protocol.engine_wire import Message, decode, decode_audio, encode, encode_audio
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
@@ -126,22 +124,6 @@ ALLOWED_SENDERS: Mapping[type, Role] = MappingProxyType(
 )
 
 
-@frozen
-class LinkStatistics:
-    state: State
-    segment: int
-    sent: int
-    """Stream position up to which audio was said."""
-    acknowledged: int
-    """Stream position up to which the engine has listened."""
-    finalizing: bool
-
-    @property
-    def unacknowledged(self) -> int:
-        """Samples."""
-        return self.sent - self.acknowledged
-
-
 class EngineLink:
     """One end of one link; see the module."""
 
@@ -160,12 +142,6 @@ class EngineLink:
     @property
     def state(self) -> State:
         return self._state
-
-    def statistics(self) -> LinkStatistics:
-        at = self.position
-        return LinkStatistics(
-            self._state, at.segment, at.sent, at.acknowledged, at.finalize is not None
-        )
 
     def send(self, message: Message) -> str | bytes:
         """The frame for ``message``. Raises LocalProtocolError if it may not be said now."""

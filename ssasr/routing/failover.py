@@ -40,7 +40,7 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
-from ssasr.routing.replay import MAX_KEPT, Replay, ReplayStatistics
+from ssasr.routing.replay import MAX_KEPT, Replay
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage, Through
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.bursts import Bursts
@@ -208,9 +208,6 @@ class ResilientStream:
     def route(self) -> Route:
         """The route to the engine that carries the stream, or that did last."""
         return self._route
-
-    def statistics(self) -> ReplayStatistics:
-        return self._replay.statistics()
 
     # -- what the session uses ---------------------------------------------------------------------
 

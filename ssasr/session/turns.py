@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypedDict
 
-from attrs import frozen
-
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (
     EndpointReached,
@@ -51,16 +49,6 @@ class Send:
 
 
 Decision = Send | Finalize
-
-
-@frozen
-class TurnStatistics:
-    """Counts of a policy so far."""
-
-    turns: int
-    segment: int
-    position: int
-    forces_waiting: int
 
 
 class _Language(TypedDict, total=False):
@@ -104,12 +92,6 @@ class TurnPolicy:
     def settled(self, at: int) -> bool:
         """Whether everything before stream sample ``at`` is final and has been sent."""
         return self._segment.start >= at
-
-    def statistics(self) -> TurnStatistics:
-        segment = self._segment
-        return TurnStatistics(
-            self._transcript.turn_order, segment.number, segment.position, len(self._forces)
-        )
 
     # -- inputs ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import struct
 from contextlib import suppress
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,9 +47,9 @@ class Pair:
         return self.gateway.receive(self.engine.send(message))
 
     @property
-    def statistics(self):
-        assert self.gateway.statistics() == self.engine.statistics()
-        return self.gateway.statistics()
+    def position(self):
+        assert self.gateway.position == self.engine.position
+        return self.gateway.position
 
 
 def update(segment, position, words=()):
@@ -62,14 +63,14 @@ def test_a_stream_from_open_to_the_next_segment():
         "a b",
     )
     assert pair.answer(update(0, 1_600, (HELLO,))).words == (HELLO,)
-    assert pair.statistics.unacknowledged == 0
+    assert pair.position.unacknowledged == 0
     pair.ask(Audio(1_600, bytes(320)))
-    assert pair.statistics.unacknowledged == 160
+    assert pair.position.unacknowledged == 160
     pair.ask(Finalize(0, 1_700))
-    assert pair.statistics.finalizing
+    assert pair.position.finalize
     assert pair.answer(Final(0, 1_700, (HELLO,), 0.5, "en", 0.9)).language == "en"
-    assert not pair.statistics.finalizing
-    assert pair.statistics.segment == 1
+    assert not pair.position.finalize
+    assert pair.position.segment == 1
     assert pair.answer(Draining()) == Draining()
     pair.ask(Audio(1_760, bytes(320)))
     pair.answer(update(1, 1_800))
@@ -89,7 +90,7 @@ def test_updates_that_crossed_a_finalize_are_legal():
 
 def test_a_replayed_stream_opens_in_the_middle():
     pair = Pair(Open("session", StreamOptions(("fr",)), 7, 16_000, (HELLO,)))
-    assert pair.statistics.unacknowledged == 0
+    assert pair.position.unacknowledged == 0
     pair.ask(Audio(16_000, bytes(3_200)))
     pair.answer(update(7, 17_600, (HELLO,)))
 
@@ -115,15 +116,15 @@ def test_a_breach_is_ours_where_we_speak_and_theirs_where_we_hear(message):
     speaker, hearer = pair.gateway, pair.engine
     if ALLOWED_SENDERS[type(message)] is Role.ENGINE:
         speaker, hearer = hearer, speaker
-    before = pair.statistics
+    before = evolve(pair.position)
     with pytest.raises(LocalProtocolError):
         speaker.send(message)
-    assert pair.statistics == before
+    assert pair.position == before
     liar = EngineLink(speaker.role)
     liar._advance = lambda message: None
     with pytest.raises(PeerFault):
         hearer.receive(liar.send(message))
-    assert pair.statistics == before
+    assert pair.position == before
 
 
 def test_one_finalize_at_a_time():

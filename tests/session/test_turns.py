@@ -330,19 +330,17 @@ def test_updates_of_other_segments_and_old_updates_are_ignored():
     assert not policy.in_turn
 
 
-def test_in_turn_and_statistics():
+def test_a_forced_end_waits_for_the_last_step_before_it():
     policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK, start=160, segment=4)
     assert policy.settled(160)
     assert not policy.settled(161)
     policy.update(Update(4, 2_720, (0.9,) * 5, (), 2_720))
     assert policy.in_turn
     assert policy.force(5_280) == []
-    assert policy.statistics().forces_waiting == 1
     assert policy.update(Update(4, 5_280, (0.9,) * 5, (), 5_280)) == [Finalize(4, 5_280)]
     policy.final(Final(4, 5_280, ()))
     assert policy.settled(5_280)
     assert not policy.in_turn
-    assert policy.statistics().segment == 5
 
 
 def test_voice_without_frames_falls_back_to_the_words():
