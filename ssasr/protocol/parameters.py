@@ -30,6 +30,7 @@ from ssasr.protocol.modes import (
     SPEAKERS_P_VAD,
     WITHOUT_P,
     WITHOUT_U,
+    Timeouts,
 )
 from ssasr.protocol.query import Query
 from ssasr.protocol.recognition import (
@@ -202,10 +203,8 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
     model = _speech_model(values.text("speech_model"), language, aliases)
     p = model.family is Family.P
     mode = values.text("mode")
-    patience = MODES[mode] if mode else WITHOUT_P if p else WITHOUT_U
     labels = _or(values.boolean("speaker_labels"), False)
-    if p and labels:
-        patience = SPEAKERS_P
+    patience = _patience(mode, model.family, labels=labels)
     silence = _min_turn_silence(values)
     return SessionParameters(
         speech_model=model.name,
@@ -256,6 +255,13 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         webhook=_webhook(values),
         llm=_llm(values),
     )
+
+
+def _patience(mode: str | None, family: Family, *, labels: bool) -> Timeouts:
+    """The defaults of the silences."""
+    if family is Family.P and labels:
+        return SPEAKERS_P
+    return MODES[mode] if mode else WITHOUT_P if family is Family.P else WITHOUT_U
 
 
 def _or(value: T | None, default: T) -> T:

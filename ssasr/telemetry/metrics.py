@@ -150,6 +150,7 @@ class Metrics:
         )
         if Side.GATEWAY in self.sides:
             self._declare_gateway(registry)
+            self._declare_records(registry)
         if Side.ENGINE in self.sides:
             self._declare_engine(registry)
 
@@ -201,6 +202,8 @@ class Metrics:
             ["version"],
             registry=r,
         )
+
+    def _declare_records(self, r: CollectorRegistry) -> None:
         self.licence = Gauge(
             "ssasr_licence_expires_timestamp_seconds",
             "When the licence file expires, Unix time; 0 without one",
