@@ -287,10 +287,11 @@ def show_soak(console: Console, outcome: SoakOutcome) -> None:
     table = Table("process", "cores", "RSS MiB", "most", "MiB/h", "95 %", "descriptors", "threads",
                   box=None, pad_edge=False)  # fmt: skip
     for name, each in outcome.processes.items():
-        low, high = each.slope_95 or ("-", "-")
+        slope = "-" if each.slope_mib_per_hour is None else str(each.slope_mib_per_hour)
+        interval = "-" if each.slope_95 is None else "{} to {}".format(*each.slope_95)
         table.add_row(
             name, f"{each.cores:.2f}", f"{each.rss_mib_before:.0f}", f"{each.rss_mib_most:.0f}",
-            str(each.slope_mib_per_hour), f"{low} to {high}",
+            slope, interval,
             f"{each.fds_before} to {each.fds_after}",
             f"{each.threads_before} to {each.threads_after}",
         )  # fmt: skip
