@@ -42,8 +42,9 @@ MAY_IMPORT = {
 # Modules inside those packages that keep to less: pure functions of their arguments.
 PURE = {
     "session.turns", "session.segment", "session.transcript", "session.speech_activity",
-    "session.formatting", "session.heartbeat", "engine.scheduler", "engine.streams",
-    "engine.recognizer", "engine.scripted", "routing.replay", "gateway.openai.given",
+    "session.formatting", "session.heartbeat", "session.spoken", "engine.scheduler",
+    "engine.streams", "engine.recognizer", "engine.scripted", "routing.replay",
+    "gateway.openai.given",
     "gateway.openai.realtime_link", "gateway.openai.realtime_settings",
 }  # fmt: skip
 IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "os",
