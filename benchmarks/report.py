@@ -54,6 +54,10 @@ SECTIONS = (
         "damage.changed", "damage.moved", "damage.identical", "pauses.worst.p50",
         "pauses.worst.p95", "pauses.longest", "codes", "failovers",
     )),
+    ("Speech threshold of the recogniser", "by_threshold", (
+        "model", "by_threshold.first_words_right", "by_threshold.errors", "by_threshold.made_up",
+        "no_speech_minutes",
+    )),
     ("Whisper taken over", "takeovers", (
         "runs", "takeovers", "committed", "words", "lost", "duplicated", "changed", "moved",
         "identical_streams",

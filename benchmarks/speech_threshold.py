@@ -83,6 +83,21 @@ def speech(
     return {name: dict(count) for name, count in sorted(counts.items())}
 
 
+def totals(spoken: dict, made_up: dict) -> dict:
+    """By threshold, over all levels and both halves: first words right, errors, words made up."""
+    sums: dict = defaultdict(lambda: defaultdict(int))
+    for name, count in spoken.items():
+        for what in ("clips", "first_words", "words", "errors"):
+            sums[name.rpartition(" ")[2]][what] += count[what]
+    for name, words in made_up.items():
+        sums[name.rpartition(" ")[2]]["made_up"] += words
+    return {
+        "first_words_right": {at: f"{n['first_words']} of {n['clips']}" for at, n in sums.items()},
+        "errors": {at: f"{n['errors']} of {n['words']}" for at, n in sums.items()},
+        "made_up": {at: n["made_up"] for at, n in sums.items()},
+    }
+
+
 def no_speech(recognizer: WhisperRecognizer, clips: list[dict], evaldata: Path, thresholds) -> dict:
     made_up: dict = defaultdict(int)
     for clip in clips:
@@ -112,7 +127,8 @@ def main() -> None:
         "no_speech_words": no_speech(recognizer, silent, given.evaldata, thresholds),
         "no_speech_minutes": round(sum(clip["duration"] for clip in silent) / 60, 2),
     }
-    publish({**conditions(), "model": given.model, **result}, given.json)
+    summary = totals(result["speech"], result["no_speech_words"])
+    publish({**conditions(), "model": given.model, "by_threshold": summary, **result}, given.json)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ SURE_LANGUAGE = 0.8
 VAD_FRAME = 512
 """Samples in one speech-probability frame (Silero VAD's frame at 16 kHz, 32 ms)."""
 SPEECH_THRESHOLD = 0.5
-"""Speech probability at which a frame counts as speech (Silero's own default)."""
+"""Speech probability at which a frame counts as speech (Silero's own default). A lower one saves
+first words of quiet speech (``benchmarks/speech_threshold``), but with ``HYSTERESIS`` it also moves
+where pauses are found, and what that does to ends of turns in noise was not measured."""
 HYSTERESIS = 0.15
 """Speech goes on until the probability falls this far below the threshold: the distance that
 Silero's own segmentation uses."""
