@@ -1,12 +1,16 @@
-// Labels of speakers as the page shows them: a letter, and one of six colours.
+// Labels of speakers as the page shows them: a letter, with the number of the session from the second
+// on, and one of six colours.
 
 const COLOURS = 6;
 
-const known = (label) => /^[A-Z]$/.test(label);
+export const known = (label) => /^\d*[A-Z]$/.test(label);
 
 /** What stands in a badge. */
 export const initialOf = (label) => (known(label) ? label : "?");
 
 /** A class of style.css. */
-export const colourOf = (label) =>
-  known(label) ? `s${(label.charCodeAt(0) - 65) % COLOURS}` : "unknown";
+export function colourOf(label) {
+  if (!known(label)) return "unknown";
+  const session = parseInt(label, 10) || 1;
+  return `s${(label.charCodeAt(label.length - 1) - 65 + 2 * (session - 1)) % COLOURS}`;
+}

@@ -33,8 +33,8 @@ export class Storage {
     this.full = full;
     this.changed = new Map();
     this.rest = () => ({}); // what else is written: { length, waveform }
-    addEventListener("pagehide", () => this.flush());
-    document.addEventListener("visibilitychange", () => document.hidden && this.flush());
+    addEventListener("pagehide", () => this.flush(true));
+    document.addEventListener("visibilitychange", () => document.hidden && this.flush(true));
   }
 
   note(turn) {
@@ -42,7 +42,8 @@ export class Storage {
     this.timer ??= setTimeout(() => this.flush(), WAIT_MS);
   }
 
-  flush() {
+  /** `leaving`: it may be the last time, so what is long and changes all the time is written too. */
+  flush(leaving = false) {
     clearTimeout(this.timer);
     this.timer = undefined;
     try {
@@ -52,7 +53,7 @@ export class Storage {
       }
       const { length = 0, waveform = "" } = this.rest();
       sessionStorage.setItem(LENGTH, length);
-      if (document.hidden) sessionStorage.setItem(WAVEFORM, waveform);
+      if (leaving) sessionStorage.setItem(WAVEFORM, waveform);
     } catch {
       this.full?.(); // or the browser keeps nothing at all
       this.full = null;

@@ -9,6 +9,7 @@ export class Transcript {
     this.known = new Map(turns.map((turn) => [turn.id, turn]));
     this.recording = turns.length ? Number(turns.at(-1).id.split("-")[0]) : -1;
     this.base = length;
+    this.sessions = [...new Set(turns.map((turn) => turn.id.replace(/-\d+$/, "")))];
   }
 
   /** Where another recording begins. */
@@ -22,8 +23,16 @@ export class Transcript {
     return this.turns.at(-1)?.words.at(-1)?.end ?? 0;
   }
 
+  /** The number of this recording's `number`-th session among those of all recordings, from 1. */
+  session(number) {
+    const name = `${this.recording}-${number}`;
+    if (!this.sessions.includes(name)) this.sessions.push(name);
+    return this.sessions.indexOf(name) + 1;
+  }
+
   /** Takes a Turn of the session that is the recording's `number`-th, begun at `offset` ms. */
   apply(message, offset, number) {
+    const session = this.session(number);
     const id = `${this.recording}-${number}-${message.turn_order}`;
     let turn = this.known.get(id);
     if (!turn) {
@@ -37,24 +46,25 @@ export class Transcript {
       end: Math.round(word.end + offset + this.base),
       confidence: word.confidence,
       final: word.word_is_final,
-      ...(word.speaker && { speaker: word.speaker }),
+      ...(word.speaker && { speaker: label(word.speaker, session) }),
     }));
     turn.ended = message.end_of_turn;
     turn.confidence = message.end_of_turn_confidence;
     if (message.language_code) turn.language = message.language_code;
-    if (message.speaker_label) turn.speaker = message.speaker_label;
+    if (message.speaker_label) turn.speaker = label(message.speaker_label, session);
     return turn;
   }
 
   /** Takes a SpeakerRevision; texts and times stay as they are. Returns the turns that changed. */
   revise(message, number) {
+    const session = this.session(number);
     const changed = [];
     for (const { turn_order, speaker_label, words } of message.revisions) {
       const turn = this.known.get(`${this.recording}-${number}-${turn_order}`);
       if (!turn) continue;
-      turn.speaker = speaker_label;
+      turn.speaker = label(speaker_label, session);
       words.forEach(({ speaker }, i) => {
-        if (turn.words[i]) turn.words[i].speaker = speaker;
+        if (turn.words[i]) turn.words[i].speaker = label(speaker, session);
       });
       changed.push(turn);
     }
@@ -73,6 +83,11 @@ export class Transcript {
     this.turns = this.turns.filter((turn) => turn.words.length > 0);
     return open;
   }
+}
+
+/** Each session finds its speakers anew: its A may be the B of the one before, and is 2A. */
+function label(speaker, session) {
+  return session > 1 && /^[A-Z]$/.test(speaker) ? `${session}${speaker}` : speaker;
 }
 
 /** [turn, index of the word] at `ms`, or []. */

@@ -2,7 +2,7 @@
 // word under the pointer or the focus. The transcript is one stop of the tab key; arrows move in it.
 
 import { spaceBetween } from "./joining.js";
-import { colourOf, initialOf } from "./speakers.js";
+import { colourOf, initialOf, known } from "./speakers.js";
 
 const SURE = 0.85; // confidence from which on a word has no shade
 const SHADES = 4;
@@ -121,7 +121,7 @@ export class TranscriptView {
     this.list.classList.add("voices");
     who.textContent = initialOf(turn.speaker);
     who.className = `who ${colourOf(turn.speaker)}`;
-    who.title = turn.speaker.length === 1 ? `Speaker ${turn.speaker}` : "Speaker not known yet";
+    who.title = known(turn.speaker) ? `Speaker ${turn.speaker}` : "Speaker not known yet";
   }
 
   confidence({ meta }, turn) {

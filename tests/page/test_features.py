@@ -198,9 +198,10 @@ async def a_revision_changes_speakers_in_place(page):
       for (const each of transcript.revise({ revisions }, 0)) view.update(each);
       const spans = [...list.querySelectorAll('.word')];
       return [list.querySelector('.who').textContent, list.querySelector('p').textContent,
-              spans.map((span) => span.dataset.speaker ?? '')];
+              spans.map((span) => span.dataset.speaker ?? ''),
+              transcript.apply(turn, 5000, 1).speaker];
     })()""")
-    assert shown == ["B", "so it is", ["", "", "C"]]
+    assert shown == ["B", "so it is", ["", "", "C"], "2A"]
 
 
 async def redaction_is_offered_where_the_server_has_it(page):
