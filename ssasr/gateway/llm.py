@@ -23,7 +23,7 @@ from ssasr.errors import StartRefused
 from ssasr.net.http_client import Answer, RequestFailed, Target, post
 from ssasr.protocol import strict_json
 from ssasr.protocol.messages import LLMGatewayResponse, SessionMessage, Termination, Turn
-from ssasr.protocol.parameters import LlmRequest
+from ssasr.protocol.outward import LlmRequest
 from ssasr.runtime.handoff import Outlet
 
 CHAT = "/chat/completions"

@@ -22,7 +22,7 @@ from ssasr.net.http_client import RequestFailed, Target, post
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.messages import SessionMessage, Turn
-from ssasr.protocol.parameters import Webhook
+from ssasr.protocol.outward import Webhook
 from ssasr.runtime.handoff import Outlet
 from ssasr.telemetry.logs import get_logger
 

@@ -245,7 +245,12 @@ def test_what_has_no_effect_is_named_for_the_log():
 
 def test_secrets_and_text_stay_out_of_the_representation():
     query = 'token=hush&prompt=hush&agent_context=hush&keyterms_prompt=["hush"]'
-    assert "hush" not in repr(parse_parameters(query))
+    query += "&webhook_url=https://hush/&webhook_auth_header_name=X-A"
+    query += "&webhook_auth_header_value=hush"
+    asked = {
+        "model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hush {{turn}}"}]
+    }  # fmt: skip
+    assert "hush" not in repr(parse_parameters(f"{query}&llm_gateway={json.dumps(asked)}"))
 
 
 def test_update_replaces_what_it_gives_and_nothing_else():
