@@ -297,6 +297,9 @@ class Gateway:
         self.metrics.sessions.inc()
         return job
 
+    def span_of(self, job: Job) -> Span:
+        return self.tracer.begin("file", session_id=job.id)
+
     def end_job(self, job: Job) -> None:
         job.grant.release()
         self._note_end(job, job.cause)

@@ -28,9 +28,10 @@ PROMPT = "zqmarkedprompt"
 COLLECTOR, COLLECTOR_PORT = "collector", 4318
 
 # Streams the recording with everything marked, over HTTP-issued token too and by OpenAI's realtime
-# protocol; asks for what only an operator can allow; prints the answers.
+# protocol, and sends it as a file; asks for what only an operator can allow, and has a file that
+# names an address; prints the answers.
 CLIENT = f"""
-import asyncio, base64, json, sys, urllib.parse, urllib.request
+import asyncio, base64, json, sys, urllib.error, urllib.parse, urllib.request
 import soundfile, websockets
 
 BASE = "//streaming-api:8080/v3/"
@@ -73,7 +74,23 @@ async def realtime():
             if json.loads(message)["type"].endswith(".completed"):
                 break
 
+def file(content):
+    fields = [('name="prompt"', b"{PROMPT}"), ('name="file"; filename="{TERM}"', content)]
+    body = b"".join(
+        b"--b\\r\\nContent-Disposition: form-data; %s\\r\\n\\r\\n%s\\r\\n" % (name.encode(), value)
+        for name, value in fields
+    ) + b"--b--\\r\\n"
+    headers = HEADERS | {{"Content-Type": "multipart/form-data; boundary=b"}}
+    url = "http://streaming-api:8080/v1/audio/transcriptions"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+            print(answer.read().decode())
+    except urllib.error.HTTPError as refused:
+        print(json.dumps({{"status": refused.code}}))
+
 async def main():
+    file(open({str(SPEECH)!r}, "rb").read())
+    file(b"#EXTM3U\\n#EXTINF:9,\\nhttp://192.0.2.7/{TERM}.ts\\n")
     await realtime()
     url = "http:" + BASE + "token?expires_in_seconds=60"
     request = urllib.request.Request(url, headers=HEADERS)
@@ -161,6 +178,7 @@ def test_the_run_was_one_worth_searching(
     assert [message["closed"] for message in answers if "closed" in message] == [
         3006, 1008, 3006, 3006,
     ]  # fmt: skip
+    assert [message["status"] for message in answers if "status" in message] == [400]
     found = outputs(report, usage, traces)
     spans, _ = collector.read_spans(traces)
     assert sum(span["name"] == "session" for span in spans) == 4, "three were refused at the door"
@@ -188,6 +206,8 @@ def test_no_word_of_a_transcript_is_anywhere(
         if message.get("type", "").endswith(".completed")
         for word in message["transcript"].split()
     }
+    (file,) = [message["text"] for message in answers if "text" in message]
+    words |= set(file.lower().split())
     long = {re.sub(r"\W", "", word) for word in words if len(word) >= 5}
     assert len(long) >= 5, "enough that could not be there by chance"
     for name, text in outputs(report, usage, traces).items():
@@ -208,10 +228,10 @@ def test_records_hold_what_is_allowed(report: Report, usage: Path):
     assert report.statuses["streaming-api"] == 0
     lines = (usage / "usage-00000001.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    assert sorted(record["close_code"] for record in records) == [1000, 1000, 1000, 3006]
+    assert sorted(record["close_code"] for record in records) == [1000] * 4 + [3006] * 2
     seconds = soundfile.info(SPEECH).duration
     whole = sorted(record["audio_seconds"] for record in records if record["close_code"] == 1000)
-    expected = [seconds * 2 / 3, seconds, seconds]  # the first at 24 kHz
+    expected = [seconds * 2 / 3, seconds, seconds, seconds]  # the first at 24 kHz
     assert all(abs(a - b) < 0.2 for a, b in zip(whole, expected, strict=True))
     assert len({record["key_id"] for record in records}) == 1, "a token counts for its key"
 

@@ -28,9 +28,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.process import plain_nursery
 from ssasr.session.speakers.labels import SpeakerLabels
-from ssasr.telemetry.logs import get_logger
-
-log = get_logger(__name__)
+from ssasr.telemetry.tracing import Span, working_under
 
 
 class Jobs(Protocol):
@@ -42,6 +40,7 @@ class Jobs(Protocol):
         """Among the sessions, until ``end_job``. Raises ClientFault."""
 
     def end_job(self, job: Job) -> None: ...
+    def span_of(self, job: Job) -> Span: ...
 
 
 @frozen(eq=False)
@@ -62,7 +61,7 @@ class FileEndpoint:
             return
         answer = _Answer(scope, receive, send)
         try:
-            with job.scope:
+            with working_under(self.jobs.span_of(job)), job.scope:
                 await self._answer(request, job, answer)
         finally:
             self.jobs.end_job(job)

@@ -21,6 +21,7 @@ from ssasr.gateway.openai.routes import openai_routes
 from ssasr.protocol.close_codes import EndCause
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.speech_models import EngineKind
+from ssasr.telemetry.tracing import NOTHING
 from tests.conftest import JFK
 from tests.harness.asgi import ask
 
@@ -217,6 +218,9 @@ class FakeJobs:
 
     def begin_job(self, authorization):
         return FakeJob()
+
+    def span_of(self, job):
+        return NOTHING
 
     def end_job(self, job):
         self.ended.append(job.cause)
