@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ssasr.protocol import engine_wire
 from ssasr.protocol.engine_link import ALLOWED_SENDERS, TRANSITIONS, EngineLink, Role, State
+from ssasr.protocol.engine_wire import decode, encode
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
 from ssasr.protocol.recognition import (
     Audio,
@@ -252,6 +253,15 @@ def test_anything_at_all_is_a_message_or_a_fault(frame, at_the_gateway):
     pair = Pair()
     with suppress(PeerFault):
         (pair.gateway if at_the_gateway else pair.engine).receive(frame)
+
+
+def test_files_and_translations_cross_the_link():
+    opening = Open("s", StreamOptions(offline=True, translate=True))
+    assert decode(encode(opening)) == opening
+    opened = Opened("m", 1_600, translates=True)
+    assert decode(encode(opened)) == opened
+    plain = encode(OPENING) + encode(Opened("m", 1_600))
+    assert not any(name in plain for name in ("offline", "translate"))
 
 
 @pytest.mark.parametrize("tentative", [False, True])

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ssasr.engine.recognizer import Work
+from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.whisper.segment import LEAD, RINGING, Kind
+from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.whole_segment import WholeSegment
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 from tests.engine.whisper.segments import SILENCE, SPEECH, receive, say, walk
@@ -62,6 +65,16 @@ def test_the_end_may_lie_behind():
     (due,), answers = walk(whole, lambda due: say(("hello", 1, 2)), final_at=LONG)
     assert due.end == LONG
     assert answers[-1].position == LONG
+
+
+def test_a_translation_begins_otherwise():
+    names = ("endoftext", "startoftranscript", "en", "de", "transcribe", "translate",
+             "startofprev", "nospeech", "notimestamps")  # fmt: skip
+    tokenizer = WhisperTokenizer({number: f"<|{name}|>" for number, name in enumerate(names)})
+    vocabulary = Vocabulary(tokenizer, torch.zeros(9), torch.zeros(9), True, ("en", "de"))
+    written = [names[token] for token in vocabulary.prefix("de", translate=True)]
+    assert written == ["startoftranscript", "de", "translate", "notimestamps"]
+    assert names[vocabulary.prefix("de")[2]] == "transcribe"
 
 
 def noise(seconds, seed):
