@@ -26,7 +26,7 @@ from attrs import define, evolve, field
 
 from benchmarks.conditions import conditions
 from benchmarks.whisper_quality import clips_of, load_audio
-from ssasr.bench.faults import compare
+from ssasr.bench.damage import compare
 from ssasr.bench.player import StreamLog
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.streams import Stream, StreamId, answers
