@@ -32,10 +32,19 @@ def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
             yield from _announced(atoms, "username", at + pair)
         elif SECRETS["password"].fullmatch(texts[at]):
             yield from _announced(atoms, "password", at)
+        if _looks_like_username(atoms, at):
+            yield _finding(atoms, "username", at, at + 1, 0.45)
         if texts[at - 3 : at] in LOG_IN_AS:
             yield from _secret(atoms, "username", at - 1)
         if at > 0 and texts[at : at + 2] in AS_MY and _is_username(texts[at + 2 : at + 3]):
             yield _finding(atoms, "username", at - 1, at - 1, 0.6)
+
+
+def _looks_like_username(atoms: Sequence[Atom], at: int) -> bool:
+    """ "yvonne40": small letters and digits in one word."""
+    name, digits = atoms[at], atoms[at + 1]
+    plain = name.kind is Kind.WORD and not name.capital and len(name.text) > 2
+    return plain and digits.kind is Kind.DIGITS and digits.first == name.last
 
 
 def _is_username(texts: Sequence[str]) -> bool:

@@ -149,6 +149,8 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
         birth, expiry = around.near("date_of_birth"), around.near("credit_card_expiration")
         if birth:
             yield _finding(atoms, "date_of_birth", first, last, 0.5 + 0.4 * birth)
+        elif _is_long_ago(atoms, first, last):
+            yield _finding(atoms, "date_of_birth", first, last, 0.45)
         if expiry and expiry > birth:
             yield _finding(atoms, "credit_card_expiration", first, last, 0.4 + 0.5 * expiry)
     for first, last in _birth_dates(atoms):
@@ -165,11 +167,21 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
     yield from _expirations(atoms)
 
 
+def _is_long_ago(atoms: Sequence[Atom], first: int, last: int) -> bool:
+    """A day with its year, before 2010: hardly anything else that people say to a stranger."""
+    digits = [atom.text for atom in atoms[first : last + 1] if atom.kind is Kind.DIGITS]
+    year = "".join(digits[1:]) if len(digits) > 1 else ""
+    return bool(re.search(r"(?:19\d\d|200\d)$", year))
+
+
+END_OF_CARD = re.compile(r"(?:end|good) date|(?:good|valid) (?:until|till|through|to)|runs? out")
+
+
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """ "expires oh nine twenty seven", "expiry 09/27"."""
     for at, atom in enumerate(atoms):
-        end_date = atom.text == "date" and at > 0 and atoms[at - 1].text in {"end", "good"}
-        if not (end_date or re.fullmatch(r"expir\w*|exp|valid|thru|through", atom.text)):
+        pair = f"{atoms[at - 1].text} {atom.text}" if at else ""
+        if not (END_OF_CARD.fullmatch(pair) or re.fullmatch(r"expir\w*|exp|valid|thru", atom.text)):
             continue
         found = _date_after(atoms, at, 12, first_word="oh")
         if found is None:

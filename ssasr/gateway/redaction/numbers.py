@@ -6,12 +6,13 @@ several readings, and all that are likely enough are found: a wrong label hides 
 one, and recognition errors break check digits.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import phonenumbers
 from attrs import frozen
 
-from ssasr.gateway.redaction.cues import Context, context
+from ssasr.gateway.redaction.cues import CUES, Context, context
 from ssasr.gateway.redaction.lexicon import words
 from ssasr.gateway.redaction.policies import Finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
@@ -75,6 +76,7 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
         if not passes:
             strangers += 1
             known = atom.text in STRANGERS or atom.stop or atom.kind is Kind.SYMBOL
+            known = known or any(cue.fullmatch(atom.text) for cue in CUES.values())
             if strangers > 1 or known or size < 3:
                 return 0
             following = atoms[at + length + 1 : at + length + 3]
@@ -219,6 +221,14 @@ LENGTHS = {
 """Characters that something announced by a cue may have, a misheard one more or less included."""
 
 
+SAID_TOGETHER = (
+    "credit_card_number", "credit_card_expiration", "credit_card_cvv", "account_number",
+    "phone_number",
+)  # fmt: skip
+DOCUMENT = re.compile(r"[a-z]{1,2}\d{6,9}")
+"""The shape of passports' and licences' numbers."""
+
+
 def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
     """What a number is without anybody saying so."""
     size = len(digits)
@@ -237,8 +247,7 @@ def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
     if 8 <= size <= 20:
         yield "account_number", 0.42
     if size > 20:  # several, said without a pause
-        for policy in ("credit_card_number", "account_number", "phone_number"):
-            yield policy, 0.5
+        yield from ((policy, 0.5) for policy in SAID_TOGETHER)
     if size >= 6:
         yield "number_sequence", 0.6
 
@@ -289,6 +298,8 @@ def codes(atoms: Sequence[Atom]) -> Iterator[Finding]:
             readings |= {"account_number": 0.95, "banking_information": 0.95}
         if 16 <= len(code) <= 18 and not code.isalpha():
             readings["vehicle_id"] = 0.7
+        if DOCUMENT.fullmatch(code):
+            readings |= {"passport_number": 0.45, "drivers_license": 0.45}
         if len(code) >= 5:
             around = context(atoms, run.first, run.last)
             for policy, score in _by_cue(code, around):
