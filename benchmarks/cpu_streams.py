@@ -195,6 +195,7 @@ def export(model: Model, chunk_frames: int, folder: Path) -> Path:
     whole, small = folder / f"step{chunk_frames}.onnx", folder / f"step{chunk_frames}.int8.onnx"
     if small.exists():
         return small
+    folder.mkdir(exist_ok=True)
     Attention._position_scores = _shifted_scores
     names = ["mel", "first", "attention", "convolution"]
     arguments = _inputs(model, 2, chunk_frames)
@@ -327,7 +328,7 @@ def figures(given: argparse.Namespace, model: Model, streams: int, chunk_frames:
     least = roof(model, streams * chunk_frames, int8=given.way != "float32")
     step = {
         "transformers": transformers_step,
-        "onnxruntime": partial(onnxruntime_step, given.work, given.threads),
+        "onnxruntime": partial(onnxruntime_step, given.work / given.size, given.threads),
     }.get(given.way, ours)(model, streams, chunk_frames)
     row = measure(step, streams, chunk_frames, given.seconds)
     audio = streams * chunk_frames / FRAMES_A_SECOND
@@ -368,8 +369,8 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.cpu_streams", *sys.argv[1:], "--way", way]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         rows += json.loads(done.stdout)
-    load_average = round(os.getloadavg()[0], 1)
-    publish(conditions() | {"load_average": load_average, "cpu_streams": rows}, given.json)
+        about = {"load_average": round(os.getloadavg()[0], 1), "threads": given.threads}
+        publish(conditions() | about | {"cpu_streams": rows}, given.json)
 
 
 if __name__ == "__main__":

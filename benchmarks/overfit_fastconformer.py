@@ -244,25 +244,30 @@ def _losses(
 def save(model: Model, tokenizer: Tokenizer, directory: Path) -> None:
     """As the library lays a checkpoint out."""
     directory.mkdir(parents=True, exist_ok=True)
+    save_file(library_tensors(model), directory / "model.safetensors", {"format": "pt"})
+    tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
+    _write(directory / "config.json", _config(model.config))
+    _write(directory / "processor_config.json", _processor(model.config.encoder))
+
+
+def library_tensors(model: Model) -> dict[str, Tensor]:
+    """In half precision, under the names that the library gives them."""
     tensors = {}
     for name, tensor in model.state_dict().items():
         parts = {name: tensor}
         if ".qkv_proj." in name:
             thirds = zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True)
             parts = {name.replace("qkv_proj", part): third for part, third in thirds}
-        elif "conv.pointwise_conv" in name:
+        elif "conv.pointwise_conv" in name and tensor.dim() == 2:
             parts = {name: tensor[..., None]}
         tensors.update({key: part.half().contiguous().clone() for key, part in parts.items()})
-    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
-    tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
-    _write(directory / "config.json", _config(model.config))
-    _write(directory / "processor_config.json", _processor())
+    return tensors
 
 
 def _config(config: ModelConfig) -> dict:
     names = ("vocab_size", "blank_token_id", "decoder_hidden_size", "num_decoder_layers",
              "max_symbols_per_step")  # fmt: skip
-    encoder = {name: getattr(ENCODER, name) for name in EncoderConfig.__annotations__}
+    encoder = {name: getattr(config.encoder, name) for name in EncoderConfig.__annotations__}
     return {
         "model_type": "nemotron_asr_streaming",
         "encoder_config": encoder,
@@ -270,8 +275,8 @@ def _config(config: ModelConfig) -> dict:
     }
 
 
-def _processor() -> dict:
-    features = {"feature_size": ENCODER.num_mel_bins, "hop_length": HOP, "n_fft": 512,
+def _processor(config: EncoderConfig) -> dict:
+    features = {"feature_size": config.num_mel_bins, "hop_length": HOP, "n_fft": 512,
                 "preemphasis": 0.97, "sampling_rate": SAMPLE_RATE, "win_length": 400}  # fmt: skip
     return {"feature_extractor": features, "supported_num_lookahead_tokens": LOOKAHEADS}
 

@@ -140,6 +140,7 @@ TABLES = (
     ("Whisper: passes on a CUDA device", "passes"),
     ("Whisper: a long stream", "whisper_long"),
     ("Beside others, the same clips in one run", "peers"),
+    ("FastConformer on a CPU, random weights of the published size", "cpu_streams"),
 )
 """Results that are lists of rows of their own."""
 

@@ -37,11 +37,12 @@ def list_models(_args: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     name = Column("name", no_wrap=True)  # to be typed, therefore in one piece
-    table = Table(name, "also", "size", "here", "licence", "what", box=None, pad_edge=False)
+    table = Table(name, "also", "size", "here", "licence", "for", "what", box=None, pad_edge=False)
     for entry in catalogue.entries():
         here = "yes" if catalogue.is_here(entry) else "no"
         size = f"{entry.size / 1e6:.0f} MB" if entry.size else "?"
-        table.add_row(entry.name, ", ".join(entry.aliases), size, here, entry.licence, entry.about)
+        table.add_row(entry.name, ", ".join(entry.aliases), size, here, entry.licence, entry.machine,
+                      entry.about)  # fmt: skip
     console = Console()
     console.print(table)
     console.print(f"cache: {catalogue.cache_directory()}", highlight=False, soft_wrap=True)

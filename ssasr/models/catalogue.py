@@ -65,6 +65,8 @@ class Entry:
     sources: tuple[Source, ...]
     files: tuple[WeightFile, ...] = ()
     aliases: tuple[str, ...] = ()
+    machine: str = ""
+    """What it runs well on; empty for a part of others."""
     default: bool = False
     """Pulled when nothing is named: what ``ssasr serve`` uses out of the box."""
 
