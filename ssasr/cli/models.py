@@ -41,8 +41,8 @@ def list_models(_args: argparse.Namespace) -> int:
     for entry in catalogue.entries():
         here = "yes" if catalogue.is_here(entry) else "no"
         size = f"{entry.size / 1e6:.0f} MB" if entry.size else "?"
-        table.add_row(entry.name, ", ".join(entry.aliases), size, here, entry.licence, entry.machine,
-                      entry.about)  # fmt: skip
+        also = ", ".join(entry.aliases)
+        table.add_row(entry.name, also, size, here, entry.licence, entry.machine, entry.about)
     console = Console()
     console.print(table)
     console.print(f"cache: {catalogue.cache_directory()}", highlight=False, soft_wrap=True)

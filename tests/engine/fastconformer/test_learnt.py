@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import trio
 
 from ssasr.engine.kernels import int8_limit
@@ -46,7 +47,11 @@ def audio():
 @pytest.fixture(params=[1, 2, 7, 14], scope="module")
 def stream(request, make_recognizer, audio):
     """In float32, with chunks of so many frames."""
-    return Stream(make_recognizer(DIRECTORY, request.param), audio).run()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = Stream(make_recognizer(DIRECTORY, request.param), audio).run()
+    torch.set_num_threads(before)
+    return found
 
 
 def test_the_words_and_when_they_were_said(stream):
