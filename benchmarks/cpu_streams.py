@@ -201,7 +201,7 @@ def export(model: Model, chunk_frames: int, folder: Path) -> Path:
     arguments = _inputs(model, 2, chunk_frames)
     batched = {"mel": {0: "n"}, "first": {0: "n"}, "attention": {1: "n"}, "convolution": {1: "n"}}
     torch.onnx.export(
-        ExportedStep(model.encoder, chunk_frames), tuple(arguments), whole, input_names=names,
+        ExportedStep(model.encoder, chunk_frames), tuple(arguments), str(whole), input_names=names,
         output_names=["frames", "attention_after", "convolution_after"], dynamic_axes=batched,
         opset_version=17, dynamo=False,
     )  # fmt: skip
