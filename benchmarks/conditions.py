@@ -13,7 +13,16 @@ def conditions() -> dict:
     words = iter(sys.argv[1:])
     kept = []
     for word in words:
-        if word in ("--evaldata", "--times", "--peers", "--speech", "--json", "--out", "--recall"):
+        if word in (
+            "--evaldata",
+            "--times",
+            "--peers",
+            "--speech",
+            "--json",
+            "--out",
+            "--recall",
+            "--work",
+        ):
             next(words)
         else:
             kept.append(word)

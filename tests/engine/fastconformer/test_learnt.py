@@ -96,9 +96,10 @@ def test_the_same_tokens_in_8_bits_alone_and_in_company(make_recognizer, audio):
 @needs_int8
 def test_turns_through_engine_and_gateway(audio):
     engine = ("engine", "--model", str(DIRECTORY), "--device", "cpu", "--precision", "int8")
+    engine += ("--max-streams", "2", "--threads", "1", "--speakers", "false")
     samples = (np.concatenate([audio, np.zeros(24_000)]) * 32_767).astype(np.int16)
     with (
-        running(*engine, "--max-streams", "2", "--speakers", "false") as (_, port),
+        running(*engine) as (_, port),
         running("gateway", "--asr-endpoint", f"ws://127.0.0.1:{port}") as (_, public),
     ):
         url = f"ws://127.0.0.1:{public}/v3/ws"
