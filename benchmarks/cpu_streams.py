@@ -316,7 +316,7 @@ def run_way(given: argparse.Namespace) -> list[dict]:
     if given.way in ("int8", "float32"):
         paced(model)
     if given.way == "int8":
-        quantize(model, 8 * max(given.chunks) // 80)
+        quantize(model, 2 * min(given.chunks) // 80)
     for chunk_ms in given.chunks:
         for streams in given.streams:
             rows.append({"way": given.way, **figures(given, model, streams, chunk_ms // 80)})

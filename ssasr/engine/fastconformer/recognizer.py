@@ -66,8 +66,9 @@ follow each other at once, so a stream that was taken over catches up as fast wi
 _CPU_STREAMS = 16
 """For each core: there is room for as many, and how many of them are offered is measured. A slot's
 memory is taken when it is first used."""
-_STREAMS_OF_A_STEP = 8
-"""On a CPU, as far as the choice of its kernels is concerned."""
+_STREAMS_OF_A_STEP = 2
+"""On a CPU, as far as the choice of its kernels is concerned. Kernels that are some per cent faster
+with a hundred rows take three times as long with seven."""
 _CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
 see ``benchmarks/archive/fastconformer_device.md``. At one frame 900 kept up on an H200 and 1,000
