@@ -19,8 +19,7 @@ TOGETHER = 4
 STEPS = 2
 """In a chunk's time, with two streams or more."""
 WORDS = 1.1
-"""Decoding takes more while somebody speaks than the timed steps, which say little; with four
-tokens a second a step takes 1.05 to 1.1 times as long (published sizes, random weights)."""
+"""Decoding takes more while somebody speaks than the timed steps, which say little. A guess."""
 _AGE = 1_000
 """Chunks that the timed streams have had: their left context is full."""
 
