@@ -121,9 +121,11 @@ def linear(x: Tensor, packed: Packed) -> Tensor:
     if packed.narrows:
         mean = integers.sum(dim=1, keepdim=True, dtype=torch.int32) / packed.inputs
         offset = rows.mean(dim=1, keepdim=True).addcmul_(scale, mean, value=-1)
-    result = packed.multiply(integers).mul_(scale).addcmul_(offset, packed.sums)
-    if packed.bias is not None:
-        result.add_(packed.bias)
+    product = packed.multiply(integers)
+    if packed.bias is None:
+        result = product.mul_(scale).addcmul_(offset, packed.sums)
+    else:
+        result = torch.addcmul(packed.bias, product, scale).addcmul_(offset, packed.sums)
     return result.view(*x.shape[:-1], -1)
 
 

@@ -151,6 +151,12 @@ def test_what_decoders_think_of_a_file_stays_off_stderr(endpoint, clips, tmp_pat
     assert "damaged after" in said[-1]
 
 
+def take_interrupts():
+    """As a terminal's foreground process does; what a shell starts in the background ignores them,
+    and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_what_there_is(endpoint, clips, tmp_path):
     out = tmp_path / "out.srt"
@@ -158,8 +164,9 @@ def test_ctrl_c_leaves_what_there_is(endpoint, clips, tmp_path):
     before = shown_words(endpoint)
     command = [sys.executable, "-m", "ssasr", "transcribe", clips / "long.wav", "--output", out]
     running = subprocess.Popen(
-        [*map(str, command), "--endpoint", endpoint], stderr=subprocess.PIPE, text=True
-    )
+        [*map(str, command), "--endpoint", endpoint],
+        stderr=subprocess.PIPE, text=True, preexec_fn=take_interrupts,
+    )  # fmt: skip
     while shown_words(endpoint) < before + 5:
         assert running.poll() is None
         sleep(0.05)

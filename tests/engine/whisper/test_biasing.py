@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ssasr.engine.keyterms import Trie
 from ssasr.engine.whisper.biasing import Biasing, Rivals, Terms
-from ssasr.engine.whisper.decoding import Decoding, Request
+from ssasr.engine.whisper.decoding import PADDING, Decoding, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from ssasr.engine.whisper.passes import Inputs
 from tests.engine.recorder import LateRecorder
@@ -95,7 +95,7 @@ def test_nothing_but_whole_terms_leaves_greedys_way(plain, clip, terms, strength
     (found,) = plain([request(clip, terms, strength)])
     inside = written(found.tokens, terms)
     audio = LOUD[clip]
-    batch = plain.passes.begin([plain._excerpt(Request(audio, "en"), 16_000)], 150)
+    batch = plain.passes.begin([plain._excerpt(Request(audio, "en"), PADDING)], 150)
     prefix = plain._vocabulary.prefix("en")
     (outputs,) = batch.read([Inputs([*prefix, *found.tokens], len(prefix), 0)])
     for place, (token, (best, _)) in enumerate(zip(found.tokens, outputs.choices, strict=False)):
