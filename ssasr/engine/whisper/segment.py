@@ -330,9 +330,11 @@ class Segment:
         self.language = self._languages[_place(self._languages, at)][1]
         origin = self._origins[_place(self._origins, at)][1]
         said_until = self.speech_buffer.said_until(at)
-        if said_until is None or said_until <= origin or self._mark_at(at) is not None:
+        if said_until is None or said_until <= origin:
             return None
-        return Due(Kind.FINAL, origin, min(at, said_until + RINGING))
+        end = min(at, said_until + RINGING)
+        mark = self._mark_at(at)
+        return None if mark and mark.end >= end else Due(Kind.FINAL, origin, end)
 
     def _mark_at(self, at: int) -> _Mark | None:
         """The newest decode before ``at`` that stands, if nothing was said since."""

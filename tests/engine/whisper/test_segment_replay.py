@@ -54,6 +54,7 @@ def _foreign(segment, frames):
     st.booleans(),
     st.none() | st.integers(0, 100),
 )
+@example([(False, 20), (True, 86), (False, 138)], [1], 0.453125, False, 1, True, None)
 def test_results_do_not_depend_on_how_the_audio_arrived(
     runs, pieces, part, on_grid, beyond, multilingual, softly
 ):
