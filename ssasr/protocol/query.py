@@ -5,11 +5,14 @@ and as 1 or 0, the last of a repeated name wins, unknown names are ignored.
 """
 
 import re
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from ssasr.protocol import strict_json
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.limits import check
+
+T = TypeVar("T")
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,15}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
@@ -77,6 +80,21 @@ class Query:
 
     def fields(self, name: str) -> dict[str, object] | None:
         """A JSON object."""
+        return self._json(name, dict, "expected a JSON object")
+
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        """A JSON array of strings."""
+        expected = "expected a JSON array of strings"
+        value = self._json(name, list, expected)
+        if value is None:
+            return None
+        if not all(isinstance(item, str) for item in value):
+            raise invalid_value(name, expected)
+        check(name, tuple(value))
+        return tuple(value)
+
+    def _json(self, name: str, kind: type[T], expected: str) -> T | None:
+        """``expected``: what is said of a value that is no JSON of that kind."""
         text = self._values.get(name)
         if text is None:
             return None
@@ -84,20 +102,6 @@ class Query:
             value = strict_json.read(text)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            raise invalid_value(name, "expected a JSON object")
+        if not isinstance(value, kind):
+            raise invalid_value(name, expected)
         return value
-
-    def strings(self, name: str) -> tuple[str, ...] | None:
-        """A JSON array of strings."""
-        text = self._values.get(name)
-        if text is None:
-            return None
-        try:
-            value = strict_json.read(text)
-        except (ValueError, RecursionError):
-            raise invalid_value(name, "expected a JSON array of strings") from None
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise invalid_value(name, "expected a JSON array of strings")
-        check(name, tuple(value))
-        return tuple(value)

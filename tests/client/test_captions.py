@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -112,7 +111,6 @@ def in_node(script, given):
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="the browser's test has it too")
 def test_the_page_writes_speakers_alike():
     (rows,) = [vector["turns"] for vector in VECTORS if vector["name"] == "speakers"]
     turns = [evolve(turn, speaker_label=turn.words[0].speaker) for turn in turns_of(rows)]
@@ -132,7 +130,6 @@ def test_the_page_writes_speakers_alike():
     assert theirs == {"txt": ours["text"], "srt": ours["srt"], "vtt": ours["vtt"]}
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="the browser's test has it too")
 def test_the_page_cuts_alike():
     rows = [vector["turns"] for vector in VECTORS] + [talk(seed) for seed in range(200)]
     script = (

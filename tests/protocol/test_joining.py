@@ -1,7 +1,6 @@
 """One rule for spaces between words, in Python and in the page."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,7 +26,6 @@ def test_nothing_but_spaces_is_added(words):
     assert join(words).replace(" ", "") == "".join(words).replace(" ", "")
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="the browser's test has it too")
 def test_the_page_has_the_same_rule():
     script = (
         f"import {{ columns, join }} from {json.dumps(str(ROOT / 'ssasr/web/joining.js'))};"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssasr.gateway.redaction.lexicon import words
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
 
 ENDINGS = words("endings")
@@ -74,7 +74,7 @@ def email_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
                 end += 1
         first = _local_start(atoms, at)
         if end >= 0 and first < at:
-            yield _finding(atoms, "email_address", first, end, 0.9)
+            yield finding(atoms, "email_address", first, end, 0.9)
     yield from _announced_addresses(atoms)
 
 
@@ -96,7 +96,7 @@ def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
             if each.stop and each.kind is not Kind.SYMBOL:
                 break
         if marks >= 2 and last >= first:
-            yield _finding(atoms, "email_address", first, last, 0.6)
+            yield finding(atoms, "email_address", first, last, 0.6)
 
 
 def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
@@ -104,9 +104,9 @@ def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
     for at, atom in enumerate(atoms):
         label = atom.kind is not Kind.SYMBOL and _said(atoms, at + 1, ".") and at + 2 < len(atoms)
         if label and (atoms[at + 2].text in DOMAINS or atom.text in {"www", "w"}):
-            yield _finding(atoms, "url", *_url(atoms, at), 0.7)
+            yield finding(atoms, "url", *_url(atoms, at), 0.7)
         if atom.kind is Kind.DIGITS and (end := _ip_end(atoms, at)) > 0:
-            yield _finding(atoms, "ip_address", at, end, 0.8)
+            yield finding(atoms, "ip_address", at, end, 0.8)
 
 
 def _url(atoms: Sequence[Atom], at: int) -> tuple[int, int]:
@@ -177,7 +177,7 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
             continue
         first = at
         score = 0.8 if cue or atoms[street].text in PLAIN_STREETS else 0.5
-        yield _finding(atoms, "location", first, _place_behind(atoms, street), score)
+        yield finding(atoms, "location", first, _place_behind(atoms, street), score)
 
 
 def _of_number(atom: Atom) -> bool:
@@ -240,7 +240,3 @@ def _place_behind(atoms: Sequence[Atom], street: int) -> int:
 
 def _of_unit(before: Atom) -> bool:
     return before.text in UNITS or before.kind is Kind.DIGITS
-
-
-def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
-    return Finding(policy, atoms[first].first, atoms[last].last, score)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssasr.gateway.redaction.lexicon import words
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import Atom, Kind, cut_words
 
 SECRETS = {
@@ -33,11 +33,11 @@ def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
         elif SECRETS["password"].fullmatch(texts[at]):
             yield from _announced(atoms, "password", at)
         if _looks_like_username(atoms, at):
-            yield _finding(atoms, "username", at, at + 1, 0.45)
+            yield finding(atoms, "username", at, at + 1, 0.45)
         if texts[at - 3 : at] in LOG_IN_AS:
             yield from _secret(atoms, "username", at - 1)
         if at > 0 and texts[at : at + 2] in AS_MY and _is_username(texts[at + 2 : at + 3]):
-            yield _finding(atoms, "username", at - 1, at - 1, 0.6)
+            yield finding(atoms, "username", at - 1, at - 1, 0.6)
 
 
 def _looks_like_username(atoms: Sequence[Atom], at: int) -> bool:
@@ -59,7 +59,7 @@ def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding
     contracted = atoms[start - 1].text.endswith("'s")
     before = start - 1 if contracted else _announces(atoms, start)
     if policy == "username" and before != start - 1 and _follows(atoms, start):
-        yield _finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
+        yield finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
     elif before >= 0:
         yield from _secret(atoms, policy, before)
 
@@ -100,8 +100,4 @@ def _secret(atoms: Sequence[Atom], policy: str, before: int) -> Iterator[Finding
         if atoms[last].stop:
             break
     if last > before:
-        yield _finding(atoms, policy, before + 1, last, 0.7)
-
-
-def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
-    return Finding(policy, atoms[first].first, atoms[last].last, score)
+        yield finding(atoms, policy, before + 1, last, 0.7)

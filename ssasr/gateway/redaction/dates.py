@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from ssasr.gateway.redaction.cues import context
 from ssasr.gateway.redaction.lexicon import words
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import CUT_ORDINALS, Atom, Kind, cut_words
 
 MONTHS = words("months") | frozenset(
@@ -145,25 +145,25 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
     found = [*_month_dates(atoms), *_numeric_dates(atoms)]
     for first, last in found:
         around = context(atoms, first, last)
-        yield _finding(atoms, "date", first, last, 0.8)
+        yield finding(atoms, "date", first, last, 0.8)
         birth, expiry = around.near("date_of_birth"), around.near("credit_card_expiration")
         if birth:
-            yield _finding(atoms, "date_of_birth", first, last, 0.5 + 0.4 * birth)
+            yield finding(atoms, "date_of_birth", first, last, 0.5 + 0.4 * birth)
         elif _is_long_ago(atoms, first, last):
-            yield _finding(atoms, "date_of_birth", first, last, 0.45)
+            yield finding(atoms, "date_of_birth", first, last, 0.45)
         if expiry and expiry > birth:
-            yield _finding(atoms, "credit_card_expiration", first, last, 0.4 + 0.5 * expiry)
+            yield finding(atoms, "credit_card_expiration", first, last, 0.4 + 0.5 * expiry)
     for first, last in _birth_dates(atoms):
-        yield _finding(atoms, "date_of_birth", first, last, 0.9)
+        yield finding(atoms, "date_of_birth", first, last, 0.9)
         if last > first:
-            yield _finding(atoms, "date", first, last, 0.6)
+            yield finding(atoms, "date", first, last, 0.6)
     for (first, left), (right, last) in pairwise(found):
         between = [atom.text for atom in atoms[left + 1 : right]]
         if between in (["to"], ["through"], ["until"], ["and"], ["-"], ["till"]):
-            yield _finding(atoms, "date_interval", first, last, 0.7)
+            yield finding(atoms, "date_interval", first, last, 0.7)
     for at, atom in enumerate(atoms):
         if atom.text in WEEKDAYS:
-            yield _finding(atoms, "date", at, at, 0.5)
+            yield finding(atoms, "date", at, at, 0.5)
     yield from _expirations(atoms)
 
 
@@ -188,7 +188,7 @@ def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
             continue
         first, last = found
         if sum(len(a.code) for a in atoms[first : last + 1]) <= 8:
-            yield _finding(atoms, "credit_card_expiration", first, last, 0.8)
+            yield finding(atoms, "credit_card_expiration", first, last, 0.8)
 
 
 def quantities(atoms: Sequence[Atom]) -> Iterator[Finding]:
@@ -214,17 +214,17 @@ def _quantity(atoms: Sequence[Atom], first: int, last: int) -> Iterator[Finding]
     before = atoms[first - 1].text if first else ""
     after = [atom.text for atom in atoms[last + 1 : last + 4]] + [""] * 3
     if before in {"$", "£", "€", "¥"}:
-        yield _finding(atoms, "money_amount", first - 1, last, 0.9)
+        yield finding(atoms, "money_amount", first - 1, last, 0.9)
     if after[0] in MONEY:
-        yield _finding(atoms, "money_amount", first, last + 1, 0.9)
+        yield finding(atoms, "money_amount", first, last + 1, 0.9)
     if (
         after[0] == "o'clock"
         or after[0] in {"am", "pm"}
         or (after[0], after[1]) in {("a", "m"), ("p", "m")}
     ):
-        yield _finding(atoms, "time", first, last + (1 if len(after[0]) > 1 else 2), 0.8)
+        yield finding(atoms, "time", first, last + (1 if len(after[0]) > 1 else 2), 0.8)
     elif after[0] == ":" and last + 2 < len(atoms) and atoms[last + 2].kind is Kind.DIGITS:
-        yield _finding(atoms, "time", first, last + 2, 0.6)
+        yield finding(atoms, "time", first, last + 2, 0.6)
     hyphen = 1 if after[0] == "-" else 0
     if SPANS.fullmatch(after[hyphen]):
         age = after[hyphen + 1] in {"old", "-", "of"} and after[hyphen].startswith(
@@ -233,10 +233,10 @@ def _quantity(atoms: Sequence[Atom], first: int, last: int) -> Iterator[Finding]
         if age:
             extra = 2 if after[hyphen + 1] in {"old", "of"} else 3
             end = min(last + hyphen + extra, len(atoms) - 1)
-            yield _finding(atoms, "person_age", first, end, 0.9)
-        yield _finding(atoms, "duration", first, last + hyphen + 1, 0.6)
+            yield finding(atoms, "person_age", first, end, 0.9)
+        yield finding(atoms, "duration", first, last + hyphen + 1, 0.6)
     elif _is_age(atoms, first, last):
-        yield _finding(atoms, "person_age", first, last, 0.6)
+        yield finding(atoms, "person_age", first, last, 0.6)
 
 
 def _is_age(atoms: Sequence[Atom], first: int, last: int) -> bool:
@@ -251,8 +251,3 @@ def _is_age(atoms: Sequence[Atom], first: int, last: int) -> bool:
     ends = atoms[last].stop or last + 1 == len(atoms) or atoms[last + 1].text in {"and", "now"}
     said = before[-1:] in (["i'm"], ["she's"], ["he's"]) or before[-2:] == ["i", "am"]
     return said and ends
-
-
-def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
-    last = min(last, len(atoms) - 1)
-    return Finding(policy, atoms[first].first, atoms[last].last, score)

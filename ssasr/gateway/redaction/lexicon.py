@@ -7,20 +7,19 @@ from ssasr.runtime.sections import read_sections
 
 
 @cache
-def _sections() -> dict[str, tuple[str, ...]]:
-    found = read_sections("redaction-en.txt")
+def _sections(file: str) -> dict[str, tuple[str, ...]]:
+    found = read_sections(file)
     return {name: tuple(" ".join(lines).split(", ")) for name, lines in found.items()}
 
 
-@cache
 def people(section: str) -> tuple[str, ...]:
     """Names of people, in lower case: ``data/names-en.txt``."""
-    return tuple(" ".join(read_sections("names-en.txt")[section]).split(", "))
+    return _sections("names-en.txt")[section]
 
 
 def listed(section: str) -> tuple[str, ...]:
     """The entries of a section, in order."""
-    return _sections()[section]
+    return _sections("redaction-en.txt")[section]
 
 
 def words(section: str) -> frozenset[str]:

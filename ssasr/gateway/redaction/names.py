@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from attrs import frozen
 
 from ssasr.gateway.redaction.lexicon import pattern, people, said_before, words
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
 
 
@@ -125,10 +125,10 @@ def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
         if _named(atoms[at]):
             last = _capital_run(atoms, at, 7, ORG_JOINTS)
             if last > at and texts[last] in ORG_SUFFIXES:
-                yield _finding(atoms, "organization", at, last, 0.7)
+                yield finding(atoms, "organization", at, last, 0.7)
             if last > at and MEDICAL_FACILITY.fullmatch(texts[last]):
-                yield _finding(atoms, "organization_medical_facility", at, last, 0.7)
-                yield _finding(atoms, "organization", at, last, 0.6)
+                yield finding(atoms, "organization_medical_facility", at, last, 0.7)
+                yield finding(atoms, "organization", at, last, 0.6)
 
 
 def _run(
@@ -136,7 +136,7 @@ def _run(
 ) -> Iterator[Finding]:
     last = _capital_run(atoms, at, most, joints)
     if last >= 0:
-        yield _finding(atoms, policy, at, last, score)
+        yield finding(atoms, policy, at, last, score)
 
 
 def known_people(atoms: Sequence[Atom]) -> Iterator[Finding]:
@@ -151,7 +151,7 @@ def known_people(atoms: Sequence[Atom]) -> Iterator[Finding]:
         first = atom.text in FIRST_NAMES and not (alone and place)
         pair = not alone and atoms[last].text in SURNAMES and atom.text in FULL_NAMES
         if first or pair:
-            yield _finding(atoms, "person_name", at, last, 0.5)
+            yield finding(atoms, "person_name", at, last, 0.5)
 
 
 def firms(atoms: Sequence[Atom]) -> Iterator[Finding]:
@@ -162,10 +162,10 @@ def firms(atoms: Sequence[Atom]) -> Iterator[Finding]:
         texts = [each.text for each in atoms[at : at + 4]]
         named = [_named(each) for each in atoms[at : at + 4]]
         if named[:2] == [True, True] and texts[2:3] == ["and"] and named[3:] == [True]:
-            yield _finding(atoms, "organization", at, at + 3, 0.6)
+            yield finding(atoms, "organization", at, at + 3, 0.6)
         hyphen = named[:1] + named[2:3] == [True, True] and texts[1] == "-"
         if hyphen and atom.first == atoms[at + 2].last:
-            yield _finding(atoms, "organization", at, at + 2, 0.5)
+            yield finding(atoms, "organization", at, at + 2, 0.5)
 
 
 BEFORE_SPELLED = frozenset(
@@ -188,7 +188,7 @@ def spelled(atoms: Sequence[Atom]) -> Iterator[Finding]:
         if last - at >= 3:
             before = {atom.text for atom in atoms[max(at - 8, 0) : at]}
             if before & BEFORE_SPELLED:
-                yield _finding(atoms, "person_name", at, last - 1, 0.7)
+                yield finding(atoms, "person_name", at, last - 1, 0.7)
         at = max(last, at + 1)
 
 
@@ -207,9 +207,9 @@ def closed_classes(atoms: Sequence[Atom]) -> Iterator[Finding]:
                 continue
             if policy in ONLY_CAPITAL and not atom.capital:
                 continue
-            yield _finding(atoms, policy, at, last, 0.6)
+            yield finding(atoms, policy, at, last, 0.6)
             if policy in {"gender", "sexuality"}:
-                yield _finding(atoms, "gender_sexuality", at, last, 0.6)
+                yield finding(atoms, "gender_sexuality", at, last, 0.6)
     yield from _blood_types(atoms)
 
 
@@ -220,8 +220,4 @@ def _blood_types(atoms: Sequence[Atom]) -> Iterator[Finding]:
         around = {atom.text for atom in atoms[max(at - 8, 0) : at + 5]}
         if group and sign and (atoms[at].capital or "blood" in around or "type" in around):
             paired = at > 0 and atoms[at - 1].text == "a" and atoms[at].text == "b"
-            yield _finding(atoms, "blood_type", at - paired, at + 1, 0.7)
-
-
-def _finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
-    return Finding(policy, atoms[first].first, atoms[last].last, score)
+            yield finding(atoms, "blood_type", at - paired, at + 1, 0.7)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.spoken import Atom
 
 POLICIES = words("policies")
 """Every name that the protocol knows."""
@@ -28,6 +29,12 @@ class Finding:
     score: float
 
 
+def finding(atoms: Sequence[Atom], policy: str, first: int, last: int, score: float) -> Finding:
+    """Atoms ``first`` to ``last`` (inclusive; to the end, if there are fewer) as words."""
+    last = min(last, len(atoms) - 1)
+    return Finding(policy, atoms[first].first, atoms[last].last, score)
+
+
 THRESHOLD = 0.4
 """Findings of a lower score are not acted on. It leans to hiding."""
 
@@ -35,10 +42,10 @@ THRESHOLD = 0.4
 def policies_of(findings: Sequence[Finding], asked: frozenset[str], count: int) -> list[str | None]:
     """For each of ``count`` words the likeliest of the policies asked for that it falls under."""
     best: list[tuple[float, str] | None] = [None] * count
-    for finding in findings:
-        if finding.policy not in asked:
+    for each in findings:
+        if each.policy not in asked:
             continue
-        entry = (finding.score, finding.policy)
-        for index in range(max(finding.first, 0), min(finding.last + 1, count)):
+        entry = (each.score, each.policy)
+        for index in range(max(each.first, 0), min(each.last + 1, count)):
             best[index] = max(best[index] or entry, entry)
     return [None if entry is None else entry[1] for entry in best]
