@@ -11,6 +11,7 @@ import struct
 
 from ssasr.protocol import strict_json
 from ssasr.protocol.faults import LocalProtocolError, PeerFault
+from ssasr.protocol.modes import MODES
 from ssasr.protocol.recognition import (
     SPEECH_THRESHOLD,
     Audio,
@@ -114,6 +115,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
             offline=options.offline,
             translate=options.translate,
         ),
+        **({} if options.mode is None else {"mode": options.mode}),
     }
 
 
@@ -201,7 +203,15 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _flag(options, "tentative"),
         _flag(options, "offline"),
         _flag(options, "translate"),
+        _mode(options),
     )
+
+
+def _mode(fields: dict[str, object]) -> str | None:
+    value = fields.get("mode")
+    if value is None or value in MODES:
+        return None if value is None else str(value)
+    raise PeerFault(f"mode is one of {', '.join(MODES)}")
 
 
 def _share(fields: dict[str, object], key: str, default: float) -> float:

@@ -79,6 +79,9 @@ class StreamOptions:
     once, in the background of whoever does. The session makes segments of half a minute at most."""
     translate: bool = False
     """Into English; only of an engine that ``Opened`` says it of."""
+    mode: str | None = None
+    """How sure a word must be before it is final, in the words of ``modes``; None: as usual. It
+    makes no difference where words are tentative."""
 
     @property
     def language(self) -> str | None:

@@ -124,6 +124,7 @@ def begin_warnings(parameters: SessionParameters) -> tuple[WarningMessage, ...]:
 def stream_options(parameters: SessionParameters) -> StreamOptions:
     """What the engine is given. It judges the end of a turn at the earlier of the two silences."""
     shorter = min(parameters.min_turn_silence, parameters.max_turn_silence)
+    tentative = parameters.family is Family.P
     threshold = parameters.recognition_threshold
     return StreamOptions(
         languages=parameters.languages,
@@ -131,5 +132,6 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
         keyterms=parameters.keyterms,
         vad_threshold=SPEECH_THRESHOLD if threshold is None else max(threshold, LOWEST_THRESHOLD),
         speakers=parameters.speaker_labels,
-        tentative=parameters.family is Family.P,
+        tentative=tentative,
+        mode=None if tentative else parameters.mode,
     )

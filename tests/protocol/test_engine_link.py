@@ -270,6 +270,13 @@ def test_whether_words_are_tentative_reaches_the_engine(tentative):
     assert Pair(OPENING).ask(Configure(options)).options == options
 
 
+def test_the_mode_reaches_the_engine_and_another_breaks_the_link():
+    options = StreamOptions(mode="min_latency")
+    assert Pair(OPENING).ask(Configure(options)).options == options
+    with pytest.raises(PeerFault, match="mode is one of"):
+        decode(encode(Configure(StreamOptions(mode="hasty"))))
+
+
 @pytest.mark.parametrize("threshold", [0, 0.25, 1])
 def test_the_speech_threshold_reaches_the_engine(threshold):
     options = StreamOptions(vad_threshold=threshold)

@@ -426,6 +426,15 @@ def test_only_family_p_lets_every_word_change_until_its_turn_ends(model, tentati
     assert stream_options(parameters).tentative is tentative
 
 
+def test_the_mode_decides_what_is_final_in_family_u_and_may_change():
+    parameters = parse_parameters("mode=min_latency")
+    assert stream_options(parameters).mode == "min_latency"
+    changed = parameters.updated(UpdateConfiguration(mode="max_accuracy"))
+    assert stream_options(changed).mode == "max_accuracy"
+    assert stream_options(parse_parameters("")).mode is None
+    assert stream_options(parse_parameters("mode=min_latency&speech_model=u3-rt-pro")).mode is None
+
+
 def test_the_engine_gets_the_client_s_speech_threshold():
     assert stream_options(parse_parameters("vad_threshold=0.25")).vad_threshold == 0.25
     assert stream_options(parse_parameters("vad_threshold=0")).vad_threshold > 0

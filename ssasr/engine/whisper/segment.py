@@ -19,10 +19,7 @@ hypotheses by which the client's last final word became final.
 all words are final. The decoder starts from scratch, and of its words those before the end of the
 committed ones are dropped. Giving it the committed words as a forced prefix makes it repeat itself.
 
-*When a word is final.* When the last ``AGREEMENT`` hypotheses begin with the same words up to it,
-and it ends at least ``MARGIN`` before the end of the speech in the newest one, because what the
-decoder finds in the last second may still change as the sentence goes on. Where the
-model is not sure of the word, one more hypothesis must agree. Later hypotheses may differ;
+*When a word is final.* When enough hypotheses agree on it (``finality``). Later ones may differ;
 ``hypothesis_alignment`` finds where they continue. No word becomes final before the language is
 settled, unless a rest or a cut comes first: two hypotheses can agree on a wrong language. In a
 segment whose words may be tentative until its end (``StreamOptions.tentative``) no word becomes
@@ -45,7 +42,9 @@ from enum import IntEnum
 from attrs import define, evolve, field, frozen
 
 from ssasr.engine.recognizer import StepResult
+from ssasr.engine.whisper import finality
 from ssasr.engine.whisper.end_of_turn import likelihood
+from ssasr.engine.whisper.finality import Finality
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
@@ -68,14 +67,6 @@ FIRST_PARTIAL = 14 * VAD_FRAME
 """No decode of continuing speech shorter than this (0.45 s): the model invents words for less."""
 LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
-AGREEMENT = 2
-"""Hypotheses that agree on a word before it is final."""
-DOUBTS = 1
-"""More of them where the model's confidence in the word is below ``SURE_WORD``: a fifteenth fewer
-errors in read English (tiny.en, the half that settings are chosen on), a twentieth with base; words
-final 0.04 to 0.1 s later in the median, 0.25 s at p95."""
-SURE_WORD = 0.7
-MARGIN = 14_400
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
@@ -298,6 +289,10 @@ class Segment:
         return None
 
     @property
+    def _finality(self) -> Finality:
+        return finality.BY_MODE[self.options.mode]
+
+    @property
     def _step(self) -> int:
         return STEP * TENTATIVE_STEPS if self.options.tentative else STEP
 
@@ -320,7 +315,8 @@ class Segment:
         grid = self.start + (position - self.start) // step * step
         # The hypotheses that made the last final word so are wanted again, and their positions
         # depend on the one before.
-        if position < self.taken_over and grid < self.taken_over - 2 * DOUBTS * step:
+        needed = (self._finality.most - 1) * step
+        if position < self.taken_over and grid < self.taken_over - needed:
             return False
         return grid > max(self.decoded + step // 2, self.origin)
 
@@ -377,7 +373,7 @@ class Segment:
             return
         self._marks = [one for one in self._marks if one.end > self.position - BACK]
         self._marks.append(mark)
-        self._hypotheses = [*self._hypotheses[1 - AGREEMENT - DOUBTS :], mark]
+        self._hypotheses = [*self._hypotheses[1 - finality.MOST :], mark]
         self.pending = self._in_speech(self._after_committed(mark), self.committed)
         self.decoded = due.end
         known = self.language.settled or not self._detects()
@@ -392,15 +388,15 @@ class Segment:
         # Silence is no further evidence: what counts is how much more speech there was.
         speech_end = self.speech_buffer.speech_end
         spoken_until = end if speech_end is None else min(end, speech_end)
+        rule = self._finality
         before = [
             [spoken.key for spoken in self._after_committed(mark)] for mark in self._hypotheses[:-1]
         ]
         count = 0
         for index, spoken in enumerate(self.pending):
-            sure = spoken.word.confidence >= SURE_WORD
-            wanted = AGREEMENT - 1 + (0 if sure else DOUBTS)
+            wanted = rule.wanted(spoken.word.confidence) - 1
             agree = sum(keys[index : index + 1] == [spoken.key] for keys in before[-wanted:])
-            if agree < wanted or spoken.word.end > spoken_until - MARGIN:
+            if agree < wanted or spoken.word.end > spoken_until - rule.margin:
                 break
             count = index + 1
         return count

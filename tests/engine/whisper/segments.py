@@ -9,8 +9,8 @@ from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 SPEECH, SILENCE = 0.9, 0.01
 
 
-def new_segment(committed=(), start=0, languages=(), tentative=False, **more):
-    options = StreamOptions(languages, tentative=tentative)
+def new_segment(committed=(), start=0, languages=(), tentative=False, mode=None, **more):
+    options = StreamOptions(languages, tentative=tentative, mode=mode)
     return Segment(options, start, list(committed), **more)
 
 

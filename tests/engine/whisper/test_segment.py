@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from attrs import evolve
 
 from ssasr.engine.whisper import segment as policy
 from ssasr.engine.whisper.end_of_turn import evidence, likelihood
@@ -25,6 +26,14 @@ def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
     segment.due = Due(kind, segment.origin, int(at * SAMPLE_RATE))
     segment.apply(say(*words), reliable=reliable)
     return [word.text for word in segment.committed]
+
+
+def _listening(mode):
+    """A segment with four seconds of speech behind it."""
+    segment = new_segment(mode=mode)
+    receive(segment, 4, SPEECH)
+    segment.speech_buffer.walk(segment.speech_buffer.received)
+    return segment
 
 
 def _result(*runs):
@@ -189,11 +198,47 @@ def test_words_at_the_end_lie_before_it():
     assert [(word.text, word.final) for word in answers[-1].words] == [("in", True)]
 
 
+@pytest.mark.parametrize(
+    ("mode", "final"), [(None, 2), ("min_latency", 2), ("balanced", 2), ("max_accuracy", 3)]
+)
+def test_the_mode_says_how_often_a_word_must_be_found(mode, final):
+    segment = _listening(mode)
+    counts = [_decoded(segment, 3 + number / 4, ("ja", 0.5, 0.9)) for number in range(4)]
+    assert counts.index(["ja"]) + 1 == final
+
+
+@pytest.mark.parametrize(
+    ("mode", "margin"), [("min_latency", 0.6), ("balanced", 0.9), ("max_accuracy", 1.2)]
+)
+def test_the_mode_says_how_far_from_the_end_of_speech_a_word_is_final(mode, margin):
+    segment = _listening(mode)
+    early, late = ("so", 1.2, 2.95 - margin), ("so", 1.2, 3.05 - margin)
+    assert [_decoded(segment, 3, late) for _ in range(4)] == [[]] * 4
+    assert _decoded(segment, 3, early) == ["so"]
+
+
+def test_a_word_that_the_model_is_not_sure_of_is_soon_final_where_that_was_asked_for():
+    for mode, final in (("min_latency", 2), ("balanced", 3), ("max_accuracy", 4)):
+        segment, counts = _listening(mode), []
+        for number in range(4):
+            segment.due = Due(Kind.PARTIAL, segment.origin, SAMPLE_RATE * (6 + number) // 2)
+            segment.apply(say(("ja", 0.5, 0.9), unsure=["ja"]), reliable=True)
+            counts.append(len(segment.committed))
+        assert counts.index(1) + 1 == final
+
+
+def test_a_mode_that_changes_holds_from_there_on():
+    segment = _listening("max_accuracy")
+    assert not _decoded(segment, 3, ("ja", 0.5, 0.9)) + _decoded(segment, 3.2, ("ja", 0.5, 0.9))
+    segment.configure(evolve(segment.options, mode="min_latency"))
+    assert _decoded(segment, 3.4, ("ja", 0.5, 0.9)) == ["ja"]
+
+
 def test_words_that_the_client_has_stay_and_need_no_partials_again():
     said = [Word("so", 3_000, 8_000, 0.9, final=True), Word("far", 40_000, 64_000, 0.9, final=True)]
     segment = new_segment(committed=said, taken_over=9 * policy.STEP)
     dues = hear(segment, 6, SPEECH)
-    assert dues[0].end == (9 - 2 * policy.DOUBTS) * policy.STEP
+    assert dues[0].end == (9 - 2) * policy.STEP
     at = segment.position
     hypothesis = say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
     _, answers = walk(segment, lambda due: hypothesis, final_at=at)

@@ -181,7 +181,9 @@ def _waver(due):
     return words
 
 
-@pytest.mark.parametrize("tentative", [False, True])
+@pytest.mark.parametrize(
+    ("tentative", "mode"), [(False, None), (False, "max_accuracy"), (True, None)]
+)
 @pytest.mark.parametrize("multilingual", [False, True])
 @settings(max_examples=60)
 @example([(False, 18), (True, 33)], 0.78)
@@ -191,11 +193,11 @@ def _waver(due):
     st.floats(0, 1),
 )
 def test_so_it_does_where_hypotheses_do_not_agree_on_what_is_final(
-    tentative, multilingual, runs, part
+    tentative, mode, multilingual, runs, part
 ):
     first, second = _again(
         [SPEECH if voiced else SILENCE for voiced, count in runs for _ in range(3 * count)],
         part, lambda segment: _waver, multilingual=multilingual, languages=("de",),
-        tentative=tentative,
+        tentative=tentative, mode=mode,
     )  # fmt: skip
     assert second == first
