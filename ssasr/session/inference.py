@@ -47,6 +47,9 @@ WINDOW = 8 * SAMPLE_RATE
 STALL_GRACE = 1.2
 """Seconds without audio, beyond the turn's maximum silence, after which the clock ends a turn. A
 client may send one message a second, so less than that would cut live speech."""
+CATCH_UP = 0.1
+"""Seconds more in which all that waits is read: the process may not have been scheduled while the
+client spoke on."""
 
 
 @value
@@ -352,6 +355,7 @@ class Inference:
                     await self._spoke.wait()
                 continue
             await trio.sleep_until(stalled)
+            await _sleep_on_time(CATCH_UP)
 
     async def _end_stalled_turn(self) -> None:
         at = self.samples
@@ -365,6 +369,15 @@ class Inference:
         one that catches up in one go may have answered all that it has before what waits is
         sent."""
         return self._holding or self._position.unacknowledged >= self._stream.opened.chunk
+
+
+async def _sleep_on_time(seconds: float) -> None:
+    """Sleep, and again until it has lasted no longer than twice as long."""
+    late = math.inf
+    while late > seconds:
+        due = trio.current_time() + seconds
+        await trio.sleep_until(due)
+        late = trio.current_time() - due
 
 
 @frozen(eq=False)

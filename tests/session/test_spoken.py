@@ -189,6 +189,22 @@ async def test_no_turn_is_ended_because_its_audio_had_to_wait(autojump_clock, co
         nursery.cancel_scope.cancel()
 
 
+async def test_no_turn_is_ended_because_the_server_stood_still(autojump_clock, connect, engines):  # noqa: F811
+    """What the client said while the process was not scheduled waits to be read; that is no pause
+    of the client's. Which task wakes up first is trio's choice, so there are twenty times."""
+    client = connect()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make_session(engines, client).run)
+        nursery.start_soon(say, client, pieces(speech_like(25.0, pause_every=25.0)))
+        for _ in range(20):
+            await trio.sleep(1.0)
+            autojump_clock.jump(5.0)
+        await trio.sleep(1.0)
+        assert "Turn" in client.types
+        assert client.finals == []
+        nursery.cancel_scope.cancel()
+
+
 async def say(client, messages):
     for message in messages:
         client.send(message)
