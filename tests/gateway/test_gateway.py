@@ -16,7 +16,7 @@ SILENCE = np.zeros(16_000, np.int16)
 async def http(port, request):
     """Status, headers and body of one raw HTTP exchange."""
     stream = await trio.open_tcp_stream("127.0.0.1", port)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stream:
             await stream.send_all(request.encode("latin-1"))
             answer = b""
@@ -125,7 +125,7 @@ async def test_a_client_that_vanishes_frees_its_place(served):
             await stream.aclose()
     transcript = await converse(served.url, SILENCE, sample_rate=16_000)
     assert transcript.close_code == 1000
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while served.gateway.metrics.sessions._value.get() > 0:
             await trio.sleep(0.01)
 
@@ -176,7 +176,7 @@ async def test_draining_refuses_and_finishes(served):
 )
 async def test_frames_that_are_no_websocket_leave_the_server_up(served, frame):
     stream = await trio.open_tcp_stream("127.0.0.1", served.port)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stream:
             await stream.send_all(
                 b"GET /v3/ws?sample_rate=16000 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -194,7 +194,7 @@ async def test_frames_that_are_no_websocket_leave_the_server_up(served, frame):
 async def test_a_connection_that_served_http_becomes_a_websocket(served):
     """As every proxy does that keeps its connections: nginx, by default, since 1.29.7."""
     stream = await trio.open_tcp_stream("127.0.0.1", served.port)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stream:
             await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = b""
@@ -221,7 +221,7 @@ def upgrade_of(target):
 async def test_targets_that_mean_a_session(served, target):
     """A host given with a slash at its end; a proxy that forwards the whole address."""
     stream = await trio.open_tcp_stream("127.0.0.1", served.port)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stream:
             await stream.send_all(upgrade_of(f"{target}?sample_rate=16000"))
             answer = b""
@@ -284,7 +284,7 @@ async def test_a_message_over_the_limit_is_said_and_counted(served):
         transcript = await read_all(websocket)
     assert transcript.messages[-1]["error_code"] == transcript.close_code == 1009
     ended = b'cause="message_too_big"'
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         while ended not in (await http(served.port, get("/metrics")))[2]:
             await trio.sleep(0.01)
 
@@ -308,7 +308,7 @@ MASKED = b"\0\0\0\0"
 )
 async def test_a_breach_of_the_websocket_protocol_is_answered_with_its_code(served, frame, code):
     stream = await trio.open_tcp_stream("127.0.0.1", served.port)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stream:
             await stream.send_all(upgrade_of("/v3/ws?sample_rate=16000"))
             answer = b""

@@ -12,7 +12,7 @@ async def lines_of(served, wanted, samples, **query):
     """Of the event ``wanted``, once there is one."""
     with structlog.testing.capture_logs() as logs:
         await converse(served.url, samples, sample_rate=16_000, **query)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not (found := [entry for entry in logs if entry["event"] == wanted]):
                 await trio.sleep(0.01)
     return found, logs

@@ -37,7 +37,7 @@ async def sent(webhooks, *, until=1, backoff=QUICK):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(webhooks.journal.run)
         nursery.start_soon(outbox.run)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while outbox.forgotten < until:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
@@ -60,7 +60,7 @@ async def test_a_session_that_asked_is_posted_when_it_has_ended(served, receiver
         served.url, speech_like(8.0), sample_rate=16_000, webhook_url=url,
         webhook_auth_header_name="X-Secret", webhook_auth_header_value="s3cret",
     )  # fmt: skip
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not webhooks.journal.pending:
             await trio.sleep(0.01)
     await sent(webhooks)

@@ -20,7 +20,7 @@ from ssasr.runtime.process import plain_nursery
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_DEADLINE = 30.0
-WAIT_DEADLINE = 30.0
+WAIT_DEADLINE = 60.0
 MAX_MESSAGE = 64 << 20
 """Bytes: a screenshot comes in one message."""
 FLAGS = (
@@ -127,6 +127,20 @@ class Page:
                 await trio.sleep(0.05)
         text = await self.evaluate("document.body.innerText")
         raise AssertionError(f"never true: {script}\nconsole: {self.console}\npage: {text}")
+
+    @asynccontextmanager
+    async def shows(self, script):
+        """What the block does makes the expression true, however shortly."""
+        self._next += 1
+        shown = f"window.shown{self._next}"
+        look = f"() => {{ {shown} ||= Boolean({script}) }}"
+        watched = "{ attributes: true, childList: true, subtree: true, characterData: true }"
+        await self.evaluate(
+            f"(() => {{ {shown} = false;"
+            f" new MutationObserver({look}).observe(document, {watched}) }})()"
+        )
+        yield
+        await self.wait_for(shown)
 
     async def open(self, url):
         await self.command("Page.navigate", url=url)

@@ -46,11 +46,12 @@ def from_command(port, file):
 
 
 async def transcribe_file(page, file):
+    """Until the page listens to the file."""
     await page.evaluate("document.getElementById('aloud').checked = false")
-    await page.attach_file("#file", file)
-    await page.wait_for(f"{STATE} === 'listening'")
+    async with page.shows(f"{STATE} === 'listening'"):
+        await page.attach_file("#file", file)
 
 
-async def finished(page, deadline=30):
-    await page.wait_for(f"{STATE} === 'idle'", deadline)
+async def finished(page):
+    await page.wait_for(f"{STATE} === 'idle'")
     return await page.evaluate(TURNS)

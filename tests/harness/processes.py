@@ -91,6 +91,16 @@ class Program:
 
 
 @contextmanager
+def halted(process):
+    """SIGSTOP for the duration of the block: its sockets stay open, and nobody answers."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
 def running(command, *arguments, port=None, ready=True, **environment):
     """``ssasr COMMAND`` on a port, ready unless asked otherwise; yields the program and the
     port."""

@@ -78,7 +78,7 @@ class Cluster:
         headers = [] if version is None else [(b"X-Model-Version", version.encode())]
         if attempt:
             headers.append((b"X-Ssasr-Attempt", b"%d" % attempt))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             # Our own socket: trio-websocket leaves its open when the handshake is refused.
             async with await trio.open_tcp_stream(host, int(port)) as tcp:
                 async with trio.open_nursery() as nursery:
@@ -101,14 +101,14 @@ class Cluster:
             return await client.get(self.nginx.url + path, headers=headers)
 
     async def until(self, condition) -> None:
-        """Wait for what nginx does on its own time; fails after 10 s."""
-        with trio.fail_after(10):
+        """Wait for what nginx does on its own time; fails after 60 s."""
+        with trio.fail_after(60):
             while not condition():  # noqa: ASYNC110  nginx tells nobody
                 await trio.sleep(0.02)
 
     async def until_resolved(self, version: str) -> None:
         """nginx knows the addresses of the version's engines, whatever they answer."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while True:
                 await self.get("/health", version)
                 lines = [json.loads(line) for line in self.nginx.access_log().splitlines()]

@@ -84,19 +84,25 @@ async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
     """A replica that hangs has few connections; by ``least_conn`` it would get every new one."""
     engines = [StubEngine(EN, silent=True), StubEngine(EN2)]
     async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
-        reached = 0
-        for _ in range(20):
-            with trio.move_on_after(0.2):
-                async with c.stream(attempt=2) as (_, answered):
-                    reached += answered == EN2
-        assert 1 <= reached < 20
+        reached = []
+
+        async def attempt():
+            async with c.stream(attempt=2) as (_, answered):
+                reached.append(answered)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(attempt)
+            await c.until(lambda: len(reached) + engines[0].handshakes == 20)
+            nursery.cancel_scope.cancel()
+        assert 1 <= len(reached) < 20
 
 
 async def test_a_gateway_gets_past_a_replica_that_hangs(run_dir: Path, monkeypatch):
     """Its streams have left it, so it has the fewest. A gateway that is sent there again and again
     would call the model unreachable for as long as it hangs. (The stub speaks no engine link; that
     it is found out is the sign that it was reached.)"""
-    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 1.0)
     hanging, other = StubEngine(EN), StubEngine(EN2)
     async with cluster(run_dir, [hanging, other], {"english.test": [EN, EN2]}) as c:
         leave = {EN: trio.Event(), EN2: trio.Event()}
@@ -114,10 +120,11 @@ async def test_a_gateway_gets_past_a_replica_that_hangs(run_dir: Path, monkeypat
             hanging.silent = True
             address = engine_client.Address.parse(c.nginx.url.replace("http", "ws"))
             client = engine_client.EngineClient(address, ["en-default"], required=True)
-            refusals = [await refusal(client) for _ in range(12)]
+            assert "did not answer in time" in await refusal(client)
+            with trio.fail_after(60):
+                while "does not speak" not in await refusal(client):
+                    pass
             leave[EN2].set()
-        assert "did not answer in time" in refusals[0]
-        assert any("does not speak" in text for text in refusals)
 
 
 async def refusal(client: engine_client.EngineClient) -> str:
@@ -165,11 +172,11 @@ async def test_replicas_join_and_leave_by_name(run_dir: Path):
         assert await taken(4) == {EN}
         async with c.stream() as (old, _):
             c.names.addresses["english.test"] = [EN, EN2]
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while EN2 not in await taken(2):  # noqa: ASYNC110  nginx tells nobody
                     await trio.sleep(0.1)
             c.names.addresses["english.test"] = [EN2]
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while await taken(4) != {EN2}:  # noqa: ASYNC110  nginx tells nobody
                     await trio.sleep(0.1)
             await old.send_message("a stream stays where it is")
@@ -196,7 +203,7 @@ async def test_a_silent_stream_is_cut_after_the_link_timeout(run_dir: Path):
         with pytest.RaisesGroup(ConnectionClosed, flatten_subgroups=True):
             async with c.stream() as (websocket, _):
                 await websocket.get_message()
-        assert 0.9 < trio.current_time() - began < 3
+        assert 0.9 < trio.current_time() - began < 20
         await c.until(lambda: c.engines[EN].streams == 0)
 
 

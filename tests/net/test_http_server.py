@@ -79,7 +79,7 @@ async def served(nursery):
         result.over.set()
 
     nursery.start_soon(serve)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         yield result
         await client.aclose()
         await result.over.wait()
@@ -173,7 +173,7 @@ async def test_an_app_learns_that_its_client_has_left(nursery):
         await client.send_all(GET.replace(b"/a", b"/wait") + GET)
         await trio.testing.wait_all_tasks_blocked()
         await client.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await left.wait()
     nursery.cancel_scope.cancel()
 

@@ -10,9 +10,15 @@ from tests.harness.processes import server
 
 
 @pytest.fixture(scope="module")
-def port():
-    with server(*SCRIPTED) as (_, port):
-        yield port
+def serving():
+    """The server's process, and its port."""
+    with server(*SCRIPTED) as (program, port):
+        yield program.process, port
+
+
+@pytest.fixture(scope="module")
+def port(serving):
+    return serving[1]
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ async def downloaded(page, form, folder):
         " s.dispatchEvent(new Event('change')) })()"
     )
     path = trio.Path(folder / f"transcript.{form}")
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not await path.exists():
             await trio.sleep(0.05)
     return await path.read_text("utf-8")
@@ -65,9 +65,9 @@ async def test_the_microphone_becomes_words(spoken):
     with server("--engines", "english") as (_, port):
         async with demo_page(port, microphone=spoken) as page:
             await page.click("#start")
-            await page.wait_for("document.querySelectorAll('.word.final').length > 3", 60)
+            await page.wait_for("document.querySelectorAll('.word.final').length > 3")
             said = "ask what you can do for your country"
-            await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')", 60)
+            await page.wait_for(f"{TURNS}.join(' ').toLowerCase().includes('{said}')")
             assert await page.evaluate("document.getElementById('lag-final').textContent") != "–"
             await page.click("#stop")
             recognised = " ".join(await finished(page))

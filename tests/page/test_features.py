@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.conftest import JFK
 from tests.harness.demo_page import (
-    SHORT,
     SHORTEST,
     STATE,
     TURNS,
@@ -39,9 +39,9 @@ async def test_a_dropped_file_is_shown_large_and_its_words_are_played(port):
         await page.evaluate(WATCH_STATES)
         await page.drop_file(SHORTEST, ("dragEnter", "dragOver"))
         assert not await page.evaluate("document.getElementById('drop').hidden")
-        await page.drop_file(SHORTEST, ("drop",))
-        assert await page.evaluate("document.getElementById('drop').hidden")
-        await page.wait_for(f"{STATE} === 'listening'")
+        async with page.shows(f"{STATE} === 'listening'"):
+            await page.drop_file(SHORTEST, ("drop",))
+            assert await page.evaluate("document.getElementById('drop').hidden")
         await page.click("#captions")
         assert await finished(page) == [turn.transcript]
         assert await page.evaluate(CAPTIONS) == turn.transcript
@@ -49,17 +49,17 @@ async def test_a_dropped_file_is_shown_large_and_its_words_are_played(port):
         assert await page.evaluate(FOCUSED) == "captions"
         # A file is not a microphone, and is not said to be one.
         assert (await page.evaluate("window.states"))[0] == "Reading the file"
-        await page.click("#turns .word")
-        await page.wait_for(PLAYING)
-        await page.wait_for("document.querySelector('.word.sounding') !== null")
+        sounding = "document.querySelector('.word.sounding') !== null"
+        async with page.shows(PLAYING), page.shows(sounding):
+            await page.click("#turns .word")
         await page.wait_for(f"!{PLAYING}")
-        await page.evaluate(
-            "(() => { const e = document.getElementById('wave');"
-            " const clientX = e.getBoundingClientRect().left + 60;"
-            " e.dispatchEvent(new MouseEvent('click', { clientX, bubbles: true })) })()"
-        )
-        await page.wait_for(PLAYING)
-        await page.click("#play")
+        async with page.shows(PLAYING):
+            await page.evaluate(
+                "(() => { const e = document.getElementById('wave');"
+                " const clientX = e.getBoundingClientRect().left + 60;"
+                " e.dispatchEvent(new MouseEvent('click', { clientX, bubbles: true })) })()"
+            )
+        await page.evaluate(f"if ({PLAYING}) document.getElementById('play').click()")
         assert not await page.evaluate(PLAYING)
 
 
@@ -108,7 +108,7 @@ async def test_settings_are_asked_for(port):
         terms = "(() => { const e = document.getElementById('keyterms'); e.value = '%s';"
         terms += " e.dispatchEvent(new Event('change')) })()"
         await page.evaluate(terms % "Bennet, Longbourn")
-        await transcribe_file(page, SHORT)
+        await transcribe_file(page, JFK)
         await page.wait_for("document.querySelectorAll('.final').length >= 4")
         await page.evaluate(terms % "Bingley")
         shown = " ".join(await finished(page))

@@ -12,6 +12,10 @@ import soundfile
 SECONDS = 0.02
 SILENCE = 1.2
 """Seconds after the recording, as of a caller who listens."""
+ENOUGH = 10
+"""Words that the service must have said before its pipeline ends."""
+PATIENCE = 60
+shown = 0
 
 
 def blocks(recording):
@@ -22,7 +26,15 @@ def blocks(recording):
 
 
 def show(text):
+    global shown
+    shown += len(text.split())
     print("final", text, flush=True)
+
+
+async def shown_enough():
+    async with asyncio.timeout(PATIENCE):
+        while shown < ENOUGH:
+            await asyncio.sleep(0.05)
 
 
 async def livekit(recording, port):
@@ -46,7 +58,7 @@ async def livekit(recording, port):
         for frame in frames:
             stream.push_frame(rtc.AudioFrame(frame, rate, 1, len(frame) // 2))
             await asyncio.sleep(SECONDS)
-        await asyncio.sleep(1)
+        await shown_enough()
         showing.cancel()
         await stream.aclose()
 
@@ -79,6 +91,7 @@ async def pipecat(recording, port):
         for frame in frames:
             await task.queue_frame(InputAudioRawFrame(frame, rate, 1))
             await asyncio.sleep(SECONDS)
+        await shown_enough()
         await task.queue_frame(EndFrame())
 
     await asyncio.gather(PipelineRunner().run(task), speak())

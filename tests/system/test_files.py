@@ -52,7 +52,7 @@ def test_a_client_that_leaves_ends_the_work(tmp_path):
     with server("--engine-kind", "scripted") as (program, port):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(head % len(form) + form)
-        deadline = monotonic() + 20
+        deadline = monotonic() + 60
         while "file ended" not in program.stderr and monotonic() < deadline:
             sleep(0.05)
         assert re.search(r"file ended +cause=client_vanished", program.stderr)

@@ -40,7 +40,7 @@ async def transcribe(port, detection, include=()):
     """The events of a session with the SDK, until two items are completed."""
     seen = []
     connecting = client(port).realtime.connect(extra_query={"intent": "transcription"})
-    async with asyncio.timeout(30), connecting as connection:
+    async with asyncio.timeout(60), connecting as connection:
         transcription = {"model": "gpt-4o-transcribe", "language": "en"}
         settings = {"transcription": transcription, "turn_detection": detection}
         await connection.session.update(

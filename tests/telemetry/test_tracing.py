@@ -122,8 +122,13 @@ async def test_each_engine_that_carried_a_stream_is_there_with_why_it_was_taken(
                 await say(stream, 0, SAMPLES)
                 await stream.send(Finalize(0, SAMPLES))
                 await until(stream, Final)
-                with trio.move_on_after(1):
-                    await stream.receive()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stream.receive)  # nothing more comes
+                    with trio.fail_after(60):
+                        moved = engines.metrics.failovers.labels("draining")
+                        while not moved._value.get():  # noqa: ASYNC110  nobody tells
+                            await trio.sleep(0.01)
+                    nursery.cancel_scope.cancel()
     streams = named(read_spans(folder)[0], "engine stream")
     streams.sort(key=lambda span: span["attributes"]["ssasr.attempt"])
     noted = [span["attributes"] for span in streams]

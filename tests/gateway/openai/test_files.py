@@ -38,7 +38,7 @@ async def sdk(served):
     )
 
     async def call(method, **arguments):
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             return await trio.to_thread.run_sync(partial(method, **arguments))
 
     call.client = client
