@@ -189,11 +189,10 @@ def make_siblings(config: PublicConfig, gateway: Gateway) -> Siblings | None:
 
 def openai_doors(config: PublicConfig, gateway: Gateway) -> list[BaseRoute]:
     """The addresses of OpenAI's clients; the one that speaks WebSocket is the gateway's."""
-    door = realtime.RealtimeDoor(gateway)
-    gateway.doors[realtime.PATH] = door.serve
     names = ModelNames(config.engines, config.speech_models)
+    gateway.doors[realtime.PATH] = realtime.RealtimeDoor(gateway, names).serve
     files = openai_routes(gateway, gateway.access, names, config.max_upload)
-    return [*files, ClientSecrets(gateway.access, door.models).route]
+    return [*files, ClientSecrets(gateway.access, names).route]
 
 
 async def sum_of_metrics(siblings: Siblings) -> bytes:

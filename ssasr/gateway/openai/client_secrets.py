@@ -21,7 +21,8 @@ from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import LONGEST_SESSION, TokenRequest
 from ssasr.gateway.openai.errors import of_fault
 from ssasr.gateway.openai.given import Given, Refused
-from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings
+from ssasr.gateway.openai.models import ModelNames
+from ssasr.gateway.openai.realtime_settings import RealtimeSettings
 from ssasr.protocol.faults import ClientFault
 
 PATH = "/v1/realtime/client_secrets"
@@ -72,7 +73,7 @@ class ClientSecrets:
     """The endpoint."""
 
     access: Access
-    models: Models
+    names: ModelNames
     wall_clock: Callable[[], float] = time.time
 
     @property
@@ -96,7 +97,7 @@ class ClientSecrets:
         seconds = expiry.integer("seconds", SHORTEST, LONGEST) or USUAL
         session = asked.inner("session") or Given({}, "session")
         settings = RealtimeSettings().updated(session)
-        settings.parameters(self.models.engine(settings.transcription))
+        settings.parameters(settings.transcription.engine(self.names))
         if len(json.dumps(session.fields)) > MOST_SETTINGS:
             raise session.refused("audio", f"less than {MOST_SETTINGS} bytes of settings")
         now = self.wall_clock()

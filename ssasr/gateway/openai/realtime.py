@@ -18,8 +18,9 @@ from ssasr.gateway.gateway import Gateway, refuse
 from ssasr.gateway.openai.client_secrets import ClientSecret
 from ssasr.gateway.openai.errors import ApiError, of_fault
 from ssasr.gateway.openai.given import Refused
+from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_link import RealtimeLink
-from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings, Transcription
+from ssasr.gateway.openai.realtime_settings import RealtimeSettings, Transcription
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.websocket import WebSocket
 from ssasr.protocol.close_codes import CloseCode, EndCause
@@ -40,10 +41,7 @@ SLOWEST_OPENING = 30.0
 @frozen(eq=False)
 class RealtimeDoor:
     gateway: Gateway
-
-    @property
-    def models(self) -> Models:
-        return Models(self.gateway.offer.kinds, self.gateway.speech_models)
+    names: ModelNames
 
     async def serve(self, request: UpgradeRequest, query: str, nursery: trio.Nursery) -> None:
         """One connection, to its end."""
@@ -81,7 +79,7 @@ class RealtimeDoor:
         gateway = self.gateway
         duration = min(gateway.limits.max_duration, grant.max_duration)
         expires_at = int(gateway.wall_clock() + duration)
-        link = RealtimeLink(str(uuid.uuid4()), expires_at, self.models, settings)
+        link = RealtimeLink(str(uuid.uuid4()), expires_at, self.names, settings)
         try:
             early = await self._settle(websocket, link)
             terms = gateway.terms(link.settle(), link.session_id, grant)

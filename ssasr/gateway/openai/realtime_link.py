@@ -23,11 +23,11 @@ from typing import Any
 from attrs import define, field
 
 from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_settings import (
     FORMATS,
     LOGPROBS,
     WORDS,
-    Models,
     RealtimeSettings,
 )
 from ssasr.protocol.client_link import (
@@ -98,7 +98,7 @@ class RealtimeLink:
 
     session_id: str
     expires_at: int
-    models: Models
+    names: ModelNames
     settings: RealtimeSettings = field(factory=RealtimeSettings)
     engine: EngineKind | None = None
     _events: int = 0
@@ -134,7 +134,7 @@ class RealtimeLink:
 
     def settle(self) -> SessionParameters:
         """What the session begins with. Raises Refused."""
-        self.engine = self.models.engine(self.settings.transcription)
+        self.engine = self.settings.transcription.engine(self.names)
         return self.settings.parameters(self.engine)
 
     # -- what the client sends ---------------------------------------------------------------------
@@ -174,7 +174,7 @@ class RealtimeLink:
                 "The format cannot be changed once the session has begun",
                 param="session.audio.input.format",
             )
-        wanted = self.models.engine(settings.transcription)
+        wanted = settings.transcription.engine(self.names)
         engine = self.engine or wanted
         if engine is EngineKind.ENGLISH and wanted is not engine:
             raise Refused(

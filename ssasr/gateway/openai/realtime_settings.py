@@ -11,11 +11,13 @@ from urllib.parse import urlencode
 
 from attrs import evolve, field, frozen
 
+from ssasr.gateway.openai.errors import ApiError
 from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.models import ModelNames
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import DAY_MS, LONGEST_SILENCE
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
-from ssasr.protocol.speech_models import Aliases, EngineKind, find_speech_model
+from ssasr.protocol.speech_models import EngineKind
 
 FORMATS = {
     "audio/pcm": ("pcm_s16le", 24_000),
@@ -34,8 +36,6 @@ NOISE_REDUCTION = ("near_field", "far_field")
 DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 WITHOUT_DETECTION = ("gpt-realtime-whisper", "gpt-live-transcribe")
 """Models whose clients commit for themselves, and do not say so."""
-OPENAI_MODELS = ("gpt-", "whisper-")
-"""How their names begin."""
 
 
 @frozen
@@ -130,6 +130,14 @@ class Transcription:
             **({"keywords": list(self.keywords)} if self.keywords else {}),
             **({"delay": self.delay} if self.delay else {}),
         }
+
+    def engine(self, names: ModelNames) -> EngineKind:
+        """Raises Refused."""
+        try:
+            return names.engine(self.model, self.expected)
+        except ApiError as error:
+            path = f"session.audio.input.transcription.{error.param}"
+            raise Refused(error.text, error.code, path) from None
 
     def query(self, engine: EngineKind) -> dict[str, object]:
         found: dict[str, object] = {"speech_model": f"universal-streaming-{engine.value}"}
@@ -230,36 +238,3 @@ class RealtimeSettings:
         except ClientFault as fault:
             raise Refused(fault.text, param="session.audio.input.transcription") from None
         return evolve(parsed, always_formatted=True, announce_speech=self.detection is not None)
-
-
-@frozen
-class Models:
-    """Which engine a model's name means. ``offered``: those that the gateway has; ``aliases``:
-    names of the operator's own."""
-
-    offered: tuple[EngineKind, ...]
-    aliases: Aliases
-
-    def engine(self, transcription: Transcription) -> EngineKind:
-        """OpenAI's names promise no engine: English alone goes to the English one, and everything
-        else to the multilingual one, as far as they are there. Raises Refused."""
-        name = transcription.model
-        known = None if name is None else find_speech_model(name, self.aliases)
-        if known is not None:
-            wanted = known.engine
-        elif name is None or name.startswith(OPENAI_MODELS):
-            languages = {code.lower().partition("-")[0] for code in transcription.expected}
-            english = languages == {"en"}
-            wanted = EngineKind.ENGLISH if english else EngineKind.MULTILINGUAL
-            if wanted not in self.offered and (english or not languages):
-                wanted = self.offered[0]
-        else:
-            raise Refused(
-                f"The model '{name}' does not exist",
-                "model_not_found",
-                "session.audio.input.transcription.model",
-            )
-        if wanted not in self.offered:
-            message = f"No engine of this server transcribes that ({wanted.value})"
-            raise Refused(message, "model_not_found", "session.audio.input.transcription")
-        return wanted

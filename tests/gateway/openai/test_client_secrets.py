@@ -10,7 +10,8 @@ from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.openai.client_secrets import ClientSecret, ClientSecrets
 from ssasr.gateway.openai.given import Given, Refused
-from ssasr.gateway.openai.realtime_settings import Models, RealtimeSettings
+from ssasr.gateway.openai.models import ModelNames
+from ssasr.gateway.openai.realtime_settings import RealtimeSettings
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.speech_models import EngineKind
@@ -25,7 +26,7 @@ SESSION = {
 @pytest.fixture
 def endpoint():
     access = Access(parse_keys("self-hosted"), TokenMint(b"a secret for the tests"))
-    return ClientSecrets(access, Models((EngineKind.ENGLISH,), {}), lambda: 1_000.0)
+    return ClientSecrets(access, ModelNames((EngineKind.ENGLISH,)), lambda: 1_000.0)
 
 
 def issue(endpoint, body, key=KEY):

@@ -131,6 +131,26 @@ async def test_a_file_shorter_than_any_word(sdk):
         assert (await transcribe(sdk, wav(np.zeros(samples, np.int16)))).text == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "languages", "kind"),
+    [
+        (None, (), EngineKind.MULTILINGUAL),
+        ("whisper-1", ("en",), EngineKind.ENGLISH),
+        ("gpt-4o-transcribe", ("en-US",), EngineKind.ENGLISH),
+        ("gpt-4o-transcribe", ("en", "es"), EngineKind.MULTILINGUAL),
+        ("english", ("en",), EngineKind.ENGLISH),
+        ("multilingual", ("en",), EngineKind.MULTILINGUAL),
+        ("ours", (), EngineKind.ENGLISH),
+        ("universal-3-99-next", (), EngineKind.MULTILINGUAL),
+    ],
+)
+def test_one_table_says_which_engine_serves_a_name(name, languages, kind):
+    names = ModelNames(
+        (EngineKind.ENGLISH, EngineKind.MULTILINGUAL), {"ours": "universal-streaming-english"}
+    )
+    assert names.engine(name, languages) is kind
+
+
 async def test_models(sdk):
     names = {model.id for model in await sdk(sdk.client.models.list)}
     assert {"whisper-1", "english", "multilingual"} <= names

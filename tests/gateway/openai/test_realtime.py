@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected
 
+from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime import PATH, RealtimeDoor
 from ssasr.net.websocket_client import connect_websocket
 from tests.harness.clients import pieces, speech_like
@@ -18,7 +19,9 @@ SPEECH = speech_like(5.0, pause_every=1.5, pause=1.0)
 
 @pytest.fixture
 def address(served):
-    served.gateway.doors[PATH] = RealtimeDoor(served.gateway).serve
+    served.gateway.doors[PATH] = RealtimeDoor(
+        served.gateway, ModelNames(served.gateway.offer.kinds)
+    ).serve
     return f"ws://127.0.0.1:{served.port}{PATH}"
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssasr.gateway.openai.given import Refused
+from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_link import HANDLERS, MOST_UNSENT, RealtimeLink
-from ssasr.gateway.openai.realtime_settings import Models
 from ssasr.protocol.client_link import (
     MESSAGE_LIMIT,
     AudioReceived,
@@ -33,7 +33,7 @@ from ssasr.protocol.messages import (
 )
 from ssasr.protocol.speech_models import EngineKind
 
-BOTH = Models((EngineKind.ENGLISH, EngineKind.MULTILINGUAL), {"ours": "whisper-rt"})
+BOTH = ModelNames((EngineKind.ENGLISH, EngineKind.MULTILINGUAL), {"ours": "whisper-rt"})
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
@@ -220,11 +220,12 @@ def test_the_model_and_the_language_choose_the_engine(transcription, engine, lan
 
 
 def test_one_engine_serves_what_names_no_language():
-    english = Models((EngineKind.ENGLISH,), {})
+    english = ModelNames((EngineKind.ENGLISH,))
     assert begun(models=english).engine is EngineKind.ENGLISH
     link = RealtimeLink("an-id", 1, english)
     answer = json.loads(link.configure(update(transcription={"language": "de"})))
-    assert answer["error"]["code"] == "model_not_found"
+    assert answer["error"]["code"] == "invalid_value"
+    assert answer["error"]["param"].endswith(".transcription.language")
 
 
 def settled(**audio_input):
