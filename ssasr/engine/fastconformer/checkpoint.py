@@ -7,13 +7,14 @@ shape.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from attrs import frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssasr.engine.fastconformer.config import ModelConfig, load_config
@@ -31,35 +32,66 @@ def load_model(directory: Path, device: torch.device, dtype: torch.dtype) -> Mod
     config = load_config(directory)
     with torch.device("meta"):
         model = Model(config)
-    try:
-        state = translate(read_tensors(directory), model, config)
-    except WeightsError as error:
-        raise WeightsError(f"{directory}: {error}") from None
-    state = {name: tensor.to(device, dtype) for name, tensor in state.items()}
+    state = {name: tensor.to(device, dtype) for name, tensor in read_in_turn(directory, model)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def read_tensors(directory: Path) -> dict[str, Tensor]:
-    """All tensors of ``model.safetensors``, or of the shards that its index names."""
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        mapping: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = {name: _read_file(directory / name) for name in sorted(set(mapping.values()))}
-        found = {tensor: shard for shard, tensors in shards.items() for tensor in tensors}
-        if found != mapping:
-            raise WeightsError("model.safetensors.index.json does not describe its shards")
-        return {name: tensor for tensors in shards.values() for name, tensor in tensors.items()}
-    return _read_file(directory / "model.safetensors")
+def read_in_turn(directory: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
+    """The state of a model of this configuration, in the file's precision, each tensor read when it
+    is its turn: of the file little more than that is in memory.
 
-
-def _read_file(path: Path) -> dict[str, Tensor]:
+    Raises WeightsError as ``load_model``, before the first."""
     try:
-        return load_file(path)
+        placed = _placed(directory)
+        shapes = {name: _shape(path, name) for name, path in placed.items()}
+        translate(shapes, model, model.config)
+        for name in model.state_dict():
+            read = {source: _tensor(placed[source], source) for source in _sources(name)}
+            yield name, _joined(name, list(read.values()))
+    except WeightsError as error:
+        raise WeightsError(f"{directory}: {error}") from None
+
+
+def _placed(directory: Path) -> dict[str, Path]:
+    """The file that each tensor is in: ``model.safetensors``, or a shard that the index names."""
+    index, whole = directory / "model.safetensors.index.json", directory / "model.safetensors"
+    if not index.exists():
+        return dict.fromkeys(_names(whole), whole)
+    mapping: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    shards = sorted(set(mapping.values()))
+    found = {tensor: shard for shard in shards for tensor in _names(directory / shard)}
+    if found != mapping:
+        raise WeightsError("model.safetensors.index.json does not describe its shards")
+    return {tensor: directory / shard for tensor, shard in found.items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
     except FileNotFoundError:
         raise WeightsError(f"{path.name} is missing") from None
     except SafetensorError as error:
         raise WeightsError(f"{path.name} cannot be read: {error}") from None
+
+
+def _names(path: Path) -> list[str]:
+    with _opened(path) as file:
+        return list(file.keys())
+
+
+def _shape(path: Path, name: str) -> Tensor:
+    """A tensor without data."""
+    with _opened(path) as file:
+        return torch.empty(file.get_slice(name).get_shape(), device="meta")
+
+
+def _tensor(path: Path, name: str) -> Tensor:
+    """Mapped for as long as it lives, by a mapping of its own."""
+    with _opened(path) as file:
+        return cast(Tensor, file.get_tensor(name))
 
 
 def translate(tensors: dict[str, Tensor], model: Model, config: ModelConfig) -> dict[str, Tensor]:
@@ -72,10 +104,7 @@ def translate(tensors: dict[str, Tensor], model: Model, config: ModelConfig) -> 
         missing += absent
         if absent:
             continue
-        parts = [rest.pop(source) for source in sources]
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if name.endswith(_WIDTH_ONE) and tensor.dim() == 3 and tensor.shape[2] == 1:
-            tensor = tensor[:, :, 0]
+        tensor = _joined(name, [rest.pop(source) for source in sources])
         if tensor.shape != parameter.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(parameter.shape)}"
             misshapen.append(f"{name} is {shapes}")
@@ -84,6 +113,13 @@ def translate(tensors: dict[str, Tensor], model: Model, config: ModelConfig) -> 
     _refuse("does not fit its config.json:", misshapen)
     _refuse("holds tensors this model has no use for:", rest)
     return state
+
+
+def _joined(name: str, parts: list[Tensor]) -> Tensor:
+    tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if name.endswith(_WIDTH_ONE) and tensor.dim() == 3 and tensor.shape[2] == 1:
+        return tensor[:, :, 0]
+    return tensor
 
 
 def _sources(name: str) -> list[str]:

@@ -5,26 +5,30 @@ Linear layers, convolutions of width one and the products of the prediction netw
 a row's numbers do not depend on the rows beside it. (The subsampling's two convolutions over
 channels, 1 % of the work, stay as they are.)
 
-Rounding takes a while and the float weights take 2.5 GB, so the rounded ones are kept, and later
-starts map them from the disk: ``<cache>/int8/<name>-<largest weight>.safetensors``. The file says
-what it was made from, by SHA-256, and a file beside it what its own is; one that is wrong in either
-is made anew, and where it cannot be kept the model is rounded at every start.
+Rounding takes a while, so the rounded weights are kept, and later starts map them from the disk:
+``<cache>/int8/<name>-<largest weight>.safetensors``. The file says what it was made from, by
+SHA-256, and a file beside it what its own is; one that is wrong in either is made anew, and where
+it cannot be kept the model is rounded at every start.
+
+Of what a start reads, float weights as well as rounded ones, one tensor at a time is in memory: the
+whole would be 2.5 GB beside the model's 0.6.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
 import torch
+from attrs import frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from ssasr.engine import kernels
-from ssasr.engine.fastconformer.checkpoint import load_model
+from ssasr.engine.fastconformer.checkpoint import read_in_turn
 from ssasr.engine.fastconformer.config import load_config
 from ssasr.engine.fastconformer.transducer import Model, PredictionNetwork, Prompt
 from ssasr.engine.kernels import Int8Linear, Rounded
@@ -34,7 +38,7 @@ from ssasr.telemetry.logs import get_logger
 
 _FORMAT = "1"
 _LOG = get_logger(__name__)
-Tensors = dict[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 def load_int8(name: str, directory: Path, rows: int) -> Model:
@@ -43,36 +47,37 @@ def load_int8(name: str, directory: Path, rows: int) -> Model:
     Raises WeightsError as ``checkpoint.load_model``."""
     file = f"{name.replace('/', '--')}-{kernels.int8_limit()}.safetensors"
     path = catalogue.cache_directory() / "int8" / file
+    with torch.device("meta"):
+        model = Model(load_config(directory))
     made_from = _digest(directory)
     tensors = _read(path, made_from)
     if tensors is None:
-        with torch.no_grad():
-            tensors = rounded(load_model(directory, torch.device("cpu"), torch.float32))
+        tensors = rounded(read_in_turn(directory, model), model)
         if _keep(path, tensors, made_from):
-            tensors = _read(path, made_from) or tensors  # mapped, and the float weights are free
-    with torch.device("meta"):
-        model = Model(load_config(directory))
+            tensors = _read(path, made_from) or tensors  # mapped
     return packed(model, tensors, rows)
 
 
 def quantize(model: Model, rows: int = kernels.MANY) -> Model:
     """The model without a file; it is changed."""
-    return packed(model, rounded(model), rows)
+    return packed(model, rounded(model.state_dict().items(), model), rows)
 
 
 # -- the numbers -----------------------------------------------------------------------------------
 
 
-def rounded(model: Model) -> Tensors:
-    """What is kept of a float32 model: its state, with two tensors in place of each matrix."""
+@torch.no_grad()
+def rounded(state: Iterable[tuple[str, Tensor]], model: Model) -> Tensors:
+    """What is kept of the state of such a model: two tensors in place of each matrix, and the
+    others in float32."""
     matrices = set(_matrices(model))
-    kept: Tensors = {}
-    for name, tensor in model.state_dict().items():
+    kept: dict[str, Tensor] = {}
+    for name, tensor in state:
         if name in matrices:
             weight = kernels.rounded(tensor)
             kept[f"{name}.integers"], kept[f"{name}.scale"] = weight.integers, weight.scale
         else:
-            kept[name] = tensor
+            kept[name] = tensor.to(torch.float32, copy=True)
     return kept
 
 
@@ -171,6 +176,27 @@ def _digest(directory: Path) -> str:
     return sha256("\n".join([_FORMAT, *digests]).encode()).hexdigest()
 
 
+@frozen
+class _Mapped(Mapping[str, Tensor]):
+    """The tensors of a file, each mapped by itself for as long as it lives: all of them are never
+    in memory beside what is made of them."""
+
+    path: Path
+    names: frozenset[str]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        with safe_open(self.path, "pt") as file:
+            return cast(Tensor, file.get_tensor(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 def _read(path: Path, made_from: str) -> Tensors | None:
     """The tensors, mapped; None if there is no such file, or not the right one."""
     try:
@@ -181,7 +207,7 @@ def _read(path: Path, made_from: str) -> Tensors | None:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("made_from") != made_from:
                 return None
-            return {name: cast(Tensor, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            return _Mapped(path, frozenset(file.keys()))
     except (OSError, SafetensorError, UnicodeDecodeError):
         return None
 

@@ -301,7 +301,9 @@ class WhisperRecognizer:
             segment.judge(evidence(job.found.result()[job.place], ended=ended))
             return
         hypothesis, spoken = job.found.result()[job.place]
-        if job.request.language is None:
+        if segment.due is not None and segment.due.goes_on:
+            pass  # the language is the first part's
+        elif job.request.language is None:
             segment.detected(hypothesis.language, hypothesis.language_confidence)
         elif job.request.language != segment.language.name:
             segment.language.forced(job.request.language)
@@ -355,7 +357,8 @@ class WhisperRecognizer:
         """The language to decode in; None: to be detected."""
         if not self.vocabulary.multilingual:
             return "en"
-        detected = None if due.kind is Kind.LANGUAGE else segment.language.settled
+        asked = due.kind is Kind.LANGUAGE and not due.goes_on
+        detected = None if asked else segment.language.settled
         return segment.options.language or detected
 
     def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:

@@ -18,6 +18,8 @@ hypotheses by which the client's last final word became final.
 *What is decoded.* The audio from ``origin`` on: the segment's start, or a later point before which
 all words are final. The decoder starts from scratch, and of its words those before the end of the
 committed ones are dropped. Giving it the committed words as a forced prefix makes it repeat itself.
+Where the decoder ends its text before a pause after which much more was said, what is left is
+decoded next, and the two are one hypothesis.
 
 *When a word is final.* When enough hypotheses agree on it (``finality``). Later ones may differ;
 ``hypothesis_alignment`` finds where they continue. No word becomes final before the language is
@@ -76,6 +78,8 @@ TENTATIVE_CROWDED = 26 * SAMPLE_RATE
 """The same where words are tentative: the model was trained with 30 s."""
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
+LEFT_OUT = SAMPLE_RATE
+"""Speech after the last word, and after a pause, that is more than a decoder is late by."""
 BACK = 10 * SAMPLE_RATE
 """How far in the past the session may end the segment and still get the decode of that position."""
 
@@ -97,6 +101,8 @@ class Due:
     kind: Kind
     begin: int
     end: int
+    goes_on: bool = False
+    """Whether they are what the decode before it left out."""
 
 
 @frozen
@@ -156,6 +162,8 @@ class Segment:
     """The end of speech for which the end of turn was judged."""
     _ending: _Mark | None = None
     """The decode at the end of the segment."""
+    _first_part: tuple[Due, list[Spoken]] | None = None
+    """The decode that ``due`` goes on with, and the words so far."""
 
     def __attrs_post_init__(self) -> None:
         self.speech_buffer = SpeechBuffer(self.start, self.options.vad_threshold)
@@ -186,6 +194,8 @@ class Segment:
         """Advance from chunk to chunk until the audio ends, or ``due`` or ``to_judge`` is set.
         Returns the answers; with ``final_at`` the last is the final one, once nothing is due."""
         answers: list[StepResult] = []
+        if self._first_part is not None:
+            return answers
         end = self.speech_buffer.received
         end = end if final_at is None else min(final_at, end)
         while True:
@@ -366,8 +376,13 @@ class Segment:
     def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
         assert self.due is not None
-        due, self.due = self.due, None
-        mark = _Mark(due.begin, due.end, tuple(hypothesis), due.kind is not Kind.PARTIAL)
+        due, words = self._first_part or (self.due, [])
+        words, begin = [*words, *hypothesis], self._left_out(hypothesis, due.end)
+        if begin is not None:
+            self._first_part, self.due = (due, words), Due(due.kind, begin, due.end, goes_on=True)
+            return
+        self.due = self._first_part = None
+        mark = _Mark(due.begin, due.end, tuple(words), due.kind is not Kind.PARTIAL)
         if due.kind is Kind.FINAL:
             self._ending = mark
             return
@@ -382,6 +397,16 @@ class Segment:
         if mark.stands:
             self._keep_language(mark.end)
             self._trim(mark)
+
+    def _left_out(self, words: Sequence[Spoken], end: int) -> int | None:
+        """Where what the words leave out of the audio before ``end`` begins, if it is much."""
+        if not words:
+            return None
+        last = self._in_speech(words[-1:], [])[0].word.end
+        after_pause = [one for one in self.speech_buffer.stretches(last, end) if one[0] > last]
+        if sum(until - begin for begin, until in after_pause) < LEFT_OUT:
+            return None
+        return max(last, after_pause[0][0] - LEAD)
 
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""

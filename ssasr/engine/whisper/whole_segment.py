@@ -14,6 +14,8 @@ class WholeSegment(Segment):
 
     def walk(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
         """One answer for all the audio that there is, or the final one."""
+        if self._first_part is not None:
+            return []
         received = self.speech_buffer.received
         end = received if final_at is None else min(final_at, received)
         if end > self.position:

@@ -1,10 +1,13 @@
 """The model in 8 bits: near the float one, layer by layer, and kept on the disk."""
 
+from weakref import WeakSet
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ssasr.engine.fastconformer import checkpoint
 from ssasr.engine.fastconformer.checkpoint import load_model
 from ssasr.engine.fastconformer.encoder import Span, WholePast
 from ssasr.engine.fastconformer.quantized import load_int8, quantize
@@ -95,9 +98,26 @@ def test_the_rounded_weights_are_kept(directory, tmp_path, monkeypatch):
     first = said(load_int8("small", directory, 16))
     (kept,) = (tmp_path / "int8").glob("*.safetensors")
     written = kept.stat().st_mtime_ns
-    monkeypatch.setattr("ssasr.engine.fastconformer.quantized.load_model", refuse)
+    monkeypatch.setattr("ssasr.engine.fastconformer.quantized.read_in_turn", refuse)
     assert np.array_equal(said(load_int8("small", directory, 16)), first)
     assert kept.stat().st_mtime_ns == written
+
+
+def test_a_start_has_few_float_weights_in_memory_at_a_time(directory, tmp_path, monkeypatch):
+    """All of them would be four times what the engine keeps."""
+    monkeypatch.setenv("SSASR_CACHE", str(tmp_path))
+    alive, most, read = WeakSet(), 0, checkpoint._tensor
+
+    def noted(path, name):
+        nonlocal most
+        tensor = read(path, name)
+        alive.add(tensor)
+        most = max(most, len(alive))
+        return tensor
+
+    monkeypatch.setattr(checkpoint, "_tensor", noted)
+    load_int8("small", directory, 16)
+    assert 0 < most <= 6, "queries, keys and values are read together, beside the one before"
 
 
 def refuse(*_):
@@ -120,7 +140,7 @@ def test_a_copy_that_is_not_of_these_weights_is_made_anew(directory, tmp_path, m
         directory = reference.save(other, tmp_path / "other")
         first = said(quantize(load(directory)))
     assert np.array_equal(said(load_int8("small", directory, 16)), first)
-    monkeypatch.setattr("ssasr.engine.fastconformer.quantized.load_model", refuse)
+    monkeypatch.setattr("ssasr.engine.fastconformer.quantized.read_in_turn", refuse)
     load_int8("small", directory, 16)
 
 

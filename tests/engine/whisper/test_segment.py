@@ -381,6 +381,43 @@ def test_tentative_words_may_all_change_when_the_turn_ends():
     assert all(word.final for word in answers[-1].words)
 
 
+CHAPTER = (("Chapter", 0.1, 0.6), ("34.", 0.6, 2.2))
+"""Of "Chapter 34. Uncle Billy": the decoder takes the pause for the end."""
+UNCLE = (("Uncle", 2.0, 2.6), ("Billy.", 2.6, 4.4))
+
+
+def _ends_early(due):
+    return say(*CHAPTER) if due.begin < 1.5 * SAMPLE_RATE else say(*UNCLE)
+
+
+def test_what_a_decoder_leaves_out_after_a_pause_is_decoded_next():
+    """Else all of it would be lost: each decode ends where the first did."""
+    segment = _result((1.5, SPEECH), (0.5, SILENCE))
+    receive(segment, 2.5, SPEECH)
+    receive(segment, 0.3, SILENCE)
+    dues, _ = walk(segment, _ends_early)
+    settled, rest = dues[-2:]
+    assert (settled.begin, rest) == (0, evolve(settled, begin=rest.begin, goes_on=True))
+    assert 1.5 * SAMPLE_RATE <= rest.begin <= 2.0 * SAMPLE_RATE
+    assert [word.text for word in segment.words()] == ["Chapter", "34.", "Uncle", "Billy."]
+    assert segment.draft(settled) == (0, 1, 0, 1)
+
+
+def test_what_a_decoder_leaves_out_is_not_lost_at_the_end():
+    segment = _result((1.5, SPEECH), (0.5, SILENCE))
+    receive(segment, 2.5, SPEECH)
+    _, answers = walk(segment, _ends_early, final_at=segment.speech_buffer.received)
+    assert [word.text for word in answers[-1].words] == ["Chapter", "34.", "Uncle", "Billy."]
+    assert all(word.final for word in answers[-1].words)
+
+
+def test_nothing_is_decoded_twice_for_a_word_or_for_noise_that_a_decoder_finds_no_words_in():
+    segment = _result((1.5, SPEECH), (0.5, SILENCE), (0.8, SPEECH), (0.3, SILENCE))
+    assert [due.goes_on for due in walk(segment, _ends_early)[0]] == [False]
+    segment = _result((1.5, SPEECH), (0.5, SILENCE), (3, SPEECH), (0.3, SILENCE))
+    assert [due.goes_on for due in walk(segment)[0]] == [False]
+
+
 def test_words_without_audio_are_dropped_in_runs_only():
     said = say(
         ("and", 0.0, 0.3), ("the", 0.3, 0.32), ("gut", 0.32, 0.8), ("and", 0.8, 0.8001),

@@ -13,11 +13,13 @@ from tests.engine.whisper.segments import SILENCE, SPEECH, asking, new_segment, 
 
 
 def _talk(frames):
-    """A decoder's stand-in: what it says depends on the excerpt and on nothing else."""
+    """A decoder's stand-in: what it says depends on the excerpt and on nothing else. Of some
+    excerpts it leaves out most."""
 
     def decode(due):
         said, at = [], due.begin
-        while at + 4_000 < due.end:
+        until = due.end if due.begin // 1_000 % 3 else min(due.end, due.begin + 20_000)
+        while at + 4_000 < until:
             at += 3_000 + (at * 7 + due.end * 13 + due.begin) % 5_000
             text = "abcdefgh"[(at // 4_000 + due.end // 30_000) % 8]
             said.append((text, at / SAMPLE_RATE, min(at + 2_500, due.end) / SAMPLE_RATE))

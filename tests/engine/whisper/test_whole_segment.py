@@ -51,6 +51,18 @@ def test_silence_around_what_was_said_is_left_out_and_a_pause_in_it_is_not():
     assert due.end == pytest.approx(12 * SAMPLE_RATE + RINGING, abs=4_000)
 
 
+def test_what_the_decoder_leaves_out_after_a_pause_is_decoded_next():
+    whole = segment()
+    for seconds, probability in ((3, SPEECH), (1, SILENCE), (3, SPEECH)):
+        receive(whole, seconds, probability)
+    early = {False: say(("first", 1, 3.2)), True: say(("rest", 4.5, 6.5))}
+    dues, answers = walk(
+        whole, lambda due: early[due.goes_on], final_at=whole.speech_buffer.received
+    )
+    assert [due.goes_on for due in dues] == [False, True]
+    assert [word.text for word in answers[-1].words] == ["first", "rest"]
+
+
 def test_silence_is_not_decoded():
     whole = segment()
     receive(whole, 20, SILENCE)
