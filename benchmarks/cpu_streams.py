@@ -2,7 +2,8 @@
 model, on the same random weights of the published size, in one run.
 
     python -m benchmarks.cpu_streams [--ways int8,float32,onnxruntime,transformers]
-        [--streams 1,4,16,32] [--chunks 160,560,1120] [--seconds 10] [--threads 1] [--json FILE]
+        [--streams 1,4,16,32] [--chunks 160,560,1120] [--seconds 10] [--threads 1] [--minutes N]
+        [--json FILE]
 
 ``int8`` and ``float32`` are the whole recogniser: audio in, features, speech detector, encoder,
 decoding of some four tokens a second and stream. The others are the encoder alone, features given:
@@ -10,7 +11,9 @@ decoding of some four tokens a second and stream. The others are the encoder alo
 does, in dynamic 8 bits (weights uint8, products alone, as its export scripts have it);
 ``transformers`` runs its own modules with its own caches, whose rows must have started together.
 
-Each way is a process of its own; the weights are made once and kept in ``--work``. CPU seconds of
+Each way with each chunk is a process of its own; the weights are made once and kept in ``--work``.
+With ``--minutes`` nothing is begun after so many: what ``--json`` has by then is kept, and the same
+command goes on with the rest. CPU seconds of
 all threads for a second of audio (median over the steps), p95 of a step's wall-clock time, and the
 process's memory at the end. The roof is the rate of plain products of the encoder's shapes with as
 many rows as a step has, weights from memory, taken just before; ``of_roof``: the time that the
@@ -26,8 +29,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +48,7 @@ from benchmarks.random_fastconformer import (
 )
 from ssasr.engine import kernels
 from ssasr.engine.fastconformer.encoder import Attention, Encoder, Span
-from ssasr.engine.fastconformer.quantized import quantize
+from ssasr.engine.fastconformer.quantized import packed, rounded
 from ssasr.engine.fastconformer.transducer import Joint, Model
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import StreamOptions
@@ -67,6 +72,17 @@ def load(path: Path, size: str) -> Model:
         model = Model(model_config(size, VOCABULARY))
     model.load_state_dict(torch.load(path, mmap=True), assign=True)
     return model.eval().requires_grad_(False)
+
+
+def load_int8(path: Path, size: str, rows: int) -> Model:
+    """The same in 8 bits, as an engine maps it from its cache. ``rows``: of a usual step."""
+    kept = path.with_suffix(f".{kernels.int8_limit()}.pt")
+    if not kept.exists():
+        model = load(path, size)
+        torch.save(rounded(model.state_dict().items(), model), kept)
+    with torch.device("meta"):
+        model = Model(model_config(size, VOCABULARY))
+    return packed(model, torch.load(kept, mmap=True), rows)
 
 
 class PacedJoint(Joint):
@@ -312,15 +328,15 @@ def _seconds(jobs: list[Step]) -> float:
 @torch.inference_mode()
 def run_way(given: argparse.Namespace) -> list[dict]:
     """In a process of its own."""
-    model, rows = load(given.work / f"{given.size}.pt", given.size), []
+    path, rows = given.work / f"{given.size}.pt", []
+    (chunk_ms,) = given.chunks
+    model = load_int8(path, given.size, 2 * chunk_ms // 80) if given.way == "int8" else None
+    model = model or load(path, given.size)
     if given.way in ("int8", "float32"):
         paced(model)
-    if given.way == "int8":
-        quantize(model, 2 * min(given.chunks) // 80)
-    for chunk_ms in given.chunks:
-        for streams in given.streams:
-            rows.append({"way": given.way, **figures(given, model, streams, chunk_ms // 80)})
-            print(rows[-1], file=sys.stderr, flush=True)
+    for streams in given.streams:
+        rows.append({"way": given.way, **figures(given, model, streams, chunk_ms // 80)})
+        print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -355,6 +371,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--work", type=Path, default=Path("/tmp/cpu_streams"))
+    parser.add_argument("--minutes", type=float, default=inf)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -364,13 +381,32 @@ def main() -> None:
         json.dump(run_way(given), sys.stdout)
         return
     load(given.work / f"{given.size}.pt", given.size)
-    rows = []
-    for way in given.ways:
-        command = [sys.executable, "-m", "benchmarks.cpu_streams", *sys.argv[1:], "--way", way]
+    rows, until = earlier(given.json), time.monotonic() + 60 * given.minutes
+    for way, chunk_ms, streams in missing(given, rows):
+        if time.monotonic() > until:
+            return
+        asked = ["--way", way, "--chunks", str(chunk_ms), "--streams", ",".join(map(str, streams))]
+        command = [sys.executable, "-m", "benchmarks.cpu_streams", *sys.argv[1:], *asked]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         rows += json.loads(done.stdout)
+        rows.sort(key=lambda row: (row["chunk_ms"], row["streams"], WAYS.index(row["way"])))
         about = {"load_average": round(os.getloadavg()[0], 1), "threads": given.threads}
         publish(conditions() | about | {"cpu_streams": rows}, given.json)
+
+
+def earlier(path: Path | None) -> list[dict]:
+    """Figures of a run that was not finished."""
+    return json.loads(path.read_text())["cpu_streams"] if path and path.exists() else []
+
+
+def missing(given: argparse.Namespace, rows: list[dict]) -> Iterator[tuple[str, int, list[int]]]:
+    """Way, chunk and numbers of streams that there are no figures for; all ways of a chunk follow
+    each other, since they are compared."""
+    there = {(row["way"], row["chunk_ms"], row["streams"]) for row in rows}
+    for chunk_ms, way in product(given.chunks, given.ways):
+        streams = [each for each in given.streams if (way, chunk_ms, each) not in there]
+        if streams:
+            yield way, chunk_ms, streams
 
 
 if __name__ == "__main__":
