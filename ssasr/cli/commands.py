@@ -106,7 +106,7 @@ GATEWAY = (
     ),
     Option(
         "--api-keys-file",
-        "file with one key a line, instead of --api-keys; read again at SIGHUP",
+        "file with one key a line, instead of --api-keys; read again when it changes",
         metavar="FILE",
     ),
     Option(
@@ -134,7 +134,7 @@ GATEWAY = (
     METRICS_PORT,
     Option(
         "--tls-certificate",
-        "PEM file; the port then speaks TLS only; read again at SIGHUP",
+        "PEM file; the port then speaks TLS only; read again when it changes",
         metavar="FILE",
     ),
     Option("--tls-key", "PEM file, unless the certificate file holds the key", metavar="FILE"),

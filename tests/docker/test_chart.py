@@ -29,6 +29,14 @@ EVERYTHING = {
         "workers": 2,
         "usage": {"existingClaim": "usage", "pushUrl": "https://u", "pushTokenSecret": "push"},
         "licence": {"secret": "licence"},
+        "maxSessions": 100,
+        "maxUpload": 100,
+        "speechModelAliases": {"best": "universal-streaming-english"},
+        "maxConnectionsPerAddress": 10,
+        "webhooks": {"hosts": ["hooks.example.com", "10.2.0.0/16"]},
+        "llm": {"url": "http://llm:8000/v1", "keySecret": "llm-key"},
+        "redaction": {"enabled": True, "model": "en_core_web_lg"},
+        "asrCaSecret": "asr-ca",
         "autoscaling": {"enabled": True},
         "ingress": {"enabled": True, "host": "speech.example", "tlsSecret": "speech-tls"},
         "service": {
@@ -47,13 +55,34 @@ EVERYTHING = {
         "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     },
     "autoscaling": {"kind": "keda"},
+    "tracing": {"endpoint": "http://otel.observe:4318"},
+    "extraLabels": {"owner": "speech"},
     "engineSecret": "engines",
     "engines": {
-        "english": {"strategy": {"type": "Recreate"}},
+        "english": {
+            "strategy": {"type": "Recreate"},
+            "maxStreams": 10,
+            "threads": 2,
+            "chunkMs": 560,
+            "modelsClaim": "weights",
+        },
         "english-l4": {"serves": "english", "gpus": 0, "nodeSelector": {"gpu": "l4"}},
     },
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
+WITHOUT_A_SETTING = {
+    "gateway": {
+        "SSASR_HOST",  # of the image
+        "SSASR_LOG_FORMAT",  # of the image
+        "SSASR_API_KEYS",  # a file
+    },
+    "engine": {
+        "SSASR_HOST",
+        "SSASR_LOG_FORMAT",
+        "SSASR_ENGINE_KIND",  # for tests
+    },
+}
+"""Options that the chart has no value for; ``extraEnv`` sets them."""
 CPU = {
     "engines": {"english": {"gpus": 0, "maxStreams": 4}, "multilingual": {"enabled": False}},
     "autoscaling": {"kind": "hpa"},
@@ -66,7 +95,7 @@ def render(values: dict) -> list[dict]:
         chart.validate_schema(values)
         rendered = chart.render(values, name="asr", namespace="speech")
     texts = [text for name, text in rendered.items() if not name.endswith("NOTES.txt")]
-    return [item for text in texts for item in yaml.safe_load_all(text) if item]
+    return [item for text in texts for item in yaml.load_all(text, yaml.CSafeLoader) if item]
 
 
 def of_kind(items: list[dict], kind: str) -> dict[str, dict]:
@@ -127,11 +156,22 @@ def test_the_chart_carries_the_very_template_of_the_balancer():
 @VARIANTS
 def test_every_environment_variable_means_something(values: dict):
     known = {option.variable for command in cli.COMMANDS.values() for option in command.options}
+    known |= {"SSASR_MODELS_DIR"}
     for deployment in of_kind(render(values), "Deployment").values():
         names = {name for name in environment(deployment) if name.startswith("SSASR_")}
         assert names <= known
         pod = deployment["spec"]["template"]["spec"]
         assert pod["enableServiceLinks"] is False, "they would be SSASR_ variables of no meaning"
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("gateway", "asr-gateway"), ("engine", "asr-english")]
+)
+def test_every_option_has_a_value_or_is_known_to_have_none(command: str, name: str):
+    options = {option.variable for option in cli.COMMANDS[command].options}
+    entries = container(of_kind(render(EVERYTHING), "Deployment")[name])["env"]
+    settable = {entry["name"] for entry in entries}
+    assert options - settable == WITHOUT_A_SETTING[command]
 
 
 def test_keys_and_the_secret_of_tokens_are_where_the_gateway_looks():
@@ -298,6 +338,52 @@ def test_probes_can_be_set():
     patient = {"engines": {"english": {"probes": {"startup": {"failureThreshold": 200}}}}}
     probe = container(of_kind(render(patient), "Deployment")["asr-english"])["startupProbe"]
     assert (probe["failureThreshold"], probe["periodSeconds"]) == (200, 5)
+
+
+def test_webhooks_that_wait_outlive_the_pod_where_there_is_one_gateway():
+    one = {"replicas": 1, "webhooks": {"hosts": ["hooks.example"], "existingClaim": "hooks"}}
+    gateway = of_kind(render({"gateway": one}), "Deployment")["asr-gateway"]
+    folder = environment(gateway)["SSASR_WEBHOOK_DIR"]
+    (mounted,) = [m for m in container(gateway)["volumeMounts"] if m["mountPath"] == folder]
+    assert mounted["name"] == "webhooks"
+    for more in ({"replicas": 2}, {"autoscaling": {"enabled": True}}):
+        with pytest.raises(helm_python.HelmError, match="for one gateway"):
+            render({"gateway": one | more})
+
+
+def test_gateways_are_let_out_to_what_is_named_and_to_nothing_else():
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": 443}]}
+    plain = of_kind(render({}), "NetworkPolicy")
+    named = of_kind(render({"networkPolicy": {"gatewayEgress": [rule]}}), "NetworkPolicy")
+    egress = named["asr-gateway"]["spec"]["egress"]
+    assert rule in egress
+    assert [each for each in egress if each != rule] == plain["asr-gateway"]["spec"]["egress"]
+    assert {name: plain[name] for name in plain if name != "asr-gateway"} == {
+        name: named[name] for name in named if name != "asr-gateway"
+    }
+
+
+def test_weights_from_a_volume_are_looked_at_before_those_in_the_image():
+    engine = of_kind(render(EVERYTHING), "Deployment")["asr-english"]
+    (mount,) = [m for m in container(engine)["volumeMounts"] if m["name"] == "models"]
+    assert (environment(engine)["SSASR_MODELS_DIR"], mount["readOnly"]) == ("/models", True)
+
+
+def test_a_part_of_a_gpu_has_another_name_and_users_are_the_clusters_to_choose():
+    values = {
+        "podSecurityContext": {"runAsUser": None, "fsGroup": None},
+        "engines": {"english": {"gpuResource": "nvidia.com/mig-1g.10gb"}},
+        "lb": {"nodeSelector": {"role": "edge"}},
+    }
+    deployments = of_kind(render(values), "Deployment")
+    limits = container(deployments["asr-english"])["resources"]["limits"]
+    assert limits["nvidia.com/mig-1g.10gb"] == 1
+    assert "nvidia.com/gpu" not in limits
+    for name in ("asr-english", "asr-gateway"):
+        pod = deployments[name]["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not {"runAsUser", "fsGroup"} & pod["securityContext"].keys()
+    assert deployments["asr-lb"]["spec"]["template"]["spec"]["nodeSelector"] == {"role": "edge"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""SIGHUP: new certificates and keys for whoever comes next, and nobody loses a session."""
+"""New certificates and keys for whoever comes next, by themselves or at SIGHUP, and nobody loses a
+session."""
 
 import json
 import signal
@@ -61,14 +62,14 @@ async def test_files_are_read_again_and_a_bad_one_is_not_taken(tmp_path):
             assert json.loads(await open_before.get_message())["type"] == "Begin"
             renew(tmp_path, new)
             (tmp_path / "keys").write_text("second\n")
-            program.process.send_signal(signal.SIGHUP)
-            await until_said(program, "reading files again")
+            await until_said(program, "files have changed")
             assert await first_message(port, "second", new) == "Begin"
             assert await first_message(port, "first", new) == "Error"
 
             (tmp_path / "server.pem").write_text("nonsense")
             (tmp_path / "keys").write_text("")
             program.process.send_signal(signal.SIGHUP)
+            await until_said(program, "reading files again")
             await until_said(program, "stays as it was")
             assert "the keys stay as they were" in program.stderr
             assert await first_message(port, "second", new) == "Begin"

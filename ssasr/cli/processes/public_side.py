@@ -44,6 +44,7 @@ from ssasr.net.listener import is_loopback
 from ssasr.protocol.speech_models import Aliases, EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
+from ssasr.runtime.changed_files import watch_files
 from ssasr.runtime.garbage import YOUNG, collect_when_due
 from ssasr.runtime.loop_lag import measure_loop_lag
 from ssasr.runtime.process import Service, load_certificate, tls_context, watch_signals
@@ -67,7 +68,7 @@ class PublicConfig:
     keys: str = field(repr=False)
     """As ``access.parse_keys`` reads them."""
     keys_file: Path | None = None
-    """Where they are from, to be read again at SIGHUP."""
+    """Where they are from, to be read again at SIGHUP and when it has changed."""
     token_secret: bytes | None = field(default=None, repr=False)
     """None: one of this process's own, whose tokens no other gateway accepts."""
     speech_models: Aliases = MappingProxyType({})
@@ -226,6 +227,12 @@ def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None)
         log.error("the certificate stays as it was", reason=str(refused))
 
 
+def files_to_watch(config: PublicConfig) -> list[Path]:
+    """What ``read_again`` reads."""
+    named = (config.keys_file, config.tls_certificate, config.tls_key)
+    return [Path(path) for path in named if path is not None]
+
+
 async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
     """A worker whose supervisor is gone ends as if it had been asked to."""
     await trio.lowlevel.wait_readable(parent)
@@ -310,6 +317,8 @@ async def _serve(
         reload()  # one that is started later than the others knows what they know
     async with trio.open_nursery() as process:
         await process.start(watch_signals, gateway.draining.set, reload)
+        if paths := files_to_watch(config):
+            process.start_soon(watch_files, paths, reload)
         if config.metrics_port is not None:
             show = partial(serve_metrics, share_port=worker is not None)
             await process.start(show, metrics, config.host, config.metrics_port)

@@ -9,6 +9,9 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- with .root.Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* The sets of engines that there are to be, whole: what a further set does not say is as in the set
@@ -108,10 +111,7 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "ssasr.container" -}}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+securityContext: {{ toYaml .Values.containerSecurityContext | nindent 2 }}
 {{- end }}
 
 {{/* An image: its own tag or digest, or else the chart's version; never "latest". */}}
@@ -157,6 +157,12 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{ include "ssasr.selector" .scope | nindent 8 }}
 {{- end }}
+{{- end }}
+
+{{- define "ssasr.aliases" -}}
+{{- $pairs := list -}}
+{{- range $name, $model := .speechModelAliases }}{{ $pairs = append $pairs (printf "%s=%s" $name $model) }}{{ end -}}
+{{ join "," $pairs }}
 {{- end }}
 
 {{/* The models that a gateway offers, and is ready only with. */}}
