@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from time import perf_counter
 
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from ssasr.engine.capacity import FIRST_REST, LONGEST_REST, CapacityMeter
 from ssasr.engine.load import Load
 from ssasr.engine.model_thread import InlineModel, ModelCaller, ModelThread
 from ssasr.engine.recognizer import Outcome, Recognizer, State, Work
-from ssasr.engine.scheduler import Scheduler, SchedulerStatistics
+from ssasr.engine.scheduler import Scheduler
 from ssasr.engine.speakers.windows import Diarizer
 from ssasr.engine.streams import LinkFault, StepInput, Stream, answers
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
@@ -58,18 +58,6 @@ Batch = tuple[Sequence[StepInput], Sequence[Outcome]]
 """The inputs and outcomes of a step."""
 
 
-@frozen
-class HostStatistics:
-    model: str
-    ready: bool
-    draining: bool
-    scheduler: SchedulerStatistics
-    steps: int
-    last_step_seconds: float
-    load: float
-    """Share of the last ``LOAD_MEMORY`` seconds that the model was at work."""
-
-
 @define(eq=False)
 class Reservation:
     """Room for one stream, kept until it opens."""
@@ -97,7 +85,7 @@ class EngineHost:
         self.ready = trio.Event()
         self.draining = trio.Event()
         self._model = model
-        self._scheduler = Scheduler(
+        self.scheduler = Scheduler(
             recognizer.chunk,
             max_streams or recognizer.max_streams,
             recognizer.max_batch,
@@ -113,19 +101,17 @@ class EngineHost:
         """The answers of the last step, until the next one has begun."""
         self._spent: list[State] = []
         """States to release with the next step."""
-        self._steps = 0
-        self._last_step_seconds = 0.0
         self._busy = Load(LOAD_MEMORY)
         self._metrics = metrics
         self._meter = metrics.engine_meter(name)
         metrics.watch_engine(
             name,
             EngineReadings(
-                streams=lambda: self._scheduler.in_use,
-                capacity=lambda: self._scheduler.max_streams,
+                streams=lambda: self.scheduler.in_use,
+                capacity=lambda: self.scheduler.max_streams,
                 load=lambda: self._busy.ratio(trio.current_time()),
-                queue_age=lambda: self._queue().oldest_wait,
-                backlog=lambda: self._queue().backlog / SAMPLE_RATE,
+                queue_age=lambda: self.scheduler.longest_wait(trio.current_time()),
+                backlog=lambda: self.scheduler.backlog / SAMPLE_RATE,
             ),
         )
 
@@ -140,7 +126,7 @@ class EngineHost:
                 await self._measure(self._capacity)
                 nursery.start_soon(self._measure_forever, self._capacity)
             self.ready.set()
-            places = self._scheduler.max_streams
+            places = self.scheduler.max_streams
             model = self.recognizer.name
             log.info("Ready to serve!", model=model, engine=self.name, max_streams=places)
             nursery.start_soon(self._deliver_forever)
@@ -150,11 +136,11 @@ class EngineHost:
     async def _measure(self, capacity: CapacityMeter) -> None:
         """Measure how many streams the engine keeps up with, and raise ``max_streams`` to that. It
         is never lowered."""
-        before = self._scheduler.max_streams if capacity.seconds else 0
+        before = self.scheduler.max_streams if capacity.seconds else 0
         streams = await self._model.call(capacity.measure)
         self._metrics.measured(self.name, capacity.seconds)
         if streams > before:
-            self._scheduler.max_streams = streams
+            self.scheduler.max_streams = streams
             took = {f"{name}_ms": round(1e3 * took, 2) for name, took in capacity.seconds.items()}
             log.info("Capacity measured", engine=self.name, max_streams=streams, **took)
 
@@ -164,7 +150,7 @@ class EngineHost:
         rest = FIRST_REST
         while True:
             await trio.sleep(rest)
-            if not self._scheduler.in_use:
+            if not self.scheduler.in_use:
                 await self._measure(capacity)
                 rest = min(2 * rest, LONGEST_REST)
 
@@ -174,14 +160,14 @@ class EngineHost:
         Raises EngineUnavailable before ready and while draining, EngineBusy when full."""
         if not self.ready.is_set() or self.draining.is_set():
             raise EngineUnavailable(f"engine {self.recognizer.name} is not accepting streams")
-        if not self._scheduler.reserve():
+        if not self.scheduler.reserve():
             raise EngineBusy(f"engine {self.recognizer.name} has no free slot")
         reservation = Reservation()
         try:
             yield reservation
         finally:
             if not reservation.taken:
-                self._scheduler.release_place()
+                self.scheduler.release_place()
 
     @asynccontextmanager
     async def open_stream(self, opening: Open) -> AsyncIterator["LocalStream"]:
@@ -197,7 +183,7 @@ class EngineHost:
         """Open a stream in the reserved place."""
         assert not reservation.taken, "a place is for one stream"
         reservation.taken = True
-        stream = self._scheduler.admit_reserved(opening)
+        stream = self.scheduler.admit_reserved(opening)
         channel = self._links[stream] = HandoffChannel[FromEngine](MAX_UNREAD, answer_weight)
         if self.draining.is_set():
             self._deliver(stream, Draining())  # drain has sent it to the other streams
@@ -212,34 +198,20 @@ class EngineHost:
         for stream in list(self._links):
             self._deliver(stream, Draining())
 
-    def statistics(self) -> HostStatistics:
-        return HostStatistics(
-            model=self.recognizer.name,
-            ready=self.ready.is_set(),
-            draining=self.draining.is_set(),
-            scheduler=self._scheduler.statistics(trio.current_time()),
-            steps=self._steps,
-            last_step_seconds=self._last_step_seconds,
-            load=self._busy.ratio(trio.current_time()),
-        )
-
-    def _queue(self) -> SchedulerStatistics:
-        return self._scheduler.statistics(trio.current_time())
-
     def feed(self, stream: Stream, message: ToEngine) -> None:
         """A message that ``StreamPosition`` has let pass. Raises LinkFault if it asks for more than
         an engine keeps, EngineLost if the stream has ended."""
-        if not self._scheduler.is_current(stream):
+        if not self.scheduler.is_current(stream):
             raise EngineLost("the stream has ended")
-        if self._scheduler.feed(stream, message, trio.current_time()):
+        if self.scheduler.feed(stream, message, trio.current_time()):
             self._wake.set()
 
     async def _step_forever(self, model: ModelCaller, token: trio.lowlevel.TrioToken) -> None:
         while True:
-            step_inputs = self._scheduler.next_batch()
+            step_inputs = self.scheduler.next_batch()
             if not step_inputs:
                 await self._hand_over()
-                if not self._scheduler.has_work:
+                if not self.scheduler.has_work:
                     self._wake = trio.Event()
                     await self._wake.wait()
                 continue
@@ -249,7 +221,7 @@ class EngineHost:
                 self._step, step_inputs, works_of(step_inputs), spent, token
             )
             now = trio.current_time()
-            self._spent += self._scheduler.complete(step_inputs, outcomes, now)
+            self._spent += self.scheduler.complete(step_inputs, outcomes, now)
             self._note_step(step_inputs, started, now)
             await self._hand_over()
             self._undelivered = step_inputs, outcomes
@@ -269,12 +241,11 @@ class EngineHost:
             await self._done.send(undelivered)
 
     def _note_step(self, step_inputs: Sequence[StepInput], started: float, now: float) -> None:
-        self._steps += 1
-        self._last_step_seconds = now - started
-        self._busy.worked(now - started, now)
-        self.recognizer.worked(now - started, now)
+        seconds = now - started
+        self._busy.worked(seconds, now)
+        self.recognizer.worked(seconds, now)
         audio = sum([share.samples for share in step_inputs]) / SAMPLE_RATE
-        self._meter.step(len(step_inputs), audio, now - started)
+        self._meter.step(len(step_inputs), audio, seconds)
 
     def _step(
         self,
@@ -343,8 +314,8 @@ class EngineHost:
         if channel is None:
             return
         channel.close()
-        in_batch = self._scheduler.is_in_batch(stream)
-        self._scheduler.release(stream)
+        in_batch = self.scheduler.is_in_batch(stream)
+        self.scheduler.release(stream)
         if stream.state is not None and not in_batch:
             self._spent.append(stream.state)
 

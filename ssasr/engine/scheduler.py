@@ -24,25 +24,11 @@ Pure: no I/O and no clock, ``now`` is an argument.
 
 from collections.abc import Sequence
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
 from ssasr.engine.streams import BLOCK, SampleArray, StepInput, Stream, StreamId, prepare
 from ssasr.protocol.recognition import Open, ToEngine
-
-
-@frozen
-class SchedulerStatistics:
-    streams: int
-    reserved: int
-    """Places reserved for streams that have not opened yet."""
-    max_streams: int
-    ready: int
-    backlog: int
-    """Samples waiting over all streams."""
-    oldest_wait: float
-    """Seconds that the longest waiting stream has been ready."""
-    refused: int
 
 
 @define(eq=False)
@@ -67,7 +53,6 @@ class Scheduler:
     _free: list[int] = field(factory=list)
     _next_slot: int = 0
     _generation: int = 0
-    _refused: int = 0
     _reserved: int = 0
 
     @property
@@ -78,7 +63,6 @@ class Scheduler:
     def reserve(self) -> bool:
         """Reserve a place, for ``admit_reserved`` or ``release_place``; False if there is none."""
         if self.in_use >= self.max_streams:
-            self._refused += 1
             return False
         self._reserved += 1
         return True
@@ -86,10 +70,6 @@ class Scheduler:
     def release_place(self) -> None:
         """Give a reserved place back."""
         self._reserved -= 1
-
-    def admit(self, opening: Open) -> Stream | None:
-        """A new stream, or None when there is no room."""
-        return self.admit_reserved(opening) if self.reserve() else None
 
     def admit_reserved(self, opening: Open) -> Stream:
         """A new stream in a place that was reserved."""
@@ -174,17 +154,15 @@ class Scheduler:
                     self._note(stream, now)
         return spent
 
-    def statistics(self, now: float) -> SchedulerStatistics:
+    @property
+    def backlog(self) -> int:
+        """Samples waiting over all streams."""
+        return sum(stream.backlog for stream in self._streams.values())
+
+    def longest_wait(self, now: float) -> float:
+        """Seconds that the longest waiting stream has been ready."""
         since = [s.ready_since for s in self._ready.values() if s.ready_since is not None]
-        return SchedulerStatistics(
-            streams=len(self._streams),
-            reserved=self._reserved,
-            max_streams=self.max_streams,
-            ready=len(self._ready),
-            backlog=sum(stream.backlog for stream in self._streams.values()),
-            oldest_wait=now - min(since) if since else 0.0,
-            refused=self._refused,
-        )
+        return now - min(since) if since else 0.0
 
     def check_integrity(self) -> None:
         """Assert what must hold between any two calls."""

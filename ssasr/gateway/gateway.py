@@ -395,7 +395,7 @@ class Gateway:
         except Exception:
             log.exception("session failed", session=terms.id)
             fault = ClientFault(END_CAUSES[cause], cause=cause)
-            await refuse(session.websocket, fault, session.refusal(fault))
+            await refuse(session.websocket, fault, session.link.refusal(fault))
         finally:
             self._note_end(session, cause)
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))

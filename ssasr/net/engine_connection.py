@@ -39,14 +39,9 @@ class LinkSocket(MessageSocket, Protocol):
     """What a link uses of its WebSocket besides (``net.websocket.WebSocket``)."""
 
     @property
-    def received(self) -> int:
-        """Bytes so far; any byte is a sign of life."""
-
-    @property
     def awaited(self) -> bool:
         """A task waits in ``receive``, and nothing is there."""
 
-    def ping(self) -> None: ...
     def abort(self) -> None:
         """Break the connection at once; a task that waits on it is freed."""
 
@@ -59,9 +54,11 @@ class Link:
     machine: EngineLink
     address: str = ""
     """The peer's, where it is known."""
+    expected_from: int = 1
+    """Gateway only: an answer is expected once so many samples wait for one (the engine's
+    chunk)."""
     _messages: int = 0
     _silent: Verdict | None = None
-    _expected_from: int = 1
     _liveness: Liveness = field(init=False)
     _timer: Timer = field(init=False)
     _seen: int = 0
@@ -113,11 +110,6 @@ class Link:
         with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosed):
             await self.websocket.aclose(code, reason[:120] or None)
 
-    def expect_answer_after(self, samples: int) -> None:
-        """Gateway only: expect an answer once so many samples wait for one (the engine's
-        chunk)."""
-        self._expected_from = samples
-
     async def watch(self) -> None:
         """Check until cancelled whether the peer is alive. The connection to a dead one is broken;
         ``send`` and ``receive`` then raise PeerSilent."""
@@ -151,7 +143,7 @@ class Link:
         if machine.role is Role.ENGINE or not self.websocket.awaited or machine.state in NOT_YET:
             return False
         at = machine.position
-        return at.finalize is not None or at.unacknowledged >= self._expected_from
+        return at.finalize is not None or at.unacknowledged >= self.expected_from
 
     def _down(self, closed: ConnectionClosed) -> LinkDown:
         if self._silent is not None:

@@ -7,7 +7,7 @@ then. Nothing may leave for a place that nobody named.
 
 import functools
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import h11
@@ -20,6 +20,10 @@ LONGEST_ANSWER = 1 << 20
 """Bytes of a body."""
 AddressFilter = Callable[[str], bool]
 """Whether an IP address may be connected to."""
+
+
+class AnswerTooLong(SsasrError):
+    """More than ``LONGEST_ANSWER``."""
 
 
 class RequestFailed(SsasrError):
@@ -76,11 +80,15 @@ async def post(
     """The answer, whatever its status, within ``seconds``. Raises RequestFailed."""
     try:
         with trio.fail_after(seconds):
-            return await _exchange(await _connect(target, allowed), target, headers, body)
+            async with await _connect(target, allowed) as stream:
+                own = [("Host", target.authority), ("Content-Length", str(len(body)))]
+                return await exchange(stream, "POST", target.path, [*own, *headers.items()], body)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError, UnicodeError) as error:
         raise RequestFailed(f"{target.host} cannot be reached: {type(error).__name__}") from error
     except h11.RemoteProtocolError as error:
         raise RequestFailed(f"{target.host} does not speak HTTP") from error
+    except AnswerTooLong as error:
+        raise RequestFailed(f"{target.host} answers with too much") from error
 
 
 async def _connect(target: Target, allowed: AddressFilter | None) -> trio.abc.Stream:
@@ -109,31 +117,27 @@ async def _allowed_address(target: Target, allowed: AddressFilter) -> str:
     raise RequestFailed(f"{target.host} is at no address that is allowed")
 
 
-async def _exchange(
-    stream: trio.abc.Stream, target: Target, headers: Mapping[str, str], body: bytes
+async def exchange(
+    stream: trio.abc.Stream, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes
 ) -> Answer:
-    async with stream:
-        connection = h11.Connection(h11.CLIENT)
-        head = h11.Request(method="POST", target=target.path, headers=_head(target, headers, body))
-        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
-            await stream.send_all(connection.send(part) or b"")
-        status, answer = 0, b""
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some()))
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                answer += event.data
-                if len(answer) > LONGEST_ANSWER:
-                    raise RequestFailed(f"{target.host} answers with too much")
-            elif isinstance(event, h11.EndOfMessage):
-                return Answer(status, answer)
-            elif not isinstance(event, h11.InformationalResponse):
-                raise h11.RemoteProtocolError("no response")
-
-
-def _head(target: Target, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
-    own = {"Host": target.authority, "Content-Length": str(len(body)), "Connection": "close"}
-    return [*own.items(), *headers.items()]
+    """One request, the only one on its connection. Raises trio.BrokenResourceError,
+    h11.RemoteProtocolError, AnswerTooLong."""
+    connection = h11.Connection(h11.CLIENT)
+    head = h11.Request(method=method, target=path, headers=[*headers, ("Connection", "close")])
+    for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+        await stream.send_all(connection.send(part) or b"")
+    status, answer = 0, b""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(bytes(await stream.receive_some()))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            answer += event.data
+            if len(answer) > LONGEST_ANSWER:
+                raise AnswerTooLong
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, answer)
+        elif not isinstance(event, h11.InformationalResponse):
+            raise h11.RemoteProtocolError("no response")

@@ -9,7 +9,8 @@ import ipaddress
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import trio
@@ -97,39 +98,36 @@ def port_of(bound: socket.socket) -> int:
 def hold_port(host: str, port: int) -> list[socket.socket]:
     """Reserve a port, without listening on it, for worker processes that will share it. Raises
     StartRefused if another process has it."""
-    try:
+    with _refusing(host, port):
         for each in bind(host, port, share=False):
             each.listen()  # also fails if another process shares the port
             each.close()
         return bind(host, port, share=True)
+
+
+@contextmanager
+def _refusing(host: str, port: int) -> Iterator[None]:
+    """Raises StartRefused for an OSError."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
-
-
-def _listening(host: str, port: int, *, share: bool) -> list[trio.SocketListener]:
-    listeners = []
-    for bound in bind(host, port, share=share):
-        bound.listen(ACCEPT_BACKLOG)
-        listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(bound)))
-    return listeners
 
 
 def open_listeners(
     host: str, port: int, tls: ssl.SSLContext | None = None, *, share: bool = False
 ) -> Listeners:
     """Raises StartRefused if the address cannot be bound."""
-    try:
-        listeners = _listening(host, port, share=share)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartRefused(f"cannot listen on {host}:{port}: {reason}") from error
-    bound = listeners[0].socket.getsockname()[1]
-    if tls is None:
-        return Listeners(listeners, bound)
-    return Listeners(
-        [trio.SSLListener(listener, tls, https_compatible=True) for listener in listeners], bound
-    )
+    listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
+    with _refusing(host, port):
+        sockets = bind(host, port, share=share)
+        for bound in sockets:
+            bound.listen(ACCEPT_BACKLOG)
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+            secure = tls and trio.SSLListener(listener, tls, https_compatible=True)
+            listeners.append(secure or listener)
+    return Listeners(listeners, port_of(sockets[0]))
 
 
 def address_of(stream: trio.abc.Stream) -> str:

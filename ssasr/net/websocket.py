@@ -47,6 +47,11 @@ class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
     """What sessions and links use of a WebSocket. ``receive`` and ``send`` raise
     ConnectionClosed."""
 
+    @property
+    def received(self) -> int:
+        """Bytes so far; any byte is a sign of life."""
+
+    def ping(self) -> None: ...
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
 
 
@@ -212,8 +217,7 @@ class WebSocket:
 
     def offer(self, message: str | bytes) -> None:
         """Send without waiting. Call only while ``clear``, or directly after another ``offer``."""
-        if not self._write(encode_message(message, self._key)):
-            self._nursery.start_soon(self._flush_quietly)
+        self._write_soon(encode_message(message, self._key))
 
     def ping(self) -> None:
         """Send a ping without waiting. Its pong is seen only in ``received``."""

@@ -21,6 +21,7 @@ from trio_websocket import ConnectionRejected, HandshakeError
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
 from ssasr.net.engine_connection import Link, LinkDown, PeerSilent
 from ssasr.net.handshake import BrokenHandshake, Headers, open_websocket
+from ssasr.net.http_client import AnswerTooLong, exchange
 from ssasr.protocol.engine_link import (
     ENGINE_HEADER,
     PATH,
@@ -57,6 +58,10 @@ OPEN_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 """Between two probes of a model's engines, and for the answer to one."""
 
+NO_ANSWER = (
+    OSError, trio.BrokenResourceError, h11.RemoteProtocolError, AnswerTooLong, trio.TooSlowError
+)  # fmt: skip
+"""No connection, no HTTP, or no answer in time."""
 ATTEMPT_HEADER = "X-Ssasr-Attempt"
 UNANSWERED_SECONDS = 30.0
 """For how long after a time-out the balancer is asked for any engine instead of the least loaded:
@@ -176,7 +181,7 @@ async def open_link(link: Link, opening: Open) -> LinkedStream:
     except (LinkDown, PeerFault) as fault:
         raise _lost(fault) from None
     assert isinstance(opened, Opened), "the machine lets nothing else come first"
-    link.expect_answer_after(opened.chunk)
+    link.expected_from = opened.chunk
     return LinkedStream(link, opened, link.machine.position)
 
 
@@ -290,10 +295,7 @@ class EngineClient:
     async def _probe(self, version: str) -> None:
         while True:
             ready = False
-            # No connection, no HTTP, or no answer in time.
-            with suppress(
-                OSError, trio.BrokenResourceError, h11.RemoteProtocolError, trio.TooSlowError
-            ):
+            with suppress(*NO_ANSWER):
                 with self._note_silence(version, PROBE_SECONDS):
                     ready = await self._ask(version) == 200
             if ready != self._answering.get(version):
@@ -303,22 +305,9 @@ class EngineClient:
 
     async def _ask(self, version: str) -> int:
         """Ask ``GET /ready``; the status of the answer."""
-        connection = h11.Connection(h11.CLIENT)
-        headers = [
-            ("Host", self.address.netloc),
-            *self._headers(version),
-            ("Connection", "close"),
-        ]
-        request = h11.Request(method="GET", target="/ready", headers=headers)
+        headers = [("Host", self.address.netloc), *self._headers(version)]
         async with await self.address.connect() as stream:
-            await stream.send_all(connection.send(request))
-            await stream.send_all(connection.send(h11.EndOfMessage()))
-            while True:
-                event = connection.next_event()
-                if event is h11.NEED_DATA:
-                    connection.receive_data(bytes(await stream.receive_some(4_096)))
-                elif isinstance(event, h11.Response):
-                    return event.status_code
+            return (await exchange(stream, "GET", "/ready", headers, b"")).status
 
 
 def _raise_refusal(error: Exception) -> NoReturn:

@@ -34,7 +34,7 @@ Pure: no I/O, no clock, no tasks. Nothing here depends on which engines there ar
 
 from collections import deque
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,
@@ -55,28 +55,6 @@ MAX_KEPT = 300 * SAMPLE_RATE
 """Samples kept of one stream: five minutes without a pause, 9.6 MB."""
 
 
-@frozen
-class ReplayStatistics:
-    segment: int
-    start: int
-    """Stream position at which the open segment begins."""
-    added: int
-    """Stream position up to which audio was sent."""
-    delivered_to: int
-    """Position of the newest answer delivered."""
-    kept: int
-    """Samples kept."""
-    messages: int
-    committed: int
-    """Words delivered as final in the open segment."""
-    replayable: bool
-    finalizing: bool
-    delivered: int
-    """Answers delivered since the stream began."""
-    dropped: int
-    """Answers that were old and not delivered."""
-
-
 class Replay:
     """What is kept of one stream; see the module. ``max_kept`` in samples."""
 
@@ -95,8 +73,13 @@ class Replay:
         self._kept: deque[tuple[int, ToEngine]] = deque()
         """Messages with their positions, ascending: audio with its end, others with the end of the
         audio sent before them."""
-        self._delivered = 0
-        self._dropped = 0
+        self.dropped = 0
+        """Answers that were old and not delivered."""
+
+    @property
+    def kept(self) -> int:
+        """Samples kept."""
+        return self.position.sent - self._kept_from
 
     @property
     def replayable(self) -> bool:
@@ -108,28 +91,13 @@ class Replay:
         """Whether no answer of the open segment has been delivered."""
         return self._delivered_to == (self.position.start, -1)
 
-    def statistics(self) -> ReplayStatistics:
-        return ReplayStatistics(
-            segment=self.position.segment,
-            start=self.position.start,
-            added=self.position.sent,
-            delivered_to=self._delivered_to[0],
-            kept=self.position.sent - self._kept_from,
-            messages=len(self._kept),
-            committed=len(self._committed),
-            replayable=self.replayable,
-            finalizing=self.position.finalize is not None,
-            delivered=self._delivered,
-            dropped=self._dropped,
-        )
-
     # -- towards the engine ------------------------------------------------------------------------
 
     def add(self, message: ToEngine) -> None:
         """Keep a message that the session sends."""
         self.position.note(message)
         self._kept.append((self.position.sent, message))
-        while self.position.sent - self._kept_from > self._max_kept:
+        while self.kept > self._max_kept:
             self._drop_oldest_audio()
 
     def opening(self) -> Open:
@@ -165,9 +133,8 @@ class Replay:
         else:
             old = old or asked is None or answer.at != asked.at
         if old:
-            self._dropped += 1
+            self.dropped += 1
             return None
-        self._delivered += 1
         self.position.note(answer)
         answer = self._pinned(answer)
         if isinstance(answer, Final):
@@ -239,7 +206,7 @@ class Replay:
             assert message.start == position, "the audio kept has no gaps"
             position += len(message.pcm) // 2
         assert position == self.position.sent, "the newest audio is kept"
-        assert self.position.sent - self._kept_from <= self._max_kept, "what is kept is bounded"
+        assert self.kept <= self._max_kept, "what is kept is bounded"
         positions = [end for end, _ in self._kept]
         assert positions == sorted(positions), "messages keep their order"
         finalizes = [message for _, message in self._kept if isinstance(message, Finalize)]

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Protocol
 
 import trio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from ssasr.audio.decoding import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
@@ -70,16 +70,6 @@ CLOSE_DEADLINE = 2.0
 OPEN_PATIENCE = 3.0
 """Seconds that Begin waits for an engine to take the stream, so that a refusal can come first:
 longer than the time-out of a connection to an engine. Usually it takes milliseconds."""
-
-
-class SessionSocket(MessageSocket, Protocol):
-    """What a session's owner uses besides, to see whether the client is alive."""
-
-    @property
-    def received(self) -> int:
-        """Bytes so far."""
-
-    def ping(self) -> None: ...
 
 
 class SessionLink(Protocol):
@@ -163,17 +153,18 @@ class Session:
     """``run`` returns why the session ended. An exception that it raises is a bug."""
 
     terms: SessionTerms
-    websocket: SessionSocket
+    websocket: MessageSocket
     engines: Engines
     metrics: Metrics
     ending: EndCause = EndCause.TERMINATED
     """Why the session ends once all audio received has been answered."""
     last_message: float = field(factory=trio.current_time)
-    link: SessionLink | None = None
-    """None: the protocol is ours."""
+    link: SessionLink = field(
+        default=Factory(lambda self: ClientLink(self.terms.parameters), takes_self=True)
+    )
+    """Of our own protocol, unless it is another's."""
     early: Sequence[str | bytes] = ()
     """What the client had sent before the session began."""
-    _link: SessionLink = field(init=False)
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
     _engine: Opened | None = None
@@ -191,7 +182,6 @@ class Session:
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self._link = self.link or ClientLink(self.terms.parameters)
         if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
             raise ValueError("a session that asks for redaction needs a redactor")
         filtered = bool(self.terms.companions) or self.terms.redactor is not None
@@ -230,10 +220,6 @@ class Session:
         )
         with suppress(trio.ClosedResourceError):  # it is all said already
             self._messages.offer(WarningMessage(int(CloseCode.INPUT_RATE), text))
-
-    def refusal(self, fault: ClientFault) -> Sequence[str]:
-        """What the client is sent of a fault that the session itself cannot speak of."""
-        return self._link.refusal(fault)
 
     def wind_down(self, cause: EndCause) -> None:
         """Receive no more, answer the audio received, then close with ``cause``."""
@@ -281,7 +267,7 @@ class Session:
         """The packets in one client message. Raises ClientFault."""
         self.last_message = trio.current_time()
         packets: list[Packet] = []
-        for event in self._link.receive(frame):
+        for event in self.link.receive(frame):
             match event:
                 case AudioReceived() | ConfigurationUpdated() | EndpointForced():
                     packets.append(event)
@@ -359,12 +345,9 @@ class Session:
         begin = Begin(self.terms.id, self.terms.expires_at, configuration)
         opening: list[SessionMessage] = [begin, *begin_warnings(self.terms.parameters)]
         for message in opening:
-            for frame in self._link.frames(message):
+            for frame in self.link.frames(message):
                 await self.send(frame)
-        await Stage(self._messages, self._write, self).run()
-
-    def _write(self, message: SessionMessage) -> Sequence[str]:
-        return self._link.frames(message)
+        await Stage(self._messages, self.link.frames, self).run()
 
     @property
     def clear(self) -> bool:
@@ -405,7 +388,7 @@ class Session:
                 pass
             elif fault is not None:
                 error = Error(error=fault.text, error_code=int(fault.code))
-                for frame in self._link.frames(error):
+                for frame in self.link.frames(error):
                     await self.websocket.send(frame)
                 await self.websocket.aclose(int(fault.code), fault.reason)
             else:

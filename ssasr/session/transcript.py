@@ -62,22 +62,14 @@ class Transcript:
         """The text of the final words that ``words`` returned last."""
         self._floor = (0, 0)  # start and end of the last word of the last turn
         self._turn_before = ""  # its last word
-        self._last_end: int | None = None
-        self._first_start = 0
+        self.last_end: int | None = None
+        """Stream sample at which the engine's last word ends."""
+        self.first_start = 0
+        """Stream sample at which the engine's first word starts; 0 without words."""
 
     @property
     def any_words(self) -> bool:
         return bool(self._finals or self._open)
-
-    @property
-    def last_end(self) -> int | None:
-        """Stream sample at which the engine's last word ends."""
-        return self._last_end
-
-    @property
-    def first_start(self) -> int:
-        """Stream sample at which the engine's first word starts; 0 without words."""
-        return self._first_start
 
     @property
     def last_text(self) -> str:
@@ -107,8 +99,8 @@ class Transcript:
         self._open = list(self._kept(new[final - self._taken :], final=False))
         self._taken = final
         if words:
-            self._first_start = words[0].start
-            self._last_end = words[-1].end
+            self.first_start = words[0].start
+            self.last_end = words[-1].end
 
     def _last(self) -> tuple[int, int]:
         return (self._finals[-1].start, self._finals[-1].end) if self._finals else self._floor
@@ -199,4 +191,4 @@ class Transcript:
         self._received, self._taken, self._uttered = (), 0, 0
         self._finals, self._open, self._shown = [], [], (0, [])
         self._sent, self.final_text = [], ""
-        self._last_end, self._first_start = None, 0
+        self.last_end, self.first_start = None, 0

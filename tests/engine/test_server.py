@@ -109,7 +109,7 @@ async def test_a_draining_engine_takes_nobody_and_waits_for_those_it_has():
             assert (status, headers[b"x-ssasr-refusal"]) == (503, b"draining")
             await say(stream, 0, 3_200)
             await until(stream, Update, 3_200)
-        with trio.fail_after(5):  # it has left: the listener goes, long before the deadline
+        with trio.fail_after(60):  # it has left: the listener goes, long before the deadline
             while True:
                 try:
                     await handshake(client)
@@ -122,21 +122,21 @@ async def test_the_drain_has_a_deadline():
     async with engine_server(drain_seconds=0.2) as (server, client):
         async with client.open_stream(VERSION, OPENING) as stream:
             server.draining.set()
-            with trio.fail_after(5), pytest.raises(EngineLost):
+            with trio.fail_after(60), pytest.raises(EngineLost):
                 while True:
                     await stream.receive()
 
 
 async def test_a_peer_that_never_opens_loses_its_place(monkeypatch):
-    monkeypatch.setattr("ssasr.engine.server.OPEN_SECONDS", 0.2)
+    monkeypatch.setattr("ssasr.engine.server.OPEN_SECONDS", 1.0)
     async with engine_server(max_streams=1) as (server, client):
         url = f"ws://{client.address.netloc}{PATH}"
         async with connect_websocket(url, subprotocols=[SUBPROTOCOL]) as websocket:
-            assert server.host.statistics().scheduler.reserved == 1
-            with trio.fail_after(5), pytest.raises(ConnectionClosed) as closed:
+            assert server.host.scheduler.in_use == 1
+            with trio.fail_after(60), pytest.raises(ConnectionClosed) as closed:
                 await websocket.get_message()
             assert closed.value.reason.code == 1002
-        assert server.host.statistics().scheduler.reserved == 0
+        assert server.host.scheduler.in_use == 0
 
 
 @pytest.mark.parametrize("frame", ["nonsense", b"1", json.dumps({"t": "z", "k": 3, "a": 0})])
@@ -145,12 +145,12 @@ async def test_nonsense_ends_the_link_and_nothing_else(frame):
         async with client.open_stream(VERSION, OPENING) as other:
             async with client.open_stream(VERSION, OPENING) as stream:
                 await stream.link.websocket.send(frame)
-                with trio.fail_after(5), pytest.raises(EngineLost, match="1002"):
+                with trio.fail_after(60), pytest.raises(EngineLost, match="1002"):
                     await stream.receive()
             await other.send(Audio(0, SECOND))
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await until(other, Update, 16_000)
-        assert server.host.statistics().scheduler.streams == 0
+        assert server.host.scheduler.in_use == 0
 
 
 class Broken(ScriptedRecognizer):
@@ -159,7 +159,7 @@ class Broken(ScriptedRecognizer):
 
 
 async def test_a_dead_model_ends_the_server():
-    with pytest.raises(ExceptionGroup) as died, trio.fail_after(5):
+    with pytest.raises(ExceptionGroup) as died, trio.fail_after(60):
         async with engine_server(recognizer=Broken()) as (_, client):
             async with client.open_stream(VERSION, OPENING) as stream:
                 await stream.send(Audio(0, SECOND))

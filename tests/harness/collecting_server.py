@@ -72,6 +72,6 @@ class CollectingServer:
                 await stream.receive_some()
 
     async def wait_posts(self, count):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.posts) < count:
                 await self.came.wait()

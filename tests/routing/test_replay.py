@@ -27,7 +27,7 @@ def options(number):
 
 
 def audio(replay, samples):
-    start = replay.statistics().added
+    start = replay.position.sent
     return Audio(start, b"".join(at.to_bytes(2, "little") for at in range(start, start + samples)))
 
 
@@ -64,7 +64,7 @@ def test_an_unanswered_finalize_is_replayed():
     replay.add(audio(replay, 100))
     replay.add(Finalize(0, 60))
     assert replay.messages()[-1] == Finalize(0, 60)
-    assert replay.statistics().finalizing
+    assert replay.position.finalize is not None
 
 
 def test_old_answers_are_dropped():
@@ -81,7 +81,7 @@ def test_old_answers_are_dropped():
     assert replay.deliver(Final(0, 150, ())) is None
     assert replay.deliver(update(0, 300)) is None
     assert replay.deliver(update(1, 250)) is not None
-    assert replay.statistics().dropped == 7
+    assert replay.dropped == 7
 
 
 def test_words_delivered_as_final_stay_whatever_the_next_engine_answers():
@@ -112,7 +112,7 @@ def test_the_next_engine_knows_the_language_that_was_spoken_before():
         [(silence, None, 0.0), (said, "de", 0.9), (said, "nl", 0.5), (silence, "fr", 0.9)]
     ):
         replay.add(audio(replay, 100))
-        at = replay.statistics().added
+        at = replay.position.sent
         replay.add(Finalize(number, at))
         replay.deliver(Final(number, at, words, 0.0, language, confidence))
         before.append(replay.opening().language_before)
@@ -127,7 +127,7 @@ def test_too_long_a_segment_cannot_be_replayed_but_the_next_one_can():
         replay.add(Configure(options(9)))
         replay.check_integrity()
     assert not replay.replayable
-    assert replay.statistics().kept == 200
+    assert replay.kept == 200
     replay.add(Finalize(0, 350))
     replay.deliver(Final(0, 350, ()))
     assert replay.replayable
@@ -161,19 +161,19 @@ class Conversation(RuleBasedStateMachine):
     @rule(number=st.integers(2, 9))
     def configure(self, number):
         self.replay.add(Configure(options(number)))
-        self.options.append((self.replay.statistics().added, options(number)))
+        self.options.append((self.replay.position.sent, options(number)))
 
     @precondition(lambda self: self.finalize is None)
     @rule(part=st.floats(0, 1))
     def end(self, part):
-        said = self.replay.statistics().added
+        said = self.replay.position.sent
         self.finalize = Finalize(self.segment, self.start + int(part * (said - self.start)))
         self.replay.add(self.finalize)
 
     @rule(part=st.floats(0, 1))
     def hear(self, part):
-        said = self.replay.statistics().added
-        delivered = self.replay.statistics().delivered_to
+        said = self.replay.position.sent
+        delivered = self.replay._delivered_to[0]
         position = self.start + int(part * (said - self.start))
         new = self.replay.deliver(update(self.segment, position))
         if position != delivered:  # if it is the same, the first such answer is new
@@ -207,7 +207,7 @@ class Conversation(RuleBasedStateMachine):
                     in_force.append((position, changed))
                 case Finalize():
                     finalizes.append(message)
-        assert position == self.replay.statistics().added
+        assert position == self.replay.position.sent
         assert finalizes == ([] if self.finalize is None else [self.finalize])
         for end in range(self.start + 1, position + 2, 7):
             assert self._at(in_force, end) == self._at(self.options, end)

@@ -204,7 +204,7 @@ async def test_a_client_that_leaves_frees_its_stream(engines, autojump_clock, co
         client.leave()
         assert await make_session(engines, client).run() is EndCause.CLIENT_CLOSED
     host = engines.hosts["en-default"]
-    assert host.statistics().scheduler.streams == 0
+    assert host.scheduler.in_use == 0
 
 
 async def test_cancelled_anywhere_it_leaves_nothing_behind(engines, autojump_clock, connect):
@@ -218,7 +218,7 @@ async def test_cancelled_anywhere_it_leaves_nothing_behind(engines, autojump_clo
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
         host = engines.hosts["en-default"]
-        assert host.statistics().scheduler.streams == 0
+        assert host.scheduler.in_use == 0
 
 
 async def test_silence_says_nothing(engines, autojump_clock, connect):

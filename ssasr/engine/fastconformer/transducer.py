@@ -1,12 +1,12 @@
 """The transducer on top of the encoder: prediction network, joint, greedy decoding with state.
 
 A transducer walks along the encoder's frames. At each frame it asks the joint network, given the
-frame and the text so far, for a token; *blank* moves on to the next frame, anything else is
-emitted and changes the text. Greedy decoding of a batch could go frame by frame with an inner loop
-over tokens (``decode_plainly``, the specification), but then all rows wait at every frame for the
-row that emits most. *Label looping* (Bataev et al., 2406.06220) turns it round: each round, every
-row skips blanks to its next token, wherever that is, and the prediction network runs once for all
-of them. A chunk has few frames, so skipping is one joint over all of them: with the text fixed,
+frame and the text so far, for a token; *blank* moves on to the next frame, anything else is emitted
+and changes the text. Greedy decoding of a batch could go frame by frame with an inner loop over
+tokens (the specification: ``decode_plainly`` of the tests), but then all rows wait at every frame
+for the row that emits most. *Label looping* (Bataev et al., 2406.06220) turns it round: each round,
+every row skips blanks to its next token, wherever that is, and the prediction network runs once for
+all of them. A chunk has few frames, so skipping is one joint over all of them: with the text fixed,
 the answers of all the frames are known at once, and the next token is at the first frame, from the
 row's own on, that does not say blank. The number of iterations is the most tokens of any row, plus
 the last one that finds nothing.
@@ -275,26 +275,3 @@ def decode(
     while bool(decoding.active().any()):
         decoding.advance(model, most)
     return decoding
-
-
-@frozen
-class Emitted:
-    """One token of ``decode_plainly``."""
-
-    token: int
-    place: int
-    confidence: float
-
-
-def decode_plainly(model: Model, frames: Tensor, text: Text) -> tuple[list[Emitted], Text]:
-    """One row, (c, dim), frame by frame: what decoding means. For tests."""
-    emitted: list[Emitted] = []
-    for place in range(frames.shape[0]):
-        for _ in range(model.config.max_symbols_per_step):
-            scores = model.joint(frames[place], text.summary[0]).float()
-            token = int(scores.argmax())
-            if token == model.config.blank_token_id:
-                break
-            emitted.append(Emitted(token, place, float(scores.softmax(dim=0)[token])))
-            text = model.decoder(torch.tensor([token], device=frames.device), text)
-    return emitted, text

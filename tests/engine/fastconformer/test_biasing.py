@@ -8,11 +8,11 @@ import torch
 
 from ssasr.engine.fastconformer.biasing import BOOST, MOST, Edges, TermSlots
 from ssasr.engine.fastconformer.checkpoint import load_model
-from ssasr.engine.fastconformer.transducer import Emitted, decode
+from ssasr.engine.fastconformer.transducer import decode
 from ssasr.engine.keyterms import Trie
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import StreamOptions
-from tests.engine.fastconformer.test_transducer import emitted, row, texts
+from tests.engine.fastconformer.test_transducer import Emitted, emitted, row, texts
 
 
 @pytest.fixture(scope="module")

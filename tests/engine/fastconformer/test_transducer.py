@@ -2,9 +2,33 @@
 
 import pytest
 import torch
+from attrs import frozen
 
 from ssasr.engine.fastconformer.checkpoint import load_model
-from ssasr.engine.fastconformer.transducer import Decoding, Emitted, Text, decode, decode_plainly
+from ssasr.engine.fastconformer.transducer import Decoding, Text, decode
+
+
+@frozen
+class Emitted:
+    """One token."""
+
+    token: int
+    place: int
+    confidence: float
+
+
+def decode_plainly(model, frames, text):
+    """One row, (c, dim), frame by frame: what decoding means."""
+    found = []
+    for place in range(frames.shape[0]):
+        for _ in range(model.config.max_symbols_per_step):
+            scores = model.joint(frames[place], text.summary[0]).float()
+            token = int(scores.argmax())
+            if token == model.config.blank_token_id:
+                break
+            found.append(Emitted(token, place, float(scores.softmax(dim=0)[token])))
+            text = model.decoder(torch.tensor([token]), text)
+    return found, text
 
 
 @pytest.fixture(scope="module")
