@@ -115,6 +115,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
             offline=options.offline,
             translate=options.translate,
         ),
+        **({"prompt": options.prompt} if options.prompt else {}),
         **({} if options.mode is None else {"mode": options.mode}),
     }
 
@@ -203,6 +204,7 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _flag(options, "tentative"),
         _flag(options, "offline"),
         _flag(options, "translate"),
+        _text({"prompt": "", **options}, "prompt"),
         _mode(options),
     )
 

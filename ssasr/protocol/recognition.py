@@ -14,7 +14,7 @@ already stepped past ``at``, it goes back. Updates of segment k that it sent bef
 
 from collections.abc import Collection
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ssasr.protocol.values import value
 from ssasr.protocol.voices import Voices
@@ -79,6 +79,9 @@ class StreamOptions:
     once, in the background of whoever does. The session makes segments of half a minute at most."""
     translate: bool = False
     """Into English; only of an engine that ``Opened`` says it of."""
+    prompt: str = field(default="", repr=False)
+    """A text of the same kind, which the words may be taken to follow: its style, its names. Only
+    Whisper has a place for one, and only where a segment is decoded as a whole (``offline``)."""
     mode: str | None = None
     """How sure a word must be before it is final, in the words of ``modes``; None: as usual. It
     makes no difference where words are tentative."""

@@ -256,12 +256,12 @@ def test_anything_at_all_is_a_message_or_a_fault(frame, at_the_gateway):
 
 
 def test_files_and_translations_cross_the_link():
-    opening = Open("s", StreamOptions(offline=True, translate=True))
+    opening = Open("s", StreamOptions(offline=True, translate=True, prompt="as before"))
     assert decode(encode(opening)) == opening
     opened = Opened("m", 1_600, translates=True)
     assert decode(encode(opened)) == opened
     plain = encode(OPENING) + encode(Opened("m", 1_600))
-    assert not any(name in plain for name in ("offline", "translate"))
+    assert not any(name in plain for name in ("offline", "translate", "prompt"))
 
 
 @pytest.mark.parametrize("tentative", [False, True])

@@ -32,9 +32,12 @@ def test_words_of_a_recording():
         create = client.audio.transcriptions.create
         found = create(model="whisper-1", file=JFK, language="en", response_format="verbose_json")
         events = list(create(model="english", file=JFK, stream=True))
+        styled = create(model="whisper-1", file=JFK, prompt="we write in lower case without marks")
     assert " ".join(re.findall(r"[a-z]+", found.text.lower())) == WORDS
     assert found.segments[0].start < 1 < 9 < found.segments[-1].end < 11
     assert events[-1].text == found.text
+    assert found.text.startswith("And so my fellow Americans")
+    assert styled.text.startswith("and so my fellow Americans")
 
 
 def test_a_client_that_leaves_ends_the_work(tmp_path):

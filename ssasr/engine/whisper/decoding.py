@@ -56,6 +56,9 @@ class Request:
     """Key terms that the text may hold."""
     translate: bool = False
     """Into English."""
+    given: tuple[int, ...] = ()
+    """Tokens of a text that this one may be taken to follow; the last ``Decoding.most_given`` of
+    them count."""
 
 
 @frozen
@@ -85,6 +88,8 @@ class _Row:
     frames: int
     limit: int
     biasing: Biasing | None = None
+    given: Sequence[int] = ()
+    """What stands before all inputs."""
     language: str = ""
     language_confidence: float = 1.0
     no_speech: float = 0.0
@@ -107,7 +112,12 @@ class _Row:
         """For the next pass."""
         draft = self.pending[self.certain :]
         offers = self.biasing.offers(draft) if self.biasing else None
-        return Inputs(self.pending, self.certain, self.before, offers)
+        return Inputs(self.pending, self.certain, self.before, offers, len(self.given))
+
+    @property
+    def most_tokens(self) -> int:
+        """That it may put into the decoder."""
+        return len(self.given) + len(self.draft) + self.limit
 
     def drafted(self, accepted: int) -> int:
         """How many of so many accepted tokens were the draft's."""
@@ -140,13 +150,16 @@ class Decoding:
         self._full_stop = vocabulary.tokenizer.encode(".")[0]
         self.longest = passes.frames * FRAME
         """Samples that the encoder has positions for."""
+        self.most_given = passes.room // 2 - 1
+        """Tokens of the text before it that count, as in Whisper's own decoding."""
 
     def __call__(self, requests: Sequence[Request], padding: int = PADDING) -> list[Hypothesis]:
         """One hypothesis a request, in order."""
         rows = [self._row(request) for request in requests]
         excerpts = [self._excerpt(request, padding) for request in requests]
-        batch = self.passes.begin(excerpts, max(len(row.draft) + row.limit for row in rows))
+        batch = self.passes.begin(excerpts, max(row.most_tokens for row in rows))
         self._start(rows, requests, batch)
+        self._read_given(rows, batch)
         active = list(rows)
         while True:
             found = batch.read([row.inputs() for row in active])
@@ -161,11 +174,15 @@ class Decoding:
 
     def _row(self, request: Request) -> _Row:
         seconds = len(request.samples) / 16_000
-        limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, self.passes.room - 8)
+        tokens = self._vocabulary.tokenizer
+        given = [tokens.previous, *request.given[-self.most_given :]] if request.given else []
+        room = self.passes.room - 8 - len(given)
+        limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, room)
         frames = min(-(-len(request.samples) // FRAME), self.passes.frames)
         draft = list(request.draft[:limit])
         biasing = Biasing(request.terms) if request.terms else None
-        return _Row([*draft, *self._ending(draft[-1])] if draft else [], frames, limit, biasing)
+        expected = [*draft, *self._ending(draft[-1])] if draft else []
+        return _Row(expected, frames, limit, biasing, given)
 
     def _excerpt(self, request: Request, padding: int) -> Excerpt:
         padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
@@ -189,6 +206,20 @@ class Decoding:
             row.pending = [*prefix, *row.draft[: self.passes.widest - len(prefix)]]
             row.certain = len(prefix)
             row.skip = len(prefix) - 1
+
+    def _read_given(self, rows: Sequence[_Row], batch: Batch) -> None:
+        """In passes as wide as they may be. A row that has no more reads the first of its own
+        tokens, which it reads again."""
+        widest = self.passes.widest
+        for at in range(0, max(len(row.given) for row in rows), widest):
+            parts = [row.given[at : at + widest] or row.pending[:1] for row in rows]
+            befores = [min(at, len(row.given)) for row in rows]
+            batch.read(
+                [
+                    Inputs(part, len(part), before)
+                    for part, before in zip(parts, befores, strict=True)
+                ]
+            )
 
     def _detect(self, requests: Sequence[Request], batch: Batch) -> list[tuple[str, float]]:
         """The likeliest language of each row and its share among those that may be."""

@@ -284,7 +284,7 @@ class _GraphBatch:
 
     def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
         for slot, row in zip(self._slots, inputs, strict=True):
-            self._table[slot, _Column.BEFORE] = row.before
+            self._table[slot, _Column.BEFORE] = row.given + row.before
             self._table[slot, _Column.FIRST] = -1 if row.before else row.certain - 1
             self._table[slot, len(_Column) :][: len(row.tokens)] = row.tokens
         longest = max(len(row.tokens) for row in inputs)

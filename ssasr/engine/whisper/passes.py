@@ -44,6 +44,8 @@ class Inputs:
     certain: int
     before: int
     offers: Offers | None = None
+    given: int = 0
+    """Tokens of the text before it, which stand in the cache before all of these."""
 
 
 @frozen
@@ -220,9 +222,9 @@ class _PlainBatch:
         openings = [number * longest for number, row in enumerate(inputs) if not row.before]
         logits, no_speech, scores = self._network.read(
             torch.tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in inputs]),
-            torch.tensor([row.before for row in inputs]),
+            torch.tensor([row.given + row.before for row in inputs]),
             self._cache,
-            min(max(row.before for row in inputs) + longest, self._capacity),
+            min(max(row.given + row.before for row in inputs) + longest, self._capacity),
             torch.tensor(places),
             torch.tensor(first),
             torch.tensor(openings, dtype=torch.long),

@@ -80,6 +80,8 @@ streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked
 thread, 2.0 s with two (median of a run each). Their threads decode side by side instead."""
 OTHER_CODES = {"fil": "tl", "jv": "jw", "nb": "no"}
 """ISO 639 codes of languages for which Whisper uses another code."""
+LONGEST_PROMPT = 2_000
+"""Characters of a prompt, at its end, that are made tokens of: more than there is room for."""
 MOST_WORKERS = 4
 """The most threads that a small model takes by default; more have not been measured."""
 
@@ -333,12 +335,18 @@ class WhisperRecognizer:
             segment.samples(due), self._language(segment, due), segment.draft(due),
             segment.options.languages, segment.language.before,
             segment.language.settled, self._terms(segment.options), segment.options.translate,
+            self._given(segment.options),
         )  # fmt: skip
 
     def _terms(self, options: StreamOptions) -> Terms | None:
         if not options.keyterms:
             return None
         return terms_of(options.keyterms, self.vocabulary.tokenizer, self.strength)
+
+    def _given(self, options: StreamOptions) -> tuple[int, ...]:
+        """Whisper reads a text before its own as what was said before."""
+        text = options.prompt.strip()[-LONGEST_PROMPT:] if options.offline else ""
+        return tuple(self.vocabulary.tokenizer.encode(f" {text}")) if text else ()
 
     def _decode(
         self, requests: Sequence[Request], dues: Sequence[Due]

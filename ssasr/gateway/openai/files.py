@@ -112,8 +112,9 @@ class FileEndpoint:
         job.model_version = version
         languages = () if upload.language is None else (upload.language,)
         options = StreamOptions(
-            languages, speakers=upload.speakers, offline=True, translate=self.translation
-        )
+            languages, speakers=upload.speakers, offline=True, translate=self.translation,
+            prompt=upload.prompt,
+        )  # fmt: skip
         return Task(job.id, version, options)
 
 

@@ -29,6 +29,7 @@ FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 TRANSLATION_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
 LONGEST_PROMPT = 10_000
+"""Characters."""
 
 
 @frozen
@@ -166,7 +167,8 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def _check_temperature(value: str) -> None:
-    """It has no effect: words are the likeliest ones."""
+    """It has no effect. OpenAI's draws words by chance, and with 0 only where the likeliest ones
+    repeat themselves; here the likeliest ones are taken, and a repetition is cut."""
     try:
         fits = 0 <= float(value) <= 1
     except ValueError:

@@ -51,7 +51,10 @@ def test_replays_say_what_plain_passes_do(plain, replayed, data):
         draft = plain([Request(samples, language)])[0].tokens
         cut = data.draw(st.integers(0, len(draft)))
         other = data.draw(st.lists(st.integers(0, 70), max_size=3))
-        requests.append(Request(samples, language, (*draft[:cut], *other, *draft[cut:])))
+        given = tuple(range(data.draw(st.sampled_from([0, 3, 15, 40]))))
+        requests.append(
+            Request(samples, language, (*draft[:cut], *other, *draft[cut:]), given=given)
+        )
     for one, other in zip(replayed(requests), plain(requests), strict=True):
         same(one, other)
 
