@@ -55,7 +55,7 @@ def test_only_known_service_keys_are_used():
     known = {
         "image", "build", "command", "environment", "ports", "networks", "depends_on", "restart",
         "init", "stop_grace_period", "read_only", "tmpfs", "volumes", "cap_drop", "security_opt",
-        "healthcheck", "user", "ulimits", "deploy", "scale",
+        "healthcheck", "user", "ulimits", "deploy", "scale", "env_file",
     }  # fmt: skip
     for name in FILES:
         for service in compose.load(name)["services"].values():
@@ -99,6 +99,39 @@ def test_every_environment_variable_means_something():
     for path in compose.DOCKER.glob("*.Dockerfile"):
         own = set(re.findall(r"\b(SSASR_[A-Z_]+)=", path.read_text()))
         assert own <= known | {"SSASR_CACHE"}
+
+
+def shown_options(name: str) -> list[str]:
+    """Of an example of an environment file; each a line that only wants its # taken away."""
+    return re.findall(r"^# (SSASR_[A-Z_]+)=\S+$", (compose.DOCKER / name).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "service", "name"),
+    [
+        ("gateway", "streaming-api", "gateway.env"),
+        ("engine", "streaming-asr-english", "engine.env"),
+        ("engine", "streaming-asr-multilang", "engine.env"),
+    ],
+)
+def test_every_option_can_be_set(command: str, service: str, name: str):
+    described = compose.load()["services"][service]
+    assert described["env_file"] == [{"path": name, "required": False}]
+    given = {key for key in described["environment"] if key.startswith("SSASR_")}
+    if command == "engine":
+        given.add("SSASR_MODEL")  # its command says so
+    options = {option.variable for option in cli.COMMANDS[command].options}
+    shown = shown_options(f"{name}.example")
+    assert sorted(shown) == sorted(options - given), "an environment file does not win"
+
+
+def test_what_the_examples_show_is_understood():
+    for command in ("gateway", "engine"):
+        text = (compose.DOCKER / f"{command}.env.example").read_text()
+        shown = dict(re.findall(r"^# (SSASR_[A-Z_]+)=(\S+)$", text, re.MULTILINE))
+        for option in cli.COMMANDS[command].options:
+            if option.variable in shown:
+                option.value(shown[option.variable], option.variable)
 
 
 def test_the_time_to_drain_and_the_time_to_stop_are_one_value():
