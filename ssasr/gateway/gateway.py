@@ -37,7 +37,7 @@ from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
-from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
+from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases, EngineKind
 from ssasr.routing.engine_stream import Engines
 from ssasr.routing.models import Offer
 from ssasr.runtime.garbage import SessionCount
@@ -109,7 +109,7 @@ Door = Callable[[UpgradeRequest, str, trio.Nursery], Awaitable[None]]
 class Redactors(Protocol):
     """What a gateway has that was started with ``--redaction`` (``redaction.service``)."""
 
-    def redactor(self, parameters: SessionParameters) -> MessageFilter: ...
+    def redactor(self, parameters: SessionParameters, engine: EngineKind) -> MessageFilter: ...
 
 
 def _nobody(_: UsageRecord) -> None:
@@ -320,7 +320,7 @@ class Gateway:
             return None
         if self.redaction is None:
             raise invalid_value("redact_pii", _without("--redaction"))
-        return self.redaction.redactor(parameters)
+        return self.redaction.redactor(parameters, self.offer.kind_for(parameters))
 
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
         session_id = str(uuid.uuid4())

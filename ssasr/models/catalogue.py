@@ -54,10 +54,11 @@ class Entry:
 
     name: str
     architecture: str
-    """whisper, fastconformer, silero-vad, smart-turn or speakers; empty where only the files can
-    tell."""
+    """whisper, fastconformer, silero-vad, smart-turn, speakers or spacy; empty where only the files
+    can tell."""
     format: str
-    """ctranslate2, safetensors, openai, onnx or torch; empty where only the files can tell."""
+    """ctranslate2, safetensors, openai, onnx, torch or spacy; empty where only the files can
+    tell."""
     languages: tuple[str, ...]
     """ISO 639-1 codes; ``*``: many, or it does not matter."""
     licence: str
@@ -162,7 +163,8 @@ def is_here(entry: Entry) -> bool:
 
 
 def resolve(name_or_path: str, *, pull: bool) -> ModelFiles:
-    """Files of a model, digests checked. With ``pull`` they are fetched if they are not there."""
+    """Files of a model, digests checked. With ``pull`` they are fetched if they are not there; what
+    an installed package has is taken from it in any case."""
     path = Path(name_or_path).expanduser()
     if path.exists() and (path.is_file() or path.is_absolute() or len(path.parts) > 1):
         return _from_path(path)
@@ -171,7 +173,7 @@ def resolve(name_or_path: str, *, pull: bool) -> ModelFiles:
     entry = find(name_or_path)
     located = _locate(entry)
     if located is None:
-        if not pull:
+        if not pull and all(source.needs_download() for source in entry.sources):
             raise WeightsError(
                 f"the weights of {entry.name} are not here: run 'ssasr models pull {name_or_path}'"
             )

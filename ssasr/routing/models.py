@@ -22,16 +22,20 @@ class Offer:
         return tuple(MODEL_VERSIONS[kind] for kind in self.kinds)
 
     def version_for(self, parameters: SessionParameters) -> str:
+        """Raises ClientFault 3006 when no engine here serves what is asked for."""
+        return MODEL_VERSIONS[self.kind_for(parameters)]
+
+    def kind_for(self, parameters: SessionParameters) -> EngineKind:
         """Raises ClientFault 3006 when no engine here serves what is asked for: words in the wrong
         language would be worse than none. The names of family P promise no particular language, and
         some clients ask for one of them by default, so an English engine alone serves
         those, except where another language is asked for by name."""
         if parameters.engine in self.kinds:
-            return MODEL_VERSIONS[parameters.engine]
+            return parameters.engine
         asked_for = parameters.languages
         english_will_do = parameters.family is Family.P and (not asked_for or "en" in asked_for)
         if english_will_do and EngineKind.ENGLISH in self.kinds:
-            return MODEL_VERSIONS[EngineKind.ENGLISH]
+            return EngineKind.ENGLISH
         offered = ", ".join(kind.value for kind in self.kinds)
         raise invalid_value(
             "speech_model", f"{parameters.speech_model!r} is not served here (engines: {offered})"

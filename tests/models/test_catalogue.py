@@ -3,6 +3,7 @@
 import argparse
 import errno
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
+import attrs
 import pytest
 
 from ssasr.cli.models import list_models
@@ -172,6 +175,20 @@ def test_a_second_pull_asks_nobody(entry, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_installed_here_is_copied(entry, monkeypatch, cache):
+    """Without a pull, as nothing has to be fetched."""
+    content = Path(attrs.__file__).read_bytes()
+    wheel = Wheel("attrs", importlib.metadata.version("attrs"), 2_000)
+    file = WeightFile("data.py", hashlib.sha256(content).hexdigest(), len(content))
+    source = WheelSource((wheel,), {"data.py": (("attrs", "attrs/__init__.py"),)})
+    installed = attrs.evolve(entry, sources=(source,), files=(file,))
+    monkeypatch.setattr(catalogue, "entries", lambda: (installed,))
+    monkeypatch.setattr(sources, "_download_wheel", None)
+    files = catalogue.resolve("two", pull=False)
+    assert files.path("data.py").read_bytes() == content
+    assert attrs.evolve(source, wheels=(attrs.evolve(wheel, version="0.1"),)).needs_download()
+
+
 def test_a_broken_pull_keeps_the_wheels_it_has(entry, monkeypatch, tmp_path):
     second = tmp_path / "index" / "half_b-1.0-py3-none-any.whl"
     second.rename(tmp_path / "away.whl")

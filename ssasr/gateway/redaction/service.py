@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 
 from attrs import frozen
 
@@ -15,16 +16,11 @@ from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.speech_models import EngineKind
 
 
-def languages_of(parameters: SessionParameters) -> tuple[str, ...]:
-    """What may be spoken in a session; none: anything."""
-    return ("en",) if parameters.engine is EngineKind.ENGLISH else parameters.languages
-
-
-def policies_for(parameters: SessionParameters) -> frozenset[str]:
+def policies_for(parameters: SessionParameters, engine: EngineKind) -> frozenset[str]:
     """What is to be hidden. Raises ClientFault if any of it cannot be detected here, in any of the
-    languages that may be spoken: never less than was asked for."""
+    languages that may be spoken: never less than was asked for. ``engine``: the one that serves."""
     assert parameters.redaction is not None, "only for sessions that ask"
-    spoken = languages_of(parameters)
+    spoken = ("en",) if engine is EngineKind.ENGLISH else parameters.languages
     if not spoken or not set(spoken) <= LANGUAGES.keys():
         there = ", ".join(sorted(LANGUAGES))
         raise invalid_value(
@@ -49,10 +45,10 @@ class Redaction:
 
     find: Find
 
-    def redactor(self, parameters: SessionParameters) -> TurnRedactor:
-        """For one session. Raises ClientFault."""
+    def redactor(self, parameters: SessionParameters, engine: EngineKind) -> TurnRedactor:
+        """For one session, which ``engine`` serves. Raises ClientFault."""
         assert parameters.redaction is not None, "only for sessions that ask"
-        policies = policies_for(parameters)
+        policies = policies_for(parameters, engine)
         return TurnRedactor(
             self.find,
             policies,
@@ -63,8 +59,9 @@ class Redaction:
 
 
 @asynccontextmanager
-async def redaction(model: str | None) -> AsyncIterator[Redaction | None]:
-    """``model``: of names; None: this gateway does not redact. Raises StartRefused."""
+async def redaction(model: Path | None) -> AsyncIterator[Redaction | None]:
+    """``model``: the folder of a model of names; None: this gateway does not redact. Raises
+    StartRefused."""
     if model is None:
         yield None
         return

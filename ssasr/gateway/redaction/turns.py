@@ -31,7 +31,7 @@ REMEMBERED = 16
 HASH = "####"
 _PUNCTUATION = re.compile(r"[.,;:?!…]*$")
 
-Find = Callable[[Sequence[str]], Awaitable[list[Finding] | None]]
+Find = Callable[[Sequence[str], frozenset[str]], Awaitable[list[Finding] | None]]
 
 
 @define(eq=False)
@@ -88,10 +88,10 @@ class TurnRedactor:
     async def _judge(self, words: list[str]) -> list[str | None]:
         """For each word the policy that hides it, or None."""
         offset = len(self._before)
-        found = await self.find([*self._before, *words])
+        found = await self.find([*self._before, *words], self.policies)
         alone: list[Finding] | None = []
         if words and _goes_on(self._before[-1:], words[:1]):
-            alone = await self.find(words)  # which may be a number of its own
+            alone = await self.find(words, self.policies)  # which may be a number of its own
         if found is None or alone is None:
             return [HASH] * len(words)
         policies = policies_of(found, self.policies, offset + len(words))[offset:]

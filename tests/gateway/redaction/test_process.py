@@ -4,44 +4,59 @@ import pytest
 import trio
 
 from ssasr.errors import StartRefused
-from ssasr.gateway.redaction.model import DEFAULT_MODEL
 from ssasr.gateway.redaction.policies import policies_of
 from ssasr.gateway.redaction.process import DetectorLost, detector_process
+from ssasr.models import catalogue
+
+ASKED = frozenset({"person_name", "location", "email_address"})
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return catalogue.resolve("en-core-web-sm", pull=False).directory
 
 
 @pytest.mark.slow
-async def test_finds_and_ends_with_its_gateway():
+async def test_finds_and_ends_with_its_gateway(folder):
     words = ["Hello,", "Angela", "Merkel", "flew", "to", "Paris", "with", "my", "mail", "a@b.com"]
-    async with detector_process(DEFAULT_MODEL) as detector:
+    async with detector_process(folder) as detector:
         results = []
         async with trio.open_nursery() as nursery:
             for _ in range(3):
 
                 async def one():
-                    results.append(await detector.find(words))
+                    results.append(await detector.find(words, ASKED))
 
                 nursery.start_soon(one)
         assert results[0] == results[1] == results[2]
-        asked = frozenset({"person_name", "location", "email_address"})
-        hidden = policies_of(results[0], asked, len(words))
+        hidden = policies_of(results[0], ASKED, len(words))
         assert hidden[1:3] == ["person_name"] * 2
         assert hidden[5] == "location"
         assert hidden[9] == "email_address"
-        assert await detector.find([]) == []
+        assert await detector.find([], ASKED) == []
         process = detector._process
     assert process.returncode is not None
 
 
 @pytest.mark.slow
-async def test_its_death_is_the_gateways():
+async def test_its_death_is_the_gateways(folder):
     with pytest.raises(DetectorLost):
-        async with detector_process(DEFAULT_MODEL) as detector:
+        async with detector_process(folder) as detector:
             detector._process.kill()
             await trio.sleep_forever()
 
 
 @pytest.mark.slow
-async def test_an_unknown_model_refuses_the_start():
-    with pytest.raises(StartRefused, match="there is no such model"):
-        async with detector_process("no-such-model"):
+async def test_a_folder_without_a_model_refuses_the_start(tmp_path):
+    with pytest.raises(StartRefused, match="no spaCy pipeline"):
+        async with detector_process(tmp_path):
+            pass
+
+
+@pytest.mark.slow
+async def test_a_package_that_a_model_needs_is_named(tmp_path):
+    for name in ("gliner_config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(StartRefused, match="needs gliner, which is not installed"):
+        async with detector_process(tmp_path):
             pass

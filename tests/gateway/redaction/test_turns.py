@@ -8,17 +8,19 @@ from ssasr.gateway.redaction.turns import settled
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.messages import RevisedTurn, Silence, SpeakerRevision, Turn, TurnWord
 from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.speech_models import EngineKind
 
-RULES = Detector(lambda words: [])
+RULES = Detector(None)
 CARD = "My card is 4111 1111 1111 1111, thank you."
 
 
-async def find(words):
+async def find(words, asked):
     return RULES.find(words)
 
 
 def redactor(query="redact_pii=true&format_turns=true", using=find):
-    return Redaction(using).redactor(parse_parameters(query))
+    parameters = parse_parameters(query)
+    return Redaction(using).redactor(parameters, parameters.engine)
 
 
 def turn(text, order=0, *, end=True, formatted=True):
@@ -71,7 +73,7 @@ async def test_a_partial_ends_before_what_may_be_part_of_something():
 async def test_what_was_hidden_in_a_partial_stays_hidden():
     found = [*RULES.find(["my", "pin", "is", "1234"])]
 
-    async def forgetful(words):
+    async def forgetful(words, asked):
         return found if len(words) == 14 else []
 
     each = redactor("redact_pii=true&include_partial_turns=true", forgetful)
@@ -81,7 +83,7 @@ async def test_what_was_hidden_in_a_partial_stays_hidden():
 
 
 async def test_a_detector_that_fails_hides_everything():
-    async def fails(words):
+    async def fails(words, asked):
         return None
 
     shown = await redactor(using=fails)(turn("hello there"))
@@ -127,12 +129,18 @@ def test_a_tail_that_is_linked_waits_whole():
     ],
 )
 def test_never_less_than_was_asked(query, named):
+    parameters = parse_parameters(query)
     with pytest.raises(ClientFault) as refused:
-        policies_for(parse_parameters(query))
+        policies_for(parameters, parameters.engine)
     assert refused.value.code == 3006
     assert named in refused.value.text
 
 
 def test_a_multilingual_model_that_is_told_english():
     query = "speech_model=u3-rt-pro&redact_pii=true&language_codes=%5B%22en%22%5D"
-    assert "person_name" in policies_for(parse_parameters(query))
+    assert "person_name" in policies_for(parse_parameters(query), EngineKind.MULTILINGUAL)
+
+
+def test_an_english_engine_speaks_english_under_any_name():
+    parameters = parse_parameters("speech_model=u3-rt-pro&redact_pii=true")
+    assert "person_name" in policies_for(parameters, EngineKind.ENGLISH)
