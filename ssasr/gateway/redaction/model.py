@@ -99,34 +99,28 @@ class TokenClassifier:
     policies = POLICIES
 
     def __init__(self, directory: Path) -> None:
-        from transformers import AutoModelForTokenClassification, AutoTokenizer
+        from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
         here = {"local_files_only": True, "trust_remote_code": False}
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, **here)
-        self._model: Any = AutoModelForTokenClassification.from_pretrained(
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, **here)
+        model: Any = AutoModelForTokenClassification.from_pretrained(
             directory, use_safetensors=True, **here
         )
-        self._model.eval()
+        self._label: Any = pipeline(
+            "token-classification", model=model, tokenizer=tokenizer, ignore_labels=[]
+        )
 
     def __call__(self, words: Sequence[str]) -> list[Entity]:
-        import torch
-
         joined = Joined(words)
-        encoded = self._tokenizer(joined.text, return_offsets_mapping=True, return_tensors="pt")
-        places = encoded.pop("offset_mapping")[0].tolist()
-        with torch.inference_mode():
-            best = self._model(**encoded).logits[0].argmax(-1).tolist()
-        labels = [self._model.config.id2label[number] for number in best]
-        return list(_merged(joined, zip(labels, places, strict=True)))
+        tokens = self._label(joined.text) if words else []
+        return list(_merged(joined, ((t["entity"], t["start"], t["end"]) for t in tokens)))
 
 
-def _merged(joined: Joined, tokens: Iterable[tuple[str, Sequence[int]]]) -> Iterable[Entity]:
+def _merged(joined: Joined, tokens: Iterable[tuple[str, int, int]]) -> Iterable[Entity]:
     """Entities of tokens with the same label, one after the other."""
     label, first, last = "O", 0, 0
-    for each, (start, end) in [*tokens, ("O", (0, 0))]:
+    for each, start, end in [*tokens, ("O", 0, 0)]:
         plain = each[2:] if each[:2] in {"B-", "I-", "E-", "S-"} else each
-        if start == end and each != "O":
-            continue  # a token that is not of the text
         if plain != label or each[:2] in {"B-", "S-"}:
             if label != "O":
                 yield joined.entity(label, first, last)
