@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -160,7 +161,8 @@ class Delivery:
             raise NotTaken(f"{target.host} answered {answer.status}", final=final)
 
     async def forget(self) -> None:
-        await trio.to_thread.run_sync(self.path.unlink)
+        """Raises OSError."""
+        await trio.to_thread.run_sync(partial(self.path.unlink, missing_ok=True))
 
 
 @define(eq=False)

@@ -116,6 +116,7 @@ class Metrics:
     engines_answering: Gauge = field(init=False)
     licence: Gauge = field(init=False)
     usage_pending: Gauge = field(init=False)
+    usage_pending_seconds: Gauge = field(init=False)
     usage_lost: Counter = field(init=False)
     webhooks: Counter = field(init=False)
     llm_answers: Counter = field(init=False)
@@ -213,20 +214,26 @@ class Metrics:
         self.usage_pending = Gauge(
             "ssasr_usage_pending", "Usage records that are not on the disk yet", registry=r
         )
+        self.usage_pending_seconds = Gauge(
+            "ssasr_usage_pending_seconds", "How long the oldest of them has waited", registry=r
+        )
         self.usage_lost = Counter(
             "ssasr_usage_lost", "Usage records given up because they could not be written",
             registry=r,
         )  # fmt: skip
 
         self.webhooks = Counter(
-            "ssasr_webhooks", "Webhooks that were sent, failed (each try) or were given up",
-            ["result"], registry=r,
+            "ssasr_webhooks",
+            "Webhooks that were sent, failed (each try), were given up, or lost because they could "
+            "not be written",
+            ["result"],
+            registry=r,
         )  # fmt: skip
         self.llm_answers = Counter(
             "ssasr_llm_answers", "Turns that the LLM answered, and that failed", ["result"],
             registry=r,
         )  # fmt: skip
-        for result in ("sent", "failed", "given_up"):
+        for result in ("sent", "failed", "given_up", "lost"):
             self.webhooks.labels(result)  # from 0, so that the first one is an increase
         for result in ("answered", "failed"):
             self.llm_answers.labels(result)

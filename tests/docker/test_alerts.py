@@ -97,8 +97,8 @@ CASES = {
          'ssasr_sessions_limit{instance="a"}': f"100x{STEPS}"},
     ),
     "SsasrUsageNotWritten": (
-        {'ssasr_usage_pending{instance="a"}': f"0x{STEPS - 6} 4x6"},
-        {'ssasr_usage_pending{instance="a"}': f"0x{STEPS - 6} 4x1 0x5"},
+        {'ssasr_usage_pending_seconds{instance="a"}': f"0x{STEPS - 3} 6+15x2"},
+        {'ssasr_usage_pending_seconds{instance="a"}': f"0.4x{STEPS}"},
     ),
     "SsasrUsageLost": (
         {'ssasr_usage_lost_total{instance="a"}': EVENT},
@@ -107,6 +107,7 @@ CASES = {
     "SsasrWebhooksGivenUp": (
         {'ssasr_webhooks_total{instance="a",result="given_up"}': EVENT},
         {'ssasr_webhooks_total{instance="a",result="given_up"}': STILL,
+         'ssasr_webhooks_total{instance="a",result="lost"}': STILL,
          'ssasr_webhooks_total{instance="a",result="sent"}': EVENT},
     ),
     "SsasrLicenceEnds": (

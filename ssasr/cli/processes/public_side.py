@@ -150,6 +150,7 @@ def webhook_services(
         metrics.webhooks.labels(result).inc()
 
     own, *left = [Webhooks(config.webhook_hosts, journal, count) for journal in journals]
+    own.journal.on_lost = metrics.webhooks.labels("lost").inc
     sending = [each.outbox().run for each in (own, *left)]
     return own, (own.journal.run, *sending)
 
@@ -286,6 +287,7 @@ async def serve_public(
         gateway.on_end = partial(keep_record, usage)
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
+        metrics.usage_pending_seconds.set_function(lambda: usage.pending_seconds)
     redacts = {} if config.redaction_model is None else detected_policies()
     pages = page_routes(config.engines, redacts) if config.demo_page else {}
     siblings = make_siblings(config, gateway)

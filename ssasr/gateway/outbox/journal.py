@@ -5,6 +5,7 @@ They are kept in numbered segment files that are only ever appended to. A batch 
 start. While the disk is full or gone the lines wait in memory, up to a bound, and sessions go on.
 """
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -56,6 +57,11 @@ class Journal:
     lost: int = 0
     _waiting: deque[bytes] = field(factory=deque)
     _waiting_bytes: int = 0
+    _since: float = math.inf
+    """When the oldest of what waits was added."""
+    _writing: int = 0
+    _writing_since: float = math.inf
+    """The same of what is being written."""
     _wake: trio.Event = field(factory=trio.Event)
     _grown: trio.Event = field(factory=trio.Event)
 
@@ -77,6 +83,7 @@ class Journal:
         """Never waits and never fails: a session does not end worse for it."""
         self._waiting.append(line)
         self._waiting_bytes += len(line)
+        self._since = min(self._since, trio.current_time())
         while self._waiting_bytes > self.most_waiting:
             self._waiting_bytes -= len(self._waiting.popleft())
             self._lose(1)
@@ -92,13 +99,20 @@ class Journal:
                     self._wake.set()
         finally:
             # Sessions that have just been drained are among what waits; not a wait, so no shield.
-            if not self._append(self._take()):
-                self._lose(len(self._take()))
+            batch = self._take()
+            if (done := self._append(batch)) < len(batch):
+                self._lose(len(batch) - done)
 
     @property
     def pending(self) -> int:
         """Lines that are not on the disk yet."""
-        return len(self._waiting)
+        return self._writing + len(self._waiting)
+
+    @property
+    def pending_seconds(self) -> float:
+        """How long the oldest of them has waited."""
+        oldest = min(self._since, self._writing_since)
+        return 0.0 if oldest == math.inf else trio.current_time() - oldest
 
     def _lose(self, count: int) -> None:
         self.lost += count
@@ -111,22 +125,34 @@ class Journal:
         return self._grown
 
     async def _write_waiting(self) -> bool:
-        batch = self._take()
+        since, batch = self._since, self._take()
         if not batch:
             return True
-        ok = await trio.to_thread.run_sync(self._append, batch)
+        self._writing, self._writing_since = len(batch), since
+        done = 0
+        try:
+            done = await trio.to_thread.run_sync(self._append, batch)
+        finally:  # it may be cancelled before the thread has begun
+            self._put_back(batch[done:], since)
+            self._writing, self._writing_since = 0, math.inf
         self._grown.set()
         self._grown = trio.Event()
-        return ok
+        return done == len(batch)
 
     def _take(self) -> list[bytes]:
         batch = list(self._waiting)
         self._waiting.clear()
-        self._waiting_bytes = 0
+        self._waiting_bytes, self._since = 0, math.inf
         return batch
 
-    def _append(self, batch: list[bytes]) -> bool:
-        """Blocks. False: nothing of it counts as written, and it waits again."""
+    def _put_back(self, lines: list[bytes], since: float) -> None:
+        if lines:
+            self._waiting.extendleft(reversed(lines))
+            self._waiting_bytes += sum(map(len, lines))
+            self._since = since
+
+    def _append(self, batch: list[bytes]) -> int:
+        """Blocks. How many lines, from the first on, count as written."""
         done = 0
         try:
             for lines in (batch,) if self.segment_bytes else ((line,) for line in batch):
@@ -135,10 +161,8 @@ class Journal:
                 done += len(lines)
         except OSError as error:
             log.error("lines not written, will try again", of=self.what, error=str(error))
-            self._waiting.extendleft(reversed(batch[done:]))
-            self._waiting_bytes += sum(map(len, batch[done:]))
         self.written += done
-        return done == len(batch)
+        return done
 
 
 def append_lines(

@@ -6,14 +6,15 @@ where the last one was. Usage records go one batch after the other (``usage.push
 each other (``webhooks``).
 """
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol, TypeVar
 
 import trio
 from attrs import define, frozen
 
 from ssasr.telemetry.logs import get_logger
 
+T = TypeVar("T")
 log = get_logger(__name__)
 
 
@@ -31,7 +32,7 @@ class Parcel(Protocol):
         """Raises NotTaken."""
 
     async def forget(self) -> None:
-        """It has been taken, or given up."""
+        """It has been taken, or given up. Raises OSError."""
 
 
 class ParcelQueue(Protocol):
@@ -39,7 +40,7 @@ class ParcelQueue(Protocol):
     """What the log calls its parcels."""
 
     async def next(self) -> Parcel:
-        """Waits for one that has not been returned before."""
+        """Waits for one that has not been returned before. Raises OSError."""
 
 
 @frozen
@@ -84,7 +85,8 @@ class Outbox:
         async with trio.open_nursery() as nursery:
             while True:
                 await places.acquire()
-                nursery.start_soon(self._deliver, await self.queue.next(), places)
+                parcel = await self._insist(self.queue.next, "the queue cannot be read")
+                nursery.start_soon(self._deliver, parcel, places)
 
     async def _deliver(self, parcel: Parcel, places: trio.Semaphore) -> None:
         for delay in self.backoff.delays():
@@ -104,6 +106,16 @@ class Outbox:
                 self.sent += 1
                 self.on_result("sent")
                 break
-        await parcel.forget()
+        await self._insist(parcel.forget, "it was sent and stays in the queue")
         self.forgotten += 1
         places.release()
+
+    async def _insist(self, action: Callable[[], Awaitable[T]], trouble: str) -> T:
+        """Again while the disk fails: that is no reason to end sessions."""
+        for delay in Backoff(self.backoff.first, self.backoff.longest).delays():
+            try:
+                return await action()
+            except OSError as error:
+                log.error(trouble, of=self.queue.what, reason=str(error))
+            await trio.sleep(delay or 0.0)
+        raise AssertionError("it tries for ever")

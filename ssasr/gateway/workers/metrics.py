@@ -14,10 +14,12 @@ ONE_FOR_ALL = frozenset(
         "ssasr_draining",
         "ssasr_engines_answering",
         "ssasr_licence_expires_timestamp_seconds",
+        "ssasr_usage_pending_seconds",
         "process_max_fds",
     }
 )
-"""Every process says the same of the whole; all else are amounts, which add up."""
+"""Every process says the same of the whole, or the highest counts; all else are amounts, which add
+up."""
 EARLIEST = "process_start_time_seconds"
 
 Family = Mapping[str, Any]

@@ -8,10 +8,12 @@ import attrs
 import h11
 import pytest
 import trio
+import trio.testing
 
 from ssasr.errors import StartRefused
 from ssasr.gateway.outbox.journal import Journal, append_lines, segments
 from ssasr.gateway.outbox.outbox import Backoff, Outbox
+from ssasr.gateway.usage import push
 from ssasr.gateway.usage.push import Cursor, Destination, UsageQueue, next_batch
 from ssasr.gateway.usage.records import NAME, UsageRecord, keep_record, open_usage
 
@@ -59,6 +61,18 @@ async def test_records_are_on_the_disk_after_a_stop(tmp_path: Path):
     assert (log.written, log.lost) == (100, 0)
 
 
+async def test_a_record_of_the_very_last_moment_is_on_the_disk(tmp_path: Path):
+    """The writer has been woken for it and is cancelled before it has begun."""
+    log = open_usage(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        await trio.testing.wait_all_tasks_blocked()
+        keep_record(log, made(0))
+        nursery.cancel_scope.cancel()
+    assert read(tmp_path) == ids(1)
+    assert (log.written, log.lost, log.pending) == (1, 0, 0)
+
+
 async def test_segments_are_closed_at_their_size_and_only_appended_to(tmp_path: Path):
     for _ in range(3):
         append_lines(tmp_path, NAME, [made(n).line() for n in range(10)], segment_bytes=1_000)
@@ -104,7 +118,37 @@ async def test_a_disk_that_fails_loses_nothing_and_stops_nobody(tmp_path: Path, 
     assert read(tmp_path) == ids(5)
 
 
-def test_what_waits_in_memory_is_bounded(tmp_path: Path):
+async def test_how_long_records_wait_says_that_a_disk_fails(
+    tmp_path: Path, autojump_clock, monkeypatch
+):
+    """It is 0 while they are written, however many sessions end."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", in_this_thread)
+    log = open_usage(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        for number in range(20):
+            keep_record(log, made(number))
+            await trio.sleep(1.0)
+            assert (log.pending, log.pending_seconds) == (0, 0.0)
+        os.rename(tmp_path, f"{tmp_path}-away")
+        keep_record(log, made(20))
+        await trio.sleep(12.0)
+        keep_record(log, made(21))
+        assert (log.pending, log.pending_seconds) == (2, 12.0)
+        os.rename(f"{tmp_path}-away", tmp_path)
+        await trio.sleep(6.0)
+        assert (log.pending, log.pending_seconds) == (0, 0.0)
+        nursery.cancel_scope.cancel()
+    assert read(tmp_path) == ids(22)
+
+
+async def in_this_thread(function, *arguments):
+    """For a clock that would not wait for another one."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
+
+
+async def test_what_waits_in_memory_is_bounded(tmp_path: Path):
     log = open_usage(tmp_path)
     log.most_waiting = 5 * len(made(0).line())
     for number in range(8):
@@ -164,13 +208,13 @@ async def pushed(directory: Path, collector: Collector, wanted: int) -> Outbox:
         port = listener.socket.getsockname()[1]
         destination = Destination.parse(f"http://127.0.0.1:{port}/usage?x=1", "t0ken")
         usage = open_usage(directory)
-        push = Outbox(UsageQueue(usage, destination), Backoff(first=0.01))
-        nursery.start_soon(push.run)
+        outbox = Outbox(UsageQueue(usage, destination), Backoff(first=0.01))
+        nursery.start_soon(outbox.run)
         with trio.fail_after(60):
             while len(collector.taken) < wanted or next_batch(usage, Cursor.load(directory))[0]:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    return push
+    return outbox
 
 
 async def test_records_arrive_once_and_in_order(tmp_path: Path):
@@ -188,9 +232,9 @@ async def test_records_arrive_once_and_in_order(tmp_path: Path):
 async def test_an_outage_is_waited_out(tmp_path: Path):
     append_lines(tmp_path, NAME, [made(n).line() for n in range(5)], segment_bytes=1)
     collector = Collector([503, 0, 301, 401])
-    push = await pushed(tmp_path, collector, 5)
+    outbox = await pushed(tmp_path, collector, 5)
     assert collector.taken == ids(5)
-    assert push.failures == 4
+    assert outbox.failures == 4
 
 
 async def test_a_torn_line_is_not_sent(tmp_path: Path):
@@ -202,6 +246,28 @@ async def test_a_torn_line_is_not_sent(tmp_path: Path):
     batch, cursor = next_batch(usage, Cursor())
     assert batch == made(0).line()
     assert next_batch(usage, cursor) == (b"", cursor)
+
+
+async def test_a_disk_that_cannot_keep_the_cursor_ends_nothing(tmp_path: Path, monkeypatch):
+    """Neither does one that cannot be read for a while; nothing is sent twice for it."""
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(5)], segment_bytes=1)
+    fail_at_first(monkeypatch, "write_atomically", 3)
+    fail_at_first(monkeypatch, "next_batch", 2)
+    collector = Collector([])
+    await pushed(tmp_path, collector, 5)
+    assert collector.taken == ids(5)
+
+
+def fail_at_first(monkeypatch, name: str, times: int) -> None:
+    works, left = getattr(push, name), [times]
+
+    def failing(*arguments):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(28, "No space left on device")
+        return works(*arguments)
+
+    monkeypatch.setattr(push, name, failing)
 
 
 @pytest.mark.parametrize(
