@@ -38,7 +38,7 @@ from ssasr.protocol.recognition import (
     answer_weight,
 )
 from ssasr.protocol.stream_position import OutOfPlace, StreamPosition
-from ssasr.runtime.handoff import HandoffChannel, Sink, Through
+from ssasr.runtime.handoff import HandoffChannel, Sink
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import EngineReadings, Metrics
 
@@ -370,7 +370,7 @@ class LocalStream:
             raise EngineLost("the engine has ended the stream") from None
 
     def deliver_to(self, sink: Sink[FromEngine]) -> None:
-        self.answers.deliver_to(Through(self._noted, sink))
+        self.answers.deliver_to(sink, self._noted)
 
     def _noted(self, answer: FromEngine) -> FromEngine:
         self.position.note(answer)

@@ -17,7 +17,7 @@ from ssasr.net.websocket import ConnectionClosed, MessageSocket
 from ssasr.protocol.engine_link import EngineLink, Role, State
 from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
-from ssasr.runtime.handoff import Sink, Through
+from ssasr.runtime.handoff import Sink
 from ssasr.runtime.timers import Timer
 
 CLOSE_SECONDS = 0.5
@@ -99,7 +99,7 @@ class Link:
             raise self._down(closed) from None
 
     def deliver_to(self, sink: Sink[Message]) -> None:
-        self.websocket.deliver_to(Through(self._message, sink))
+        self.websocket.deliver_to(sink, self._message)
 
     def _message(self, frame: str | bytes) -> Message:
         self._messages += 1

@@ -14,7 +14,7 @@ written later, in order.
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed
@@ -50,6 +50,9 @@ class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
     @property
     def received(self) -> int:
         """Bytes so far; any byte is a sign of life."""
+
+    def deliver_to(self, sink: Sink[Any], work: Callable[[str | bytes], Any] | None = None) -> None:
+        """As ``HandoffChannel``."""
 
     def ping(self) -> None: ...
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
@@ -116,8 +119,9 @@ class WebSocket:
         """Whether a task waits in ``receive`` and there is no message."""
         return self._messages.clear
 
-    def deliver_to(self, sink: Sink[str | bytes]) -> None:
-        self._messages.deliver_to(sink)
+    def deliver_to(self, sink: Sink[Any], work: Callable[[str | bytes], Any] | None = None) -> None:
+        """As ``HandoffChannel``."""
+        self._messages.deliver_to(sink, work)
 
     async def _run(self) -> None:
         try:
@@ -217,7 +221,8 @@ class WebSocket:
 
     def offer(self, message: str | bytes) -> None:
         """Send without waiting. Call only while ``clear``, or directly after another ``offer``."""
-        self._write_soon(encode_message(message, self._key))
+        if not self._write(encode_message(message, self._key)):
+            self._nursery.start_soon(self._flush_quietly)
 
     def ping(self) -> None:
         """Send a ping without waiting. Its pong is seen only in ``received``."""

@@ -6,9 +6,6 @@ of ``recognition`` about positions: audio has no gaps, answers are about the ope
 about the future, and one finalize is open at a time. Pure.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from attrs import define
 
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, Update
@@ -49,50 +46,41 @@ class StreamPosition:
         self.segment, self.start, self.acknowledged = opening.segment, opening.start, opening.start
         self.sent = opening.start - opening.context
 
-    def note_audio(self, audio: Audio) -> None:
-        if audio.start != self.sent:
-            raise OutOfPlace(f"audio at sample {audio.start}, expected {self.sent}")
-        if len(audio.pcm) % 2:
-            raise OutOfPlace("audio that ends inside a sample")
-        self.sent += len(audio.pcm) // 2
-
-    def note_update(self, update: Update) -> None:
-        if update.segment != self.segment:
-            raise OutOfPlace(
-                f"update of segment {update.segment}, the current one is {self.segment}"
-            )
-        if not self.start <= update.position <= self.sent:
-            raise OutOfPlace(f"update at sample {update.position} of {self.sent}")
-        if self.finalize is None and update.position > self.acknowledged:
-            self.acknowledged = update.position
-
-    def note_finalize(self, finalize: Finalize) -> None:
-        if finalize.segment != self.segment or self.finalize is not None:
-            raise OutOfPlace(f"finalize of segment {finalize.segment}, {self.segment} is open")
-        if not self.start <= finalize.at <= self.sent:
-            raise OutOfPlace(f"finalize at sample {finalize.at} of {self.sent}")
-        self.finalize = finalize
-
-    def note_final(self, final: Final) -> None:
-        asked = self.finalize
-        if asked is None or (final.segment, final.at) != (asked.segment, asked.at):
-            raise OutOfPlace(f"final of segment {final.segment} at {final.at} answers nothing")
-        self.finalize = None
-        self.segment += 1
-        self.start = self.acknowledged = final.at
-
     def note(self, message: object) -> None:
         """Take any message; other kinds change nothing. Raises OutOfPlace."""
-        take = _TAKEN.get(type(message))
-        if take is not None:
-            take(self, message)
+        # No dispatch of any kind for the two that come all the time, several times each.
+        if type(message) is Audio:
+            if message.start != self.sent:
+                raise OutOfPlace(f"audio at sample {message.start}, expected {self.sent}")
+            size = len(message.pcm)
+            if size % 2:
+                raise OutOfPlace("audio that ends inside a sample")
+            self.sent += size // 2
+        elif type(message) is Update:
+            position = message.position
+            if message.segment != self.segment:
+                raise OutOfPlace(f"update of segment {message.segment}, {self.segment} is open")
+            if not self.start <= position <= self.sent:
+                raise OutOfPlace(f"update at sample {position} of {self.sent}")
+            if self.finalize is None and position > self.acknowledged:
+                self.acknowledged = position
+        else:
+            self._note_seldom(message)
 
-
-_TAKEN: Mapping[type, Callable[[StreamPosition, Any], None]] = {
-    Open: StreamPosition.begin,
-    Audio: StreamPosition.note_audio,
-    Update: StreamPosition.note_update,
-    Finalize: StreamPosition.note_finalize,
-    Final: StreamPosition.note_final,
-}
-"""By type, because this is called several times for each message."""
+    def _note_seldom(self, message: object) -> None:
+        match message:
+            case Finalize(segment, at):
+                if segment != self.segment or self.finalize is not None:
+                    raise OutOfPlace(f"finalize of segment {segment}, {self.segment} is open")
+                if not self.start <= at <= self.sent:
+                    raise OutOfPlace(f"finalize at sample {at} of {self.sent}")
+                self.finalize = message
+            case Final(segment, at):
+                asked = self.finalize
+                if asked is None or (segment, at) != (asked.segment, asked.at):
+                    raise OutOfPlace(f"final of segment {segment} at {at} answers nothing")
+                self.finalize = None
+                self.segment += 1
+                self.start = self.acknowledged = at
+            case Open():
+                self.begin(message)

@@ -41,7 +41,7 @@ from ssasr.protocol.recognition import (
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
 from ssasr.routing.replay import MAX_KEPT, Replay
-from ssasr.runtime.handoff import HandoffChannel, Sink, Stage, Through
+from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.bursts import Bursts
 from ssasr.telemetry.metrics import FailoverReason, Metrics
@@ -241,7 +241,7 @@ class ResilientStream:
                 return update
 
     def deliver_to(self, sink: Sink[FromEngine]) -> None:
-        self._answers.deliver_to(Through(self._take_new, sink))
+        self._answers.deliver_to(sink, self._take_new)
 
     def _take_new(self, given: _Answer) -> Update | Final | None:
         """The part of an answer that is new to the session; called as the session takes it."""
@@ -403,7 +403,8 @@ class ResilientStream:
     def _receive_answer(self, carrier: _Carrier, answer: FromEngine) -> tuple[_Answer, ...]:
         """The stage from an engine's answers to the session's: an answer may also have made room in
         the window."""
-        carrier.push()
+        if carrier.outbox:
+            carrier.push()
         if isinstance(answer, Draining):
             carrier.draining = True
             self._reason = FailoverReason.DRAINING

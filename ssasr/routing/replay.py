@@ -97,7 +97,7 @@ class Replay:
         """Keep a message that the session sends."""
         self.position.note(message)
         self._kept.append((self.position.sent, message))
-        while self.kept > self._max_kept:
+        while self.position.sent - self._kept_from > self._max_kept:
             self._drop_oldest_audio()
 
     def opening(self) -> Open:

@@ -10,10 +10,10 @@ order, and exceptions of the work are raised in the stage's own task.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -94,22 +94,6 @@ class Stage(Generic[In, Out]):
             self.done()
 
 
-@frozen(eq=False)
-class Through(Generic[In, Out]):
-    """A sink that applies ``work`` to each item and passes the result to ``sink``; a result of None
-    is dropped."""
-
-    work: Callable[[In], Out | None]
-    sink: Sink[Out]
-
-    def ready(self) -> bool:
-        return self.sink.ready()
-
-    def take(self, item: In) -> None:
-        if (made := self.work(item)) is not None:
-            self.sink.take(made)
-
-
 class HandoffChannel(Generic[T]):
     """A bounded channel with many senders and one receiver.
 
@@ -126,7 +110,8 @@ class HandoffChannel(Generic[T]):
         self._weigh = weigh
         self._items: deque[T] = deque()
         self._weight = 0
-        self._sink: Sink[T] | None = None
+        self._sink: Sink[Any] | None = None
+        self._work: Callable[[T], Any] | None = None
         self._fault: Exception | None = None
         self._closed = False
         self._receiver = trio.lowlevel.ParkingLot()
@@ -143,15 +128,18 @@ class HandoffChannel(Generic[T]):
         """Whether a sender waits for room."""
         return bool(self._senders)
 
-    def deliver_to(self, sink: Sink[T]) -> None:
-        self._sink = sink
+    def deliver_to(self, sink: Sink[Any], work: Callable[[T], Any] | None = None) -> None:
+        """As ``Source``; the sink gets what ``work`` makes of an item, if that is not None."""
+        self._sink, self._work = sink, work
 
     def offer(self, item: T) -> None:
         """Send without waiting, even if the channel is full. Raises trio.ClosedResourceError."""
         if self.clear:
             if self._sink is not None and self._sink.ready():
                 try:
-                    self._sink.take(item)
+                    made = item if self._work is None else self._work(item)
+                    if made is not None:
+                        self._sink.take(made)
                 except Exception as fault:  # belongs to the receiver, not to the sender
                     self.fail(fault)
                 return

@@ -113,7 +113,9 @@ class Inference:
         self._progress = trio.Event()
         self._awaited = False
         """A task waits for ``_progress``."""
-        self._last_audio = trio.current_time()
+        self._now = trio.lowlevel.current_clock().current_time
+        """``trio.current_time``, at half its price; for what is done for each message."""
+        self._last_audio = self._now()
         self._spoke = trio.Event()
         self._holding = False
         """Audio waits because the engine is far behind, or a forced end of a turn not answered."""
@@ -187,7 +189,7 @@ class Inference:
         """The messages for the engine that follow from an input."""
         match item:
             case Samples(pcm):
-                self._last_audio = trio.current_time()
+                self._last_audio = self._now()
                 self._spoke.set()
                 return (Audio(self._position.sent, pcm),)
             case Settings(parameters):
@@ -262,7 +264,8 @@ class Inference:
         decisions: Sequence[Decision] = ()
         match answer:
             case Update():
-                self._heartbeat.update(answer.speech)
+                if self._parameters.session_heartbeat:
+                    self._heartbeat.update(answer.speech)
                 decisions = self._policy.update(answer)
             case Final():
                 self._metrics.finalization.observe(trio.current_time() - self._turn_ended)
@@ -315,7 +318,7 @@ class Inference:
 
     def _spoken_to(self) -> int:
         """The stream position that a live client has just spoken."""
-        return self._spoken.position(trio.current_time(), self.samples, self._last_audio)
+        return self._spoken.position(self._now(), self.samples, self._last_audio)
 
     # -- what the clock decides --------------------------------------------------------------------
 

@@ -165,6 +165,10 @@ class Session:
     """Of our own protocol, unless it is another's."""
     early: Sequence[str | bytes] = ()
     """What the client had sent before the session began."""
+    _now: Callable[[], float] = field(
+        factory=lambda: trio.lowlevel.current_clock().current_time, init=False
+    )
+    """``trio.current_time``, at half its price; for what is done for each message."""
     _began: float = field(factory=trio.current_time)
     _opened: trio.Event = field(factory=trio.Event)
     _engine: Opened | None = None
@@ -265,7 +269,7 @@ class Session:
 
     def _read(self, frame: str | bytes) -> Sequence[Packet]:
         """The packets in one client message. Raises ClientFault."""
-        self.last_message = trio.current_time()
+        self.last_message = self._now()
         packets: list[Packet] = []
         for event in self.link.receive(frame):
             match event:

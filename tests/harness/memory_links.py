@@ -43,8 +43,8 @@ class MemorySocket:
     def awaited(self):
         return self.messages.clear
 
-    def deliver_to(self, sink):
-        self.messages.deliver_to(_Fickle(self.wire, sink))
+    def deliver_to(self, sink, work=None):
+        self.messages.deliver_to(_Fickle(self.wire, sink), work)
 
     async def receive(self):
         try:
