@@ -13,12 +13,15 @@ from starlette.routing import BaseRoute, Route
 
 from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import TokenRequestError, parse_token_request
+from ssasr.gateway.openai.errors import ApiError
 from ssasr.gateway.workers.shared import ReportMissing
 from ssasr.net.http_server import AsgiApp
 from ssasr.protocol.faults import ClientFault
 from ssasr.telemetry.metrics import Metrics
 
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+CODES = {404: "unknown_url", 405: "method_not_allowed"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 Exposition = Callable[[], Awaitable[bytes]]
@@ -33,11 +36,15 @@ def http_app(pages: Mapping[str, Handler], routes: Sequence[BaseRoute] = ()) -> 
 
 
 async def _refuse(request: Request, refused: Exception) -> Response:
-    """A path that is none, or not with that method."""
+    """A path that is none, or not with that method; as OpenAI's clients read it, where they ask."""
     assert isinstance(refused, HTTPException), "what it was registered for"
+    status = refused.status_code
     texts = {404: "Not found", 405: f"{request.method} is not allowed here"}
-    text = texts.get(refused.status_code, refused.detail)
-    return JSONResponse({"error": text}, refused.status_code, refused.headers)
+    text = texts.get(status, refused.detail)
+    body: dict[str, object] = {"error": text}
+    if request.url.path.startswith("/v1/"):
+        body = ApiError(status, CODES.get(status, "invalid_request"), text).body()
+    return JSONResponse(body, status, refused.headers)
 
 
 def health_routes(

@@ -330,6 +330,20 @@ def test_any_body_ends_in_a_documented_answer(body, size, leaves, content_type):
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/audio/transcriptions", 405, "method_not_allowed"),
+        ("POST", "/v1/audio/speech", 404, "unknown_url"),
+        ("POST", "/v1/chat/completions", 404, "unknown_url"),
+    ],
+)
+async def test_what_is_not_here_is_said_as_openai_says_it(method, path, status, code):
+    answer = await ask(app_of(FakeJobs()), path, method=method, headers=FORM, body=b"")
+    assert (answer.status, answer.json()["error"]["code"]) == (status, code)
+    assert ("allow" in answer.headers) == (status == 405)
+
+
 async def test_an_upload_that_breaks_off(autojump_clock):
     jobs = FakeJobs()
     assert await post(app_of(jobs), [SPEECH[:1_000], None]) is None
