@@ -18,6 +18,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from attrs import define, field
@@ -46,6 +47,7 @@ from ssasr.protocol.messages import (
     EndpointReached,
     Error,
     SessionMessage,
+    Silence,
     SpeechStarted,
     SpeechStopped,
     Turn,
@@ -53,6 +55,7 @@ from ssasr.protocol.messages import (
 )
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.speech_models import EngineKind
+from ssasr.session.speakers.labels import PENDING
 
 SHORTEST_COMMIT_MS = 100
 LONGEST_PIECE = 1
@@ -88,6 +91,8 @@ class Item:
     """The turns that have ended."""
     words: list[TurnWord] = field(factory=list)
     language: str | None = None
+    segments: int = 0
+    """That have been said."""
     discarded: bool = False
 
 
@@ -110,6 +115,8 @@ class RealtimeLink:
     _pending: deque[Item] = field(factory=deque)
     """Committed or cleared by the client, and not all said."""
     _last_item: str | None = None
+    _silent_from: int | None = None
+    """Where the silence began that has been reported to the client."""
     _ended: bool = False
 
     # -- before the session begins ---------------------------------------------------------------
@@ -241,6 +248,8 @@ class RealtimeLink:
                 return self._speech_started(timestamp)
             case SpeechStopped(timestamp):
                 return self._speech_stopped(timestamp)
+            case Silence(start, end):
+                return self._silent(start, end)
             case EndpointReached():
                 item = self._pending.popleft()
                 return () if item.discarded else (self._complete(item),)
@@ -276,6 +285,21 @@ class RealtimeLink:
             said += [self._commit(item), self._complete(item)]
         return said
 
+    def _silent(self, start: int, end: int) -> Sequence[str]:
+        """Silence of a length that the client wants to know of is an item of its own."""
+        detection = self.settings.detection
+        longest = None if detection is None else detection.idle_timeout_ms
+        if longest is None or end - start < longest or start == self._silent_from:
+            return ()
+        if self._pending:  # what the client has committed comes first
+            return ()
+        self._silent_from = start
+        item, self._open = self._open or self._new_item(), None
+        item.seconds = (end - start) / 1_000
+        kind = "input_audio_buffer.timeout_triggered"
+        over = self._event(kind, item_id=item.id, audio_start_ms=start, audio_end_ms=end)
+        return [over, self._commit(item), self._complete(item)]
+
     def _turn(self, turn: Turn) -> Sequence[str]:
         item = self._current()
         if item.discarded:
@@ -291,6 +315,26 @@ class RealtimeLink:
             item.language = turn.language_code or item.language
             if self.settings.include:
                 item.words += turn.words
+            if self.settings.transcription.diarizes:
+                said += self._segments(item, turn)
+        return said
+
+    def _segments(self, item: Item, turn: Turn) -> list[str]:
+        """The turn in parts, each with who says it."""
+        said = []
+        for speaker, group in groupby(turn.words, lambda word: word.speaker or PENDING):
+            words = list(group)
+            item.segments += 1
+            segment = {
+                "id": f"seg_{item.id.removeprefix('item_')}_{item.segments}",
+                "text": join(word.text for word in words),
+                "speaker": speaker,
+                "start": words[0].start / 1_000,
+                "end": words[-1].end / 1_000,
+            }
+            said.append(
+                self._event(f"{TRANSCRIPTION}.segment", item_id=item.id, content_index=0, **segment)
+            )
         return said
 
     def _delta(self, item: Item, text: str, turn: Turn) -> str:

@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from ssasr.gateway.openai.errors import ApiError
 from ssasr.gateway.openai.given import Given, Refused
-from ssasr.gateway.openai.models import ModelNames
+from ssasr.gateway.openai.models import DIARIZING, ModelNames
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import DAY_MS, LONGEST_SILENCE
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
@@ -29,6 +29,8 @@ LOGPROBS = "item.input_audio_transcription.logprobs"
 WORDS = "item.input_audio_transcription.words"
 """An extension of ours: the times of the words."""
 INCLUDES = (LOGPROBS, WORDS)
+SHORTEST_IDLE = 1_000
+"""Milliseconds: silence is noticed once a second."""
 EAGERNESS = {"low": (800, 8_000), "medium": (400, 4_000), "high": (160, 2_000)}
 """Milliseconds of silence that end a turn, after words that sound like an end and after any. The
 longer are OpenAI's; the shorter are ours."""
@@ -47,6 +49,8 @@ class TurnDetection:
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
     eagerness: str = "auto"
+    idle_timeout_ms: int | None = None
+    """Silence after which there is an event, once; None: never."""
 
     @classmethod
     def of(cls, given: Given) -> "TurnDetection":
@@ -56,7 +60,10 @@ class TurnDetection:
             "prefix_padding_ms": given.integer("prefix_padding_ms", 0, DAY_MS),
             "silence_duration_ms": given.integer("silence_duration_ms", 0, DAY_MS),
             "eagerness": given.text("eagerness", (*EAGERNESS, "auto")),
+            "idle_timeout_ms": given.integer("idle_timeout_ms", SHORTEST_IDLE, DAY_MS),
         }
+        if kind == "semantic_vad" and own["idle_timeout_ms"] is not None:
+            raise given.refused("idle_timeout_ms", "none with semantic_vad")
         return evolve(cls(kind), **{name: each for name, each in own.items() if each is not None})
 
     def shown(self) -> dict[str, Any]:
@@ -67,6 +74,7 @@ class TurnDetection:
             "threshold": self.threshold,
             "prefix_padding_ms": self.prefix_padding_ms,
             "silence_duration_ms": self.silence_duration_ms,
+            "idle_timeout_ms": self.idle_timeout_ms,
         }
 
     def query(self) -> dict[str, object]:
@@ -79,6 +87,7 @@ class TurnDetection:
             "min_turn_silence": self.silence_duration_ms,
             "max_turn_silence": self.silence_duration_ms,
             "end_of_turn_confidence_threshold": 1,
+            **({"acknowledge_silence": "true"} if self.idle_timeout_ms else {}),
         }
 
 
@@ -117,6 +126,11 @@ class Transcription:
         return evolve(self, **changed)
 
     @property
+    def diarizes(self) -> bool:
+        """Whether the client waits for segments with who says them."""
+        return (self.model or "").startswith(DIARIZING)
+
+    @property
     def expected(self) -> tuple[str, ...]:
         """The languages that may be spoken; none: whatever the model knows."""
         return (self.language,) if self.language else self.languages
@@ -149,6 +163,8 @@ class Transcription:
             found["keyterms_prompt"] = json.dumps(self.keywords)
         if self.prompt:
             found["prompt"] = self.prompt
+        if self.diarizes:
+            found["speaker_labels"] = "true"
         return found
 
 

@@ -65,6 +65,19 @@ async def test_a_session_whose_turns_the_server_ends(address):
         assert "".join(deltas) == completed["transcript"] != ""
 
 
+async def test_silence_is_reported_once_it_has_the_length_asked_for(address):
+    async with open_session(address) as websocket:
+        detection = {"type": "server_vad", "idle_timeout_ms": 2_000}
+        await websocket.send_message(update(turn_detection=detection))
+        for frame in appended(np.zeros(80_000, np.int16)):
+            await websocket.send_message(frame)
+        events = await read_until(websocket, f"{TRANSCRIPTION}.completed")
+    over, committed, completed = events[-3:]
+    assert over["type"] == "input_audio_buffer.timeout_triggered"
+    assert 2_000 <= over["audio_end_ms"] - over["audio_start_ms"] <= 3_000
+    assert over["item_id"] == committed["item_id"] == completed["item_id"]
+
+
 async def test_a_session_whose_turns_the_client_ends(address):
     async with open_session(address) as websocket:
         await websocket.send_message(update(turn_detection=None))

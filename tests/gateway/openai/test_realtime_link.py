@@ -5,6 +5,7 @@ import base64
 import json
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from ssasr.protocol.messages import (
     Begin,
     EndpointReached,
     Error,
+    Silence,
     SpeechStarted,
     SpeechStopped,
     Termination,
@@ -200,6 +202,44 @@ def test_words_and_logprobs_where_they_are_asked_for():
     assert completed["words"][1] == {"word": "it", "start": 0.1, "end": 0.19}
 
 
+def test_silence_of_the_length_asked_for_is_an_item():
+    detection = {"type": "server_vad", "idle_timeout_ms": 6_000}
+    link = begun({"turn_detection": detection})
+    assert link.settings.parameters(link.engine).acknowledge_silence
+    assert said(link, Silence(0, 5_000)) == []
+    over, committed, completed = said(link, Silence(0, 6_000))
+    assert over["type"] == "input_audio_buffer.timeout_triggered"
+    assert (over["audio_start_ms"], over["audio_end_ms"]) == (0, 6_000)
+    assert over["item_id"] == committed["item_id"] == completed["item_id"]
+    assert (completed["transcript"], completed["usage"]["seconds"]) == ("", 6)
+    assert said(link, Silence(0, 12_000)) == [], "once"
+    said(link, SpeechStarted(12_500, 0.9), turn("a", end=True), SpeechStopped(14_000))
+    assert len(said(link, Silence(14_000, 21_000))) == 3
+
+
+def test_silence_is_not_reported_to_who_does_not_ask():
+    link = begun()
+    assert not link.settings.parameters(link.engine).acknowledge_silence
+    assert said(link, Silence(0, 60_000)) == []
+
+
+def test_segments_say_who_speaks_where_the_model_promises_it():
+    link = begun({"transcription": {"model": "gpt-4o-transcribe-diarize"}})
+    assert link.settings.parameters(link.engine).speaker_labels
+    spoken = [("so", "A"), ("it", "A"), ("is", "B")]
+    words = tuple(
+        TurnWord(text, 100 * at, 100 * at + 90, 0.9, True, speaker)
+        for at, (text, speaker) in enumerate(spoken)
+    )
+    ended = evolve(turn("so", "it", "is", end=True), words=words)
+    events = said(link, SpeechStarted(0, 0.9), ended)
+    segments = [each for each in events if each["type"] == f"{TRANSCRIPTION}.segment"]
+    assert [(each["text"], each["speaker"]) for each in segments] == [("so it", "A"), ("is", "B")]
+    assert [(each["start"], each["end"]) for each in segments] == [(0, 0.19), (0.2, 0.29)]
+    assert len({each["id"] for each in segments}) == 2
+    assert not [each for each in said(begun(), turn("a", end=True)) if "segment" in each["type"]]
+
+
 @pytest.mark.parametrize(
     ("transcription", "engine", "languages"),
     [
@@ -370,10 +410,14 @@ CLIENT = st.one_of(
 WORDS = st.lists(st.sampled_from(["so", "it", "was.", "你好", "10 000"]), min_size=1, max_size=4)
 
 
-@given(st.lists(CLIENT | st.sampled_from(["turn", "speech", "reach"]), max_size=25), st.data())
+@given(
+    st.lists(CLIENT | st.sampled_from(["turn", "speech", "reach", "silence"]), max_size=25),
+    st.data(),
+)
 def test_any_order_of_events_ends_in_a_documented_answer(steps, data):
     link = RealtimeLink("an-id", 1, BOTH)
     json.loads(link.created())
+    link.configure(update(turn_detection={"type": "server_vad", "idle_timeout_ms": 2_000}))
     link.settle()
     order, speaking, forced = 0, False, 0
     events = []
@@ -386,6 +430,9 @@ def test_any_order_of_events_ends_in_a_documented_answer(steps, data):
         elif step == "speech":
             events += said(link, SpeechStopped(9) if speaking else SpeechStarted(1, 0.5))
             speaking = not speaking
+        elif step == "silence":
+            start = data.draw(st.integers(0, 3)) * 1_000
+            events += said(link, Silence(start, start + data.draw(st.integers(1, 9_000))))
         elif step == "reach":
             events += said(link, EndpointReached()) if forced else []
             forced = max(forced - 1, 0)
@@ -412,6 +459,7 @@ SAID = {
     "session.updated", "error",
     "input_audio_buffer.committed", "input_audio_buffer.cleared",
     "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.timeout_triggered",
     f"{TRANSCRIPTION}.delta", f"{TRANSCRIPTION}.completed",
 }  # fmt: skip
 
