@@ -22,6 +22,7 @@ from ssasr.cli import options
 from ssasr.cli.conflicts import blamed_on, check_conflicts
 from ssasr.cli.files import (
     api_keys,
+    check_certificate,
     engine_secret,
     licence,
     llm_gateway,
@@ -217,6 +218,7 @@ def public_config(values: Values, engines: Any) -> Any:
         values["drain_seconds"],
         values["max_connections_per_address"],
     )
+    check_certificate(values)
     return PublicConfig(
         host=values["host"],
         port=values["port"],
@@ -288,7 +290,10 @@ def run_gateway(values: Values, _: argparse.Namespace) -> int:
         raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
     engines = tuple(map(EngineKind, values["engines"] or EngineKind))
     with blamed_on(values, "asr_endpoint"):
-        address = Address.parse(values["asr_endpoint"], values["asr_ca"])
+        address = Address.parse(values["asr_endpoint"])
+    if values["asr_ca"] is not None:
+        with blamed_on(values, "asr_ca"):
+            address = Address.parse(values["asr_endpoint"], values["asr_ca"])
     config = serving_gateway.GatewayConfig(
         public_config(values, engines),
         address,

@@ -54,6 +54,9 @@ RULES = (
 
 def check_conflicts(values: Values) -> None:
     """Raises UsageError."""
+    port = values.get("port")
+    if port and values.get("metrics_port") == port:
+        raise UsageError(f"{values.origins['metrics_port']} and --port: both are {port}")
     for rule in RULES:
         if rule.option not in values.origins or rule.other not in values:
             continue
@@ -68,12 +71,12 @@ def check_conflicts(values: Values) -> None:
 
 @contextmanager
 def blamed_on(values: Values, option: str) -> Iterator[None]:
-    """A value that turns out to be no such thing is wrong usage; a file that cannot be read is not.
-    Raises UsageError."""
+    """What is wrong with a value is said with its flag or variable. One that turns out to be no such
+    thing is wrong usage (UsageError); a file that cannot be read is not (StartRefused)."""
     try:
         yield
     except StartRefused as error:
-        if isinstance(error.__cause__, OSError):
-            raise
         origin = values.origins.get(option)
-        raise UsageError(str(error) if origin is None else f"{origin}: {error}") from error
+        text = str(error) if origin is None else f"{origin}: {error}"
+        unread = type(error.__cause__) in (FileNotFoundError, PermissionError, IsADirectoryError)
+        raise (StartRefused if unread else UsageError)(text) from error

@@ -94,6 +94,40 @@ def test_so_is_one_that_only_its_user_understands(variable, value):
     assert line.startswith(f"ssasr: {variable}: ")
 
 
+@pytest.mark.parametrize(
+    ("variable", "content", "more"),
+    [
+        ("SSASR_API_KEYS_FILE", "", []),
+        ("SSASR_API_KEYS_FILE", None, []),
+        ("SSASR_TOKEN_SECRET_FILE", "short", []),
+        ("SSASR_TOKEN_SECRET_FILE", None, []),
+        ("SSASR_ENGINE_SECRET_FILE", "short", []),
+        ("SSASR_TLS_CERTIFICATE", "no certificate", []),
+        ("SSASR_TLS_CERTIFICATE", None, []),
+        ("SSASR_LICENCE_FILE", "no licence", ["--licence-key-file", "/dev/null"]),
+        ("SSASR_LLM_GATEWAY_KEY_FILE", None, ["--llm-gateway-url", "http://llm/v1"]),
+        ("SSASR_ASR_CA", "no certificate", ["--asr-endpoint", "wss://engines:1"]),
+        ("SSASR_ASR_CA", None, ["--asr-endpoint", "wss://engines:1"]),
+    ],
+)
+def test_a_file_that_is_none_is_named_by_its_variable(
+    variable, content, more, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(variable, str(path))
+    status = cli.exit_status(lambda: cli.run_command([*GATEWAY, *more]))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ssasr: {variable}: ")
+    assert status == (1 if content is None else 2), "1: it may be there the next time"
+
+
+def test_metrics_have_no_port_that_others_have(monkeypatch, capsys):
+    line = refused(GATEWAY, {"SSASR_METRICS_PORT": "8080"}, monkeypatch, capsys)
+    assert line == "ssasr: SSASR_METRICS_PORT and --port: both are 8080"
+
+
 def test_case_means_nothing_where_it_means_nothing():
     arguments = ["serve", "--engines", "English", "--device", "CPU", "--log-format", "JSON"]
     command = cli.COMMANDS["serve"]
