@@ -71,8 +71,8 @@ def check_conflicts(values: Values) -> None:
 
 @contextmanager
 def blamed_on(values: Values, option: str) -> Iterator[None]:
-    """What is wrong with a value is said with its flag or variable. One that turns out to be no such
-    thing is wrong usage (UsageError); a file that cannot be read is not (StartRefused)."""
+    """What is wrong with a value is said with its flag or variable. One that turns out to be no
+    such thing is wrong usage (UsageError); a file that cannot be read is not (StartRefused)."""
     try:
         yield
     except StartRefused as error:

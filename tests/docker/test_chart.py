@@ -91,6 +91,13 @@ VARIANTS = pytest.mark.parametrize("values", [{}, EVERYTHING, CPU], ids=["plain"
 
 
 def render(values: dict) -> list[dict]:
+    """As ``helm template`` does it: there is no cluster, so the tokens' secret has to be given."""
+    return render_as_given(
+        {**values, "gateway": {"tokenSecret": "1" * 16} | values.get("gateway", {})}
+    )
+
+
+def render_as_given(values: dict) -> list[dict]:
     with helm_python.Chart.load(CHART) as chart:
         chart.validate_schema(values)
         rendered = chart.render(values, name="asr", namespace="speech")
@@ -191,6 +198,12 @@ def test_a_given_token_secret_is_the_same_in_every_rendering():
     one, other = (of_kind(render(given), "Secret")["asr-gateway-keys"] for _ in range(2))
     assert one == other
     assert base64.b64decode(one["data"]["token"]) == b"0123456789abcdef"
+
+
+def test_no_token_secret_is_made_that_would_be_another_one_the_next_time():
+    with pytest.raises(helm_python.HelmError, match=r"gateway.tokenSecret is needed"):
+        render_as_given({})
+    assert of_kind(render_as_given({"gateway": {"apiKeysSecret": "keys"}}), "Secret") == {}
 
 
 def test_new_keys_roll_the_gateways():
