@@ -7,11 +7,12 @@ by synthesisers, through a whole server.
 ``ssasr serve`` runs with each engine alone; each voice says its turns with pauses of 1.2 s between
 them. Every session is held twice, as it is said and with ``redact_pii=true``: the words of the
 first, aligned with what was spoken, say which words of the second belong to which entity, with the
-recogniser's own errors in them. An entity is found if all its words are hidden; the words that are
-shown are listed. ``recall`` counts a session that asks for every policy, ``alone`` one that asks
-for the entity's own.
+recogniser's own errors in them. An entity is found if all its words are hidden but those that say
+nothing ("the", "for"), which the alignment may well have given it; ``whole`` is the share of which
+these were hidden, too. What is shown is listed. ``recall`` counts a session that asks for every
+policy, ``alone`` one that asks for the entity's own.
 
-``outputs``: the distinctive words of what was hidden (four letters or digits, or more) that are to
+``outputs``: the distinctive words of what was hidden (seven letters or digits, or more) that are to
 be found in anything else that the server wrote, its log at its most detailed, metrics, usage
 records, webhooks, and the file that ``ssasr transcribe --redact all`` saved.
 """
@@ -51,12 +52,17 @@ from ssasr.net.websocket_client import connect_websocket
 from tests.harness.processes import Program, free_port
 
 RATE = 16_000
+SAYS_NOTHING = frozenset(
+    ["a", "all", "an", "and", "at", "for", "i", "i'm", "in", "is", "it", "it's", "of", "on", "or",
+     "so", "that", "that's", "the", "to"]
+)  # fmt: skip
 PAUSE = 1.2
 """Seconds of silence behind a turn."""
 VOICES = ("slt", "rms", "awb", "en-us", "en-gb-x-rp+f3", "en-us+m3")
 """The first three are flite's, the others espeak-ng's."""
 FLITE = frozenset({"slt", "rms", "awb"})
-SPEECH_MODELS = {"english": ("universal-streaming-english", "u3-rt-pro"),
+SPEECH_MODELS = {
+    "english": ("universal-streaming-english", "u3-rt-pro"),
           "multilingual": ("universal-streaming-multilingual", "u3-rt-pro")}  # fmt: skip
 """Of each engine, one model of family U and one of family P."""
 
@@ -234,7 +240,8 @@ def turns_of(spans, words):
 class Tally:
     def __init__(self, detector):
         self.detector = detector
-        self.entities, self.found, self.alone = Counter(), Counter(), Counter()
+        self.entities, self.found = Counter(), Counter()
+        self.whole, self.alone = Counter(), Counter()
         self.leaks, self.stretches, self.right = [], 0, 0
         self.distinctive = set()
 
@@ -253,14 +260,18 @@ class Tally:
             places = [at for at, each in enumerate(entities) if each == entity]
             alone = policies_of(findings, frozenset({entity[0]}), len(heard))
             self.entities[entity[0]] += 1
-            self.alone[entity[0]] += all(alone[at] for at in places)
+            self.alone[entity[0]] += all(
+                alone[at] or heard[at].strip(".,?!").lower() in SAYS_NOTHING for at in places
+            )
             shown = [heard[at] for at in places if not hidden[at]]
+            self.whole[entity[0]] += not shown
+            shown = [word for word in shown if word.strip(".,?!").lower() not in SAYS_NOTHING]
             self.found[entity[0]] += not shown
             if shown:
                 text = " ".join(f"[{w}]" if hidden[at] else w for at, w in enumerate(heard))
                 self.leaks.append({"policy": entity[0], "shown": " ".join(shown), "turn": text})
             for at in places:
-                if hidden[at] and re.search(r"\w{4}", heard[at]):
+                if hidden[at] and re.search(r"\w{7}", heard[at]):
                     self.distinctive.add(heard[at].strip(".,?!").lower())
         for first, last in stretches(hidden):
             self.stretches += 1
@@ -271,6 +282,7 @@ class Tally:
         return {
             "entities": count,
             "recall": round(sum(self.found.values()) / count, 4),
+            "whole": round(sum(self.whole.values()) / count, 4),
             "alone": round(sum(self.alone.values()) / count, 4),
             "precision": round(self.right / max(self.stretches, 1), 4),
             "by_policy": {
@@ -329,7 +341,7 @@ def measure(engine, spoken, detector, dump):
 def found_in(outputs, tally):
     """Distinctive words that were hidden wherever they were said, and are written somewhere."""
     leaked = " ".join(leak["turn"] for leak in tally.leaks).lower()
-    plain = {word for word in tally.distinctive if word not in leaked and not word.isalpha()}
+    plain = {word for word in tally.distinctive if word not in leaked}
     return {
         name: [len(plain), sorted(word for word in plain if word in text.lower())]
         for name, text in outputs.items()

@@ -13,6 +13,7 @@ PROVIDERS = words("providers")
 BREAKS = words("breaks")
 FILLERS = words("fillers")
 """What does not belong to the part before the "at"."""
+MISHEARD_AT = frozenset({"it", "add", "that", "and", "an", "a", "hat", "had", "app"})
 LOCAL_PART = 24
 """Most atoms before the "at"; they may be letters, spelled."""
 
@@ -69,13 +70,34 @@ def email_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         provider = next((i for i in range(at + 1, min(at + 3, len(atoms)))
                          if atoms[i].text in PROVIDERS), -1)  # fmt: skip
         if end < 0 and provider >= 0:
-            end = provider
-            while _said(atoms, end + 1, ".", *ENDINGS):
-                end += 1
+            end = _provider_end(atoms, provider)
         first = _local_start(atoms, at)
         if end >= 0 and first < at:
             yield finding(atoms, "email_address", first, end, 0.9)
+    yield from _provided_addresses(atoms)
     yield from _announced_addresses(atoms)
+
+
+def _provider_end(atoms: Sequence[Atom], provider: int) -> int:
+    """The last atom of "gmail dot com", also where the dot was recognised as another word."""
+    end = provider
+    if provider + 2 < len(atoms) and atoms[provider + 2].text in ENDINGS - {"me", "us"}:
+        end += 2
+    while _said(atoms, end + 1, ".", *ENDINGS):
+        end += 1
+    return end
+
+
+def _provided_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """With the "at" lost, or recognised as another word: "ann lee it gmail dot com"."""
+    for provider in range(2, len(atoms)):
+        if atoms[provider].text not in PROVIDERS or _said(atoms, provider - 1, "at", "@", "."):
+            continue
+        end = _provider_end(atoms, provider)
+        before = provider - 1 if atoms[provider - 1].text in MISHEARD_AT else provider
+        first = _local_start(atoms, before)
+        if end > provider and first < before:
+            yield finding(atoms, "email_address", first, end, 0.7)
 
 
 def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:

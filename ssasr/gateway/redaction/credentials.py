@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from ssasr.gateway.redaction.lexicon import words
+from ssasr.gateway.redaction.lexicon import pattern, said_before, words
 from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import Atom, Kind, cut_words
 
 SECRETS = {
-    "password": re.compile(r"passwords?|password's|passcode|passphrase|pin|pin's"),
+    "password": re.compile(r"passwords?|password's|passcodes?|passphrase|pin|pin's|secret"),
     "username": re.compile(r"usernames?|username's|handle|login|login's|userid"),
 }
 LOST_LETTER = cut_words(["username", "password", "passcode", "login", "user"])
@@ -18,7 +18,9 @@ NO_SECRET = words("no_secret")
 """What is said of a secret that is not given."""
 
 
-LOG_IN_AS = (["log", "in", "as"], ["logged", "in", "as"], ["sign", "in", "as"])
+AS_NAME = said_before("username")
+TYPED = said_before("password")
+ABOUT_LOGIN = pattern("about login")
 AS_MY = (["as", "my"], ["as", "the"], ["is", "my"])
 
 
@@ -26,18 +28,59 @@ def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """What follows "my password is", "the PIN for the card is", "I log in as"; what comes before
     "as my login"."""
     texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
+    yield from _used(atoms, texts)
     for at in range(len(atoms) - 1):
         pair = texts[at] == "user" and texts[at + 1] in {"name", "id", "name's"}
         if pair or SECRETS["username"].fullmatch(texts[at]):
             yield from _announced(atoms, "username", at + pair)
-        elif SECRETS["password"].fullmatch(texts[at]):
+        elif SECRETS["password"].fullmatch(texts[at]) or texts[at - 1 : at + 1] == ["my", "pen"]:
             yield from _announced(atoms, "password", at)
         if _looks_like_username(atoms, at):
             yield finding(atoms, "username", at, at + 1, 0.45)
-        if texts[at - 3 : at] in LOG_IN_AS:
-            yield from _secret(atoms, "username", at - 1)
         if at > 0 and texts[at : at + 2] in AS_MY and _is_username(texts[at + 2 : at + 3]):
             yield finding(atoms, "username", at - 1, at - 1, 0.6)
+
+
+def _used(atoms: Sequence[Atom], texts: Sequence[str]) -> Iterator[Finding]:
+    """What follows "I log in as", or is typed where a login is talked about, without a word of its
+    own: "I type in blue nine four and it says wrong"."""
+    for at in range(1, len(atoms)):
+        before = " ".join(texts[max(at - 4, 0) : at])
+        if _is_username(texts[at : at + 1]):
+            continue
+        if AS_NAME.fullmatch(before) and not _says_nothing(atoms, at):
+            yield finding(atoms, "username", at, at + _has_digits(atoms, at + 1), 0.6)
+        elif TYPED.fullmatch(before) and not _says_nothing(atoms, at):
+            around = texts[max(at - 16, 0) : at + 16]
+            given = _given(atoms, at)
+            if given and any(ABOUT_LOGIN.fullmatch(text) for text in around):
+                yield finding(atoms, "password", at, given, 0.5)
+
+
+def _has_digits(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether digits follow in the same word."""
+    return (
+        at < len(atoms) and atoms[at].kind is Kind.DIGITS and atoms[at - 1].last == atoms[at].first
+    )
+
+
+def _given(atoms: Sequence[Atom], at: int) -> int:
+    """The last atom of something with digits in it, after two other words at most; 0: there is
+    none."""
+    last, digits = at, False
+    while last < min(at + 8, len(atoms)):
+        digit = bool(atoms[last].code) and atoms[last].code.isdigit()
+        digits = digits or digit
+        if (
+            atoms[last].text in ENDS_SECRET
+            or (digits and not digit)
+            or (last - at > 2 and not digits)
+        ):
+            break
+        last += 1
+        if atoms[last - 1].stop:
+            break
+    return last - 1 if digits else 0
 
 
 def _looks_like_username(atoms: Sequence[Atom], at: int) -> bool:
@@ -58,7 +101,11 @@ def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding
         start += 1
     contracted = atoms[start - 1].text.endswith("'s")
     before = start - 1 if contracted else _announces(atoms, start)
-    if policy == "username" and before != start - 1 and _follows(atoms, start):
+    directly = start < len(atoms) and not (contracted or atoms[start - 1].stop)
+    directly = directly and atoms[start].text not in BEFORE_SECRET
+    if directly and (given := _given(atoms, start)):
+        yield finding(atoms, policy, start, given, 0.5)  # "password green three seven"
+    elif policy == "username" and before != start - 1 and _follows(atoms, start):
         yield finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
     elif before >= 0:
         yield from _secret(atoms, policy, before)
@@ -101,3 +148,5 @@ def _secret(atoms: Sequence[Atom], policy: str, before: int) -> Iterator[Finding
             break
     if last > before:
         yield finding(atoms, policy, before + 1, last, 0.7)
+    elif policy == "password" and (given := _given(atoms, before + 1)):
+        yield finding(atoms, policy, before + 1, given, 0.5)

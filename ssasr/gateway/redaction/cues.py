@@ -44,6 +44,10 @@ class Context:
         return max(self.before, key=self.before.__getitem__) if self.before else None
 
 
+def is_cue(word: str) -> bool:
+    return any(cue.fullmatch(word) for cue in CUES.values())
+
+
 def text_of(atoms: Sequence[Atom]) -> str:
     """The words of some atoms, letters that follow each other joined: "c v v" is "cvv". Of a cue a
     letter may be missing: a recogniser's most frequent small error."""

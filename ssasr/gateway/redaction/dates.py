@@ -4,7 +4,7 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from itertools import pairwise
 
-from ssasr.gateway.redaction.cues import context
+from ssasr.gateway.redaction.cues import CUES, LOST_LETTER, context
 from ssasr.gateway.redaction.lexicon import words
 from ssasr.gateway.redaction.policies import Finding, finding
 from ssasr.gateway.redaction.spoken import CUT_ORDINALS, Atom, Kind, cut_words
@@ -59,7 +59,7 @@ def _month_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
         if atom.text not in MONTHS or atom.kind is not Kind.WORD:
             continue
         first = last = at
-        before = at - 1 if at and atoms[at - 1].text != "of" else at - 2
+        before = at - 2 if at and atoms[at - 1].text in {"of", "o", "a", "on"} else at - 1
         if before >= 0 and _day(atoms[before]):
             first = before
         skip = 2 if at + 1 < len(atoms) and atoms[at + 1].text == "the" else 1
@@ -106,14 +106,15 @@ def _date_after(
     reach: int,
     *,
     also: Container[str] = (),
-    first_word: str | None = None,
+    zero: bool = False,
 ) -> tuple[int, int] | None:
     """The first and the last of the digits, months and ``also`` that begin within ``reach`` atoms
-    after ``at``, and whatever joins them; ``first_word`` may only begin them."""
+    after ``at``, and whatever joins them; ``zero``: an "oh" may begin them, also one recognised
+    as "a"."""
     first = last = -1
     for index in range(at + 1, min(at + reach, len(atoms))):
         each = atoms[index]
-        begins = first < 0 and each.text == first_word
+        begins = first < 0 and zero and _begins_as_zero(atoms, index)
         if begins or each.kind is Kind.DIGITS or each.text in MONTHS or each.text in also:
             first = index if first < 0 else first
             last = index
@@ -126,6 +127,11 @@ def _date_after(
     return first, last + _ends_misheard(atoms, last)
 
 
+def _begins_as_zero(atoms: Sequence[Atom], at: int) -> bool:
+    follows = at + 1 < len(atoms) and bool(atoms[at + 1].code) and atoms[at + 1].code.isdigit()
+    return atoms[at].text == "oh" or (atoms[at].text in {"o", "a"} and follows)
+
+
 def _ends_misheard(atoms: Sequence[Atom], last: int) -> bool:
     """Whether the next atom is the last digit, misheard: "nineteen fifty sick"."""
     if atoms[last].stop or len(atoms[last].code) != 2 or last + 1 == len(atoms):
@@ -135,7 +141,7 @@ def _ends_misheard(atoms: Sequence[Atom], last: int) -> bool:
 
 
 def _joins_date(atom: Atom) -> bool:
-    return atom.text in {"of", "the", ",", "/", "-", ".", "in", "day", "uh", "um", "and"} or (
+    return atom.text in {"of", "on", "the", ",", "/", "-", ".", "in", "day", "and"} or (
         bool(atom.code) and atom.code.isdigit()
     )
 
@@ -169,26 +175,42 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 def _is_long_ago(atoms: Sequence[Atom], first: int, last: int) -> bool:
     """A day with its year, before 2010: hardly anything else that people say to a stranger."""
-    digits = [atom.text for atom in atoms[first : last + 1] if atom.kind is Kind.DIGITS]
+    digits = [a.text for a in atoms[first : last + 1] if a.kind is Kind.DIGITS or _day(a)]
     year = "".join(digits[1:]) if len(digits) > 1 else ""
     return bool(re.search(r"(?:19\d\d|200\d)$", year))
 
 
+MONTH_AND_YEAR = re.compile(r"(?:0[1-9]|1[0-2])(?:2[6-9]|3\d)")
+"""Of a card's end, which is to come."""
 END_OF_CARD = re.compile(r"(?:end|good) date|(?:good|valid) (?:until|till|through|to)|runs? out")
 
 
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """ "expires oh nine twenty seven", "expiry 09/27"."""
-    for at, atom in enumerate(atoms):
-        pair = f"{atoms[at - 1].text} {atom.text}" if at else ""
-        if not (END_OF_CARD.fullmatch(pair) or re.fullmatch(r"expir\w*|exp|valid|thru", atom.text)):
+    texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
+    with_card = CUES["credit_card_number"].search(" ".join(texts))
+    for at, text in enumerate(texts):
+        if _is_month_and_year(atoms, at):
+            yield finding(atoms, "credit_card_expiration", at, at + 2, 0.45)
+        elif with_card and MONTH_AND_YEAR.fullmatch(text):
+            yield finding(atoms, "credit_card_expiration", at, at, 0.45)
+        pair = f"{texts[at - 1]} {text}" if at else ""
+        if not (END_OF_CARD.fullmatch(pair) or re.fullmatch(r"expir\w*|exp|valid|thru", text)):
             continue
-        found = _date_after(atoms, at, 12, first_word="oh")
+        found = _date_after(atoms, at, 12, zero=True)
         if found is None:
             continue
         first, last = found
         if sum(len(a.code) for a in atoms[first : last + 1]) <= 8:
             yield finding(atoms, "credit_card_expiration", first, last, 0.8)
+
+
+def _is_month_and_year(atoms: Sequence[Atom], at: int) -> bool:
+    """ "09/27" in one word, with a year that is to come."""
+    parts = atoms[at : at + 3]
+    if len(parts) < 3 or parts[0].first != parts[2].last or parts[1].text != "/":
+        return False
+    return bool(MONTH_AND_YEAR.fullmatch(parts[0].text + parts[2].text))
 
 
 def quantities(atoms: Sequence[Atom]) -> Iterator[Finding]:

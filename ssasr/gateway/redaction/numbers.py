@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import phonenumbers
 from attrs import frozen
 
-from ssasr.gateway.redaction.cues import CUES, Context, context
+from ssasr.gateway.redaction.cues import Context, context, is_cue
 from ssasr.gateway.redaction.lexicon import words
 from ssasr.gateway.redaction.policies import Finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
@@ -21,10 +21,15 @@ FILLERS = words("fillers")
 """Said between two digits of one number."""
 SEPARATORS = frozenset("-. /()+,#_")
 OPENERS = frozenset(
-    ["is", "was", "it's", "that's", "number", "are", "be", "at", "on", "as", ":", ","]
-)
+    ["is", "was", "it's", "that's", "number", "are", "be", "at", "on", "as", "of", "says", "use",
+     "pay", ":", ","]
+)  # fmt: skip
 """What may stand before the first digit of a number."""
-COMMON_WORDS = frozenset(["to", "too", "for", "free", "mine", "won", "level", "tree"])
+CLOSERS = frozenset(
+    ["that's", "it's", "ask", "and", "or", "but", "please", "thanks", "thank", "so", "if", "okay"]
+)
+"""What may stand behind the last."""
+COMMON_WORDS = frozenset(["to", "too", "for", "free", "mine", "won", "level", "time", "tree"])
 """Misheard digits that are as likely words."""
 STRANGERS = words("strangers")
 """Never a misheard digit in the midst of a number."""
@@ -72,11 +77,12 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
             (atom.kind is Kind.SYMBOL and atom.text in SEPARATORS)
             or atom.text in FILLERS
             or _may_count(atom, letters=letters)
+            or (atom.text == "a" and atoms[at - 1].pronounced and size > 1)  # "oh"
         )
         if not passes:
             strangers += 1
             known = atom.text in STRANGERS or atom.stop or atom.kind is Kind.SYMBOL
-            known = known or any(cue.fullmatch(atom.text) for cue in CUES.values())
+            known = known or is_cue(atom.text)
             if strangers > 1 or known or size < 3:
                 return 0
             following = atoms[at + length + 1 : at + length + 3]
@@ -142,7 +148,7 @@ def _widened_left(atoms: Sequence[Atom], first: int) -> int:
         if start < 0 or atoms[start].stop or not atoms[start].code.isdigit():
             break
         before = atoms[start - 1] if start else None
-        opens = before is None or before.stop or before.text in OPENERS
+        opens = before is None or before.stop or before.text in OPENERS or is_cue(before.text)
         opens = opens or (before is not None and before.kind is Kind.LETTER)
         if opens or atoms[start].text not in COMMON_WORDS:
             first = start
@@ -152,7 +158,7 @@ def _widened_left(atoms: Sequence[Atom], first: int) -> int:
 def _ends_as_digit(atoms: Sequence[Atom], at: int) -> bool:
     if atoms[at].text in {"oh", "o"}:
         return True
-    ends = atoms[at].stop or at + 1 == len(atoms)
+    ends = atoms[at].stop or at + 1 == len(atoms) or atoms[at + 1].text in CLOSERS
     return atoms[at].code.isdigit() and (ends or atoms[at].text not in COMMON_WORDS)
 
 
@@ -221,6 +227,14 @@ LENGTHS = {
 """Characters that something announced by a cue may have, a misheard one more or less included."""
 
 
+GUESSED = {
+    "credit_card_number": (12, 20),
+    "us_social_security_number": (8, 10),
+    "phone_number": (8, 12),
+    "account_number": (7, 20),
+}
+"""Digits that a number may have which nobody has announced as anything, one or two that were lost
+included: in a session that asks for one of these alone, it may be that one."""
 SAID_TOGETHER = (
     "credit_card_number", "credit_card_expiration", "credit_card_cvv", "account_number",
     "phone_number",
@@ -267,6 +281,10 @@ def numbers(atoms: Sequence[Atom]) -> Iterator[Finding]:
         readings = dict(_by_shape(run.digits))
         for policy, score in _by_cue(run.digits, around):
             readings[policy] = max(readings.get(policy, 0.0), score)
+        if not around.before:
+            for policy, (least, most) in GUESSED.items():
+                if least <= len(run.digits) <= most:
+                    readings.setdefault(policy, 0.42)
         if len(run.digits) < 6 and around.neutral > max(around.before.values(), default=0.0):
             readings = {}
         if len(run.digits) < 7 and _is_quantity(atoms, run):

@@ -56,7 +56,7 @@ SOUNDS_LIKE = {
     "oh": "0", "o": "0", "to": "2", "too": "2", "for": "4", "fore": "4", "ate": "8", "won": "1",
     "tree": "3", "sex": "6", "sax": "6", "nein": "9", "mine": "9", "wan": "1", "fur": "4",
     "tu": "2", "free": "3", "hive": "5", "sicks": "6", "sick": "6", "nun": "1",
-    "hero": "0", "level": "7", "a": "a", "i": "i",
+    "hero": "0", "level": "7", "time": "9", "a": "a", "i": "i",
 }  # fmt: skip
 """Words that stand for a digit or a letter only in the midst of others."""
 WORDS_OF_THEIR_OWN = frozenset(listed("whole"))
@@ -104,6 +104,8 @@ def _pieces(words: Sequence[str]) -> list[_Piece]:
     for index, word in enumerate(words):
         bare = word.strip(_OUTER)
         inner = bare.rstrip(".,;:?!…")
+        if inner.lower() in HESITATIONS:
+            continue
         stop = bool(re.search(r"[.?!…]", bare[len(inner) :]))
         inner = _NUMBER_WITH_COMMAS.sub(lambda match: match[0].replace(",", ""), inner)
         texts = _PIECE.findall(inner)
@@ -263,6 +265,10 @@ class _Reader:
         )
 
 
+HESITATIONS = frozenset(["uh", "um", "er", "erm", "hmm", "mm"])
+
+
 def read(words: Sequence[str]) -> list[Atom]:
-    """The atoms of these words, in order; their ranges of words do not go back."""
+    """The atoms of these words, in order; their ranges of words do not go back. Hesitations give
+    none: what they stand in the midst of reaches over them."""
     return _Reader(words).run()

@@ -141,12 +141,12 @@ def _goes_on(before: Sequence[str], first: Sequence[str]) -> bool:
 
 def settled(words: Sequence[str], policies: Sequence[str | None]) -> int:
     """How many words of a turn that goes on can be shown: what follows cannot change them."""
-    suspicious = [policy is not None for policy in policies]
+    suspicious = [True] * len(words)  # also what is no word: it may lie within a number
     for atom in read(words):
         capital = atom.capital and atom.first > 0
-        if atom.code or capital or atom.kind is not Kind.WORD:
-            for index in range(atom.first, atom.last + 1):
-                suspicious[index] = True
+        plain = not (atom.code or capital or atom.kind is not Kind.WORD)
+        for index in range(atom.first, atom.last + 1):
+            suspicious[index] = not plain or policies[index] is not None
     length = max(len(words) - HELD_WORDS, 0)
     while length > 0 and suspicious[length - 1]:
         length -= 1

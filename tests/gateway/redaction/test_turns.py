@@ -119,6 +119,27 @@ def test_a_tail_that_is_linked_waits_whole():
     assert settled(words, [None] * len(words)) == 0
 
 
+def test_a_hesitation_does_not_end_what_waits():
+    words = [
+        "this",
+        "was",
+        "all",
+        "that",
+        "we",
+        "had",
+        "to",
+        "say",
+        "my",
+        "number",
+        "is",
+        "four",
+        "one",
+        "uh",
+    ]
+    words += ["um"] * 8
+    assert settled(words, [None] * len(words)) == 11
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
