@@ -6,7 +6,9 @@ ended with decides: after the end of a sentence a capital, and else the model's 
 words that nobody writes with a capital within a sentence.
 
 Whether the speaker had finished his sentence is not known when a turn ends: neither the end-of-turn
-confidence nor the silence tells, so the model's full stop stays.
+confidence nor the silence nor the words tell (``benchmarks/archive/whisper_streaming.md``), so the
+model's full stop stays. In a file the next words are there before the last ones are sent, and a
+small letter says that the sentence went on.
 """
 
 from ssasr.protocol.text import ends_sentence
@@ -28,6 +30,13 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 def goes_on(last_word: str, silence: int) -> bool:
     """Whether what is said after so many milliseconds belongs to the sentence of that word."""
     return bool(last_word) and silence < LONGEST_GAP and not ends_sentence(last_word)
+
+
+def was_no_end(last_word: str, next_word: str, silence: int) -> bool:
+    """Whether the full stop of the last word is one in mid-sentence, by the word that the model
+    wrote after so many milliseconds."""
+    ended = last_word.endswith(".") and ends_sentence(last_word)
+    return ended and silence < LONGEST_GAP and next_word.islower()
 
 
 def begin(word: str, *, going_on: bool) -> str:

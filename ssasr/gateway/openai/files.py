@@ -92,7 +92,7 @@ class FileEndpoint:
     async def _transcribe(self, upload: Upload, job: Job, answer: "_Answer") -> None:
         task = self._task(upload, job)
         recording = await trio.to_thread.run_sync(open_recording, upload.file)
-        transcript = Transcript(SpeakerLabels() if upload.speakers else None)
+        transcript = Transcript(SpeakerLabels() if upload.speakers else None, sent=upload.stream)
         emit: Emit = _Events(transcript, answer) if upload.stream else _Collected(transcript)
         working = FileTranscription(self.jobs.engines, task, recording, emit)
         try:

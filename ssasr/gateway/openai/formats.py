@@ -13,6 +13,7 @@ from ssasr.protocol.joining import join, space_between
 from ssasr.protocol.messages import Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.protocol.text import ends_sentence
+from ssasr.session.casing import begin, goes_on, was_no_end
 from ssasr.session.speakers.labels import PENDING, SpeakerLabels
 
 LONGEST = 7 * SAMPLE_RATE
@@ -63,6 +64,8 @@ class Transcript:
     """``add`` the pieces in their order."""
 
     speakers: SpeakerLabels | None = None
+    sent: bool = False
+    """What ``add`` returns is sent at once, and stands."""
     segments: list[Spoken] = field(factory=list)
     text: str = ""
     language: str | None = None
@@ -72,15 +75,31 @@ class Transcript:
         """The text that it adds, and the segments."""
         self.samples = piece.end
         self.language = self.language or piece.language
-        new = segments(piece.words)
+        words = self._following(piece.words)
+        new = segments(words)
         if self.speakers is not None:
             self.speakers.update(piece.voices)
             new = [each for one in new for each in self._labelled(one, self.speakers)]
         self.segments += new
-        said = join(word.text for word in piece.words)
+        said = join(word.text for word in words)
         added = space_between(self.text[-1:], said[:1]) + said
         self.text += added
         return added, new
+
+    def _following(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        """The same as they go on from what there is: a window is cut where it is quiet, often in
+        mid-sentence (``session.casing``)."""
+        if not words or not self.segments:
+            return words
+        segment, first = self.segments[-1], words[0]
+        last = segment.words[-1]
+        silence = (first.start - last.end) * 1_000 // SAMPLE_RATE
+        if not self.sent and was_no_end(last.text, first.text, silence):
+            last = evolve(last, text=last.text[:-1])
+            self.segments[-1] = evolve(segment, words=(*segment.words[:-1], last))
+            self.text = self.text.removesuffix(".")
+        text = begin(first.text, going_on=goes_on(last.text, silence))
+        return (evolve(first, text=text), *words[1:])
 
     def _labelled(self, spoken: Spoken, speakers: SpeakerLabels) -> list[Spoken]:
         """The same with who says it; in parts where several do."""

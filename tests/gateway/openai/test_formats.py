@@ -28,15 +28,38 @@ TWO = transcript(said("One two three four five. Six <seven>"), said("eight.", st
 
 def test_segments_end_with_sentences_pauses_and_when_they_are_long():
     texts = [each.text for each in TWO.segments]
-    assert texts == ["One two three four five.", "Six <seven>", "eight."]
+    assert texts == ["One two three four five.", "Six <seven>", "Eight."]
     endless = formats.segments(said("word " * 60))
     assert all(each.end - each.start <= formats.LONGEST for each in endless)
     assert sum(len(each.words) for each in endless) == 60
 
 
 def test_text_is_joined_as_its_script_is():
-    assert TWO.text == "One two three four five. Six <seven> eight."
+    assert TWO.text == "One two three four five. Six <seven> Eight."
     assert transcript(said("你好"), said("世界", start=3)).text == "你好世界"
+
+
+def joined(*texts, sent=False):
+    made, at = Transcript(sent=sent), 0.0
+    for text in texts:
+        words = said(text, start=at)
+        at = words[-1].end / SAMPLE_RATE + 0.5
+        made.add(Piece(0, words[-1].end, words, "en"))
+    assert made.text == " ".join(word.text for word in made.words)
+    return made.text
+
+
+def test_a_sentence_that_goes_on_in_the_next_window_has_no_full_stop_in_the_middle():
+    assert joined("It was asleep.", "for it was late.") == "It was asleep for it was late."
+    assert joined("wood blocks,", "engraved in") == "wood blocks, engraved in"
+    assert joined("liked best.", "You were") == "liked best. You were"
+    assert joined("Who came?", "rejoined he.") == "Who came? Rejoined he."
+    assert joined("the Stories", "The town") == "the Stories the town"
+
+
+def test_what_has_been_sent_stands():
+    sent = joined("It was asleep.", "for it was late.", sent=True)
+    assert sent == "It was asleep. For it was late."
 
 
 def test_subtitles():
