@@ -3,15 +3,16 @@ the shipped rules. For each: what clients saw, which alerts fired after how long
 says why.
 
     python -m benchmarks.operator_trial faults [--only NAME] [--json FILE]
-    python -m benchmarks.operator_trial calm [--minutes 60] [--times 1] [--json FILE]
+    python -m benchmarks.operator_trial calm [--minutes 60] [--faster 1] [--json FILE]
 
-``calm`` is churn with a rolling upgrade in its middle; no alert may fire. ``--times 3`` divides all
+``calm`` is churn with a rolling upgrade in its middle; no alert may fire. ``--faster 3`` divides all
 times by three, of the rules as well: twenty minutes stand for an hour. Needs Debian's
 ``prometheus``; the full disk is a tmpfs, so root.
 """
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -222,6 +223,7 @@ async def try_one(name, trial, folder):
         "longest_pause_s": round(outcome.pauses.longest, 2),
         "alerts": dict(sorted(watch.fired.items(), key=lambda item: item[1])),
         "before": sorted(watch.before),
+        "load_average": round(os.getloadavg()[0], 1),
         "first_expected_s": min(in_time, default=None),
         "line": found_line(run_dir, trial.where, trial.line),
     }
@@ -261,7 +263,7 @@ async def faults(given, folder):
 
 
 def faster_rules(folder, times):
-    """The rules with every duration divided by ``times``."""
+    """The rules with every duration up to minutes divided by ``times``."""
     text = RULES.read_text()
 
     def shorter(match):
@@ -275,11 +277,11 @@ def faster_rules(folder, times):
 
 async def calm(given, folder):
     config = ClusterConfig(folder, 3, log_options=LOG)
-    minutes = given.minutes / given.times
+    minutes = given.minutes / given.faster
     async with run_cluster(config) as cluster:
-        rules = faster_rules(folder, given.times)
+        rules = faster_rules(folder, given.faster)
         where = scrape_targets(cluster)
-        async with run_prometheus(folder, where, INTERVAL / given.times, rules) as prometheus:
+        async with run_prometheus(folder, where, INTERVAL / given.faster, rules) as prometheus:
             watch = AlertWatch(prometheus, began=trio.current_time())
             crowd = Crowd(bench_config(cluster, CLIENTS, 0), noise_recordings(1), Random(1))
             until = trio.current_time() + minutes * 60
@@ -299,7 +301,7 @@ async def calm(given, folder):
             "minutes": minutes, "stands_for_minutes": given.minutes, "clients": CLIENTS,
             "sessions": sum(crowd.endings.values()), "complaints": crowd.complaints,
             "failovers": moved, "restarts": sum(each.starts - 1 for each in cluster.processes),
-            "alerts": watch.fired,
+            "alerts": watch.fired, "load_average": round(os.getloadavg()[0], 1),
         }
     }  # fmt: skip
 
@@ -309,7 +311,7 @@ def main():
     parser.add_argument("what", choices=["faults", "calm"])
     parser.add_argument("--only", default="", help="part of a name: no other fault is done")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--times", type=float, default=1)
+    parser.add_argument("--faster", type=float, default=1)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     before = conditions()

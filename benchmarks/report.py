@@ -34,7 +34,7 @@ def _cell(result, path):
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {v}" for k, v in value.items())
+        return ", ".join(f"{k}: {v}" for k, v in value.items()) or "none"
     return "-" if value is None else str(value)
 
 
@@ -66,6 +66,14 @@ SECTIONS = (
         "alone.lag_p95", "beside.lag_p95", "alone.finalization_p95", "beside.finalization_p95",
         "beside.codes", "refusals", "refusal_codes", "refusal_p50", "refusal_p95",
         "gateway_growth_mib", "audio_taken_s", "given_up_after_s", "closes",
+    )),
+    ("Operator's trial: six faults", "operator_trial/operator_trial", (
+        "clients", "late_clients", "words", "words_lost", "longest_pause_s", "alerts",
+        "first_expected_s", "load_average",
+    )),
+    ("Operator's trial: churn and a rolling upgrade", "calm", (
+        "calm.minutes", "calm.stands_for_minutes", "calm.sessions", "calm.complaints",
+        "calm.failovers", "calm.restarts", "calm.alerts", "calm.load_average",
     )),
     ("Soak", "soak_minutes", (
         "soak_minutes", "capacity", "streams", "sessions", "endings", "codes", "audio_hours",

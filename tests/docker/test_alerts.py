@@ -43,7 +43,8 @@ CASES = {
         {'ssasr_engines_answering{version="en-default",instance="a"}': f"1x{STEPS - 5} 0x5",
          'ssasr_engines_answering{version="en-default",instance="b"}': f"1x{STEPS - 5} 0x5"},
         {'ssasr_engines_answering{version="en-default",instance="a"}': f"1x{STEPS - 5} 0x5",
-         'ssasr_engines_answering{version="en-default",instance="b"}': f"1x{STEPS}"},
+         'ssasr_engines_answering{version="en-default",instance="b"}': f"1x{STEPS}",
+         'ssasr_engines_answering{version="ml-default",instance="a"}': STILL},
     ),
     "SsasrEngineBehind": (
         {'ssasr_engine_queue_age_seconds{engine="e",instance="a"}': f"0x{STEPS - 8} 3x8"},
