@@ -5,8 +5,8 @@ says why.
     python -m benchmarks.operator_trial faults [--only NAME] [--json FILE]
     python -m benchmarks.operator_trial calm [--minutes 60] [--faster 1] [--json FILE]
 
-``calm`` is churn with a rolling upgrade in its middle; no alert may fire. ``--faster 3`` divides all
-times by three, of the rules as well: twenty minutes stand for an hour. Needs Debian's
+``calm`` is churn with a rolling upgrade in its middle; no alert may fire. ``--faster 3`` divides
+all times by three, of the rules as well: twenty minutes stand for an hour. Needs Debian's
 ``prometheus``; the full disk is a tmpfs, so root.
 """
 
