@@ -1,7 +1,7 @@
 """A file and its form, as ``multipart/form-data``: to the disk as it comes, never into memory."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import BinaryIO
 
@@ -25,6 +25,8 @@ PATIENCE = 60.0
 """Seconds that an upload has whatever its size."""
 LEAST_RATE = 8_000
 """Bytes a second, on average, after that: a place must not be kept by one that dribbles."""
+STALLED = 20.0
+"""Seconds without a byte: less than the connection itself would wait, which ends without a word."""
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 TRANSLATION_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
@@ -83,6 +85,10 @@ def too_large(most: int) -> ApiError:
     return ApiError(413, "file_too_large", text, "file")
 
 
+def too_slow() -> ApiError:
+    return ApiError(408, "upload_too_slow", "The upload is too slow", "file")
+
+
 class _FormParser(MultiPartParser):
     """Notes whether the form has an end: a part without one would stay open."""
 
@@ -115,13 +121,22 @@ async def _read_form(request: Request, most: int) -> FormData:
 async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     size, began = 0, trio.current_time()
     async with aclosing(request.stream()) as stream:
-        async for data in stream:
+        while (data := await _next(stream)) is not None:
             size += len(data)
             if size > most:
                 raise too_large(most - ROUND)
             if trio.current_time() - began > PATIENCE + size / LEAST_RATE:
-                raise ApiError(408, "upload_too_slow", "The upload is too slow", "file")
+                raise too_slow()
             yield data
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    """None: that was all. Raises ApiError, ClientDisconnect."""
+    try:
+        with trio.fail_after(STALLED):
+            return await anext(stream, None)
+    except trio.TooSlowError:
+        raise too_slow() from None
 
 
 def _checked(
