@@ -1,8 +1,9 @@
 """Key terms: how many are found, how many are made up, and what becomes of the other words.
 
     python -m benchmarks.keyterms [--evaldata ../shared/evaldata] [--model tiny.en]
-        [--half dev|held|all] [--how stream|offline] [--strengths 0,4] [--terms 10,100]
-        [--part k/n] [--json FILE]
+        [--half dev|held|all] [--how stream|turn|offline] [--strengths 8,12] [--terms 10,100]
+        [--part k/n] [--clips FILE] [--json FILE]
+    python -m benchmarks.keyterms --merge FILE... --json FILE
 
 Every English clip is decoded without a list and with lists of so many terms. A list holds the
 terms that the clip has, filled up by others that it has not, drawn by a seed: the manifest's
@@ -11,6 +12,11 @@ none, the words that occur once in the whole set and are not one token for Whisp
 and rare words.
 ``read``, ``telephone`` and ``ordered`` (spoken coffee orders, whose phrases are known but not all
 their words) are reported apart. ``made_up_per_hour`` is of lists none of whose terms are said.
+
+*stream*: live, words become final by and by (family U). *turn*: live, the end of the turn decides
+(family P). *offline*: one decode. ``--clips`` appends each clip's counts, which ``--merge`` makes
+one result of, with intervals (95 %) from 1,000 draws of speakers. An excerpt is encoded once for
+all lists; ``cpu_ratio`` counts it each time.
 
 *recall*: of the terms said, those written (per clip, no more often than said). *precision*: of the
 terms written, those said. *other_wer*: the other words' errors; what is inserted beside a term that
@@ -22,10 +28,12 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from attrs import define
+from attrs import asdict, define, field, fields
 
 from benchmarks.conditions import conditions, publish
 from benchmarks.stepping import step_until_done
@@ -37,6 +45,7 @@ from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
 SEED = 7
+DRAWS = 1_000
 GROUPS = {"read_en": "read", "telephony_8k_en": "telephone", "keyterm_en": "ordered",
           "spontaneous_en": "read", "speech_en": "read"}  # fmt: skip
 
@@ -87,9 +96,12 @@ def cases(evaldata: Path, half: str, score, is_token) -> list[Case]:
     return [case for case in found if half == "all" or held_out(case.clip) == (half == "held")]
 
 
-def streamed(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> str:
+def streamed(
+    recognizer: WhisperRecognizer, samples, terms: tuple[str, ...], *, tentative: bool = False
+) -> str:
     """The words of a whole clip heard chunk by chunk."""
-    state = recognizer.new_state(StreamOptions(languages=("en",), keyterms=terms), 0)
+    options = StreamOptions(languages=("en",), keyterms=terms, tentative=tentative)
+    state = recognizer.new_state(options, 0)
     chunk, heard = recognizer.chunk, []
     whole = len(samples) // chunk * chunk
     for at in range(0, whole + 1, chunk):
@@ -98,18 +110,24 @@ def streamed(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> 
     return " ".join(word.text for word in heard[-1].words)
 
 
-def remember(network) -> None:
-    """Offline a clip is decoded again and again; it need not be heard again."""
-    encode_anew, known = network.encode, {}
+@define
+class Encoder:
+    """Encodes each excerpt of a clip once; ``saved``: seconds that the other times would take."""
 
-    def encode_once(samples, frames):
+    encode: Callable
+    known: dict[int, tuple[object, float]] = field(factory=dict)
+    saved: float = 0.0
+
+    def __call__(self, samples, frames):
         key = hash(samples.numpy().tobytes())
-        if key not in known:
-            known.clear()
-            known[key] = encode_anew(samples, frames)
-        return known[key]
-
-    network.encode = encode_once
+        found = self.known.get(key)
+        if found is not None:
+            self.saved += found[1]
+            return found[0]
+        begun = time.thread_time()
+        encoded = self.encode(samples, frames)
+        self.known[key] = encoded, time.thread_time() - begun
+        return encoded
 
 
 def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> str:
@@ -202,11 +220,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
-    parser.add_argument("--how", choices=("stream", "offline"), default="stream")
+    parser.add_argument("--how", choices=("stream", "turn", "offline"), default="stream")
     parser.add_argument("--strengths", default="")
     parser.add_argument("--terms", default="10,100")
     parser.add_argument("--part", default="0/1", help="k/n: every n-th of the clips from k on")
     parser.add_argument("--show", action="store_true", help="print the texts that differ")
+    parser.add_argument("--clips", type=Path, default=None)
+    parser.add_argument("--merge", type=Path, nargs="+", default=())
     parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
@@ -215,8 +235,37 @@ Run = tuple[int, float]
 """How many terms, and how strong."""
 
 
+@define
+class Count:
+    """One clip in one run. ``absent``: none of the list's terms is said."""
+
+    speaker: str
+    group: str
+    terms: int
+    strength: float
+    absent: bool
+    totals: Totals
+
+
 def main() -> None:
     arguments = parse()
+    about = {"half": arguments.half, "how": arguments.how, "model": arguments.model}
+    if arguments.merge:
+        lines = [line for path in arguments.merge for line in path.read_text().splitlines()]
+        found = [(json.loads(line)) for line in lines]
+        counts = [Count(**{**each["count"], "totals": Totals(**each["count"]["totals"])})
+                  for each in found]  # fmt: skip
+        about = found[0]["about"]
+    else:
+        counts = measured(arguments)
+    if arguments.clips:
+        with arguments.clips.open("a") as file:
+            file.writelines(json.dumps({"about": about, "count": asdict(each)}) + "\n"
+                            for each in counts)  # fmt: skip
+    publish({**conditions(), **about, "keyterms": rows(counts)}, arguments.json)
+
+
+def measured(arguments: argparse.Namespace) -> list[Count]:
     score = load_scorer(arguments.evaldata)
     recognizer = create(RecognizerSettings(arguments.model, device="cpu", threads=1))
     recognizer.warm_up()
@@ -225,15 +274,13 @@ def main() -> None:
                    lambda word: len(tokenizer.encode(" " + word)) == 1)  # fmt: skip
     first, parts = map(int, arguments.part.split("/"))
     runs = planned(arguments, recognizer.strength)
-    if arguments.how == "offline":
-        remember(recognizer.decoding.passes.network)
-    totals: dict[tuple, Totals] = defaultdict(Totals)
-    absent: dict[tuple, Totals] = defaultdict(Totals)
-    for case in chosen[first::parts]:
-        measure(recognizer, case, runs, arguments, score, totals, absent)
-    rows = [*rows_of_groups(totals), *rows_of_absent(absent)]
-    about = {"half": arguments.half, "how": arguments.how, "model": arguments.model}
-    publish({**conditions(), **about, "keyterms": rows}, arguments.json)
+    network = recognizer.decoding.passes.network
+    network.encode = encoder = Encoder(network.encode)
+    return [
+        count
+        for case in chosen[first::parts]
+        for count in measure(recognizer, case, runs, arguments, score, encoder)
+    ]
 
 
 def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
@@ -243,53 +290,99 @@ def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
     return [(0, 0.0), *((count, strength) for strength in strengths for count in counts)]
 
 
-def measure(recognizer, case, runs, arguments, score, totals, absent) -> None:
+def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
     """One clip in every run: with the terms that are said in it, and with as many that are not."""
     samples = load_audio(arguments.evaldata / case.clip["file"])
-    write = streamed if arguments.how == "stream" else decoded
-    group, plain = GROUPS[case.clip["category"]], ""
+    write = decoded if arguments.how == "offline" else streamed
+    if arguments.how == "turn":
+        write = partial(streamed, tentative=True)
+    plain, counts = "", []
+    encoder.known.clear()
     for run in runs:
         recognizer.strength = run[1]
-        for said, into in ((True, totals[group, *run]), (False, absent[run])):
+        for said in (True, False):
             if not said and (not case.clip["reference"] or run[0] == 10):
                 continue
             one = case if said else Case(case.clip, [], case.others)
-            begun = time.process_time()
-            text = write(recognizer, samples, one.terms(run[0]))
-            into.cpu += time.process_time() - begun
-            add(into, one, text, one.terms(run[0] or 10), score)
+            count = Count(case.clip["speaker"], GROUPS[case.clip["category"]], *run, not said,
+                          Totals())  # fmt: skip
+            if said or run[0]:
+                begun, encoder.saved = time.process_time(), 0.0
+                text = write(recognizer, samples, one.terms(run[0]))
+                spent = time.process_time() - begun + encoder.saved
+            count.totals.cpu = spent
+            add(count.totals, one, text, one.terms(run[0] or 10), score)
+            counts.append(count)
             plain = text if not run[0] else plain
             if arguments.show and text != plain:
                 where = "said" if said else "absent"
                 print(run, where, one.said, "\n  ", plain, "\n  ", text, flush=True)
+    return counts
 
 
-def rows_of_groups(totals: dict[tuple, Totals]) -> list[dict]:
-    return [
-        {"terms": run[0], "strength": run[1], **report(group, each, totals[group, 0, 0.0])}
-        for (group, *run), each in sorted(totals.items())
-    ]
+def rows(counts: list[Count]) -> list[dict]:
+    """Of each group and run, of all groups together, and of lists none of whose terms is said."""
+    plain = totals_of(counts, 0)
+    found = []
+    for terms, strength in dict.fromkeys((each.terms, each.strength) for each in counts):
+        mine = totals_of(counts, terms, strength)
+        about = {"terms": terms, "strength": strength}
+        groups = sorted({each.group for each in counts})
+        found += [about | report(group, mine[group], plain[group]) for group in groups]
+        found.append(about | report("all", mine["all"], plain["all"]) | intervals(counts, about))
+        absent = [each.totals for each in counts
+                  if each.absent and (each.terms, each.strength) == (terms, strength)]  # fmt: skip
+        if absent:
+            found.append(about | of_absent(total(absent), plain["absent"]))
+    return found
 
 
-def rows_of_absent(absent: dict[tuple, Totals]) -> list[dict]:
-    rows = []
-    for run, each in absent.items():
-        if not each.seconds:
-            continue
-        hours = each.seconds / 3_600
-        rows.append(
-            {
-                "terms": run[0],
-                "strength": run[1],
-                "group": "none said",
-                "hours": round(hours, 3),
-                "made_up": each.made_up,
-                "made_up_per_hour": round(each.made_up / hours, 2),
-                "cpu_ratio": round(each.cpu / absent[0, 0.0].cpu, 3),
-                "other_wer": round(100 * each.errors / max(each.others, 1), 2),
-            }
-        )
-    return rows
+def totals_of(counts: list[Count], terms: int, strength: float = 0.0) -> dict[str, Totals]:
+    kinds: dict[str, list[Totals]] = defaultdict(list)
+    for each in counts:
+        if (each.terms, each.strength) == (terms, strength):
+            for kind in ["absent"] if each.absent else [each.group, "all"]:
+                kinds[kind].append(each.totals)
+    return {kind: total(each) for kind, each in kinds.items()}
+
+
+def total(counts: list[Totals]) -> Totals:
+    return Totals(*(sum(getattr(each, one.name) for each in counts) for one in fields(Totals)))
+
+
+def intervals(counts: list[Count], about: dict) -> dict[str, list[float]]:
+    """Where speakers are drawn anew, with replacement."""
+    chance = random.Random(SEED)
+    mine: dict[str, list[Count]] = defaultdict(list)
+    for each in counts:
+        run = {"terms": each.terms, "strength": each.strength}
+        if not each.absent and (run == about or not each.terms):
+            mine[each.speaker].append(each)
+    found = []
+    for _ in range(DRAWS):
+        drawn = [one for name in chance.choices(list(mine), k=len(mine)) for one in mine[name]]
+        now = total([one.totals for one in drawn if one.terms == about["terms"]])
+        plain = total([one.totals for one in drawn if not one.terms])
+        row = report("", now, plain)
+        found.append((row["misses_ratio"], row["precision"], row["other_wer"]
+                      - report("", plain, plain)["other_wer"]))  # fmt: skip
+    names = ("misses_ratio_95", "precision_95", "other_wer_more_95")
+    return {
+        name: [round(sorted(each)[DRAWS * at // 1_000], 3) for at in (25, 975)]
+        for name, each in zip(names, zip(*found, strict=True), strict=True)
+    }
+
+
+def of_absent(totals: Totals, plain: Totals) -> dict:
+    hours = totals.seconds / 3_600
+    return {
+        "group": "none said",
+        "hours": round(hours, 3),
+        "made_up": totals.made_up,
+        "made_up_per_hour": round(totals.made_up / hours, 2),
+        "cpu_ratio": round(totals.cpu / plain.cpu, 3),
+        "other_wer": round(100 * totals.errors / max(totals.others, 1), 2),
+    }
 
 
 if __name__ == "__main__":

@@ -1,21 +1,13 @@
 """Key terms as a trie over the tokens that a model spells them with.
 
-Pure: a list of terms and an encoder in, a trie out. Both kinds of models walk it, each in its own
-way (``whisper.biasing``, ``fastconformer.biasing``)."""
+Pure: a list of terms and an encoder in, a trie out (``fastconformer.biasing``). Whisper compares
+whole texts instead (``whisper.biasing``)."""
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 from attrs import define, field
-from numpy.typing import NDArray
 
 ROOT = 0
-MOST_BEGINNINGS = 640
-"""Tokens with which terms may begin: a hundred terms in three casings, with a space and without."""
-MOST_GOING_ON = 128
-"""Tokens that may go on from one node; of more, those that came last are not looked for."""
-Tokens = NDArray[np.int64]
-_NONE: Tokens = np.zeros(0, np.int64)
 
 
 @define
@@ -26,9 +18,6 @@ class Trie:
     """Of each node: the tokens that go on, and the nodes they lead to."""
     ends: list[bool] = field(factory=lambda: [False])
     """Whether a term is whole at the node."""
-    longest: list[int] = field(factory=lambda: [0])
-    """Tokens of the longest term that begins with what the node stands for."""
-    _arrays: dict[int, Tokens] = field(factory=dict)
 
     @classmethod
     def of(cls, spellings: Iterable[Sequence[int]]) -> "Trie":
@@ -46,9 +35,7 @@ class Trie:
                 self.children[node][token] = following
                 self.children.append({})
                 self.ends.append(False)
-                self.longest.append(0)
             node = following
-            self.longest[node] = max(self.longest[node], len(tokens))
         if tokens:
             self.ends[node] = True
 
@@ -57,24 +44,6 @@ class Trie:
         with this token, else nowhere."""
         following = self.children[node].get(token)
         return self.children[ROOT].get(token, ROOT) if following is None else following
-
-    def continuations(self, node: int) -> Tokens:
-        """The tokens that go on from the node."""
-        if not self.children[node]:
-            return _NONE
-        found = self._arrays.get(node)
-        if found is None:
-            tokens = list(self.children[node])[: MOST_BEGINNINGS if node == ROOT else MOST_GOING_ON]
-            found = self._arrays[node] = np.array(tokens, np.int64)
-        return found
-
-    def ahead(self, node: int) -> list[int]:
-        """The tokens that must follow until a term is whole or there is a choice."""
-        tokens = []
-        while not self.ends[node] and len(self.children[node]) == 1:
-            ((token, node),) = self.children[node].items()
-            tokens.append(token)
-        return tokens
 
 
 def casings(term: str) -> tuple[str, ...]:

@@ -1,156 +1,232 @@
 """Key terms in greedy decoding.
 
-Greedy decoding takes the likeliest token. Where a term of the stream's list could begin or continue
-instead, its token may be chosen although it is less likely, as long as the cost (the difference of
-natural log probabilities, summed over the term) stays within ``strength``. If the term cannot be
-completed within that cost, decoding goes back to where it left the greedy path and continues with
-the greedy token. So a list changes the text only where a whole term appears in it, and a strength
-of 0 changes nothing.
+A text is decoded greedily, as if there were no terms. Where some of its words sound like a term of
+the stream's list, and the model was not sure of them, the decoder is asked what the term is worth
+in their place: one pass over the term and the few tokens after it. The term is written if the text
+with it is less likely by no more than ``strength`` times how alike the two are, in natural
+logarithms. All other words stay as they are.
 
-The cost is computed from the model's own probabilities, so each decision depends only on the text
-before it, and not on the draft or on other rows of the batch.
+So a term that nothing in the text sounds like costs nothing and changes nothing, a strength of 0
+changes nothing, and each decision depends only on the greedy text and the model's own
+probabilities, not on the draft or on other rows of the batch. Texts are gone through from their end
+to their beginning: what the decoder has read before a place is still there when its turn comes.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import inf
-from typing import NamedTuple
+from itertools import chain
+from math import expm1, inf, log
 
+import jellyfish
 import numpy as np
-from attrs import define, evolve, frozen
-from numpy.typing import NDArray
+from attrs import define, evolve, field, frozen
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
 
-from ssasr.engine.keyterms import ROOT, Tokens, Trie, spellings
-from ssasr.engine.tokenizers import WhisperTokenizer
+from ssasr.engine.tokenizers import UNSPACED, WhisperTokenizer
+from ssasr.engine.whisper.hypothesis_alignment import bare
 
-STRENGTH = 6.0
-"""The most that a term may cost. At 10, terms that were not spoken replaced common words."""
-RANKED = 1
-"""Tokens of each kind that are looked at in one place; each that comes to nothing costs a pass."""
-
-Ranked = Sequence[tuple[int, float]]
-"""Tokens, each with how far its logarithm is below that of the likeliest of all; the likeliest
-first."""
-
-
-class Rivals(NamedTuple):
-    """The likeliest tokens with which a term begins, and those that go on with one."""
-
-    begin: Ranked
-    go_on: Ranked
-
-
-class Offers(NamedTuple):
-    """What a row's terms offer in one pass: the tokens with which they begin, and, for each place
-    that a choice is asked for, those that go on."""
-
-    beginnings: Tokens
-    continuations: Sequence[Tokens]
+STRENGTH = 12.0
+"""Of terms that sound exactly like what they replace. Chosen among 4 to 14 on half of the speakers
+(``benchmarks.keyterms``): above it, terms that were not said replace words."""
+ALIKE = 0.6
+"""The least likeness, from 0 to 1, at which a term is tried."""
+ROOM = 0.4
+"""Share of what a term may cost that the model's doubt of the words alone must make up for: where
+it was surer, one term in nine of those that would have been written was found, for as many passes
+again (tiny.en, 40 clips)."""
+MOST_TRIALS = 3
+"""Terms tried in one text; each costs a pass, a twentieth of what a decode costs."""
+EVEN = 2.0
+"""More room than this says no more for a term."""
+AFTER = 2
+"""Tokens after a term that must be as likely as they were."""
+LONGEST = 40
+"""Tokens of a term at most."""
+KNOWN = 4_096
+"""Spans whose likeness is remembered: two texts about the same audio share most of theirs."""
 
 
 @frozen
+class Term:
+    """A term as it is to be written, and what is compared."""
+
+    text: str
+    letters: str
+    sound: str
+    words: int
+
+    def may_replace(self, written: Sequence[str]) -> bool:
+        """Words that hold these terms: only as a longer one, never to drop a word beside it."""
+        return all(each in self.letters and each != self.letters for each in written)
+
+
+@frozen
+class Trial:
+    """A term's tokens in place of those from ``begin`` to ``end``."""
+
+    begin: int
+    end: int
+    tokens: tuple[int, ...]
+    cost: float
+    """How much less likely the text may be."""
+    last: int
+    """The token that ends a text."""
+    after: tuple[int, ...] = ()
+    """What follows in the text."""
+
+    def followed_by(self, tokens: Sequence[int]) -> "Trial":
+        """In a text of these."""
+        following = (*tokens[self.end : self.end + AFTER], self.last)[:AFTER]
+        return evolve(self, after=following)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the text with what is tried."""
+        return self.begin + len(self.tokens) + AFTER
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The tokens whose probabilities decide."""
+        return self.tokens + self.after
+
+
+@frozen
+class _Span:
+    """The words from ``first`` to ``last``, and which terms they hold already."""
+
+    first: int
+    last: int
+    letters: str
+    written: Sequence[str]
+
+
+@define(eq=False)
 class Terms:
-    """A stream's list, in the tokens of the model."""
+    """A stream's list. Used by several threads; what it remembers is the same for all."""
 
-    trie: Trie
-    strength: float
+    listed: Sequence[Term]
+    tokenizer: WhisperTokenizer
+    strength: float = STRENGTH
+    _by_letters: dict[str, Term] = field(init=False)
+    _known: dict[str, list[tuple[Term, float]]] = field(init=False, factory=dict)
 
-    @property
-    def beginnings(self) -> Tokens:
-        return self.trie.continuations(ROOT)
+    def __attrs_post_init__(self) -> None:
+        self._by_letters = {term.letters: term for term in self.listed}
 
-    @property
-    def entry(self) -> float:
-        """What may be given to the token with which greedy's way is left: half, because each that
-        comes to nothing costs a pass, and because nothing may follow that shows it was meant."""
-        return self.strength / 2
+    def trials(
+        self, tokens: Sequence[int], logprobs: Sequence[float], language: str
+    ) -> list[Trial]:
+        """What is to be tried in a text that the end follows, the last place first. ``logprobs``:
+        of the tokens and the end."""
+        words = self.tokenizer.words(tokens, language)
+        places = np.cumsum([0, *map(len, words)]).tolist()
+        if places[-1] != len(tokens):
+            return []  # half a character at the end
+        texts = [bare(self.tokenizer.text(word)) for word in words]
+        found = []
+        for span in self._spans(texts, self._widest(language)):
+            for term, alike in self._alike(span.letters, span.last + 1 - span.first):
+                if term.may_replace(span.written):
+                    begin, end = places[span.first], places[span.last + 1]
+                    trial = self._trial(term, alike, begin, end, tokens)
+                    room = _room(trial, tokens, logprobs)
+                    if room >= -ROOM * trial.cost:
+                        found.append((trial.cost + min(room, EVEN), trial))
+        best = sorted(found, key=lambda each: -each[0])[:MOST_TRIALS]
+        best.sort(key=lambda each: (-each[1].begin, -each[0]))
+        return [trial for _, trial in best]
+
+    def _spans(self, texts: Sequence[str], widest: int) -> list["_Span"]:
+        """So many words that follow each other, at most, and the terms among them."""
+        spans = []
+        written: list[list[str]] = [[] for _ in texts]
+        for first in range(len(texts)):
+            letters = ""
+            for last in range(first, min(first + widest, len(texts))):
+                letters += texts[last]
+                spans.append((first, last, letters))
+                term = self._by_letters.get(letters)
+                if term is not None and last + 1 - first in (1, term.words):
+                    for place in range(first, last + 1):
+                        written[place].append(letters)
+        return [
+            _Span(first, last, letters, list(chain(*written[first : last + 1])))
+            for first, last, letters in spans
+        ]
+
+    def _widest(self, language: str) -> int:
+        """Words of a span at most: one more than the longest term has."""
+        if language in UNSPACED:
+            return 1 + max(len(term.letters) for term in self.listed)
+        return 1 + max(term.words for term in self.listed)
+
+    def _alike(self, letters: str, words: int) -> list[tuple[Term, float]]:
+        """The terms that sound like these words, and how much. None where one is there already."""
+        known = self._known.get(letters)
+        if known is None:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            known = self._known[letters] = self._compare(letters)
+        return [
+            (term, alike) for term, alike in known if term.letters != letters or term.words != words
+        ]
+
+    def _compare(self, letters: str) -> list[tuple[Term, float]]:
+        """By letters and by sounds, one half each, but sounds never against a term."""
+        by_letters = process.cdist(
+            [letters], [term.letters for term in self.listed],
+            scorer=Levenshtein.normalized_similarity, score_cutoff=2 * ALIKE - 1,
+        )[0]  # fmt: skip
+        sound, found = _sound(letters), []
+        for number in np.flatnonzero(by_letters).tolist():
+            term, alike = self.listed[number], float(by_letters[number])
+            if sound and term.sound:
+                sounds = Levenshtein.normalized_similarity(sound, term.sound)
+                alike = max(alike, (alike + sounds) / 2)
+            if alike >= ALIKE:
+                found.append((term, alike))
+        return found
+
+    def _trial(
+        self, term: Term, alike: float, begin: int, end: int, tokens: Sequence[int]
+    ) -> Trial:
+        """The term as it would stand there: between the marks and after the space."""
+        marks = self.tokenizer.marks
+        while begin < end - 1 and tokens[begin] in marks:
+            begin += 1
+        while begin < end - 1 and tokens[end - 1] in marks:
+            end -= 1
+        written = self.tokenizer.decode(tokens[begin:end])
+        opening = written[: len(written) - len(written.lstrip())]
+        text = term.text
+        if written.strip()[:1].isupper():
+            text = text[:1].upper() + text[1:]
+        spelled = tuple(self.tokenizer.encode(opening + text))[:LONGEST]
+        return Trial(begin, end, spelled, self.strength * alike, self.tokenizer.end)
 
 
-@frozen
-class _Left:
-    """Where a text left greedy's way, and what it may write there instead of what it has tried."""
-
-    place: int
-    node: int
-    """Where it stood in its terms."""
-    token: int
-    """Greedy's."""
-    logprob: float
-    cursor: int
-    """How far into the draft the text had come."""
-    others: Ranked
-    """Not tried yet."""
+def _room(trial: Trial, tokens: Sequence[int], logprobs: Sequence[float]) -> float:
+    """The most that the term's first token that differs can be likelier than the text's own: all
+    that the model left for others."""
+    span = tokens[trial.begin :], trial.tokens, logprobs[trial.begin :]
+    for own, other, logprob in zip(*span, strict=False):
+        if own != other:
+            rest = -expm1(min(logprob, -1e-7))
+            return log(rest) - logprob
+    return inf
 
 
-@define
-class Biasing:
-    """Where one text stands in its terms."""
+def gain(trial: Trial, asked: Sequence[float], logprobs: Sequence[float]) -> float:
+    """How much likelier the text is with the term. ``asked``: log probabilities of
+    ``trial.asked``; ``logprobs``: of the text as it is and of its end."""
+    own = logprobs[trial.begin : trial.end + len(trial.after)]
+    return float(sum(asked) - sum(own))
 
-    terms: Terms
-    node: int = ROOT
-    cost: float = 0.0
-    left: _Left | None = None
 
-    def offers(self, draft: Sequence[int]) -> Offers:
-        """For the places after what has been written and after each token of the draft."""
-        trie, node = self.terms.trie, self.node
-        continuations = [trie.continuations(node)]
-        for token in draft:
-            node = trie.step(node, token)
-            continuations.append(trie.continuations(node))
-        return Offers(self.terms.beginnings, continuations)
-
-    def take(
-        self, token: int, logprob: float, rivals: Rivals, place: int, cursor: int, *, leave: bool
-    ) -> tuple[int, float] | None:
-        """The token to write at ``place`` and its log probability, given greedy's. None: go back to
-        where greedy's way was left (``give_up``). ``leave``: whether it may be left here."""
-        if self.left is not None:
-            further, cost = rivals.go_on[0] if rivals.go_on else (token, inf)
-            if cost > self.terms.strength - self.cost:
-                return None
-            self._step(further, cost)
-            return further, logprob - cost
-        worth = self._worth_trying(token, rivals) if leave else ()
-        if not worth:
-            self._step(token, 0.0)
-            return token, logprob
-        self.left = _Left(place, self.node, token, logprob, cursor, worth)
-        return self.give_up()
-
-    def _worth_trying(self, token: int, rivals: Rivals) -> Ranked:
-        """What goes on with a term comes before what begins one. Nothing, where greedy's own token
-        goes on."""
-        if token in self.terms.trie.children[self.node]:
-            return ()
-        ranked = [*rivals.go_on, *rivals.begin]
-        return [(rival, cost) for rival, cost in ranked if 0.0 < cost <= self.terms.entry]
-
-    def _step(self, token: int, cost: float) -> None:
-        trie = self.terms.trie
-        self.node = trie.step(self.node, token)
-        self.cost += cost
-        if trie.ends[self.node]:  # it came true
-            self.cost, self.left = 0.0, None
-
-    def give_up(self) -> tuple[int, float]:
-        """What to write where greedy's way was left: what has not been tried there, or greedy's own
-        token, with its log probability."""
-        left = self.left
-        assert left is not None, "there is a way back"
-        self.node, self.cost = left.node, 0.0
-        if left.others:
-            (token, cost), *others = left.others
-            self.left = evolve(left, others=others)
-        else:
-            token, cost, self.left = left.token, 0.0, None
-        self._step(token, cost)
-        return token, left.logprob - cost
-
-    @property
-    def ahead(self) -> list[int]:
-        """What the term that was begun against greedy's choice goes on with."""
-        return [] if self.left is None else self.terms.trie.ahead(self.node)
+def _sound(letters: str) -> str:
+    """How it sounds in English: for letters without marks only."""
+    return jellyfish.metaphone(letters) if letters.isascii() else ""
 
 
 @lru_cache(maxsize=256)
@@ -158,26 +234,11 @@ def terms_of(
     keyterms: tuple[str, ...], tokenizer: WhisperTokenizer, strength: float = STRENGTH
 ) -> Terms | None:
     """A stream's terms; None if there are none. Streams with the same list share it."""
-    trie = Trie.of(spellings(keyterms, tokenizer.encode, (" ", "")))
-    return Terms(trie, strength) if len(trie.children) > 1 and strength > 0 else None
+    listed = [_term(text) for text in keyterms if any(map(str.isalnum, text))]
+    return Terms(listed, tokenizer, strength) if listed and strength > 0 else None
 
 
-def rivals(logits: NDArray[np.float32], best: NDArray[np.float32], offers: Offers) -> list[Rivals]:
-    """What the terms have to say of these places: logits (n, vocabulary), the largest of each (n,)
-    before they are spoilt."""
-    return [
-        Rivals(
-            _rank(logits[place], best[place], offers.beginnings),
-            _rank(logits[place], best[place], tokens),
-        )
-        for place, tokens in enumerate(offers.continuations)
-    ]
-
-
-def _rank(logits: NDArray[np.float32], best: np.float32, tokens: Tokens) -> Ranked:
-    if not len(tokens):
-        return ()
-    values = logits[tokens]
-    order = np.argpartition(-values, min(RANKED, len(tokens) - 1))[:RANKED]
-    ranked = sorted((float(best - values[place]), int(tokens[place])) for place in order)
-    return [(token, cost) for cost, token in ranked]
+def _term(text: str) -> Term:
+    words = text.split()
+    letters = "".join(map(bare, words))
+    return Term(" ".join(words), letters, _sound(letters), len(words))

@@ -3,10 +3,13 @@
 The draft is the previous hypothesis about nearly the same audio. The decoder checks all of it in
 one pass: the longest prefix that greedy decoding would have chosen is kept, the first token that
 differs is replaced by the greedy choice, and the rest of the draft is tried again after it. The
-result equals greedy decoding from scratch, in a few passes.
+result equals greedy decoding from scratch, in a few passes. Key terms are tried in the text that
+came of it (``biasing``).
 """
 
+import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,7 +17,7 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from ssasr.engine.whisper.alignment import FRAME, attention_map
-from ssasr.engine.whisper.biasing import Biasing, Terms
+from ssasr.engine.whisper.biasing import LONGEST, Terms, Trial, gain
 from ssasr.engine.whisper.passes import Batch, Excerpt, Inputs, Outputs, Passes
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.protocol.recognition import SURE_LANGUAGE
@@ -63,7 +66,7 @@ class Request:
 
 @frozen
 class Hypothesis:
-    """What greedy decoding makes of an excerpt.
+    """What greedy decoding and key terms make of an excerpt.
 
     scores (heads, rows, frames) as ``alignment.token_frames`` takes them, with ``skip`` rows before
     the text; the frames are those of the excerpt without its padding. ``complete``: the decoder
@@ -77,6 +80,15 @@ class Hypothesis:
     language: str
     language_confidence: float
     complete: bool
+    greedy: tuple[tuple[int, ...], ...] = ()
+    """What greedy decoding wrote instead of each token, all of it at a term's first; nothing where
+    no term was written."""
+
+    def draft(self, begin: int, end: int) -> tuple[int, ...]:
+        """Greedy's tokens for these."""
+        if not self.greedy:
+            return self.tokens[begin:end]
+        return tuple(chain(*self.greedy[begin:end]))
 
 
 @define
@@ -87,10 +99,11 @@ class _Row:
     draft: list[int]
     frames: int
     limit: int
-    biasing: Biasing | None = None
+    terms: Terms | None = None
     given: Sequence[int] = ()
     """What stands before all inputs."""
     language: str = ""
+    translate: bool = False
     language_confidence: float = 1.0
     no_speech: float = 0.0
     pending: list[int] = field(factory=list)
@@ -100,39 +113,42 @@ class _Row:
     skip: int = 0
     cursor: int = 0
     """How far into ``draft`` the text has come."""
-    foreign: int = 0
-    """Tokens of ``pending`` after the certain ones that are a term's, not the draft's."""
     tokens: list[int] = field(factory=list)
     logprobs: list[float] = field(factory=list)
     scores: list[NDArray[np.float32]] = field(factory=list)
     done: bool = False
     complete: bool = False
-
-    def inputs(self) -> Inputs:
-        """For the next pass."""
-        draft = self.pending[self.certain :]
-        offers = self.biasing.offers(draft) if self.biasing else None
-        return Inputs(self.pending, self.certain, self.before, offers, len(self.given))
+    end: float = 0.0
+    """Log probability of the end, where the text is complete."""
+    trials: list[Trial] = field(factory=list)
+    """The key terms that are still to be tried in the text, the first of them in the next pass."""
+    greedy: list[tuple[int, ...]] = field(factory=list)
+    shares: list[float] = field(factory=list)
+    """How sure each token is as a term's, in logarithms; as ``greedy``, empty where there is none.
+    """
 
     @property
     def most_tokens(self) -> int:
         """That it may put into the decoder."""
-        return len(self.given) + len(self.draft) + self.limit
+        terms = LONGEST if self.terms else 0
+        return len(self.given) + len(self.draft) + self.limit + terms
 
-    def drafted(self, accepted: int) -> int:
-        """How many of so many accepted tokens were the draft's."""
-        return max(0, accepted - self.foreign)
+    def inputs(self) -> Inputs:
+        """For the next pass."""
+        asked = self.trials[0].asked if self.trials else ()
+        return Inputs(self.pending, self.certain, self.before, asked, len(self.given))
 
     def hypothesis(self) -> Hypothesis:
         return Hypothesis(
             tuple(self.tokens),
-            np.array(self.logprobs, dtype=np.float32),
+            np.array(list(map(max, self.logprobs, self.shares or self.logprobs)), np.float32),
             np.concatenate(self.scores, axis=1),
             self.skip,
             self.no_speech,
             self.language,
             self.language_confidence,
             self.complete,
+            tuple(self.greedy),
         )
 
 
@@ -144,9 +160,6 @@ class Decoding:
         self.passes = passes
         self._vocabulary = vocabulary
         self._cut_loops = cut_loops
-        self._marks = vocabulary.tokenizer.marks
-        """No term is written instead of these: after a comma it may come as well, and after the
-        end there is nothing that it could be."""
         self._full_stop = vocabulary.tokenizer.encode(".")[0]
         self.longest = passes.frames * FRAME
         """Samples that the encoder has positions for."""
@@ -180,9 +193,8 @@ class Decoding:
         limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, room)
         frames = min(-(-len(request.samples) // FRAME), self.passes.frames)
         draft = list(request.draft[:limit])
-        biasing = Biasing(request.terms) if request.terms else None
-        expected = [*draft, *self._ending(draft[-1])] if draft else []
-        return _Row(expected, frames, limit, biasing, given)
+        draft += self._ending(draft[-1]) if draft else []
+        return _Row(draft, frames, limit, request.terms, given)
 
     def _excerpt(self, request: Request, padding: int) -> Excerpt:
         padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
@@ -202,6 +214,7 @@ class Decoding:
                 row.language, row.language_confidence = detected[number]
             else:
                 row.language = "en"
+            row.translate = request.translate
             prefix = vocabulary.prefix(row.language, translate=request.translate)
             row.pending = [*prefix, *row.draft[: self.passes.widest - len(prefix)]]
             row.certain = len(prefix)
@@ -232,12 +245,20 @@ class Decoding:
 
     def _advance(self, row: _Row, outputs: Outputs) -> None:
         """Take what a pass gave for the row, as far as its inputs hold."""
+        scores = outputs.scores[:, :, : row.frames]
+        if row.trials:
+            self._judge(row, outputs, scores)
+            return
         if not row.before:
             row.no_speech = outputs.no_speech
-        scores = outputs.scores[:, :, : row.frames]
         used = self._take(row, outputs, scores)
         row.scores.append(scores[:, :used])
         row.before += used
+        if row.complete and row.terms is not None:
+            trials = row.terms.trials(row.tokens, [*row.logprobs, row.end], row.language)
+            room = self.passes.room - len(row.given) - row.skip
+            row.trials = [each for each in trials if each.longest <= room]
+            self._try(row)
 
     def _take(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> int:
         """Accept the draft as far as greedy agrees, set what comes next; the inputs that count.
@@ -246,64 +267,59 @@ class Decoding:
         draft = row.pending[row.certain :]
         for accepted, (token, logprob) in enumerate(outputs.choices):
             used = row.certain + accepted
-            if row.biasing is not None:
-                cursor, against = row.cursor + row.drafted(accepted), outputs.rivals[accepted]
-                taken = row.biasing.take(
-                    token, logprob, against, len(row.tokens), cursor, leave=token not in self._marks
-                )
-                if taken is None:
-                    return self._go_back(row, scores)
-                token, logprob = taken
             if token == end:
                 row.done = row.complete = True
+                row.end = logprob
                 return used
-            if self._is_last(row, token, logprob, scores[:, :used]):
-                self._end_early(row)
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+            stop = self._must_stop(row, cut_loops=self._cut_loops)
+            if stop or (self._cut_loops and self._looping(row, scores[:, :used])):
+                row.done = True
                 return used
             if accepted >= len(draft) or draft[accepted] != token:
-                self._go_on(row, token, row.drafted(accepted))
+                row.pending = [token, *self._proposal(row, token, accepted)][: self.passes.widest]
+                row.certain = 1
                 return used
         raise AssertionError("there is a choice after the last token of the draft")
 
-    def _is_last(self, row: _Row, token: int, logprob: float, newest: NDArray[np.float32]) -> bool:
-        """Write the token; whether the text is cut here."""
-        row.tokens.append(token)
-        row.logprobs.append(logprob)
-        if self._must_stop(row, cut_loops=self._cut_loops):
-            return True
-        return self._cut_loops and self._looping(row, newest)
+    def _try(self, row: _Row) -> None:
+        """The next pass is for the next term, after what stands before its place."""
+        row.done = not row.trials
+        if row.trials:
+            trial = row.trials[0] = row.trials[0].followed_by(row.tokens)
+            prefix = self._vocabulary.prefix(row.language, translate=row.translate)
+            before = row.tokens[trial.begin - 1] if trial.begin else prefix[-1]
+            row.pending, row.certain = [before, *trial.asked[:-1]], 1
+            row.before = row.skip + trial.begin
+
+    def _judge(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> None:
+        """Write the term that was tried, if it is worth it."""
+        trial, *others = row.trials
+        worth = gain(trial, outputs.asked, [*row.logprobs, row.end]) + trial.cost
+        row.trials = others
+        if worth >= 0:
+            self._write(row, trial, outputs, scores, worth)
+            row.trials = [each for each in others if each.end <= trial.begin]
+        self._try(row)
 
     @staticmethod
-    def _end_early(row: _Row) -> None:
-        """The text is cut here; a term that has not come true by now does not."""
-        row.done = True
-        left = row.biasing.left if row.biasing else None
-        if left is not None:
-            row.tokens[left.place :] = [left.token]
-            row.logprobs[left.place :] = [left.logprob]
-
-    def _go_on(self, row: _Row, token: int, accepted: int) -> None:
-        """The next pass begins with this token, after which a term or the draft may go on."""
-        ahead = row.biasing.ahead if row.biasing else []
-        if ahead:
-            row.cursor += accepted
-        row.foreign = len(ahead)
-        proposal = ahead or self._proposal(row, token, accepted)
-        row.pending, row.certain = [token, *proposal][: self.passes.widest], 1
-
-    def _go_back(self, row: _Row, scores: NDArray[np.float32]) -> int:
-        """A term did not come true: on from where the text left greedy's way for it."""
-        assert row.biasing is not None, "only a text with terms goes back"
-        left = row.biasing.left
-        assert left is not None, "only a text that left greedy's way goes back"
-        row.before, row.cursor = row.skip + 1 + left.place, left.cursor
-        row.scores = [np.concatenate([*row.scores, scores], axis=1)[:, : row.before]]
-        del row.tokens[left.place :], row.logprobs[left.place :]
-        token, logprob = row.biasing.give_up()
-        if self._is_last(row, token, logprob, scores[:, :0]):
-            self._end_early(row)
-        self._go_on(row, token, 0)
-        return 0
+    def _write(
+        row: _Row, trial: Trial, outputs: Outputs, scores: NDArray[np.float32], worth: float
+    ) -> None:
+        """Put the term into the text, with where it was said and how sure it is: ``worth`` is by
+        how much its text is likelier now."""
+        place, count = slice(trial.begin, trial.end), len(trial.tokens)
+        share = -math.log1p(math.exp(-worth))
+        row.greedy = row.greedy or [(token,) for token in row.tokens]
+        row.greedy[place] = [tuple(chain(*row.greedy[place])), *[()] * (count - 1)]
+        row.tokens[place] = trial.tokens
+        row.shares = row.shares or list(row.logprobs)
+        row.shares[place] = [share] * count
+        row.logprobs[place] = outputs.asked[:count]
+        said = np.concatenate(row.scores, axis=1)
+        first, last = row.skip + trial.begin, row.skip + trial.end
+        row.scores = [said[:, :first], scores[:, : count + 1], said[:, last + 1 :]]
 
     def _proposal(self, row: _Row, token: int, accepted: int) -> list[int]:
         """What may follow ``token``, which stands where the draft did not hold any more.

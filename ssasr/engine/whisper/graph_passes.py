@@ -23,9 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssasr.engine.graphs import CapturedGraph, GraphRecorder
-from ssasr.engine.keyterms import MOST_BEGINNINGS, MOST_GOING_ON
 from ssasr.engine.whisper.alignment import FRAME
-from ssasr.engine.whisper.biasing import RANKED, Offers, Ranked, Rivals
 from ssasr.engine.whisper.model import Cache
 from ssasr.engine.whisper.passes import (
     Batch,
@@ -45,7 +43,8 @@ _WIDTHS = (2, 16, 48)
 
 
 class _Column(IntEnum):
-    """Of the table that says in what two replays differ; a row's tokens follow."""
+    """Of the table that says in what two replays differ; a row's tokens follow, and those that are
+    asked for after them."""
 
     FRAMES = 0
     BEFORE = 1
@@ -58,12 +57,7 @@ class _Found(IntEnum):
 
     TOKEN = 0
     LOGPROB = 1
-    BEGIN = 2
-    """``RANKED`` tokens and as many costs; likewise below."""
-    GO_ON = 2 + 2 * RANKED
-
-
-_FOUND = _Found.GO_ON + 2 * RANKED
+    ASKED = 2
 
 
 @frozen(order=True)
@@ -115,18 +109,13 @@ class GraphPasses:
         shorter = [size for size in frames if size < self.frames]
         self._sizes = [_Size(*size) for size in product(rows, [*shorter, self.frames])]
         self._widths = widths
-        self._columns = len(_Column) + self.widest
+        self._columns = len(_Column) + 2 * self.widest
         tables, samples = self.rows * self._columns, self.rows * self.frames * FRAME
         self._tables = _Mirrored.of(tables, torch.int64, recorder, device)
         self._samples = _Mirrored.of(samples, torch.float32, recorder, device)
-        tokens = self.rows * self.widest
-        # Of key terms; sent only where a row has any. Filled up with a token that nobody writes.
-        self.never = network.never
-        beginnings, continuations = self.rows * MOST_BEGINNINGS, tokens * MOST_GOING_ON
-        self._beginnings = _Mirrored.of(beginnings, torch.int32, recorder, device)
-        self._continuations = _Mirrored.of(continuations, torch.int32, recorder, device)
         vectors = self.frames + network.beyond
-        answer = (_FOUND + len(network.heads) * vectors) * tokens + self.rows
+        answer = len(_Found) + len(network.heads) * vectors
+        answer = answer * self.rows * self.widest + self.rows
         self._host_answer = recorder.pinned(answer, dtype=torch.float32)
         audio = network.model.encoder.positions.new_zeros(self.rows, vectors, dims.audio_width)
         mask = torch.zeros(self.rows, 1, 1, vectors, device=device)
@@ -158,20 +147,6 @@ class GraphPasses:
     def samples(self, size: _Size) -> _Mirrored:
         """(rows, samples), before ``hear``."""
         return self._samples.sized(size.rows, size.frames * FRAME)
-
-    def beginnings(self, size: _Size) -> _Mirrored:
-        """(rows, tokens) with which terms begin, before ``read``."""
-        return self._beginnings.sized(size.rows, MOST_BEGINNINGS)
-
-    def continuations(self, size: _Size, tokens: int) -> _Mirrored:
-        """(rows × width, tokens) that go on with terms, before ``read`` of so many tokens."""
-        return self._continuations.sized(size.rows * self._width(tokens), MOST_GOING_ON)
-
-    def send_offers(self, beginnings: _Mirrored, continuations: _Mirrored) -> None:
-        """To the device."""
-        with self._recorder.working():
-            beginnings.send()
-            continuations.send()
 
     def _width(self, tokens: int) -> int:
         return min(width for width in self._widths if width >= tokens)
@@ -219,32 +194,30 @@ class GraphPasses:
 
     def _decode_pass(self, size: _Size, width: int) -> Callable[[], Tensor]:
         table, cache = self.table(size).device, self._view(size)
-        beginnings, goes_on = self.beginnings(size).device, self.continuations(size, width).device
         inputs = torch.arange(size.rows * width, device=self._network.device)
         opening = inputs[::width]
 
         def read() -> Tensor:
             first = inputs.view(size.rows, width) % width == table[:, _Column.FIRST, None]
-            tokens = table[:, len(_Column) : len(_Column) + width]
+            tokens = table[:, len(_Column) :]
+            asked = tokens[:, self.widest :][:, :width]
             logits, no_speech, scores = self._network.read(
-                tokens, table[:, _Column.BEFORE], cache, self.room, inputs, first.flatten(), opening
+                tokens[:, :width],
+                table[:, _Column.BEFORE],
+                cache,
+                self.room,
+                inputs,
+                first.flatten(),
+                opening,
             )
             best, chosen = logits.max(-1)
-            begins = beginnings[:, None].expand(-1, width, -1).flatten(0, 1)
-            against = [*_rank(logits, best, begins), *_rank(logits, best, goes_on)]
-            parts = chosen, log_probabilities(best, logits), *against, no_speech, scores
+            below = best - logits.gather(1, asked.reshape(-1, 1))[:, 0]
+            logprobs = log_probabilities(best, logits)
+            parts = chosen, logprobs, logprobs - below, no_speech, scores
             # A token is small enough to be exact in float32.
             return torch.cat([part.float().flatten() for part in parts])
 
         return read
-
-
-def _rank(logits: Tensor, best: Tensor, tokens: Tensor) -> list[Tensor]:
-    """Of some tokens (k, n) the ``RANKED`` likeliest, then how far each is below the ``best``;
-    (k,) each."""
-    tokens = tokens.long()
-    values, places = logits.gather(1, tokens).topk(RANKED, dim=1)
-    return [*tokens.gather(1, places).unbind(1), *(best[:, None] - values).unbind(1)]
 
 
 @frozen
@@ -258,10 +231,10 @@ class _Answer:
 
     @classmethod
     def unpack(cls, packed: NDArray[np.float32], rows: int, width: int, vectors: int) -> "_Answer":
-        parts = np.cumsum([_FOUND * rows * width, rows])
+        parts = np.cumsum([len(_Found) * rows * width, rows])
         found, no_speech, scores = np.split(packed, parts)
         return cls(
-            found.reshape(_FOUND, rows, width),
+            found.reshape(len(_Found), rows, width),
             no_speech,
             scores.reshape(rows, -1, width, vectors),
         )
@@ -283,53 +256,25 @@ class _GraphBatch:
         return self._passes.languages(self._size)[self._slots]
 
     def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
+        passes = self._passes
         for slot, row in zip(self._slots, inputs, strict=True):
             self._table[slot, _Column.BEFORE] = row.given + row.before
             self._table[slot, _Column.FIRST] = -1 if row.before else row.certain - 1
-            self._table[slot, len(_Column) :][: len(row.tokens)] = row.tokens
+            rest = self._table[slot, len(_Column) :]
+            rest[: len(row.tokens)] = row.tokens
+            rest[passes.widest + row.certain - 1 :][: len(row.asked)] = row.asked
         longest = max(len(row.tokens) for row in inputs)
-        if any(row.offers for row in inputs):
-            self._offer(inputs, longest)
-        found = self._passes.read(self._size, longest)
+        found = passes.read(self._size, longest)
         results = []
         for slot, row in zip(self._slots, inputs, strict=True):
             wanted = slice(row.certain - 1, len(row.tokens))
             each = found.found[:, slot, wanted].tolist()
             choices = zip(map(int, each[_Found.TOKEN]), each[_Found.LOGPROB], strict=True)
-            against = _rivals(each, row.offers) if row.offers else ()
+            asked = each[_Found.ASKED][: len(row.asked)]
             no_speech = 0.0 if row.before else float(found.no_speech[slot])
             scores = found.scores[slot, :, : len(row.tokens)].copy()
-            results.append(Outputs(list(choices), no_speech, scores, against))
+            results.append(Outputs(list(choices), no_speech, scores, asked))
         return results
-
-    def _offer(self, inputs: Sequence[Inputs], longest: int) -> None:
-        """Put the terms' tokens where the pass looks for them."""
-        passes, size = self._passes, self._size
-        beginnings, continuations = passes.beginnings(size), passes.continuations(size, longest)
-        first, following = beginnings.host.numpy(), continuations.host.numpy()
-        following = following.reshape(size.rows, -1, MOST_GOING_ON)
-        for slot, row in zip(self._slots, inputs, strict=True):
-            if row.offers is None:
-                continue
-            first[slot], following[slot] = passes.never, passes.never
-            first[slot, : len(row.offers.beginnings)] = row.offers.beginnings
-            for place, tokens in enumerate(row.offers.continuations, row.certain - 1):
-                following[slot, place, : len(tokens)] = tokens
-        passes.send_offers(beginnings, continuations)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._slots = [self._slots[row] for row in rows]
-
-
-def _rivals(each: Sequence[Sequence[float]], offers: Offers) -> list[Rivals]:
-    """One for each choice; ``each``: by ``_Found``."""
-    columns = zip(*each, strict=True)
-    return [
-        Rivals(_ranked(column[_Found.BEGIN : _Found.GO_ON]), _ranked(column[_Found.GO_ON :]))
-        for column, _ in zip(columns, offers.continuations, strict=True)
-    ]
-
-
-def _ranked(numbers: Sequence[float]) -> Ranked:
-    """Tokens first, then their costs; infinite for those that were not offered."""
-    return list(zip(map(int, numbers[:RANKED]), numbers[RANKED:], strict=True))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ssasr.engine.features import LogMel
 from ssasr.engine.whisper.alignment import FRAME
-from ssasr.engine.whisper.biasing import Offers, Rivals, rivals
 from ssasr.engine.whisper.model import Cache, Heads, Whisper, length_mask, silent_vectors
 from ssasr.engine.whisper.vocabulary import Vocabulary
 
@@ -38,12 +37,13 @@ class Excerpt:
 @frozen
 class Inputs:
     """What a row puts into the decoder in one pass: tokens, the last of them a draft but for the
-    first ``certain``, after ``before`` others that count. ``offers``: of the row's key terms."""
+    first ``certain``, after ``before`` others that count. ``asked``: tokens whose probabilities are
+    wanted, one after each input from the last certain one on, or none."""
 
     tokens: Sequence[int]
     certain: int
     before: int
-    offers: Offers | None = None
+    asked: Sequence[int] = ()
     given: int = 0
     """Tokens of the text before it, which stand in the cache before all of these."""
 
@@ -52,13 +52,13 @@ class Inputs:
 class Outputs:
     """What came of it. choices: greedy's token and its log probability after each input from the
     last certain one on. no_speech: its probability, in a row's first pass; then 0. scores (heads,
-    n, frames): of the heads that align, for each input. rivals: of each choice, if there were
-    offers."""
+    n, frames): of the heads that align, for each input. asked: log probabilities of the tokens that
+    were asked for."""
 
     choices: list[tuple[int, float]]
     no_speech: float
     scores: NDArray[np.float32]
-    rivals: Sequence[Rivals] = ()
+    asked: Sequence[float] = ()
 
 
 class Batch(Protocol):
@@ -231,34 +231,33 @@ class _PlainBatch:
         )
         # torch takes ten times as long to say where the largest one is.
         tokens, best = logits.numpy().argmax(-1), logits.amax(-1)
-        against = _rivals(logits.numpy(), best.numpy(), inputs)
+        below = _below(logits.numpy(), best.numpy(), inputs)
         logprobs = log_probabilities(best, logits)
-        choices = iter(zip(tokens.tolist(), logprobs.tolist(), strict=True))
+        found = iter(zip(tokens.tolist(), logprobs.tolist(), strict=True))
         opened, observed = iter(no_speech.tolist()), scores.float().numpy()
-        return [
-            Outputs(
-                [next(choices) for _ in range(len(row.tokens) - row.certain + 1)],
-                0.0 if row.before else next(opened),
-                observed[number],
-                against[number],
-            )
-            for number, row in enumerate(inputs)
-        ]
+        outputs = []
+        for number, row in enumerate(inputs):
+            choices = [next(found) for _ in range(len(row.tokens) - row.certain + 1)]
+            asked = [best - less for less, (_, best) in zip(below[number], choices, strict=False)]
+            opening = 0.0 if row.before else next(opened)
+            outputs.append(Outputs(choices, opening, observed[number], asked))
+        return outputs
 
     def keep(self, rows: Sequence[int]) -> None:
         self._cache = self._cache.select(torch.tensor(rows))
 
 
-def _rivals(
+def _below(
     logits: NDArray[np.float32], best: NDArray[np.float32], inputs: Sequence[Inputs]
-) -> list[Sequence[Rivals]]:
-    """Of each row's choices, which follow each other in the logits (k, vocabulary)."""
-    found: list[Sequence[Rivals]] = []
+) -> list[list[float]]:
+    """How far what each row asks for is below the likeliest; the choices of the rows follow each
+    other in the logits (k, vocabulary)."""
+    found: list[list[float]] = []
     begin = 0
     for row in inputs:
         end = begin + len(row.tokens) - row.certain + 1
-        some = row.offers and rivals(logits[begin:end], best[begin:end], row.offers)
-        found.append(some or ())
+        asked = logits[np.arange(begin, end), row.asked] if row.asked else best[begin:begin]
+        found.append((best[begin : begin + len(asked)] - asked).tolist())
         begin = end
     return found
 

@@ -386,7 +386,7 @@ class WhisperRecognizer:
                 min(due.begin + ends[last] * FRAME, due.end),
                 float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),
             )
-            words.append(Spoken(word, tokens))
+            words.append(Spoken(word, hypothesis.draft(place, last + 1)))
             place = last + 1
         return [self._moved(spoken, due) for spoken in without_squeezed(words)]
 
