@@ -67,7 +67,7 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.protocol.stream_position import OutOfPlace, StreamPosition
 
-VERSION = 4
+VERSION = 5
 SUBPROTOCOL = f"ssasr.engine.v{VERSION}"
 PATH = "/v1/stream"
 REFUSAL_HEADER = "X-Ssasr-Refusal"

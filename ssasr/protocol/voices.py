@@ -3,16 +3,17 @@
 An engine listens to windows of at most ``CONTEXT`` samples. Those of a segment end at whole
 multiples of the engine's own hop from the segment's start, and one more ends where the segment
 does; a window reaches back beyond the start of its segment. What it says of a window is a function
-of the audio in it alone, so that an engine that takes a stream over says the same. Voices are
-numbered anew in each window: whose they are is for the session to decide, by their embeddings,
-which the cosine compares.
+of the audio in it alone, so that an engine that takes a stream over says the same. A voice is a
+piece of what one person says, of some seconds. Which pieces the model took for one person's is
+their channel, numbered anew in each window: whose they are is for the session to decide, by their
+embeddings, which the cosine compares.
 
 On the wire a window is, little-endian:
 
     end u64, length u32 (samples), number of voices u8
-    of each voice: clean speech u32 (samples), bytes of the embedding u16, number of runs u16,
-        each run: start u32, end u32 (samples from the window's start; the start's highest bit:
-        somebody else is louder), and the embedding, float16
+    of each voice: channel u8, clean speech u32 (samples), bytes of the embedding u16, number of
+        runs u16, each run: start u32, end u32 (samples from the window's start; the start's
+        highest bit: somebody else is louder), and the embedding, float16
 
 A model that keeps its own numbers of speakers over a whole stream (a streaming Sortformer) fits:
 a number is an embedding whose cosine with itself is 1 and with others 0.
@@ -26,12 +27,11 @@ from ssasr.protocol.faults import PeerFault
 
 CONTEXT = 160_000
 """Samples before the start of a segment that an engine may look back to."""
-MAX_VOICES = 16
 MAX_EMBEDDING = 4_096
 """Bytes."""
 
 _WINDOW = struct.Struct("<QIB")
-_VOICE = struct.Struct("<IHH")
+_VOICE = struct.Struct("<BIHH")
 _RUN = struct.Struct("<II")
 _QUIETER = 1 << 31
 
@@ -48,7 +48,7 @@ class Run:
 
 @frozen
 class Voice:
-    """One voice in one window."""
+    """A piece of what somebody says in one window."""
 
     runs: tuple[Run, ...]
     """Ascending."""
@@ -56,6 +56,8 @@ class Voice:
     """Samples of speech without anybody else's that the embedding is made from."""
     embedding: bytes = b""
     """float16, of length 1; empty where there was too little clean speech, or none of late."""
+    channel: int = 0
+    """What has the same number in one window is one person to the model that separated them."""
 
 
 @frozen
@@ -71,7 +73,7 @@ def write_voices(window: Voices) -> bytes:
     """Raises struct.error or ValueError for what has no place on the wire."""
     parts = [_WINDOW.pack(window.end, window.end - window.start, len(window.voices))]
     for voice in window.voices:
-        parts.append(_VOICE.pack(voice.clean, len(voice.embedding), len(voice.runs)))
+        parts.append(_VOICE.pack(voice.channel, voice.clean, len(voice.embedding), len(voice.runs)))
         for run in voice.runs:
             start, end = run.start - window.start, run.end - window.start
             parts.append(_RUN.pack(start if run.louder else start | _QUIETER, end))
@@ -84,11 +86,11 @@ def read_voices(frame: bytes, at: int) -> tuple[Voices, int]:
     end, length, count = _WINDOW.unpack_from(frame, at)
     at += _WINDOW.size
     start = end - length
-    if start < 0 or count > MAX_VOICES:
-        raise PeerFault("a window before the stream, or with more voices than anybody hears")
+    if start < 0:
+        raise PeerFault("a window before the stream")
     voices = []
     for _ in range(count):
-        clean, size, runs = _VOICE.unpack_from(frame, at)
+        channel, clean, size, runs = _VOICE.unpack_from(frame, at)
         at += _VOICE.size
         spoken = tuple(_read_run(frame, at + i * _RUN.size, start, length) for i in range(runs))
         at += runs * _RUN.size
@@ -96,7 +98,7 @@ def read_voices(frame: bytes, at: int) -> tuple[Voices, int]:
         if len(embedding) != size or size % 2 or size > MAX_EMBEDDING or clean > length:
             raise PeerFault("a voice's embedding is whole float16 numbers")
         at += size
-        voices.append(Voice(spoken, clean, embedding))
+        voices.append(Voice(spoken, clean, embedding, channel))
     return Voices(start, end, tuple(voices)), at
 
 

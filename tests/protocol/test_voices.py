@@ -23,7 +23,9 @@ def windows(draw):
         pairs = list(zip(ends[::2], ends[1::2], strict=False))
         runs = tuple(Run(start + a, start + b, draw(st.booleans())) for a, b in pairs)
         clean = draw(st.integers(0, length))
-        voices.append(Voice(runs, clean, draw(st.binary(max_size=40)) * 2))
+        voices.append(
+            Voice(runs, clean, draw(st.binary(max_size=40)) * 2, draw(st.integers(0, 255)))
+        )
     return Voices(start, start + length, tuple(voices))
 
 
@@ -50,12 +52,11 @@ WINDOW = Voices(0, 1_000, (Voice((Run(0, 500),), 400, b"ab"),))
     "frame",
     [
         struct.pack("<QIB", 5, 6, 0),
-        struct.pack("<QIB", 1_000, 1_000, 17),
-        struct.pack("<QIBIHHII", 1_000, 1_000, 1, 0, 0, 1, 500, 500),
-        struct.pack("<QIBIHHII", 1_000, 1_000, 1, 0, 0, 1, 500, 1_001),
-        struct.pack("<QIBIHH", 1_000, 1_000, 1, 1_001, 0, 0),
-        struct.pack("<QIBIHH", 1_000, 1_000, 1, 0, 3, 0) + b"abc",
-        struct.pack("<QIBIHH", 1_000, 1_000, 1, 0, 4, 0) + b"ab",
+        struct.pack("<QIBBIHHII", 1_000, 1_000, 1, 0, 0, 0, 1, 500, 500),
+        struct.pack("<QIBBIHHII", 1_000, 1_000, 1, 0, 0, 0, 1, 500, 1_001),
+        struct.pack("<QIBBIHH", 1_000, 1_000, 1, 0, 1_001, 0, 0),
+        struct.pack("<QIBBIHH", 1_000, 1_000, 1, 0, 0, 3, 0) + b"abc",
+        struct.pack("<QIBBIHH", 1_000, 1_000, 1, 0, 0, 4, 0) + b"ab",
         write_voices(WINDOW)[:-3],
     ],
 )

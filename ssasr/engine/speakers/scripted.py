@@ -50,5 +50,5 @@ def _listen(window: Window) -> Voices:
         if runs:
             clean = len(spoken) * VAD_FRAME
             vector = np.eye(PEOPLE, dtype="<f2")[each].tobytes() if clean >= LEAST_CLEAN else b""
-            voices.append(Voice(runs, clean if vector else 0, vector))
+            voices.append(Voice(runs, clean if vector else 0, vector, each))
     return Voices(start, window.end, tuple(voices))

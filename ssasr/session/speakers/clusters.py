@@ -2,10 +2,11 @@
 (``cluster``). Pure.
 
 Embeddings are compared by their cosine. A speaker is the direction of the sum of the embeddings
-that were taken for theirs, each as long as the speech it is made from. Two voices active in one
-window are two people (cannot-link): the model that separated them saw them side by side, which
-is more than an embedding knows. Only where they never speak at once and are as alike as one voice
-is with itself, that model is not believed.
+that were taken for theirs, each as long as the speech it is made from. Two channels of one window
+are two people (cannot-link): the model that separated them saw them side by side, which is more
+than an embedding knows. It is not believed where they are as alike as one voice is with itself and
+never speak at once, or are so over all they say. One channel may be several people: what it says
+in pieces is compared like everything else.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,17 @@ ENOUGH = SAMPLE_RATE
 """Samples of clean speech that make a new speaker; fewer only join one."""
 SAME = 0.42
 """Cosine from which a voice is taken for a speaker that is known."""
+WITHIN = 0.3
+"""Cosine from which pieces of one channel are one voice: mostly they are."""
 ALIKE = 0.62
 """Cosine from which two voices of a window are one, if they never speak at once."""
 MERGED = 0.44
 """Cosine from which two clusters are one speaker, when everything is known."""
+SURE = 0.62
+"""Cosine from which they are even though a window had them apart."""
 LEAST_SPEAKER = 5 * SAMPLE_RATE // 2
-"""Samples of clean speech below which a cluster is a part of another."""
+"""Samples of clean speech below which a cluster is a part of another; what overlapping windows both
+had counts once. Where two people follow each other without a pause, a piece may hold both."""
 BLOCK = 128
 """Voices that are compared with each other at first. Merging looks at all pairs after each merge:
 an hour's voices at once would keep the event loop for a minute. Blocks of them take milliseconds
@@ -36,11 +42,14 @@ each, and leave few clusters to compare with each other."""
 
 @frozen(eq=False)
 class Sample:
-    """One voice in one window, with enough clean speech for an embedding."""
+    """A piece of what one voice says in one window, with enough clean speech for an embedding."""
 
     window: int
-    """Where it ends, a stream sample: voices of one window cannot be linked."""
+    """Where it ends, a stream sample: channels of one window cannot be linked."""
+    channel: int
     clean: int
+    fresh: int
+    """Of ``clean``, what no window before had."""
     vector: Vector
     """Of length 1."""
     overlaps: bool = False
@@ -57,13 +66,16 @@ class OnlineClusters:
     def assign(self, samples: Sequence[Sample]) -> list[int | None]:
         """The speakers of the voices of one window; None: not decided yet."""
         found: list[int | None] = [None] * len(samples)
-        likeness = self._likeness(samples)
-        taken: set[int] = set()
-        for number in sorted(range(len(samples)), key=lambda n: (-_best(likeness[n]), n)):
-            speaker = self._choose(samples[number], likeness[number], taken)
+        groups = _groups(samples)
+        voices = [_sum([samples[n] for n in group]) for group in groups]
+        likeness = self._likeness(voices)
+        taken: dict[int, int] = {}
+        for number in sorted(range(len(voices)), key=lambda n: (-_best(likeness[n]), n)):
+            speaker = self._choose(voices[number], likeness[number], taken)
             if speaker is not None:
-                found[number] = speaker
-                taken.add(speaker)
+                taken[speaker] = voices[number].channel
+            for n in groups[number]:
+                found[n] = speaker
         return found
 
     def _likeness(self, samples: Sequence[Sample]) -> list[Vector]:
@@ -73,8 +85,8 @@ class OnlineClusters:
         speakers /= np.linalg.norm(speakers, axis=1, keepdims=True)
         return [speakers @ sample.vector for sample in samples]
 
-    def _choose(self, sample: Sample, likeness: Vector, taken: set[int]) -> int | None:
-        free = [k for k in range(len(likeness)) if k not in taken]
+    def _choose(self, sample: Sample, likeness: Vector, taken: dict[int, int]) -> int | None:
+        free = [k for k in range(len(likeness)) if taken.get(k, sample.channel) == sample.channel]
         nearest = max(free, key=lambda k: likeness[k], default=None)
         if nearest is None or likeness[nearest] < SAME:
             double = int(likeness.argmax()) if len(likeness) else None
@@ -90,6 +102,27 @@ class OnlineClusters:
         if nearest is not None:
             self._sums[nearest] = self._sums[nearest] + sample.clean * sample.vector
         return nearest
+
+
+def _groups(samples: Sequence[Sample]) -> list[list[int]]:
+    """Those of one channel that are alike."""
+    groups = []
+    for channel in sorted({sample.channel for sample in samples}):
+        numbers = [n for n, sample in enumerate(samples) if sample.channel == channel]
+        merging = _Merging([samples[n] for n in numbers])
+        while merging.merge_nearest(WITHIN):
+            pass
+        groups += [[numbers[n] for n in group] for group in merging.groups()]
+    return groups
+
+
+def _sum(samples: Sequence[Sample]) -> Sample:
+    """All of them as one."""
+    vector = np.sum([sample.clean * sample.vector for sample in samples], axis=0)
+    vector /= np.linalg.norm(vector)
+    clean, fresh = (sum(getattr(sample, name) for sample in samples) for name in ("clean", "fresh"))
+    overlaps = any(sample.overlaps for sample in samples)
+    return Sample(samples[0].window, samples[0].channel, clean, fresh, vector, overlaps)
 
 
 def _best(likeness: Vector) -> float:
@@ -109,9 +142,12 @@ def cluster(samples: Sequence[Sample], limit: int | None = None) -> list[int]:
     merging.compact()
     while merging.merge_nearest(MERGED):
         pass
+    while merging.merge_nearest(SURE, linked=True):
+        pass
     merging.absorb_small()
     while limit is not None and merging.count > limit:
-        merging.merge_nearest(-np.inf, linked=True)
+        if not merging.merge_nearest(-np.inf):
+            merging.merge_nearest(-np.inf, linked=True)
     return merging.settled()
 
 
@@ -126,7 +162,7 @@ class _Merging:
         weights = np.array([sample.clean for sample in samples], np.float32)
         self._vectors = np.stack([sample.vector for sample in samples])
         self._weights = weights
-        self._clean = weights.copy()
+        self._fresh = np.array([sample.fresh for sample in samples], np.float32)
         self._dots = (self._vectors @ self._vectors.T) * np.outer(weights, weights)
         self._members = [[number] for number in range(len(samples))]
         self._alive = np.ones(len(samples), np.bool_)
@@ -137,6 +173,7 @@ class _Merging:
         return int(self._alive.sum())
 
     def _likeness(self, *, linked: bool, among: slice = ALL) -> Vector:
+        """``linked``: also of those that were active apart."""
         dots, alive = self._dots[among, among], self._alive[among]
         lengths = np.sqrt(dots.diagonal())
         likeness: Vector = (dots / np.outer(lengths, lengths)).astype(np.float32)
@@ -147,11 +184,8 @@ class _Merging:
         return likeness
 
     def merge_nearest(self, least: float, among: slice = ALL, *, linked: bool = False) -> bool:
-        """False if no two clusters are so alike. ``linked``: even those that were active apart, if
-        there is no other way."""
-        likeness = self._likeness(linked=False, among=among)
-        if linked and not np.isfinite(likeness).any():
-            likeness = self._likeness(linked=True, among=among)
+        """False if no two clusters are so alike. ``linked``: even those that were active apart."""
+        likeness = self._likeness(linked=linked, among=among)
         one, other = np.unravel_index(int(likeness.argmax()), likeness.shape)
         if likeness[one, other] < least or not np.isfinite(likeness[one, other]):
             return False
@@ -164,7 +198,7 @@ class _Merging:
         kept = np.flatnonzero(self._alive)
         self._dots = self._dots[np.ix_(kept, kept)]
         self._apart = self._apart[np.ix_(kept, kept)]
-        self._clean = self._clean[kept]
+        self._fresh = self._fresh[kept]
         self._members = [self._members[k] for k in kept]
         self._alive = np.ones(len(kept), np.bool_)
 
@@ -173,21 +207,24 @@ class _Merging:
         self._dots[:, one] += self._dots[:, other]
         self._apart[one] |= self._apart[other]
         self._apart[:, one] |= self._apart[:, other]
-        self._clean[one] += self._clean[other]
+        self._fresh[one] += self._fresh[other]
         self._members[one] += self._members[other]
         self._alive[other] = False
 
     def absorb_small(self) -> None:
         while self.count > 1:
-            small = np.where(self._alive, self._clean, np.inf)
+            small = np.where(self._alive, self._fresh, np.inf)
             least = int(small.argmin())
             if small[least] >= LEAST_SPEAKER:
                 return
             self._merge(int(self._likeness(linked=True)[least].argmax()), least)
 
+    def groups(self) -> list[list[int]]:
+        return [self._members[k] for k in np.flatnonzero(self._alive)]
+
     def settled(self) -> list[int]:
         """Each voice once more to the nearest cluster, numbered in the order of their first."""
-        groups = [self._members[k] for k in np.flatnonzero(self._alive)]
+        groups = self.groups()
         sums = np.stack([self._weights[group] @ self._vectors[group] for group in groups])
         sums /= np.linalg.norm(sums, axis=1, keepdims=True)
         likeness = self._vectors @ sums.T
@@ -208,7 +245,8 @@ def _apart(samples: Sequence[Sample], vectors: Vector) -> NDArray[np.bool_]:
     """Which voices were active in one window."""
     windows = np.array([sample.window for sample in samples])
     overlaps = np.array([sample.overlaps for sample in samples])
-    same = windows[:, None] == windows
+    channels = np.array([sample.channel for sample in samples])
+    same = (windows[:, None] == windows) & (channels[:, None] != channels)
     np.fill_diagonal(same, False)
     distinct = (overlaps[:, None] | overlaps) | (vectors @ vectors.T < ALIKE)
     apart: NDArray[np.bool_] = same & distinct

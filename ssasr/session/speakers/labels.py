@@ -88,11 +88,10 @@ class SpeakerLabels:
         names = self._names(speakers)
         revisions = []
         for shown in self._turns:
+            numbers = _numbers(shown.attribution)
             labels = [
-                names[speakers[each.number]]
-                if each is not None and each.number is not None
-                else word.speaker or PENDING
-                for each, word in zip(shown.attribution, shown.words, strict=True)
+                word.speaker or PENDING if number is None else names[speakers[number]]
+                for number, word in zip(numbers, shown.words, strict=True)
             ]
             words, label = _labelled(shown.words, labels)
             if words != shown.words or label != shown.label:
@@ -118,6 +117,20 @@ class SpeakerLabels:
         used = {*names.values()}
         fresh = (name for name in map(letter, count()) if name not in used)
         return {speaker: names.get(speaker) or next(fresh) for speaker in found}
+
+
+def _numbers(attribution: Sequence[Attribution | None]) -> list[int | None]:
+    """Of the embeddings of a turn's words; a word without one has that of the nearest word."""
+    known = {
+        place: each.number
+        for place, each in enumerate(attribution)
+        if each is not None and each.number is not None
+    }
+    nearest = (
+        min(known, key=lambda other: abs(other - place), default=None)
+        for place in range(len(attribution))
+    )
+    return [None if place is None else known[place] for place in nearest]
 
 
 def _labelled(words: Sequence[TurnWord], labels: Sequence[str]) -> tuple[tuple[TurnWord, ...], str]:

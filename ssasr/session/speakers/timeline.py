@@ -1,9 +1,10 @@
 """Who speaks when, put together from the windows of one session. Pure.
 
-Windows overlap. What lies more than ``SETTLED`` before the end of a window is its own to say; the
-last stretch is said again by the next one, which has seen how it went on. A voice that has no
-embedding of its own (it spoke too little, or long before the window's end) is the voice of the
-window before that was active at the same moments.
+A voice is a piece of what one person says in a window. Windows overlap. What lies more than
+``SETTLED`` before the end of a window is its own to say; the last stretch is said again by the
+next one, which has seen how it went on. A voice that has no embedding of its own (it spoke too
+little, or long before the window's end) is the voice of the window before that was active at the
+same moments, or the nearest of its channel.
 """
 
 from collections.abc import Iterable, Sequence
@@ -60,8 +61,9 @@ class Timeline:
         """Windows come in the order of their ends; one that was received before changes nothing."""
         if window.end <= self.end:
             return
-        voices = [(voice, self._known(voice, window)) for voice in window.voices]
+        voices = [(voice, Attribution()) for voice in window.voices]
         self._embed(window, voices)
+        voices = [(voice, self._known(voice, voices, a)) for voice, a in voices]
         self._settle(voices)
         since = max(window.start, self.end - SETTLED)
         kept = [_clipped(span, window.end - KEPT, since) for span in self._spans]
@@ -75,15 +77,23 @@ class Timeline:
         )
         self._before, self.end = voices, window.end
 
-    def _known(self, voice: Voice, window: Voices) -> Attribution:
-        """The same voice of the window before, if it has none of its own to go by."""
+    def _known(
+        self, voice: Voice, voices: Sequence[tuple[Voice, Attribution]], own: Attribution
+    ) -> Attribution:
+        """Of a voice without an embedding: whoever was active at the same moments in the window
+        before, or else what its channel says nearest to it."""
         if voice.embedding:
-            return Attribution()
+            return own
         shares = [_shared(voice.runs, other.runs) for other, _ in self._before]
         said = sum(run.end - run.start for run in voice.runs if run.start < self.end)
         if shares and max(shares) > LINKED * said:
             return self._before[int(np.argmax(shares))][1]
-        return Attribution()
+        near = [
+            (_distance(voice, other), number)
+            for number, (other, _) in enumerate(voices)
+            if other.embedding and other.channel == voice.channel
+        ]
+        return voices[min(near)[1]][1] if near else own
 
     def _settle(self, voices: Sequence[tuple[Voice, Attribution]]) -> None:
         """A voice without a speaker so far gets the one that is active in its place now."""
@@ -99,14 +109,17 @@ class Timeline:
 
     def _embed(self, window: Voices, voices: Sequence[tuple[Voice, Attribution]]) -> None:
         embedded = [(voice, attribution) for voice, attribution in voices if voice.embedding]
-        samples = [
-            Sample(window.end, voice.clean, _vector(voice), not all(r.louder for r in voice.runs))
-            for voice, _ in embedded
-        ]
+        samples = [self._sample(window, voice) for voice, _ in embedded]
         speakers = self.clusters.assign(samples)
         for (_, attribution), sample, speaker in zip(embedded, samples, speakers, strict=True):
             attribution.number, attribution.speaker = len(self.samples), speaker
             self.samples.append(sample)
+
+    def _sample(self, window: Voices, voice: Voice) -> Sample:
+        fresh = sum(max(0, run.end - max(run.start, self.end)) for run in voice.runs)
+        overlaps = not all(run.louder for run in voice.runs)
+        clean, vector = voice.clean, _vector(voice)
+        return Sample(window.end, voice.channel, clean, min(fresh, clean), vector, overlaps)
 
     def of_word(self, start: int, end: int) -> Attribution | None:
         """Whose a word between two stream samples is: of who was active in most of it, the louder
@@ -149,6 +162,14 @@ class Timeline:
 def _vector(voice: Voice) -> Vector:
     vector = np.frombuffer(voice.embedding, "<f2").astype(np.float32)
     return vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+
+def _distance(voice: Voice, other: Voice) -> int:
+    """Samples between the two."""
+    (start, end), (first, last) = (
+        (each.runs[0].start, each.runs[-1].end) for each in (voice, other)
+    )
+    return max(start - last, first - end, 0)
 
 
 def _clipped(span: Span, start: int, end: int) -> Span:

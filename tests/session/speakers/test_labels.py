@@ -131,6 +131,15 @@ def test_a_revision_keeps_texts_and_times():
     assert [(w.text, w.start, w.end) for w in change.words] == [("w", 200, 900)]
 
 
+def test_the_revision_gives_a_word_that_nobody_said_to_whoever_said_the_nearest():
+    labels = SpeakerLabels()
+    labels.update(windows(DIALOGUE, 20.0))
+    words = [(0.5, 1.0), (3.0, 3.5), (13.0, 13.2)]
+    assert shown(labels, 0, *words) == ("A", "AAP")
+    assert shown(labels, 1, (16.0, 16.2)) == (PENDING, "P")
+    assert revised(labels) == {0: ("A", "AAA")}
+
+
 @pytest.mark.parametrize(
     ("number", "expected"), [(0, "A"), (25, "Z"), (26, "AA"), (27, "AB"), (702, "AAA")]
 )

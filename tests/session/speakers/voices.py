@@ -30,6 +30,7 @@ def window(talk, end, length=CONTEXT, least=SECOND // 2, likeness=0.8):
             tuple(each),
             min(clean[person], 3 * SECOND),
             embedding(person, likeness) if clean[person] >= least else b"",
+            ord(person),
         )
         for person, each in runs.items()
     )
