@@ -1,18 +1,20 @@
 """Files against an offline decoder that is not ours, on the same machine and the same clips: word
-error rate, and how fast one long file is done; what two files do to live streams beside them; and
-the memory that a file of a gigabyte takes.
+error rate, and how fast one long file is done; what two files do to live streams beside them;
+the memory that a file of a gigabyte takes; and a file of hours, to its end and left halfway.
 
     benchmarks/archive/peers/environment.sh /tmp/peers
     python -m benchmarks.files --peers /tmp/peers/bin/python [--evaldata ../shared/evaldata]
         [--engine english] [--categories read_en,spontaneous_en] [--every 1] [--minutes 10]
-        [--streams 4] [--only words|speed|beside|gigabyte] [--json FILE]
+        [--streams 4] [--hours 3] [--only words|long|speed|beside|gigabyte|hours]
+        [--json FILE]
 
 Ours: ``ssasr serve`` in its usual state, asked over HTTP. The other: faster-whisper with the same
 weights, greedy, in float32 for the words and in int8 with two threads for the speed. The long file
 is made of the clips, one after the other; both do it in turn, three times, and the quickest counts.
 Seconds of CPU are those of the server's process, and of the other's. The scorer and normaliser are
 the evaluation folder's. Live streams are ``ssasr bench``'s, alone and then beside two files that
-begin again whenever they are done; the gigabyte goes to a scripted engine.
+begin again whenever they are done; the gigabyte and the hours go to a scripted engine. ``long`` is
+the words of the long file, against those of the clips that it is made of, one by one.
 """
 
 import argparse
@@ -27,6 +29,8 @@ import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
+from itertools import chain
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -44,7 +48,10 @@ PEER = Path(__file__).parent / "archive" / "peers" / "files.py"
 REPEATS = 3
 SPEECH = Path(__file__).parents[1] / "ssasr" / "data" / "en_jfk.flac"
 GIGABYTE = 1_000_000_000
-SECTIONS = {"words": "words_of_files", "speed": "speed_of_file", "beside": "beside_files"}
+SECTIONS = {
+    "words": "words_of_files", "long": "words_of_long_file", "speed": "speed_of_file",
+    "beside": "beside_files", "hours": "file_of_hours",
+}  # fmt: skip
 """Of the result, by whose names ``benchmarks.report`` knows it."""
 DRAWS = 2_000
 """Of the clips, with replacement, for the interval."""
@@ -69,7 +76,14 @@ class Ours:
         self._process.wait()
 
     def transcribe(self, path: Path, language: str) -> dict:
-        fields = {"model": "whisper-1", "language": language, "response_format": "json"}
+        wall, cpu = time.perf_counter(), self._cpu()
+        with self.asked(path, language, "false") as answer:
+            text = json.load(answer)["text"]
+        return {"text": text, "wall": time.perf_counter() - wall, "cpu": self._cpu() - cpu}
+
+    def asked(self, path: Path, language: str, stream: str) -> HTTPResponse:
+        """The answer to a file, as it comes."""
+        fields = {"model": "whisper-1", "language": language, "stream": stream}
         parts = [
             f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
             for name, value in fields.items()
@@ -81,10 +95,14 @@ class Ours:
             "Content-Type": "multipart/form-data; boundary=b",
         }
         url = f"http://127.0.0.1:{PORT}/v1/audio/transcriptions"
-        wall, cpu = time.perf_counter(), self._cpu()
-        with urlopen(Request(url, body, headers), timeout=3_600) as answer:
-            text = json.load(answer)["text"]
-        return {"text": text, "wall": time.perf_counter() - wall, "cpu": self._cpu() - cpu}
+        return urlopen(Request(url, body, headers), timeout=3_600)
+
+    def gauge(self, name: str) -> float:
+        """Of ``/metrics``, summed over its labels."""
+        with urlopen(f"http://127.0.0.1:{PORT}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.partition("{")[0] == name
+                   or line.startswith(f"{name} "))  # fmt: skip
 
     def send(self, path: Path) -> float:
         """A file that is too large for this process; seconds."""
@@ -234,6 +252,98 @@ def gigabyte() -> dict:
     }  # fmt: skip
 
 
+def long_words(given: argparse.Namespace, clips: list[dict]) -> dict:
+    """Of a file that is the clips one after the other, and of the clips."""
+    scorer = load_scorer(given.evaldata)
+    ours = Ours(given.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.flac"
+        taken, seconds = clips_within(given, clips)
+        write_clips(path, given, taken)
+        whole = ours.transcribe(path, given.language)
+        each = [ours.transcribe(given.evaldata / clip["file"], given.language) for clip in taken]
+        ours.close()
+    references = [scorer.norm(clip["reference"], given.language) for clip in taken]
+    count = sum(map(len, references))
+    said = scorer.norm(whole["text"], given.language)
+    apart = sum(
+        scorer.dist(reference, scorer.norm(one["text"], given.language))
+        for reference, one in zip(references, each, strict=True)
+    )
+    return {
+        "seconds": round(seconds, 1), "clips": len(taken), "words": count,
+        "wer": round(scorer.dist(list(chain(*references)), said) / count, 4),
+        "wer_clip_by_clip": round(apart / count, 4), "wall": round(whole["wall"], 1),
+        "cpu": round(whole["cpu"], 1),
+    }  # fmt: skip
+
+
+def clips_within(given: argparse.Namespace, clips: list[dict]) -> tuple[list[dict], float]:
+    """As many as fill ``--minutes``, and their seconds."""
+    taken, total = [], 0.0
+    for clip in clips:
+        if total < given.minutes * 60:
+            taken.append(clip)
+            total += clip["duration"]
+    return taken, total
+
+
+def hours(given: argparse.Namespace, clips: list[dict]) -> dict:
+    """Events and memory while a file of hours is worked on, and what is left of one whose client
+    goes."""
+    ours = Ours("english", "--engine-kind", "scripted")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hours.mp3"
+        write_clips(path, given, clips)
+        once = sum(clip["duration"] for clip in clips)
+        times = round(given.hours * 3_600 / once)
+        path.write_bytes(path.read_bytes() * times)  # frames stand for themselves
+        ours.transcribe(SPEECH, "en")
+        before, began = ours.memory("VmRSS"), time.perf_counter()
+        deltas = []
+        with ours.asked(path, given.language, "true") as answer:
+            for line in answer:
+                if b"transcript.text.delta" in line:
+                    deltas.append((time.perf_counter() - began, ours.memory("VmRSS")))
+                elif b"transcript.text.done" in line:
+                    done = json.loads(line.removeprefix(b"data: "))
+        wall = time.perf_counter() - began
+        given_back = leave_halfway(ours, path, given, len(deltas) // 2)
+        size = path.stat().st_size
+    peak = ours.memory("VmHWM")
+    ours.close()
+    count = len(deltas)
+    moments = {"first": 0, "third": count // 3, "two_thirds": 2 * count // 3, "last": -1}
+    return {
+        "seconds": done["usage"]["seconds"], "bytes": size, "wall": round(wall, 1),
+        "events": count, "first_event_s": round(deltas[0][0], 1),
+        "longest_wait_s": round(max(np.diff([at for at, _ in deltas])), 2),
+        "before_mib": round(before, 1),
+        "mib_at": {name: round(deltas[place][1], 1) for name, place in moments.items()},
+        "peak_mib": round(peak, 1), "places_given_back_s": given_back,
+    }  # fmt: skip
+
+
+def leave_halfway(ours: Ours, path: Path, given: argparse.Namespace, events: int) -> float:
+    """Seconds from when a client goes until nobody has a place any more."""
+    with ours.asked(path, given.language, "true") as answer:
+        for _ in range(2 * events):  # each is a line and an empty one
+            answer.readline()
+        assert ours.gauge("ssasr_engine_streams") > 0
+    left = time.perf_counter()
+    while ours.gauge("ssasr_sessions") or ours.gauge("ssasr_engine_streams"):
+        time.sleep(0.01)
+    return round(time.perf_counter() - left, 2)
+
+
+def write_clips(path: Path, given: argparse.Namespace, clips: list[dict]) -> None:
+    """One after the other, in the format that the name says."""
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
+        for clip in clips:
+            samples, rate = soundfile.read(given.evaldata / clip["file"], dtype="float32")
+            file.write(soxr.resample(samples, rate, SAMPLE_RATE))
+
+
 def write_long(path: Path, given: argparse.Namespace, clips: list[dict]) -> float:
     parts, total = [], 0
     while total < given.minutes * 60 * SAMPLE_RATE:
@@ -265,15 +375,18 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--streams", type=int, default=4)
-    parser.add_argument("--only", choices=("words", "speed", "beside", "gigabyte"))
+    parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--only", choices=(*SECTIONS, "gigabyte"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     clips = chosen(given)
     parts = {
         "words": lambda: words(given, clips),
+        "long": lambda: long_words(given, clips),
         "speed": lambda: speed(given, clips),
         "beside": lambda: beside(given, clips),
         "gigabyte": gigabyte,
+        "hours": lambda: hours(given, clips),
     }
     result = {**conditions(), "engine": given.engine}
     for name, part in parts.items():

@@ -92,6 +92,17 @@ SECTIONS = (
         "words_of_files.wer_faster_whisper_float32", "words_of_files.ratio",
         "words_of_files.ratio_95",
     )),
+    ("Files: words of a long one", "words_of_long_file", (
+        "words_of_long_file.seconds", "words_of_long_file.clips", "words_of_long_file.words",
+        "words_of_long_file.wer", "words_of_long_file.wer_clip_by_clip",
+        "words_of_long_file.cpu",
+    )),
+    ("Files: hours", "file_of_hours", (
+        "file_of_hours.seconds", "file_of_hours.bytes", "file_of_hours.events",
+        "file_of_hours.wall", "file_of_hours.longest_wait_s", "file_of_hours.before_mib",
+        "file_of_hours.mib_at.first", "file_of_hours.mib_at.last", "file_of_hours.peak_mib",
+        "file_of_hours.places_given_back_s",
+    )),
     ("Files: speed", "speed_of_file", (
         "speed_of_file.seconds", "speed_of_file.ours.wall",
         "speed_of_file.faster_whisper_int8.wall", "speed_of_file.speed_ratio",
