@@ -192,7 +192,7 @@ def make_recognizer(
     detector = SileroDetector(SileroVad().to(model.device).eval().requires_grad_(False))
     layout = make_layout(model, streams, chunk_frames)
     if warm:
-        runner = make_runner(model, layout, detector)
+        runner = make_runner(model, layout, detector, torch.get_num_threads())
     else:
         slots = Slots.allocate(layout, model.device, model.dtype)
         kind = CpuProgram if model.device.type == "cpu" else Program

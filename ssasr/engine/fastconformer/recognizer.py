@@ -27,20 +27,14 @@ from ssasr.engine.fastconformer.config import FRAME, load_config
 from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.detokenizer import PieceTable, Token, Transcript
 from ssasr.engine.fastconformer.graphs import GraphRunner
-from ssasr.engine.fastconformer.program import (
-    Answer,
-    Column,
-    PlainRunner,
-    Program,
-    Runner,
-    SpeechDetector,
-)
+from ssasr.engine.fastconformer.program import Answer, Column, Program, Runner, SpeechDetector
 from ssasr.engine.fastconformer.quantized import load_int8
+from ssasr.engine.fastconformer.side_by_side import SideBySideRunner, fastest
 from ssasr.engine.fastconformer.slot_state import SlotState, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.fastconformer.workload import workload
+from ssasr.engine.fastconformer.workload import rows_of_nobody, workload
 from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import Outcome, RecognizerSettings, State, StepResult, Work
 from ssasr.engine.vad import SileroVad, VadState
@@ -401,8 +395,6 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
     files = resolve(settings.model, pull=False)
     device = choose_device(settings.device)
     int8 = choose_int8(device, settings.precision)
-    if settings.threads is not None and device.type == "cpu":
-        torch.set_num_threads(settings.threads)
     if int8:
         processing = load_processing(files.directory, load_config(files.directory))
         frames = choose_chunk(files.name, processing, settings.chunk_ms)
@@ -417,6 +409,7 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
         SileroDetector(vad),
         settings.chunk_ms,
         settings.max_streams,
+        settings.threads,
     )
 
 
@@ -439,8 +432,10 @@ def build(
     detector: SpeechDetector,
     chunk_ms: int | None,
     max_streams: int | None,
+    threads: int | None = 1,
 ) -> FastConformerRecognizer:
-    """The same, from a model that is loaded; ``directory`` has its tokenizer and processor."""
+    """The same, from a model that is loaded; ``directory`` has its tokenizer and processor.
+    ``threads`` of a processor; None: its cores."""
     processing = load_processing(directory, model.config)
     chunk_frames, on_cpu = choose_chunk(name, processing, chunk_ms), model.device.type == "cpu"
     streams = max_streams
@@ -449,9 +444,11 @@ def build(
     elif streams is None:
         streams = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
     layout = make_layout(model, streams, chunk_frames)
-    runner = make_runner(model, layout, detector)
+    runner = make_runner(model, layout, detector, threads)
     pieces = PieceTable.load(directory, model.config)
-    measured = workload(runner, layout, streams) if on_cpu and max_streams is None else None
+    measured = None
+    if isinstance(runner, SideBySideRunner) and max_streams is None:
+        measured = workload(runner, layout, streams)
     return FastConformerRecognizer(name, runner, layout, pieces, processing, streams, measured)
 
 
@@ -467,11 +464,19 @@ def largest_batch(layout: Layout) -> int:
 
 
 @torch.no_grad()
-def make_runner(model: Model, layout: Layout, detector: SpeechDetector) -> Runner:
-    """Allocates the slots; graphs on CUDA, the processor's program elsewhere."""
+def make_runner(
+    model: Model, layout: Layout, detector: SpeechDetector, threads: int | None = 1
+) -> Runner:
+    """Allocates the slots; graphs on CUDA, the processor's program elsewhere, on so many threads
+    (None: as there are cores)."""
     slots = Slots.allocate(layout, model.device, model.dtype)
     largest = largest_batch(layout)
     if model.device.type == "cuda":
         program = Program(model, slots, detector)
         return GraphRunner(program, largest, CudaGraphRecorder(model.device))
-    return PlainRunner(CpuProgram(model, slots, detector), largest)
+    program = CpuProgram(model, slots, detector)
+    return fastest(
+        partial(SideBySideRunner, program, largest),
+        threads or cores(),
+        lambda runner, rows: runner.run(rows_of_nobody(runner, layout, min(rows, largest))),
+    )

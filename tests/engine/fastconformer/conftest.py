@@ -6,9 +6,9 @@ import torch
 from ssasr.engine.fastconformer.checkpoint import load_model, load_processing
 from ssasr.engine.fastconformer.cpu import CpuProgram
 from ssasr.engine.fastconformer.detokenizer import PieceTable
-from ssasr.engine.fastconformer.program import PlainRunner
 from ssasr.engine.fastconformer.quantized import quantize
 from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer
+from ssasr.engine.fastconformer.side_by_side import Arrangement, SideBySideRunner
 from ssasr.engine.fastconformer.slots import Layout, Slots
 from tests.engine.fastconformer import reference
 
@@ -65,7 +65,7 @@ def make_recognizer():
             )
         return FastConformerRecognizer(
             "test",
-            PlainRunner(program, largest),
+            SideBySideRunner(program, largest, Arrangement(1, 1)),
             layout,
             PieceTable.load(directory, model.config),
             load_processing(directory, model.config),

@@ -39,3 +39,10 @@ def test_longer_chunks_carry_more_streams(english, make_recognizer):
     seconds = {"alone": 0.03, "together": 0.06}
     assert not within(short, seconds, 6)
     assert within(long, seconds, 6)
+
+
+def test_parts_side_by_side_share_the_streams():
+    """Each has a worker: as many times the streams cost as many times as much."""
+    for streams in (3, 8, 20):
+        for kind, amount in demand(streams, 0.56, 4).items():
+            assert demand(2 * streams, 0.56, 4, parts=2)[kind] == pytest.approx(2 * amount)
