@@ -36,6 +36,10 @@ FEW, MANY = 4, 128
 """Rows of a decoder's pass and of an encoder's, with which kernels are timed."""
 FULL, REDUCED = 127, 63
 """Largest weight of 8 bits, and of 7."""
+_BLOCK = 1 << 18
+"""Numbers of a weight that are rounded at a time: a megabyte, which the allocator uses again. Of
+large temporaries that a thread other than the first frees, glibc keeps several times what is in
+use."""
 _LARGEST_INPUT = 255
 _ENOUGH = 8_192
 """Outputs by which a kernel is judged."""
@@ -81,10 +85,15 @@ def quantize(weight: Tensor, bias: Tensor | None = None, *, rows: int = MANY) ->
 def rounded(weight: Tensor) -> Rounded:
     """weight (outputs, inputs), float, in as many bits as ``int8_limit`` allows. Raises
     RuntimeError where it is 0."""
-    limit = _limit()
-    weight = weight.detach().float()
-    scale = weight.abs().amax(dim=1).clamp_(min=1e-8) / limit
-    return Rounded((weight / scale[:, None]).round_().to(torch.int8), scale)
+    limit, rows = _limit(), max(1, _BLOCK // weight.shape[1])
+    whole = Rounded(torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight)))
+    for begin in range(0, len(weight), rows):
+        block = slice(begin, begin + rows)
+        part = weight[block].detach().float()
+        scale = part.abs().amax(dim=1).clamp_(min=1e-8) / limit
+        whole.scale[block] = scale
+        whole.integers[block] = (part / scale[:, None]).round_().to(torch.int8)
+    return whole
 
 
 def pack(weight: Rounded, bias: Tensor | None = None, *, rows: int = MANY) -> Packed:

@@ -34,6 +34,7 @@ from ssasr.engine.fastconformer.transducer import Model, PredictionNetwork, Prom
 from ssasr.engine.kernels import Int8Linear, Rounded
 from ssasr.models import catalogue
 from ssasr.runtime.durable import sync_directory, write_atomically
+from ssasr.runtime.free_memory import return_free_memory
 from ssasr.telemetry.logs import get_logger
 
 _FORMAT = "1"
@@ -55,7 +56,10 @@ def load_int8(name: str, directory: Path, rows: int) -> Model:
         tensors = rounded(read_in_turn(directory, model), model)
         if _keep(path, tensors, made_from):
             tensors = _read(path, made_from) or tensors  # mapped
-    return packed(model, tensors, rows)
+        return_free_memory()
+    model = packed(model, tensors, rows)
+    return_free_memory()
+    return model
 
 
 def quantize(model: Model, rows: int = kernels.MANY) -> Model:
