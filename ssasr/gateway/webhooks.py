@@ -32,6 +32,9 @@ POST_DEADLINE = 10.0
 BACKOFF = Backoff(first=1.0, longest=300.0, tries=10)
 """The tenth try comes about eight minutes after the first."""
 AT_ONCE = 256
+LAST_POSTS_DEADLINE = 8.0
+"""Seconds that a drained process waits until each webhook of its own sessions has been tried once:
+where its disk goes with it, as a pod's does, there is no later."""
 log = get_logger(__name__)
 
 _NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*")
@@ -83,6 +86,9 @@ class Webhooks:
     hosts: WebhookHosts
     journal: Journal
     on_result: Callable[[str], None]
+    _untried: set[str] = field(factory=set)
+    """Sessions of this process whose webhook has not been tried yet."""
+    _tried: trio.Event = field(factory=trio.Event)
 
     def companion(self, session_id: str, webhook: Webhook) -> "CollectedTurns":
         """Raises ClientFault 3006."""
@@ -98,11 +104,23 @@ class Webhooks:
         """Sooner or later."""
         body = f'{{"session_id":{json.dumps(session_id)},"messages":[{",".join(turns)}]}}'
         header = [] if webhook.header is None else list(webhook.header)
-        entry = {"url": webhook.url, "header": header, "body": body}
+        entry = {"session_id": session_id, "url": webhook.url, "header": header, "body": body}
+        self._untried.add(session_id)
         self.journal.add(json.dumps(entry).encode() + b"\n")
 
+    async def last_posts(self) -> None:
+        """Wait until each has been tried once, but not for ever."""
+        with trio.move_on_after(LAST_POSTS_DEADLINE):
+            while self._untried:
+                await self._tried.wait()
+
+    def _note_try(self, session_id: str) -> None:
+        self._untried.discard(session_id)
+        self._tried.set()
+        self._tried = trio.Event()
+
     def outbox(self, backoff: Backoff = BACKOFF) -> Outbox:
-        queue = WebhookQueue(self.journal, self.hosts)
+        queue = WebhookQueue(self.journal, self.hosts, self._note_try)
         return Outbox(queue, backoff, AT_ONCE, self.on_result)
 
 
@@ -138,11 +156,19 @@ class Delivery:
 
     path: Path
     hosts: WebhookHosts
+    tried: Callable[[], None]
+    """Called when a try is over."""
     url: str
     header: tuple[str, ...] = field(repr=False)
     body: str = field(repr=False)
 
     async def send(self) -> None:
+        try:
+            await self._post()
+        finally:
+            self.tried()
+
+    async def _post(self) -> None:
         target = Target.parse(self.url)
         if not self.hosts.lists(target.host):  # the operator has changed his mind
             raise NotTaken(f"{target.host} may not be posted to any more", final=True)
@@ -169,6 +195,8 @@ class Delivery:
 class WebhookQueue:
     journal: Journal
     hosts: WebhookHosts
+    tried: Callable[[str], None]
+    """Called with a session's id when its webhook has been tried."""
     what: str = WHAT
     _known: set[Path] = field(factory=set)
     """What is under way, or could not be read."""
@@ -188,7 +216,9 @@ class WebhookQueue:
     def _read(self, path: Path) -> Delivery | None:
         try:
             entry = json.loads(path.read_bytes())
-            return Delivery(path, self.hosts, entry["url"], tuple(entry["header"]), entry["body"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            tried = partial(self.tried, entry.get("session_id", ""))
+            header = tuple(entry["header"])
+            return Delivery(path, self.hosts, tried, entry["url"], header, entry["body"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("a webhook cannot be read and stays", file=path.name, reason=str(error))
             return None

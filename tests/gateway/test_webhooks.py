@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from ssasr.gateway.outbox.outbox import Backoff
-from ssasr.gateway.webhooks import NAME, WebhookHosts, Webhooks, open_webhooks
+from ssasr.gateway.webhooks import LAST_POSTS_DEADLINE, NAME, WebhookHosts, Webhooks, open_webhooks
 from ssasr.net.http_client import RequestFailed, Target, post
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.outward import Webhook
@@ -104,6 +104,26 @@ async def test_what_waits_survives_a_restart(receiver, tmp_path):
     await sent(made(tmp_path), until=3)
     ids = sorted(json.loads(each.body)["session_id"] for each in receiver.taken)
     assert ids == ["session-0", "session-1", "session-2"]
+
+
+async def test_a_drained_process_waits_for_each_to_be_tried_once(receiver, tmp_path, nursery):
+    receiver.script = [503]
+    webhooks = made(tmp_path)
+    await webhooks.last_posts()
+    nursery.start_soon(webhooks.journal.run)
+    nursery.start_soon(webhooks.outbox(Backoff(first=60)).run)
+    for number in range(2):
+        post_to(receiver, webhooks, number)
+    await webhooks.last_posts()
+    assert len(receiver.posts) == 2
+
+
+async def test_but_not_for_ever(tmp_path, autojump_clock):
+    webhooks = made(tmp_path)
+    webhooks.post("nobody sends it", Webhook("http://127.0.0.1:1/"), [])
+    began = trio.current_time()
+    await webhooks.last_posts()
+    assert trio.current_time() - began == LAST_POSTS_DEADLINE
 
 
 async def test_a_place_that_is_down_holds_up_nobody(receiver, tmp_path):

@@ -346,4 +346,6 @@ async def _serve(
                 worker.started()
             for service in services:
                 process.start_soon(service)
+        if gateway.webhooks is not None:
+            await gateway.webhooks.last_posts()
         process.cancel_scope.cancel()
