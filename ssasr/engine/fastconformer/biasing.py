@@ -31,7 +31,7 @@ MOST = 6.0
 EDGES = 2_048
 """Of one list; a hundred terms in three casings of some five tokens. Of more, the last are left
 out."""
-NOBODY = -1
+NO_PARENT = -1
 """Parent of an edge that is not there."""
 
 
@@ -58,7 +58,7 @@ class Edges:
                 raised = min(given[parent] + boost, MOST)
                 given[child] = 0.0 if trie.ends[child] else raised
                 rows.append((parent, token, child, raised))
-        rows = rows[:EDGES] + [(NOBODY, 0, ROOT, 0.0)] * (EDGES - len(rows))
+        rows = rows[:EDGES] + [(NO_PARENT, 0, ROOT, 0.0)] * (EDGES - len(rows))
         parents, tokens, children, boosts = zip(*rows, strict=True)
         return cls(
             np.array(parents, np.int32),
@@ -123,7 +123,7 @@ class TermSlots:
         """Without terms."""
         shape = (rows, EDGES)
         return cls(
-            torch.full(shape, NOBODY, dtype=torch.int32, device=device),
+            torch.full(shape, NO_PARENT, dtype=torch.int32, device=device),
             torch.zeros(shape, dtype=torch.int64, device=device),
             torch.zeros(shape, dtype=torch.int32, device=device),
             torch.zeros(shape, dtype=torch.float32, device=device),

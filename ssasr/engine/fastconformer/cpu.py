@@ -24,7 +24,7 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as fn
 
-from ssasr.engine.fastconformer.biasing import NOBODY, Biasing
+from ssasr.engine.fastconformer.biasing import NO_PARENT, Biasing
 from ssasr.engine.fastconformer.encoder import (
     MEL_CONTEXT,
     Attention,
@@ -75,7 +75,7 @@ class CpuProgram(Program):
             decoding.put(rows, part)
 
     def _biasing(self, slot: Tensor, chunk: Tensor) -> Biasing | None:
-        listed = self.slots.terms.parents[slot, 0] != NOBODY
+        listed = self.slots.terms.parents[slot, 0] != NO_PARENT
         return super()._biasing(slot, chunk) if bool(listed.any()) else None
 
     def _frames(self, source: Tensor, slot: Tensor, span: Span, end: Tensor) -> Tensor:

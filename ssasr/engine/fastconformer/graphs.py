@@ -1,7 +1,7 @@
 """Runs a ``Program`` as recorded graphs, one for each of a few batch sizes.
 
 A graph is a recording (``ssasr.engine.graphs``). So inputs and outputs have fixed places, a batch
-is padded up to the next recorded size with rows of the slot that belongs to nobody, and decoding,
+is padded up to the next recorded size with rows of the padding slot, and decoding,
 whose length depends on the data, is captured as a fixed number of iterations with the rest of the
 step, and again alone for the batch that needs more.
 """
@@ -93,7 +93,7 @@ class GraphRunner:
         rows = inputs.table.shape[0]
         size = min(size for size in self._captured if size >= rows)
         captured, padding = self._captured[size], self._host.table[rows:size]
-        # What else an earlier batch has left there is done to the slot that belongs to nobody.
+        # What else an earlier batch has left there is done to the padding slot.
         padding[:, Column.SLOT] = self._program.layout.slots
         padding[:, Column.CHUNK] = -1
         host, (_, answer) = self._answer[:rows], captured.step.result

@@ -53,7 +53,7 @@ class Column(IntEnum):
 
 @frozen
 class Inputs:
-    """One batch. A row that is only padding has the slot that belongs to nobody."""
+    """One batch. A row that is only padding has the padding slot, which belongs to no stream."""
 
     table: Tensor
     """(batch, len(Column)) int64."""
@@ -130,7 +130,7 @@ class Program:
         position, new = inputs.column(Column.POSITION), inputs.column(Column.NEW)
         self.slots.put_audio(slot, position, inputs.audio, new)
         speech = self._listen(inputs)
-        # A row without a chunk goes through the motions in the slot that belongs to nobody.
+        # A row without a chunk goes through the motions in the padding slot.
         computed = chunk >= 0
         slot = torch.where(computed, slot, self.layout.slots)
         chunk = chunk.clamp(min=0)
@@ -240,7 +240,7 @@ class PlainRunner:
         self._program, self.largest = program, largest
 
     def warm_up(self) -> None:
-        """One step of the slot that belongs to nobody."""
+        """One step of the padding slot."""
         inputs = self.inputs(1)
         inputs.table[:, Column.SLOT] = self._program.layout.slots
         self.run(inputs)

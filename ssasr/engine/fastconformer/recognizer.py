@@ -32,9 +32,17 @@ from ssasr.engine.fastconformer.quantized import load_int8
 from ssasr.engine.fastconformer.side_by_side import SideBySideRunner, fastest
 from ssasr.engine.fastconformer.slot_state import SlotState, Speech, spoken
 from ssasr.engine.fastconformer.slots import Layout, Slots
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Row, Walk, fill, lay, undoable
+from ssasr.engine.fastconformer.streaming import (
+    Grid,
+    Progress,
+    Row,
+    RowPlan,
+    can_rewind,
+    write_audio,
+    write_table,
+)
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.fastconformer.workload import rows_of_nobody, workload
+from ssasr.engine.fastconformer.workload import padding_rows, workload
 from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import Outcome, RecognizerSettings, State, StepResult, Work
 from ssasr.engine.vad import SileroVad, VadState
@@ -106,7 +114,7 @@ class _Job:
     progress: Progress
     row: Row | None = None
     """The next row to run."""
-    walk: Walk | None = None
+    plan: RowPlan | None = None
     """Where the rows after that come from."""
     speech: list[float] = field(factory=list)
     with_tokens: bool = False
@@ -115,8 +123,8 @@ class _Job:
     def move_on(self) -> None:
         """After ``row`` has been run."""
         self.row = None
-        if self.walk is not None and self.walk.rows_left:
-            self.row = self.walk.next_row()
+        if self.plan is not None and self.plan.rows_left:
+            self.row = self.plan.next_row()
 
 
 @frozen
@@ -260,12 +268,12 @@ class FastConformerRecognizer:
         end = None if work.final_at is None else work.final_at - segment.start
         if end is not None and end < progress.samples:
             self._rewound += 1
-            if not undoable(self._grid, progress, end, self._layout.rewind):
+            if not can_rewind(self._grid, progress, end, self._layout.rewind):
                 self._cut += 1
                 segment.transcript.go_back(self._grid.frames_at_end(end), segment.start + end)
                 return job
         before = progress.chunks
-        job.walk = Walk.begin(self._grid, progress, work.audio, end)
+        job.plan = RowPlan.begin(self._grid, progress, work.audio, end)
         if end is not None and progress.chunks < before:
             frames = progress.chunks * self._layout.chunk_frames
             segment.transcript.go_back(frames, segment.start + end)
@@ -280,7 +288,7 @@ class FastConformerRecognizer:
             return _Found([], [])
         inputs, count = self._runner.inputs(len(rows.segments)), len(on_grid_chunk.segments)
         inputs.table.numpy()[:] = rows.table
-        lay(inputs.audio.numpy(), rows.audio, count)
+        write_audio(inputs.audio.numpy(), rows.audio, count)
         answer = self._runner.run(inputs)
         speech = spoken(answer.speech.numpy(), rows.table[:, Column.VAD_COUNT])
         with_tokens = self._extend(rows, answer)
@@ -300,7 +308,7 @@ class FastConformerRecognizer:
         table = np.empty((len(rows), len(Column)), np.int64)
         table[:, Column.SLOT] = slots
         table[:, Column.PROMPT] = [self._slot_state.prompt(slot) for slot in slots]
-        fill(table, rows)
+        write_table(table, rows)
         return _Rows(
             np.concatenate([on_grid_chunk.table, table]),
             [*on_grid_chunk.audio, *(row.audio for row in rows)],
@@ -478,5 +486,5 @@ def make_runner(
     return fastest(
         partial(SideBySideRunner, program, largest),
         threads or cores(),
-        lambda runner, rows: runner.run(rows_of_nobody(runner, layout, min(rows, largest))),
+        lambda runner, rows: runner.run(padding_rows(runner, layout, min(rows, largest))),
     )

@@ -3,7 +3,7 @@
 Nearly all steps of nearly all streams are alike: one chunk comes, on the segment's grid, and it
 brings no token. What such a step needs and changes are a few numbers a stream, kept here by slot;
 there is no Python for a single stream in it but what makes its answer. Steps that are not like
-that (a backlog, the end of a segment) take a ``Walk`` each, with their numbers taken out of here
+that (a backlog, the end of a segment) take a ``RowPlan`` each, with their numbers taken out of here
 and put back; tokens go through the segment's ``Transcript``, whose words stay the same object
 until it has new ones.
 """
@@ -88,8 +88,8 @@ class SlotState:
         return found
 
     def advance(self, slots: Slots) -> NDArray[np.int64]:
-        """Take such steps. Gives their rows of ``program.Inputs.table``; what a ``Walk`` would say,
-        for all at once."""
+        """Take such steps. Gives their rows of ``program.Inputs.table``: what a ``RowPlan`` gives
+        for one, for all at once."""
         samples, chunks, vad_frames = (
             self._samples[slots], self._chunks[slots], self._vad_frames[slots]
         )  # fmt: skip

@@ -11,8 +11,8 @@ slot says how old its stream is: positions come in with each step, from the host
   than the model needs, so that the last ``rewind`` chunks can be taken back exactly. Finalising at
   a sample that the engine has already passed is that.
 
-Row number ``slots`` belongs to no stream. Rows of a batch that are only there to fill it read and
-write it.
+Row number ``slots``, the padding slot, belongs to no stream. Rows of a batch that are only there to
+fill it read and write it.
 """
 
 from typing import Self

@@ -1,7 +1,7 @@
 """Which rows a step needs, for each stream: pure bookkeeping in sample, frame and chunk numbers.
 
-A ``Walk`` is one stream's way through one ``Work``. It usually has one row: append the new
-samples, compute the chunk that they complete. It has more when the engine is behind, and at the
+A ``RowPlan`` gives the rows of one stream for one ``Work``. Usually that is one row: append the new
+samples, compute the chunk that they complete. There are more when the engine is behind, and at the
 end of a segment, where the last chunk is cut short and one more may hold a single frame. A segment
 that ends before what has been processed goes back to the last chunk that did not need the audio
 after its end.
@@ -74,7 +74,7 @@ class Row(NamedTuple):
 
 
 @define
-class Walk:
+class RowPlan:
     """Rows of one stream, one after the other; ``progress`` is kept up to date."""
 
     grid: Grid
@@ -93,9 +93,9 @@ class Walk:
         if end is not None:
             audio = audio[: max(0, end - progress.samples)]
             progress.chunks = min(progress.chunks, grid.complete(end))
-        walk = cls(grid, progress, audio, end)
-        walk._rows_left = walk._next_size() > 0 or walk._computes(progress.samples)
-        return walk
+        plan = cls(grid, progress, audio, end)
+        plan._rows_left = plan._next_size() > 0 or plan._computes(progress.samples)
+        return plan
 
     @property
     def rows_left(self) -> bool:
@@ -137,19 +137,21 @@ class Walk:
         return chunks * self.grid.chunk_frames < self.grid.frames_at_end(self.end)
 
 
-def undoable(grid: Grid, progress: Progress, end: int, rewind: int) -> bool:
+def can_rewind(grid: Grid, progress: Progress, end: int, rewind: int) -> bool:
     """Whether the slots still hold what going back to sample ``end`` needs."""
     return progress.chunks - grid.complete(end) <= rewind
 
 
-def fill(table: NDArray[np.int64], rows: Sequence[Row]) -> None:
+def write_table(table: NDArray[np.int64], rows: Sequence[Row]) -> None:
     """Write rows into a part of ``program.Inputs.table``, all columns but the slot and the
     prompt."""
     table[:, 1:5] = [(row.position, len(row.audio), row.chunk, row.end) for row in rows]
     table[:, 6:8] = [(row.vad_first, row.vad_count) for row in rows]
 
 
-def lay(audio: NDArray[np.float32], pieces: Sequence[NDArray[np.float32]], whole: int) -> None:
+def write_audio(
+    audio: NDArray[np.float32], pieces: Sequence[NDArray[np.float32]], whole: int
+) -> None:
     """Write one piece into the beginning of each row of ``audio``. The first ``whole`` fill their
     rows, and are written at once."""
     if whole:

@@ -26,12 +26,12 @@ _AGE = 1_000
 """Chunks that the timed streams have had: their left context is full."""
 
 
-def rows_of_nobody(runner: Runner, layout: Layout, count: int) -> Inputs:
+def padding_rows(runner: Runner, layout: Layout, count: int) -> Inputs:
     """A chunk of a tone for each of so many streams that have gone on for a while."""
     inputs = runner.inputs(count)
     table = inputs.table
     table.zero_()
-    table[:, Column.SLOT] = layout.slots  # nobody's
+    table[:, Column.SLOT] = layout.slots  # the padding slot
     table[:, Column.POSITION] = _AGE * layout.chunk
     table[:, Column.NEW] = layout.chunk
     table[:, Column.CHUNK] = _AGE
@@ -46,7 +46,7 @@ def workload(runner: SideBySideRunner, layout: Layout, most: int) -> Workload:
     """A worker is what runs one part. ``most``: streams that there is room for."""
 
     def step(streams: int) -> object:
-        return runner.run_part(rows_of_nobody(runner, layout, streams))
+        return runner.run_part(padding_rows(runner, layout, streams))
 
     chunk, parts = layout.chunk / SAMPLE_RATE, runner.parts
     together = min(TOGETHER, runner.largest)

@@ -9,21 +9,21 @@ from ssasr.engine.fastconformer.detokenizer import Transcript
 from ssasr.engine.fastconformer.encoder import encoder_frames
 from ssasr.engine.fastconformer.program import ENDLESS, Column
 from ssasr.engine.fastconformer.slot_state import SlotState, spoken
-from ssasr.engine.fastconformer.streaming import Grid, Progress, Walk, fill, undoable
+from ssasr.engine.fastconformer.streaming import Grid, Progress, RowPlan, can_rewind, write_table
 from ssasr.protocol.recognition import VAD_FRAME
 
 chunk_frames = st.sampled_from([1, 2, 4, 7, 14])
 
 
-def rows_of(walk):
-    while walk.rows_left:
-        yield walk.next_row()
+def rows_of(plan):
+    while plan.rows_left:
+        yield plan.next_row()
 
 
 def feed(grid, progress, samples, end=None):
     """Rows for that many samples, which count up from the position they are at."""
     audio = np.arange(progress.samples, progress.samples + samples, dtype=np.float32)
-    return list(rows_of(Walk.begin(grid, progress, audio, end)))
+    return list(rows_of(RowPlan.begin(grid, progress, audio, end)))
 
 
 @given(st.integers(0, 10**6))
@@ -80,7 +80,7 @@ def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
         assert slot_state.progress(3) == progress
         expected = np.zeros((1, len(Column)), np.int64)
         expected[0, Column.SLOT] = 3
-        fill(expected, [row])
+        write_table(expected, [row])
         assert table.tolist() == expected.tolist()
         assert (len(row.audio), row.chunk, row.end) == (grid.chunk, step, ENDLESS)
     end = data.draw(st.integers(0, progress.samples + grid.chunk))
@@ -89,7 +89,7 @@ def test_on_the_grid_each_step_is_one_row_with_one_chunk(frames, steps, data):
 
 
 @given(chunk_frames, st.integers(0, 3), st.sampled_from([0, 1, 200]), st.sampled_from([1, 2, 0.5]))
-def test_what_is_not_the_next_chunk_takes_a_walk(frames, chunks, more, share):
+def test_what_is_not_the_next_chunk_takes_a_plan(frames, chunks, more, share):
     grid, progress = Grid(frames), Progress()
     before, size = chunks * grid.chunk + more, int(share * grid.chunk)
     slot_state, slots = SlotState(grid, 1), np.array([0])
@@ -114,7 +114,7 @@ def test_going_back_computes_what_a_fresh_segment_would(frames, received, end):
     received, end = max(received, end), min(received, end)
     grid, gone, fresh = Grid(frames), Progress(), Progress()
     feed(grid, gone, received)
-    back = undoable(grid, gone, end, rewind=2)
+    back = can_rewind(grid, gone, end, rewind=2)
     assert back == (grid.complete(received) - grid.complete(end) <= 2)
     again = feed(grid, gone, 0, end)
     on_grid_chunk = feed(grid, fresh, end, end)
