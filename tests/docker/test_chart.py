@@ -87,6 +87,7 @@ CPU = {
     "engines": {"english": {"gpus": 0, "maxStreams": 4}, "multilingual": {"enabled": False}},
     "autoscaling": {"kind": "hpa"},
 }
+EXAMPLES = {path.stem: yaml.safe_load(path.read_text()) for path in CHART.parent.glob("examples/*")}
 VARIANTS = pytest.mark.parametrize("values", [{}, EVERYTHING, CPU], ids=["plain", "all", "cpu"])
 
 
@@ -119,7 +120,11 @@ def environment(deployment: dict) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in entries if "value" in entry}
 
 
-@VARIANTS
+@pytest.mark.parametrize(
+    "values",
+    [{}, EVERYTHING, CPU, *EXAMPLES.values()],
+    ids=["plain", "all", "without a GPU", *EXAMPLES],
+)
 def test_what_is_rendered_is_valid(values: dict):
     for item in render(values):
         if item["kind"] not in FOREIGN:
