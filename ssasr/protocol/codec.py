@@ -175,24 +175,20 @@ def _word(word: TurnWord) -> str:
 
 def decode(text: str) -> ClientMessage:
     """The client's message in a text frame, or ``ClientFault`` 3006 saying what is wrong."""
-    fields, tag = _json_object(text)
-    cls = CLIENT_TYPES.get(tag)
-    if cls is None:
-        raise _unknown_type(tag)
-    return _structured(fields, cls)
+    return _decode(text, CLIENT_TYPES)
 
 
 def decode_server(text: str) -> ServerMessage:
     """What a client of ours reads. Raises as ``decode`` does."""
+    return _decode(text, SERVER_TYPES)
+
+
+def _decode(text: str, types: Mapping[str, type[M]]) -> M:
     fields, tag = _json_object(text)
-    cls = SERVER_TYPES.get(tag)
+    cls = types.get(tag)
     if cls is None:
-        raise _unknown_type(tag)
+        raise ClientFault(CloseCode.INVALID_INPUT, f"Invalid Message Type: {_shown(tag)}")
     return _structured(fields, cls)
-
-
-def _unknown_type(tag: str) -> ClientFault:
-    return ClientFault(CloseCode.INVALID_INPUT, f"Invalid Message Type: {_shown(tag)}")
 
 
 def _json_object(text: str) -> tuple[dict[str, object], str]:

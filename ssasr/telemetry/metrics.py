@@ -88,7 +88,7 @@ class FollowingCounter(Collector):
         return [CounterMetricFamily(self.name, self.help, value)]
 
 
-@define(eq=False)
+@define(eq=False, slots=False)  # the metrics are attributes by being made
 class Metrics:
     """Every metric of the process, in a registry of its own; ``docs/monitoring.md`` lists them.
 
@@ -101,39 +101,6 @@ class Metrics:
     scrapes: int = field(default=0, init=False)
     """How often the metrics have been read."""
     _scraped: trio.Event = field(factory=trio.Event, init=False)
-    ready: Gauge = field(init=False)
-    draining: Gauge = field(init=False)
-    # -- gateway
-    sessions: Gauge = field(init=False)
-    sessions_limit: Gauge = field(init=False)
-    closes: Counter = field(init=False)
-    audio_seconds: FollowingCounter = field(init=False)
-    failovers: Counter = field(init=False)
-    finalization: Histogram = field(init=False)
-    word_lag: Histogram = field(init=False)
-    revised_turns: Counter = field(init=False)
-    loop_lag: Histogram = field(init=False)
-    engines_answering: Gauge = field(init=False)
-    licence: Gauge = field(init=False)
-    usage_pending: Gauge = field(init=False)
-    usage_pending_seconds: Gauge = field(init=False)
-    usage_lost: Counter = field(init=False)
-    webhooks: Counter = field(init=False)
-    llm_answers: Counter = field(init=False)
-    # -- engine
-    streams: Gauge = field(init=False)
-    capacity: Gauge = field(init=False)
-    units: Gauge = field(init=False)
-    load: Gauge = field(init=False)
-    queue_age: Gauge = field(init=False)
-    backlog: Gauge = field(init=False)
-    device_memory: Gauge = field(init=False)
-    refusals: Counter = field(init=False)
-    engine_audio: Counter = field(init=False)
-    steps: Histogram = field(init=False)
-    batch: Histogram = field(init=False)
-    speaker_windows: Counter = field(init=False)
-    speaker_seconds: Counter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         registry = self.registry

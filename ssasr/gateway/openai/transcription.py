@@ -4,7 +4,7 @@ nursery of one file
 ├─ a source: decodes the recording in a thread, a piece at a time, and cuts it into windows
 └─ one or two streams, each with a window at a time: all of its audio, then ``Finalize``
 
-A window is a segment of its own, so an engine hears it whole (``StreamOptions.offline``), and one
+A window is a segment of its own, so an engine takes it whole (``StreamOptions.offline``), and one
 that is lost is made good by another like any segment. Everything is bounded: one window waits for
 each stream, and the file is read no faster.
 """
@@ -125,13 +125,13 @@ class FileTranscription:
 
     async def run(self) -> None:
         """Raises ApiError, EngineError."""
-        windows, to_hear = trio.open_memory_channel[Window](0)
+        windows, cut = trio.open_memory_channel[Window](0)
         async with plain_nursery() as nursery:
             nursery.start_soon(self._read, windows)
-            nursery.start_soon(self._hear, to_hear.clone())
+            nursery.start_soon(self._serve, cut.clone())
             for _ in range(self.task.streams - 1):
-                nursery.start_soon(self._hear_too, to_hear.clone())
-            to_hear.close()
+                nursery.start_soon(self._serve_more, cut.clone())
+            cut.close()
 
     async def _read(self, windows: trio.MemorySendChannel[Window]) -> None:
         cutting = Windows.new()
@@ -153,14 +153,14 @@ class FileTranscription:
             self._several.set()
         await windows.send(window)
 
-    async def _hear_too(self, windows: trio.MemoryReceiveChannel[Window]) -> None:
+    async def _serve_more(self, windows: trio.MemoryReceiveChannel[Window]) -> None:
         """A stream more, where it is of use and there is a place for it."""
         async with windows:
             await self._several.wait()
             with suppress(EngineBusy, EngineUnavailable):
-                await self._hear(windows.clone())
+                await self._serve(windows.clone())
 
-    async def _hear(self, windows: trio.MemoryReceiveChannel[Window]) -> None:
+    async def _serve(self, windows: trio.MemoryReceiveChannel[Window]) -> None:
         task = self.task
         async with windows:
             opening = Open(task.session_id, task.options)
@@ -169,7 +169,7 @@ class FileTranscription:
                     text = f"The model {stream.opened.model} does not translate"
                     raise ApiError(400, "not_supported", text, "model")
                 async for window in windows:
-                    await self._finish(window.number, await hear(stream, window))
+                    await self._finish(window.number, await recognize(stream, window))
 
     async def _finish(self, number: int, piece: Piece) -> None:
         self._done[number] = piece
@@ -179,7 +179,7 @@ class FileTranscription:
                 self._next += 1
 
 
-async def hear(stream: EngineStream, window: Window) -> Piece:
+async def recognize(stream: EngineStream, window: Window) -> Piece:
     """One window as the stream's next segment. Raises EngineLost."""
     segment, begin = stream.position.segment, stream.position.sent
     voices: list[Voices] = []
