@@ -10,6 +10,7 @@ from ssasr.gateway.redaction.spoken import Atom, Kind
 ENDINGS = words("endings")
 DOMAINS = ENDINGS - {"me", "us", "co", "int", "tv", "app"}
 PROVIDERS = words("providers")
+MARKS = (ENDINGS | PROVIDERS) - {"me", "us"}
 BREAKS = words("breaks")
 FILLERS = words("fillers")
 """What does not belong to the part before the "at"."""
@@ -46,8 +47,8 @@ def _local_start(atoms: Sequence[Atom], at: int) -> int:
     words = 0
     while first > 0 and at - first < LOCAL_PART:
         atom = atoms[first - 1]
-        if atom.stop and atom.kind is not Kind.SYMBOL:
-            break
+        if atom.stop and atom.kind is not Kind.SYMBOL and first < at:
+            break  # one right before the "at" may only be a pause
         if atom.kind is Kind.WORD:
             joined = first < at and _said(atoms, first, ".", "_", "-")
             if atom.text in BREAKS and not joined:
@@ -112,12 +113,13 @@ def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         marks = 0
         for at in range(first, min(first + 30, len(atoms))):
             each = atoms[at]
-            if each.text in {"@", "at", "."} or each.text in ENDINGS | PROVIDERS - {"me", "us"}:
+            if each.text in {"@", "at", "."} or each.text in MARKS:
                 marks += 1
                 last = min(at + 1, len(atoms) - 1) if each.text in {"@", "."} else at
             if each.stop and each.kind is not Kind.SYMBOL:
                 break
-        if marks >= 2 and last >= first:
+        goes_on = marks == 1 and last == len(atoms) - 1 and _said(atoms, first + 1, ".")
+        if (marks >= 2 and last >= first) or goes_on:
             yield finding(atoms, "email_address", first, last, 0.6)
 
 
@@ -181,6 +183,9 @@ ADDRESS_CUE = re.compile(
 )
 
 
+HOME = re.compile(r"lives?|living|address|reside|home|house")
+
+
 def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """A number, a name, a kind of street; then town, state and code if they follow."""
     for at, atom in enumerate(atoms):
@@ -195,11 +200,31 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
         street = _street(atoms, last + 1)
         if street < 0 and cue:
             street = _any_street(atoms, last + 1)
-        if street < 0:
+        if street >= 0:
+            score = 0.8 if cue or atoms[street].text in PLAIN_STREETS else 0.5
+            yield finding(atoms, "location", at, _place_behind(atoms, street), score)
             continue
-        first = at
-        score = 0.8 if cue or atoms[street].text in PLAIN_STREETS else 0.5
-        yield finding(atoms, "location", first, _place_behind(atoms, street), score)
+        home = any(HOME.fullmatch(a.text) for a in atoms[max(at - 4, 0) : at])
+        if home and (street := _small_street(atoms, last + 1)) > 0:
+            yield finding(atoms, "location", at, _rest(atoms, street), 0.6)
+
+
+def _small_street(atoms: Sequence[Atom], start: int) -> int:
+    """As ``_street``, of a name that the recogniser took for words: "ever green terrace"; 0."""
+    for at in range(start, min(start + 5, len(atoms))):
+        if at > start and atoms[at].text in PLAIN_STREETS:
+            return at
+        if atoms[at].kind is not Kind.WORD or atoms[at].stop:
+            break
+    return 0
+
+
+def _rest(atoms: Sequence[Atom], street: int) -> int:
+    """The last atom of the sentence, if it is near: a town's name that was taken for words."""
+    for at in range(street, min(street + 4, len(atoms))):
+        if atoms[at].stop or at + 1 == len(atoms):
+            return at
+    return _place_behind(atoms, street)
 
 
 def _of_number(atom: Atom) -> bool:

@@ -235,6 +235,8 @@ GUESSED = {
 }
 """Digits that a number may have which nobody has announced as anything, one or two that were lost
 included: in a session that asks for one of these alone, it may be that one."""
+PAUSED = 0.85
+"""How near the cue of a number is of which only the beginning is there."""
 SAID_TOGETHER = (
     "credit_card_number", "credit_card_expiration", "credit_card_cvv", "account_number",
     "phone_number",
@@ -266,10 +268,11 @@ def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
         yield "number_sequence", 0.6
 
 
-def _by_cue(code: str, around: Context) -> Iterator[tuple[str, float]]:
+def _by_cue(code: str, around: Context, *, goes_on: bool) -> Iterator[tuple[str, float]]:
+    """``goes_on``: the speaker may have paused in it."""
     for policy, (least, most) in LENGTHS.items():
         near = around.near(policy)
-        if near and least <= len(code) <= most:
+        if near and (2 if goes_on and near > PAUSED else least) <= len(code) <= most:
             other = max((n for p, n in around.before.items() if p != policy), default=0.0)
             yield policy, 0.45 + 0.5 * near - (0.2 if other > near + 0.3 else 0.0)
 
@@ -279,7 +282,8 @@ def numbers(atoms: Sequence[Atom]) -> Iterator[Finding]:
     for run in runs(atoms):
         around = context(atoms, run.first, run.last)
         readings = dict(_by_shape(run.digits))
-        for policy, score in _by_cue(run.digits, around):
+        goes_on = run.last == len(atoms) - 1
+        for policy, score in _by_cue(run.digits, around, goes_on=goes_on):
             readings[policy] = max(readings.get(policy, 0.0), score)
         if not around.before:
             for policy, (least, most) in GUESSED.items():
@@ -320,7 +324,7 @@ def codes(atoms: Sequence[Atom]) -> Iterator[Finding]:
             readings |= {"passport_number": 0.45, "drivers_license": 0.45}
         if len(code) >= 5:
             around = context(atoms, run.first, run.last)
-            for policy, score in _by_cue(code, around):
+            for policy, score in _by_cue(code, around, goes_on=False):
                 if policy not in {"phone_number", "us_social_security_number"}:
                     readings[policy] = max(readings.get(policy, 0.0), score)
             if not code.isalpha():

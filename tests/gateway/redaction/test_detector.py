@@ -131,6 +131,8 @@ def test_check_digits():
         ("credit_card_expiration", "expires in a four thirty two.", "expires in _ _ _ _"),
         ("date_of_birth", "eleventh of uh April 1964 is mine", "_ _ _ _ _ is mine"),
         ("date_of_birth", "the second of March 1943, it was", "the _ _ _ _ it was"),
+        ("location", "and I live at 42 ever green terrace, spring field.",
+         "and I live at _ _ _ _ _ _"),
         ("blood_type", "my blood type is O negative", "my blood type is _ _"),
         ("money_amount", "it costs $45.00 or fifty dollars", "it costs _ or _ _"),
     ],

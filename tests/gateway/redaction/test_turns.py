@@ -61,6 +61,24 @@ async def test_a_number_that_goes_on_in_the_next_turn():
     assert both.transcript == "#### #### #### ####."
 
 
+@pytest.mark.parametrize(
+    ("policy", "first", "second", "shown"),
+    [
+        ("phone_number", "My phone number is four one five.", "Five five five, one two one two.",
+         ("My phone number is #### #### ####.", "#### #### ####, #### #### #### ####.")),
+        ("credit_card_number", "The card is 4111.", "1111 1111 1111, ok?",
+         ("The card is ####.", "#### #### ####, ok?")),
+        ("email_address", "My email is john dot smith.", "At gmail dot com, please.",
+         ("My email is #### #### ####.", "#### #### #### ####, please.")),
+        ("person_name", "My name is.", "Zeno, thanks.", ("My name is.", "####, thanks.")),
+    ],
+)  # fmt: skip
+async def test_what_is_said_with_a_pause_long_enough_to_end_a_turn(policy, first, second, shown):
+    each = redactor(f"redact_pii_policies={policy}&format_turns=true")
+    turns = [await each(turn(first)), await each(turn(second, 1))]
+    assert tuple(message.transcript for message in turns) == shown
+
+
 async def test_a_partial_ends_before_what_may_be_part_of_something():
     each = redactor("redact_pii=true&include_partial_turns=true")
     text = "so what i would like to do today is pay with this card four one one"
