@@ -82,13 +82,22 @@ SIGNS = [
     "Pisces",
 ]
 POLICIES = sorted(set(re.findall(r"{(\w+)}", " ".join(CHOICES))))
-CONFUSED = {
-    "two": "to", "to": "two", "four": "for", "for": "four", "eight": "ate", "one": "won",
-    "three": "free", "five": "nine", "nine": "five", "six": "sick", "seven": "eleven",
-    "oh": "a", "zero": "hero", "dot": "dart", "at": "it", "is": "as", "my": "by", "card": "car",
-    "number": "numbers", "and": "an", "the": "a", "in": "and", "it": "at",
+RECOGNISED = {
+    "a": ["the"], "account": ["count"], "at": ["that"], "back": ["mac"], "by": ["my"],
+    "date": ["day"], "dot": ["go"], "five": ["time"], "four": ["for"], "her": ["the"],
+    "i'm": ["in"], "invoice": ["voice"], "nine": ["in", "time"], "number": ["autumn", "numbers"],
+    "numbers": ["members"], "of": ["on", "to"], "passport": ["past"], "pin": ["pen"],
+    "plan": ["clan"], "routing": ["browning"], "the": ["does", "mid"], "three": ["free"],
+    "two": ["to"], "was": ["one"], "well": ["while"], "your": ["you're"], "zero": ["shell"],
+    "zip": ["it"],
 }  # fmt: skip
-"""What is heard instead of a word; of any other, its last letter is lost."""
+"""What tiny.en recognised for a word of these templates (``redaction_speech``)."""
+LIKELY = {
+    "to": "two", "for": "four", "eight": "ate", "one": "won", "six": "sick", "seven": "eleven",
+    "oh": "a", "zero": "hero", "dot": "dart", "at": "it", "is": "as", "my": "by", "card": "car",
+    "and": "an", "in": "and", "it": "at", "five": "nine", "nine": "five",
+}  # fmt: skip
+"""What may be; of any other word, the last letter is lost."""
 
 
 def pair(number):
@@ -228,7 +237,9 @@ class Corpus:
                 heard.append((word, policy))
             elif chance < 0.6 * rate:
                 bare = word.strip(".,?").lower()
-                other = CONFUSED.get(bare, bare[:-1] or bare)
+                likely = LIKELY.get(bare, bare[:-1] or bare)
+                others = RECOGNISED.get(bare, [])
+                other = self.random.choice([*others, likely])
                 if bare.isdigit():
                     other = bare[:-1] + str(self.random.randrange(10))
                 heard.append((other.capitalize() if word[0].isupper() else other, policy))

@@ -25,9 +25,16 @@ def _day(atom: Atom) -> bool:
     return atom.kind is Kind.DIGITS and 0 < int(atom.text) <= 31 and len(atom.text) <= 2
 
 
+def _digits_of(atom: Atom) -> str:
+    """Of a number, also of one above nine that has lost a letter."""
+    if atom.kind is Kind.DIGITS:
+        return atom.text
+    return atom.code if len(atom.code) == 2 and atom.code.isdigit() else ""
+
+
 def _year(atoms: Sequence[Atom], at: int) -> int:
     """Atoms that make a year from ``at`` on: "1985", "nineteen eighty five", "two thousand six"."""
-    texts = [atom.text if atom.kind is Kind.DIGITS else "" for atom in atoms[at : at + 4]]
+    texts = [_digits_of(atom) for atom in atoms[at : at + 4]]
     texts += [""] * (4 - len(texts))
     if len(texts[0]) == 4 and texts[0][:2] in {"18", "19", "20"}:
         return 1
@@ -175,7 +182,7 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 def _is_long_ago(atoms: Sequence[Atom], first: int, last: int) -> bool:
     """A day with its year, before 2010: hardly anything else that people say to a stranger."""
-    digits = [a.text for a in atoms[first : last + 1] if a.kind is Kind.DIGITS or _day(a)]
+    digits = [_digits_of(a) or "0" for a in atoms[first : last + 1] if _digits_of(a) or _day(a)]
     year = "".join(digits[1:]) if len(digits) > 1 else ""
     return bool(re.search(r"(?:19\d\d|200\d)$", year))
 

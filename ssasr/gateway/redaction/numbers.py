@@ -78,6 +78,7 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
             or atom.text in FILLERS
             or _may_count(atom, letters=letters)
             or (atom.text == "a" and atoms[at - 1].pronounced and size > 1)  # "oh"
+            or (atom.text == "in" and _all_pronounced(atoms, at - 2, at + length))  # "nine"
         )
         if not passes:
             strangers += 1
@@ -90,6 +91,12 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
                 return 0
         length += 1
     return 0
+
+
+def _all_pronounced(atoms: Sequence[Atom], first: int, middle: int) -> bool:
+    """Whether there are spoken digits from ``first`` to ``middle``, and two of them behind it."""
+    around = [*atoms[max(first, 0) : middle], *atoms[middle + 1 : middle + 3]]
+    return len(around) > 3 and all(atom.pronounced for atom in around)
 
 
 def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:

@@ -56,7 +56,7 @@ SOUNDS_LIKE = {
     "oh": "0", "o": "0", "to": "2", "too": "2", "for": "4", "fore": "4", "ate": "8", "won": "1",
     "tree": "3", "sex": "6", "sax": "6", "nein": "9", "mine": "9", "wan": "1", "fur": "4",
     "tu": "2", "free": "3", "hive": "5", "sicks": "6", "sick": "6", "nun": "1",
-    "hero": "0", "level": "7", "time": "9", "a": "a", "i": "i",
+    "tw": "2", "si": "6", "shell": "0", "hero": "0", "level": "7", "time": "9", "a": "a", "i": "i",
 }  # fmt: skip
 """Words that stand for a digit or a letter only in the midst of others."""
 WORDS_OF_THEIR_OWN = frozenset(listed("whole"))
@@ -150,7 +150,12 @@ class _Reader:
         times = REPEATS.get(CUT.get(self.text(), self.text()))
         if times is None:
             return False
-        digit = self._digit_of(self.text(1)) or self._misheard_digit(self.text(1))
+        following = self.text(1)
+        if following.isdecimal() and len(following) > 1:  # "double 3228"
+            digits = following[0] * (times - 1) + following
+            self.add(Kind.DIGITS, digits, 2, code=digits)
+            return True
+        digit = self._digit_of(following) or self._misheard_digit(following)
         letter = self.text(1) if len(self.text(1)) == 1 and self.text(1).isalpha() else ""
         one = digit or letter
         if not one or (times == 2 and one == "u"):
@@ -199,11 +204,13 @@ class _Reader:
             return UNITS[text], 1, False
         if text in ORDINALS and text != "second":
             return ORDINALS[text], 1, True
-        if text not in TENS:
-            return 0, 0, False
         skip = 2 if self.text(ahead + 1) == "-" else 1
         follower = self.text(ahead + skip)
         unit = UNITS.get(follower, 0)
+        if 0 < unit < 10:
+            text = CUT.get(text, text)  # "fort eight"
+        if text not in TENS:
+            return 0, 0, False
         if 0 < unit < 10:
             return TENS[text] + unit, skip + 1, False
         if 0 < ORDINALS.get(follower, 0) < 10:
