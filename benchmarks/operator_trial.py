@@ -2,7 +2,7 @@
 the shipped rules. For each: what clients saw, which alerts fired after how long, and which log line
 says why.
 
-    python -m benchmarks.operator_trial faults [--only NAME] [--json FILE]
+    python -m benchmarks.operator_trial faults [--only NAMES] [--at-once 1] [--json FILE]
     python -m benchmarks.operator_trial calm [--minutes 60] [--faster 1] [--json FILE]
 
 ``calm`` is churn with a rolling upgrade in its middle; no alert may fire. ``--faster 3`` divides
@@ -252,10 +252,18 @@ async def watch_fault(trial, stage, prometheus):
 
 async def faults(given, folder):
     results = {}
-    for name, trial in TRIALS.items():
-        if given.only in name:
-            results[name] = await try_one(name, trial, folder)
-            print(name, json.dumps(results[name]), file=sys.stderr, flush=True)
+    wanted = [name for name in TRIALS if any(part in name for part in given.only.split(","))]
+    places = trio.CapacityLimiter(given.at_once)
+
+    async def run(name):
+        async with places:
+            results[name] = await try_one(name, TRIALS[name], folder)
+        print(name, json.dumps(results[name]), file=sys.stderr, flush=True)
+
+    async with trio.open_nursery() as nursery:
+        for name in wanted:
+            nursery.start_soon(run, name)
+    results = {name: results[name] for name in wanted}
     return {"operator_trial": results, "clients": CLIENTS, "interval_s": INTERVAL}
 
 
@@ -309,7 +317,8 @@ async def calm(given, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("what", choices=["faults", "calm"])
-    parser.add_argument("--only", default="", help="part of a name: no other fault is done")
+    parser.add_argument("--only", default="", help="parts of names: no other fault is done")
+    parser.add_argument("--at-once", type=int, default=1, help="faults, each on its own cluster")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--faster", type=float, default=1)
     parser.add_argument("--json", type=Path)

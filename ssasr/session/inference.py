@@ -358,7 +358,8 @@ class Inference:
                     await self._spoke.wait()
                 continue
             await trio.sleep_until(stalled)
-            await _sleep_on_time(CATCH_UP)
+            if self._last_audio + patience <= trio.current_time():
+                await _sleep_on_time(CATCH_UP)
 
     async def _end_stalled_turn(self) -> None:
         at = self.samples
