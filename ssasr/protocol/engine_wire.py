@@ -117,6 +117,7 @@ def _options(options: StreamOptions) -> dict[str, object]:
         ),
         **({"prompt": options.prompt} if options.prompt else {}),
         **({} if options.mode is None else {"mode": options.mode}),
+        **({"names": list(options.names)} if options.names else {}),
     }
 
 
@@ -206,6 +207,7 @@ def _read_options(fields: dict[str, object]) -> StreamOptions:
         _flag(options, "translate"),
         _text({"prompt": "", **options}, "prompt"),
         _mode(options),
+        _texts({"names": [], **options}, "names"),
     )
 
 

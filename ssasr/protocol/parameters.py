@@ -94,6 +94,8 @@ class SessionParameters:
     prompt: str | None = field(repr=False)
     agent_context: str | None = field(repr=False)
     previous_context_n_turns: int
+    said_by_agent: tuple[str, ...] = field(repr=False)
+    """The last values of ``agent_context``, no more than so many."""
     filter_profanity: bool
     inactivity_timeout: int | None
     """Seconds, or None: never."""
@@ -134,6 +136,11 @@ class SessionParameters:
         given = self.language_codes or ((self.language,) if self.language else ())
         return () if given == ("multi",) else given
 
+    @property
+    def context(self) -> tuple[str, ...]:
+        """What is known of what is talked about, the oldest first."""
+        return (self.prompt or "", *self.said_by_agent)
+
     def updated(self, update: UpdateConfiguration) -> "SessionParameters":
         """With the update's values in place of ours. ``ClientFault`` 3006 for an unusable one."""
         given = attrs.asdict(update, filter=lambda _, value: value is not None, recurse=False)
@@ -148,6 +155,9 @@ class SessionParameters:
             given["recognition_threshold"] = update.vad_threshold
         if update.keyterms_prompt is not None:
             given["keyterms"] = _usable_keyterms(given.pop("keyterms_prompt"))
+        if update.agent_context is not None:
+            said = self.said_by_agent, update.agent_context, self.previous_context_n_turns
+            given["said_by_agent"] = _history(*said)
         if update.language_codes is not None:
             if self.redaction is not None:  # what is detected depends on the language
                 raise invalid_value("language_codes", "cannot be changed with redact_pii")
@@ -179,6 +189,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
     labels = _or(values.boolean("speaker_labels"), False)
     patience = _patience(mode, model.family, labels=labels)
     silence = _min_turn_silence(values)
+    turns = _or(values.integer("previous_context_n_turns"), 5)
     return SessionParameters(
         speech_model=model.name,
         family=model.family,
@@ -206,7 +217,8 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         keyterms=_keyterms(values),
         prompt=values.text("prompt"),
         agent_context=values.text("agent_context"),
-        previous_context_n_turns=_or(values.integer("previous_context_n_turns"), 5),
+        previous_context_n_turns=turns,
+        said_by_agent=_history((), values.text("agent_context"), turns),
         filter_profanity=_or(values.boolean("filter_profanity"), False),
         inactivity_timeout=values.integer("inactivity_timeout"),
         speaker_labels=labels,
@@ -321,6 +333,10 @@ def _keyterms(values: Query) -> tuple[str, ...]:
 def _usable_keyterms(terms: tuple[str, ...]) -> tuple[str, ...]:
     stripped = (term.strip() for term in terms)
     return tuple(term for term in stripped if 0 < len(term) <= KEYTERM_LIMIT)
+
+
+def _history(before: tuple[str, ...], text: str | None, turns: int) -> tuple[str, ...]:
+    return (*before, *([text] if text else ()))[-turns:] if turns else ()
 
 
 def _voice_focus(values: Query) -> str | None:

@@ -85,6 +85,8 @@ class StreamOptions:
     mode: str | None = None
     """How sure a word must be before it is final, in the words of ``modes``; None: as usual. It
     makes no difference where words are tentative."""
+    names: tuple[str, ...] = field(default=(), repr=False)
+    """Weaker key terms: names that were mentioned before."""
 
     @property
     def language(self) -> str | None:

@@ -8,6 +8,7 @@ from attrs import frozen
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.limits import LONGEST_P_TURN
 from ssasr.protocol.messages import BeginConfiguration, WarningMessage
+from ssasr.protocol.names import names_in
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import (
     LOWEST_THRESHOLD,
@@ -134,4 +135,5 @@ def stream_options(parameters: SessionParameters) -> StreamOptions:
         speakers=parameters.speaker_labels,
         tentative=tentative,
         mode=None if tentative else parameters.mode,
+        names=names_in(parameters.context),
     )

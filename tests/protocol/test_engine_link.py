@@ -277,6 +277,12 @@ def test_the_mode_reaches_the_engine_and_another_breaks_the_link():
         decode(encode(Configure(StreamOptions(mode="hasty"))))
 
 
+def test_names_cross_the_link_where_there_are_any():
+    options = StreamOptions(names=("Anna", "New York"))
+    assert Pair(OPENING).ask(Configure(options)).options == options
+    assert "names" not in encode(OPENING)
+
+
 @pytest.mark.parametrize("threshold", [0, 0.25, 1])
 def test_the_speech_threshold_reaches_the_engine(threshold):
     options = StreamOptions(vad_threshold=threshold)

@@ -239,8 +239,8 @@ def test_expected_languages(query, languages):
 
 
 def test_what_has_no_effect_is_named_for_the_log():
-    query = "prompt=x&agent_context=y&format_turns=true&unheard_of=1"
-    assert set(parse_parameters(query).ignored) == {"prompt", "agent_context"}
+    query = "turn_left_pad_ms=1&domain=medical-v1&format_turns=true&unheard_of=1"
+    assert set(parse_parameters(query).ignored) == {"turn_left_pad_ms", "domain"}
 
 
 def test_secrets_and_text_stay_out_of_the_representation():

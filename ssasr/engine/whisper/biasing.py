@@ -29,6 +29,8 @@ from ssasr.engine.whisper.hypothesis_alignment import bare
 STRENGTH = 12.0
 """Of terms that sound exactly like what they replace. Chosen among 4 to 14 on half of the speakers
 (``benchmarks.keyterms``): above it, terms that were not said replace words."""
+WEAK = 0.5
+"""Of a name that was only mentioned before, as a share of the strength of a key term."""
 ALIKE = 0.6
 """The least likeness, from 0 to 1, at which a term is tried."""
 ROOM = 0.4
@@ -55,6 +57,7 @@ class Term:
     letters: str
     sound: str
     words: int
+    weight: float = 1.0
 
     def may_replace(self, written: Sequence[str]) -> bool:
         """Words that hold these terms: only as a longer one, never to drop a word beside it."""
@@ -137,6 +140,22 @@ class Terms:
         best.sort(key=lambda each: (-each[1].begin, -each[0]))
         return [trial for _, trial in best]
 
+    def cased(self, texts: Sequence[str]) -> list[str]:
+        """Words, written as the terms that they are: of terms with a capital only, since a small
+        letter may stand for one that a sentence begins with, and of no mere names: many are words.
+        """
+        cased, keys = list(texts), [bare(text) for text in texts]
+        for term in self.listed:
+            parts = term.text.split()
+            spelled = [bare(part) for part in parts]
+            if term.weight < 1 or term.text == term.text.lower():
+                continue
+            for first in range(len(keys) - len(parts) + 1):
+                if keys[first] == spelled[0] and keys[first : first + len(parts)] == spelled:
+                    for place, part in enumerate(parts, first):
+                        cased[place] = _rewritten(texts[place], part)
+        return cased
+
     def _spans(self, texts: Sequence[str], widest: int) -> list["_Span"]:
         """So many words that follow each other, at most, and the terms among them."""
         spans = []
@@ -203,7 +222,17 @@ class Terms:
         if written.strip()[:1].isupper():
             text = text[:1].upper() + text[1:]
         spelled = tuple(self.tokenizer.encode(opening + text))[:LONGEST]
-        return Trial(begin, end, spelled, self.strength * alike, self.tokenizer.end)
+        return Trial(begin, end, spelled, self.strength * term.weight * alike, self.tokenizer.end)
+
+
+def _rewritten(text: str, part: str) -> str:
+    """The same word with the casing of ``part``; the marks around it stay."""
+    at = text.lower().find(part.lower())
+    return (
+        text
+        if at < 0 or len(text.lower()) != len(text)
+        else text[:at] + part + text[at + len(part) :]
+    )
 
 
 def _room(trial: Trial, tokens: Sequence[int], logprobs: Sequence[float]) -> float:
@@ -231,14 +260,20 @@ def _sound(letters: str) -> str:
 
 @lru_cache(maxsize=256)
 def terms_of(
-    keyterms: tuple[str, ...], tokenizer: WhisperTokenizer, strength: float = STRENGTH
+    keyterms: tuple[str, ...],
+    tokenizer: WhisperTokenizer,
+    strength: float = STRENGTH,
+    names: tuple[str, ...] = (),
 ) -> Terms | None:
     """A stream's terms; None if there are none. Streams with the same list share it."""
-    listed = [_term(text) for text in keyterms if any(map(str.isalnum, text))]
+    weights = dict.fromkeys(names, WEAK) | dict.fromkeys(keyterms, 1.0)
+    listed = [
+        _term(text, weight) for text, weight in weights.items() if any(map(str.isalnum, text))
+    ]
     return Terms(listed, tokenizer, strength) if listed and strength > 0 else None
 
 
-def _term(text: str) -> Term:
+def _term(text: str, weight: float) -> Term:
     words = text.split()
     letters = "".join(map(bare, words))
-    return Term(" ".join(words), letters, _sound(letters), len(words))
+    return Term(" ".join(words), letters, _sound(letters), len(words), weight)

@@ -339,9 +339,10 @@ class WhisperRecognizer:
         )  # fmt: skip
 
     def _terms(self, options: StreamOptions) -> Terms | None:
-        if not options.keyterms:
+        if not options.keyterms and not options.names:
             return None
-        return terms_of(options.keyterms, self.vocabulary.tokenizer, self.strength)
+        tokenizer = self.vocabulary.tokenizer
+        return terms_of(options.keyterms, tokenizer, self.strength, options.names)
 
     def _given(self, options: StreamOptions) -> tuple[int, ...]:
         """Whisper reads a text before its own as what was said before."""
@@ -353,8 +354,8 @@ class WhisperRecognizer:
     ) -> list[tuple[Hypothesis, list[Spoken]]]:
         """In a worker, perhaps: it must not touch what belongs to a stream."""
         return [
-            (found, [] if _nothing_said(found) else self._words(found, due))
-            for found, due in zip(self.decoding(requests), dues, strict=True)
+            (found, [] if _nothing_said(found) else self._words(found, due, request.terms))
+            for found, due, request in zip(self.decoding(requests), dues, requests, strict=True)
         ]
 
     def _known(self, options: StreamOptions) -> StreamOptions:
@@ -369,7 +370,7 @@ class WhisperRecognizer:
         detected = None if asked else segment.language.settled
         return segment.options.language or detected
 
-    def _words(self, hypothesis: Hypothesis, due: Due) -> list[Spoken]:
+    def _words(self, hypothesis: Hypothesis, due: Due, terms: Terms | None) -> list[Spoken]:
         """Words with times in the stream and a confidence: the mean probability of the tokens."""
         tokenizer = self.vocabulary.tokenizer
         skip, count = hypothesis.skip, len(hypothesis.tokens)
@@ -378,10 +379,12 @@ class WhisperRecognizer:
         frames = token_frames(hypothesis.scores[:, : skip + count + 1], skip)
         ends = [*frames[1:].tolist(), hypothesis.scores.shape[2]][:count]
         words, place = [], 0
-        for tokens in tokenizer.words(hypothesis.tokens, hypothesis.language):
+        spelled = tokenizer.words(hypothesis.tokens, hypothesis.language)
+        texts = [tokenizer.text(tokens) for tokens in spelled]
+        for tokens, text in zip(spelled, terms.cased(texts) if terms else texts, strict=True):
             last = place + len(tokens) - 1
             word = Word(
-                tokenizer.text(tokens),
+                text,
                 due.begin + int(frames[place]) * FRAME,
                 min(due.begin + ends[last] * FRAME, due.end),
                 float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),

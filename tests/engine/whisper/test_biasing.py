@@ -178,6 +178,29 @@ def test_where_the_model_left_no_room_nothing_is_tried():
     assert tried(" flambow", "flambeau", sure=["flamb"]) == [("flambow", "flambeau")]
 
 
+def test_a_term_that_is_there_already_is_written_as_it_was_given():
+    terms = terms_of(("iPhone", "New York", "mocha", "ẞ"), LETTERS)
+    said = ['"Iphone,"', "new", "york!", "New", "Mocha", "Yorker", "ß"]
+    assert terms_of((), LETTERS, STRENGTH, ("Will",)).cased(["will"]) == ["will"]
+    assert terms.cased(said) == ['"iPhone,"', "New", "York!", "New", "Mocha", "Yorker", "ẞ"]
+
+
+@given(st.lists(st.text(max_size=6)), st.lists(st.text(max_size=6), min_size=1))
+def test_casing_changes_nothing_but_case(texts, terms):
+    found = terms_of(tuple(terms), LETTERS)
+    cased = found.cased(texts) if found else texts
+    assert [text.casefold() for text in cased] == [text.casefold() for text in texts]
+
+
+def test_a_name_that_was_only_mentioned_is_a_weaker_term():
+    text, logprobs = list(b" flambow"), [UNSURE] * 9
+    costs = [
+        terms_of(terms, LETTERS, STRENGTH, names).trials(text, logprobs, "en")[0].cost
+        for terms, names in ((("Flambeau",), ("Flambeau",)), ((), ("Flambeau",)))
+    ]
+    assert costs[1] == costs[0] / 2
+
+
 def test_a_language_without_spaces_and_marks_on_letters():
     assert ("東景都", "東京都") in tried("私は東景都にいる", "東京都", language="ja")
     assert tried(" cançao", "canção") == [("cançao", "canção")]
