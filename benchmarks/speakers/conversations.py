@@ -8,7 +8,8 @@ split in two by a checksum of their names: ``choices``, for whatever is chosen b
 reader pauses, dealt out with gaps of -0.5 to 2 s, each reader at a level of his own (within 6 dB of
 the others), and in one conversation of four one reader is on the telephone. No audio is used twice
 in a conversation. Words and their times are those of our own offline decode of the whole clip, so
-that what is measured is who speaks, not what.
+that what is measured is who speaks, not what. Real meetings of the manifest are copied beside them,
+as they are: they have turns, and no words.
 """
 
 import argparse
@@ -162,6 +163,18 @@ def make(manifest, readers, words, half, number, random, seconds):
     return samples, about
 
 
+def copy_meetings(manifest, output):
+    clips = map(json.loads, manifest.read_text().splitlines())
+    meetings = [clip for clip in clips if clip["category"] == "meeting_overlap_en"]
+    for number, clip in enumerate(meetings):
+        samples, _ = soundfile.read(manifest.parent / clip["file"], dtype="float32")
+        turns = [(who, int(a * RATE), int(b * RATE)) for a, b, who in clip["speaker_turns"]]
+        speakers = sorted({who for who, _, _ in turns})
+        about = {"half": "meetings", "speakers": speakers, "turns": turns, "words": []}
+        soundfile.write(output / f"meetings-{number:02}.flac", samples, RATE, subtype="PCM_16")
+        (output / f"meetings-{number:02}.json").write_text(json.dumps(about))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", type=Path)
@@ -172,6 +185,7 @@ def main():
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     readers = clips_of(given.manifest)
+    copy_meetings(given.manifest, given.output)
     words = decoded(given.manifest, readers, given.output / "decoded.json")
     total = 0
     for half in HALVES:

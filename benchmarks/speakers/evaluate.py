@@ -1,12 +1,14 @@
 """Who spoke, judged: made conversations through the engine's windows and the gateway's labels.
 
-    python -m benchmarks.speakers.evaluate CONVERSATIONS [--half choices|judged] [--rttm FOLDER]
+    python -m benchmarks.speakers.evaluate CONVERSATIONS… [--half choices|judged|meetings]
+        [--rttm FOLDER] [--json FILE]
 
 The words and their times are the reference's (``conversations.py``), and turns end in its pauses,
-so that only who speaks is judged. What the engine hears in a window is kept beside a
+so that only who speaks is judged. What the engine says of a window is kept beside a
 conversation (``….windows``), and made anew if ``--listen`` is given. Figures: words with the right
 speaker, under the best mapping of labels to speakers, as the turns end (live) and after the last
-revision; conversations with the right number of speakers; with ``--rttm``, files for ``score.py``.
+revision, with intervals by bootstrap over conversations; conversations with the right number of
+speakers; with ``--rttm``, files for ``score.py``.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.conditions import conditions, publish
 from ssasr.engine.pcm_buffer import PcmBuffer
 from ssasr.engine.speakers.windows import WindowPlan
 from ssasr.protocol.messages import Turn, TurnWord
@@ -51,13 +54,13 @@ def turns_of(words):
 
 
 def listened(samples, turns, diarizer, batch=1):
-    """(windows, CPU seconds): of each turn, those up to its end."""
+    """(windows, CPU seconds): of each turn, those up to its end; without any, of all of it."""
     pcm = PcmBuffer(0)
     pcm.append((samples * 32_768).round().clip(-32_768, 32_767).astype("<i2").tobytes())
     plan, start, found = WindowPlan(diarizer.hop, 0, 0), 0, []
     began = time.process_time()
-    for segment, turn in enumerate(turns):
-        at = min(max(word[3] for word in turn) + BOUNDARY, len(samples))
+    ends = [min(max(word[3] for word in turn) + BOUNDARY, len(samples)) for turn in turns]
+    for segment, at in enumerate(ends or [len(samples)]):
         windows = plan.due(pcm, segment, start, at, at)
         found.append([diarizer.listen([window])[0] for window in windows])
         start = at
@@ -67,7 +70,7 @@ def listened(samples, turns, diarizer, batch=1):
 def live(turns, windows, limit):
     """The labels as turns end: (the policy, whether each word's label is that of its turn)."""
     labels, shown = SpeakerLabels(limit), []
-    for order, (turn, heard) in enumerate(zip(turns, windows, strict=True)):
+    for order, (turn, heard) in enumerate(zip(turns or [[]], windows, strict=True)):
         labels.update(heard)
         words = tuple(
             TurnWord(text, start * 1_000 // RATE, end * 1_000 // RATE, 1.0, True)
@@ -110,6 +113,7 @@ def rttm(name, spans):
 
 def judge(path, diarizer, given):
     about = json.loads(path.read_text())
+    name = f"{path.parent.name}-{path.stem}"
     turns = turns_of(about["words"])
     kept = path.with_suffix(".windows")
     if diarizer is not None and (given.listen or not kept.exists()):
@@ -118,43 +122,65 @@ def judge(path, diarizer, given):
         kept.write_bytes(pickle.dumps((found, seconds, len(samples))))
     windows, seconds, length = pickle.loads(kept.read_bytes())
     labels, shown = live(turns, windows, given.max_speakers)
-    said = [word[0] for turn in turns for word in turn]
-    first = [word.speaker for turn in shown for word in turn.words]
     began = time.process_time()
-    revision = labels.revise()
+    last = revised_labels(labels, shown)
     took = time.process_time() - began
-    revised = {turn.turn_order: turn for turn in shown}
-    for turn in revision.revisions if revision else ():
-        revised[turn.turn_order] = turn
-    last = [word.speaker for order in sorted(revised) for word in revised[order].words]
-    spans = [(letter_of(labels, span), span.start, span.end) for span in labels._timeline._spans]
+    said = [word for turn in turns for word in turn]
+    readers = [word[0] for word in said]
+    first = [word.speaker for turn in shown for word in turn.words]
+    if given.rttm:
+        write_files(given.rttm, name, labels, about["turns"], zip(said, first, last, strict=True))
     return {
-        "name": path.stem, "speakers": len(set(said)), "words": len(said),
-        "live": right_words(said, first), "revised": right_words(said, last),
+        "name": name, "speakers": len(about["speakers"]), "words": len(said),
+        "live": right_words(readers, first), "revised": right_words(readers, last),
         "live_count": len(set(first) - {PENDING}), "count": len(set(last) - {PENDING}),
         "pending": sum(each == PENDING for each in first), "seconds": length / RATE,
-        "cpu": seconds, "revision": took, "spans": [s for s in spans if s[0]],
-        "turns": about["turns"], "pending_after": sum(each == PENDING for each in last),
+        "cpu": seconds, "revision": took, "pending_after": sum(each == PENDING for each in last),
     }  # fmt: skip
 
 
-def letter_of(labels, span):
-    """The revised speaker of what was heard, or None."""
-    number = span.attribution.number
-    return None if number is None else f"s{cluster(labels._timeline.samples, labels.limit)[number]}"
+def revised_labels(labels, shown):
+    """Of all words, after the last revision."""
+    revised = {turn.turn_order: turn for turn in shown}
+    revision = labels.revise()
+    for turn in revision.revisions if revision else ():
+        revised[turn.turn_order] = turn
+    return [word.speaker for order in sorted(revised) for word in revised[order].words]
 
 
-def main():
+def write_files(folder, name, labels, turns, words):
+    """For ``score.py``: who speaks when, in the reference and found, and who says which word."""
+    folder.mkdir(parents=True, exist_ok=True)
+    speakers = cluster(labels._timeline.samples, labels.limit)
+    spans = [
+        (f"s{speakers[span.attribution.number]}", span.start, span.end)
+        for span in labels._timeline._spans
+        if span.attribution.number is not None
+    ]
+    (folder / f"{name}.hyp.rttm").write_text(rttm(name, without_pauses(spans)))
+    (folder / f"{name}.ref.rttm").write_text(rttm(name, turns))
+    rows = [(word[0], word[1], first, last) for word, first, last in words]
+    (folder / f"{name}.words.json").write_text(json.dumps(rows))
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("conversations", type=Path)
-    parser.add_argument("--half", default="choices", choices=("choices", "judged"))
+    parser.add_argument("conversations", type=Path, nargs="+")
+    parser.add_argument("--half", default="choices", choices=("choices", "judged", "meetings"))
     parser.add_argument("--rttm", type=Path)
     parser.add_argument("--listen", action="store_true")
     parser.add_argument("--max-speakers", type=int)
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def main():
+    given = arguments()
     timeline.KEPT = 10**12  # spans of the whole conversation, for the RTTM files
     diarizer = None
-    paths = sorted(given.conversations.glob(f"{given.half}-*.json"))
+    paths = [
+        path for each in given.conversations for path in sorted(each.glob(f"{given.half}-*.json"))
+    ]
     if given.listen or not all(path.with_suffix(".windows").exists() for path in paths):
         import torch
 
@@ -165,30 +191,36 @@ def main():
         diarizer.warm_up()
     results = [judge(path, diarizer, given) for path in paths]
     for each in results:
-        shown = (
-            "{name} {speakers} speakers ({live_count}, {count}), {words} words, {live} {revised}"
+        print(
+            "{name} {speakers} speakers ({live_count}, {count}), {words} words, {live} {revised} "
+            "pending {pending}->{pending_after}".format(**each)
         )
-        print(shown.format(**each), f"pending {each['pending']}->{each['pending_after']}")
-        if given.rttm:
-            given.rttm.mkdir(parents=True, exist_ok=True)
-            (given.rttm / f"{each['name']}.hyp.rttm").write_text(
-                rttm(each["name"], without_pauses(each["spans"]))
-            )
-            (given.rttm / f"{each['name']}.ref.rttm").write_text(rttm(each["name"], each["turns"]))
-    summary("all", results)
-    summary("2-4", [each for each in results if each["speakers"] <= 4])
+    few = [each for each in results if each["speakers"] <= 4]
+    found = {"half": given.half, "all": summary(results), "two_to_four": summary(few)}
+    publish({**conditions(), "speakers": found}, given.json)
 
 
-def summary(name, results):
-    words = sum(each["words"] for each in results)
-    live, revised = (sum(each[key] for each in results) / words for key in ("live", "revised"))
-    share = np.mean([each["count"] == each["speakers"] for each in results])
-    cpu = sum(each["cpu"] for each in results) / sum(each["seconds"] for each in results)
-    slowest = max(each["revision"] for each in results)
-    print(
-        f"{name}: {len(results)} conversations, {words} words; live {live:.2%}, revised "
-        f"{revised:.2%}, number right {share:.0%}; {cpu:.3f} CPU s per s; revision {slowest:.3f} s"
-    )
+def summary(results):
+    """Shares, each with its interval of 95 %."""
+    return {
+        "conversations": len(results),
+        "minutes": round(sum(each["seconds"] for each in results) / 60, 1),
+        "words": sum(each["words"] for each in results),
+        "live": share(results, "live", "words"),
+        "revised": share(results, "revised", "words"),
+        "number_right": round(np.mean([each["count"] == each["speakers"] for each in results]), 3),
+        "cpu_s_per_s": share(results, "cpu", "seconds"),
+        "slowest_revision_s": round(max(each["revision"] for each in results), 3),
+    }
+
+
+def share(results, part, whole):
+    """(share, lower and upper end of its interval), by bootstrap over conversations."""
+    parts, wholes = (np.array([each[key] for each in results]) for key in (part, whole))
+    drawn = np.random.default_rng(0).integers(0, len(results), (2_000, len(results)))
+    shares = parts[drawn].sum(axis=1) / np.maximum(wholes[drawn].sum(axis=1), 1)
+    ends = np.percentile(shares, (2.5, 97.5))
+    return [round(float(each), 4) for each in (parts.sum() / max(wholes.sum(), 1), *ends)]
 
 
 if __name__ == "__main__":
