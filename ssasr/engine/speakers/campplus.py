@@ -143,9 +143,14 @@ class _Context(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.shape[1]
-        around = F.avg_pool1d(x.transpose(1, 2), _POOLED, ceil_mode=True).transpose(1, 2)
-        mask = self.mask(self.squeeze(x.mean(dim=1, keepdim=True) + around).relu_()).sigmoid_()
-        mask = mask.repeat_interleave(_POOLED, dim=1)[:, :frames]
+        mean = x.mean(dim=1, keepdim=True)
+        if frames <= _POOLED:
+            around = mean
+        else:
+            around = F.avg_pool1d(x.transpose(1, 2), _POOLED, ceil_mode=True).transpose(1, 2)
+        mask = self.mask(self.squeeze(mean + around).relu_()).sigmoid_()
+        if frames > _POOLED:
+            mask = mask.repeat_interleave(_POOLED, dim=1)[:, :frames]
         local: Tensor = self.local(_beside(x, 3, self.dilation))
         return local.mul_(mask)
 

@@ -19,9 +19,8 @@ from ssasr.protocol.voices import Run
 
 HOP = 5 * SAMPLE_RATE
 """Samples between two windows of a segment. Each costs the same, however much of it is new."""
-LATE = HOP + SAMPLE_RATE
-"""A piece that ends longer before the end of the window is not embedded: the window before was
-nearer to it."""
+AGAIN = SAMPLE_RATE // 2
+"""A piece that ends more than this before the end of the window before is not embedded again."""
 PIECE = 2 * SAMPLE_RATE
 """Samples of speech in a piece, about."""
 LEAST_CLEAN = SAMPLE_RATE // 2
@@ -140,6 +139,7 @@ def _clean(
         for first, last in _runs(alone[part])
     ]
     samples = sum(map(len, spoken)) // GRAIN * GRAIN
-    if samples < LEAST_CLEAN or edges[part.stop] < len(window.audio) - LATE:
+    end = window.end - len(window.audio) + edges[part.stop]
+    if samples < LEAST_CLEAN or end < window.since - AGAIN:
         return np.zeros(0, np.float32)
     return np.concatenate(spoken)[-samples:]

@@ -27,6 +27,8 @@ class Window:
 
     end: int
     audio: Samples
+    since: int = 0
+    """Where the window before ends: whatever is earlier is in that one, too."""
 
 
 class Diarizer(Protocol):
@@ -76,7 +78,12 @@ class WindowPlan:
             if rest or not 0 < hops <= self._planned:
                 ends.append(final_at)
             self._ended = True
-        return tuple(_cut(pcm, end) for end in ends)
+        return tuple(_cut(pcm, self._before(end), end) for end in ends)
+
+    def _before(self, end: int) -> int:
+        """Where the window before the one that ends there does: whatever was planned since."""
+        hops = max(0, end - self._start - 1) // self._hop
+        return self._start + hops * self._hop
 
     def found(self, segment: int, windows: Sequence[Voices]) -> None:
         """The voices of windows that were due."""
@@ -93,7 +100,7 @@ class WindowPlan:
         return tuple(ready)
 
 
-def _cut(pcm: PcmBuffer, end: int) -> Window:
+def _cut(pcm: PcmBuffer, since: int, end: int) -> Window:
     begin = max(pcm.kept_from, end - CONTEXT)
     audio = np.frombuffer(b"".join(pcm.read(begin, end)), "<i2").astype(np.float32) * _SCALE
-    return Window(end, audio)
+    return Window(end, audio, since)

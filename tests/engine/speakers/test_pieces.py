@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssasr.engine.speakers.pieces import GRAIN, LATE, LEAST_CLEAN, PIECE, Activity, pieces
+from ssasr.engine.speakers.pieces import AGAIN, GRAIN, LEAST_CLEAN, PIECE, Activity, pieces
 from ssasr.engine.speakers.segmentation import FRAME_STEP, VOICES, frames_in
 from ssasr.engine.speakers.windows import Window
 from ssasr.protocol.voices import CONTEXT
@@ -13,15 +13,16 @@ AUDIO = np.arange(CONTEXT, dtype=np.float32)
 SECOND = 16_000
 
 
-def found(*spoken):
-    """``spoken``: (channel, first, last) in seconds of the window; the first named is louder."""
+def found(*spoken, since=0):
+    """``spoken``: (channel, first, last) in seconds of the window; the first named is louder.
+    ``since``: of the window's start."""
     active = np.zeros((FRAMES, VOICES), bool)
     louder = np.zeros((FRAMES, VOICES), bool)
     for channel, first, last in spoken:
         frames = slice(int(first * SECOND / FRAME_STEP), int(last * SECOND / FRAME_STEP))
         louder[frames, channel] = ~active[frames].any(axis=1)
         active[frames, channel] = True
-    return pieces(Window(END, AUDIO), Activity(active, louder))
+    return pieces(Window(END, AUDIO, END - CONTEXT + since), Activity(active, louder))
 
 
 def seconds(piece):
@@ -60,10 +61,12 @@ def test_an_embedding_is_made_from_what_nobody_else_says_in_whole_grains():
         assert piece.clean[-1] <= (start + 1) * SECOND + 500
 
 
-def test_too_little_or_too_long_ago_has_no_embedding():
-    late = (CONTEXT - LATE) / SECOND
-    early, short, last = found((0, late - 2, late - 0.5), (0, 6, 6.4), (0, 8, 9))
+def test_too_little_and_what_the_window_before_had_has_no_embedding():
+    early, again, short, last = found(
+        (0, 1, 2), (0, 3, 4), (0, 6, 6.4), (0, 8, 9), since=4 * SECOND + AGAIN - SECOND // 4
+    )
     assert len(early.clean) == len(short.clean) == 0
+    assert len(again.clean) > 0
     assert len(last.clean) > 0
 
 

@@ -17,6 +17,9 @@ def step(stream):
     """One step of a model that hears its windows' audio itself; the answers."""
     take = stream.take()
     take.voices = [Voices(w.end - len(w.audio), w.end, ()) for w in take.windows]
+    for window in take.windows:
+        begun = stream.plan._start
+        assert window.since == begun + max(0, window.end - begun - 1) // HOP * HOP
     for window in take.windows:  # the audio of a sample is its position
         expected = np.arange(window.end - len(window.audio), window.end) % 1_000
         assert np.array_equal(np.round(window.audio * 32_768), expected)
