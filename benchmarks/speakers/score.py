@@ -1,15 +1,18 @@
-"""Diarization error of RTTM files (``evaluate --rttm``, or another system's), by pyannote.metrics,
-which needs an environment of its own:
+"""Diarization error of RTTM files (``evaluate --rttm``, or another system's) by pyannote.metrics,
+and word errors with speakers (cpWER) by meeteval, which need an environment of their own:
 
-    python benchmarks/speakers/score.py REFERENCES HYPOTHESES [--half choices|judged]
+    python benchmarks/speakers/score.py REFERENCES HYPOTHESES [--half choices|judged|meetings]
 
 Overlapped speech counts. The reference is one stretch for a turn, so the pauses in it are missed by
-whoever finds them.
+whoever finds them. Files that the hypotheses lack are left out, and counted.
 """
 
 import argparse
+import json
 from pathlib import Path
 
+from meeteval.wer import combine_error_rates
+from meeteval.wer.api import cpwer
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -23,18 +26,34 @@ def load(path):
     return annotation
 
 
+def transcript(path, column):
+    """Words by speaker. ``column``: 0 the reader, 2 the label of the time, 3 the revised one."""
+    return [
+        {"session_id": path.name, "speaker": str(row[column]), "words": row[1],
+         "start_time": number, "end_time": number + 1}
+        for number, row in enumerate(json.loads(path.read_text()))
+    ]  # fmt: skip
+
+
+def word_errors(paths, column):
+    found = (cpwer(transcript(path, 0), transcript(path, column)) for path in paths)
+    return combine_error_rates([each for rates in found for each in rates.values()])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("references", type=Path)
     parser.add_argument("hypotheses", type=Path)
     parser.add_argument("--half", default="judged")
     given = parser.parse_args()
+    every = sorted(given.references.glob(f"*{given.half}-*.ref.rttm"))
+    of = {path: given.hypotheses / path.name.replace(".ref.", ".hyp.") for path in every}
+    references = [path for path in every if of[path].exists()]
+    print(f"{len(references)} files, {len(every) - len(references)} left out")
     for collar in (0.0, 0.25):
         metric, right = DiarizationErrorRate(collar=2 * collar), 0
-        references = sorted(given.references.glob(f"{given.half}-*.ref.rttm"))
         for path in references:
-            hypothesis = given.hypotheses / path.name.replace(".ref.", ".hyp.")
-            said, found = load(path), load(hypothesis)
+            said, found = load(path), load(of[path])
             metric(said, found)
             right += len(said.labels()) == len(found.labels())
         parts = {
@@ -42,6 +61,11 @@ def main():
             for name in ("missed detection", "false alarm", "confusion")
         }
         print(f"collar {collar} s: {abs(metric):.2%} {parts}, speakers {right}/{len(references)}")
+    words = [path.with_name(path.name.replace(".ref.rttm", ".words.json")) for path in references]
+    words = [path for path in words if path.exists() and path.stat().st_size > 2]
+    if words:
+        live, revised = (word_errors(words, column).error_rate for column in (2, 3))
+        print(f"cpWER with the reference's words: live {live:.2%}, revised {revised:.2%}")
 
 
 if __name__ == "__main__":
