@@ -3,11 +3,12 @@
     python -m benchmarks.faults --schedule 'kill*200/1.5' [--clients 20] [--engines 3]
         [--seconds 310] [--engine-options '--model english --engine-kind scripted'] [--seed 1]
         [--speech FILE|FOLDER] [--json FILE] [--full-disk] [--label TEXT]
+        [--speakers]
 
 Kinds besides those of ``ssasr bench``: upgrade (every engine replaced, one after the other), nginx
 (restarted), cut, garbage, hold (all links at once, by a relay between gateway and nginx), clock
 (the gateway's wall clock, a day forward and then a day back). Exit status 1 if a word or a session
-was lost.
+was lost, or a word got another speaker.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def arguments():
     parser.add_argument("--full-disk", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--label", default="")
+    parser.add_argument("--speakers", action="store_true", help="sessions ask for labels")
     return parser.parse_args()
 
 
@@ -59,7 +61,9 @@ async def run(given, folder):
         clock=folder / "clock" if "clock" in kinds else None,
     )
     async with run_cluster(config) as cluster:
-        asked = bench_config(cluster, given.clients, seconds, faults, given.seed)
+        asked = bench_config(
+            cluster, given.clients, seconds, faults, given.seed, speakers=given.speakers
+        )
         return await run_cluster_faults(cluster, asked, recordings)
 
 

@@ -51,8 +51,9 @@ SECTIONS = (
     ("Idle sessions", "idle_sessions", ("idle_sessions", "gateway_cores", "per_1000_sessions")),
     ("Faults", "damage", (
         "label", "clients", "faults", "damage.words", "damage.lost", "damage.duplicated",
-        "damage.changed", "damage.moved", "damage.identical", "pauses.worst.p50",
-        "pauses.worst.p95", "pauses.longest", "codes", "failovers",
+        "damage.changed", "damage.moved", "damage.identical", "damage.labelled",
+        "damage.relabelled", "pauses.worst.p50", "pauses.worst.p95", "pauses.longest", "codes",
+        "failovers",
     )),
     ("Speech threshold of the recogniser", "by_threshold", (
         "model", "by_threshold.first_words_right", "by_threshold.errors", "by_threshold.made_up",

@@ -4,6 +4,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
@@ -31,7 +32,11 @@ class Damage:
     moved: int
     """The same words at other times: a model that decodes again may place them a little aside."""
     identical: int
-    """Streams whose every Turn, partial or not, was the same."""
+    """Streams whose every Turn, partial or not, and every revision of speakers was the same."""
+    labelled: int = 0
+    """Words with a speaker in the run without faults, after the last revision."""
+    relabelled: int = 0
+    """Those that had another one."""
 
 
 @frozen
@@ -60,19 +65,32 @@ def _texts(words: Sequence[SpokenWord]) -> list[str]:
     return [text for text, _, _ in words]
 
 
-def turn_messages(log: StreamLog) -> list[dict[str, object]]:
+def speakers(log: StreamLog) -> list[str | None]:
+    """Of the words of ``final_words``, after the last revision."""
+    labels: dict[object, list[str | None]] = {}
+    for message in said(log):
+        for turn in message.get("revisions", [message]):
+            if message["type"] == "SpeakerRevision" or turn["end_of_turn"]:
+                labels[turn["turn_order"]] = [word.get("speaker") for word in turn["words"]]
+    return [speaker for turn in labels.values() for speaker in turn]
+
+
+def said(log: StreamLog) -> list[dict[str, Any]]:
+    """Turns and what revises them."""
     messages = (json.loads(text) for _, text in log.arrivals)
-    return [message for message in messages if message.get("type") == "Turn"]
+    return [each for each in messages if each.get("type") in {"Turn", "SpeakerRevision"}]
 
 
 def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog]) -> Damage:
     """``expected``: the log without faults of the same track."""
-    lost = duplicated = changed = moved = identical = words = 0
+    lost = duplicated = changed = moved = identical = words = labelled = relabelled = 0
     for log in logs:
         reference = expected(log)
         wanted, got = final_words(reference), final_words(log)
         words += len(wanted)
-        identical += turn_messages(reference) == turn_messages(log)
+        identical += said(reference) == said(log)
+        was_by, is_by = speakers(reference), speakers(log)
+        labelled += sum(speaker is not None for speaker in was_by)
         matcher = difflib.SequenceMatcher(None, _texts(wanted), _texts(got), autojunk=False)
         for tag, a, b, c, d in matcher.get_opcodes():
             if tag == "delete":
@@ -83,7 +101,12 @@ def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog
                 changed += max(b - a, d - c)
             else:
                 moved += sum(was != now for was, now in zip(wanted[a:b], got[c:d], strict=True))
-    return Damage(len(logs), words, lost, duplicated, changed, moved, identical)
+                relabelled += sum(
+                    was != now for was, now in zip(was_by[a:b], is_by[c:d], strict=True)
+                )
+    return Damage(
+        len(logs), words, lost, duplicated, changed, moved, identical, labelled, relabelled
+    )
 
 
 def pauses(logs: Sequence[StreamLog], faults: Sequence[tuple[float, Fault]]) -> Pauses:

@@ -40,9 +40,10 @@ class FaultOutcome:
 
     @property
     def harmless(self) -> bool:
-        """Whether every word came as it would have and every session ended well."""
+        """Whether every word came as it would have, of the same speaker, and every session ended
+        well."""
         damage = self.damage
-        untouched = not (damage.lost or damage.duplicated or damage.changed)
+        untouched = not (damage.lost or damage.duplicated or damage.changed or damage.relabelled)
         return untouched and set(self.codes) == {"1000"}
 
 

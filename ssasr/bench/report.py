@@ -202,6 +202,9 @@ def show_faults(console: Console, outcome: FaultOutcome) -> None:
         f"{damage.identical} streams alike in every message",
         highlight=False,
     )
+    if damage.labelled:
+        text = f"{damage.relabelled} of {damage.labelled} words with another speaker"
+        console.print(text, highlight=False)
     if worst.p50 is not None:
         text = f"longest pause after each: p50 {worst.p50:.2f} s, p95 {worst.p95:.2f} s"
         console.print(text, highlight=False)

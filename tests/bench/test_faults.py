@@ -46,6 +46,23 @@ def test_damage_is_counted_word_by_word(got, lost, duplicated, changed, moved):
     assert damage.identical == (got == [A, B, C])
 
 
+def test_a_label_that_differs_after_the_revision_is_counted():
+    def labelled(first, second):
+        log = log_of((101.0, [A, B]))
+        turn = json.loads(log.arrivals[0][1])
+        for word, speaker in zip(turn["words"], first, strict=True):
+            word["speaker"] = speaker
+        words = [{**w, "speaker": s} for w, s in zip(turn["words"], second, strict=True)]
+        revision = {"type": "SpeakerRevision", "revisions": [{"turn_order": 0, "words": words}]}
+        log.arrivals = [(101.0, json.dumps(each).encode()) for each in (turn, revision)]
+        return log
+
+    reference = labelled("AB", "AA")
+    assert compare([labelled("AB", "AA")], lambda _: reference).identical == 1
+    damage = compare([labelled("AB", "AB")], lambda _: reference)
+    assert (damage.labelled, damage.relabelled, damage.identical) == (2, 1, 0)
+
+
 def test_a_pause_is_the_worst_delay_after_the_fault():
     log = log_of((100.9, [A, B, C]), (103.0, [("d", 2_000, 2_500)]), (120.0, [("e", 0, 19_900)]))
     found = pauses([log], [(102.0, Fault(2.0, "kill"))])
@@ -88,12 +105,13 @@ async def test_no_word_is_lost(tmp_path, schedule, full_disk):
     )
     with trio.fail_after(100):
         async with run_cluster(cluster_config) as cluster:
-            config = bench_config(cluster, 4, 12.0, faults)
+            config = bench_config(cluster, 4, 12.0, faults, speakers=True)
             found = await run_cluster_faults(cluster, config, noise_recordings(1))
     report = found.run
     assert sum(report.faults.values()) == len(faults)
     assert report.damage.words > 100
     assert (report.damage.lost, report.damage.duplicated, report.damage.changed) == (0, 0, 0)
     assert report.damage.identical == 4
+    assert (report.damage.labelled, report.damage.relabelled) == (report.damage.words, 0)
     assert report.codes == {"1000": 4}
     assert found.failovers >= 1, "nothing was hit: the test has shown nothing"

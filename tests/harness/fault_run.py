@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ssasr.bench.fault_run import Done, FaultOutcome, run_with_faults
 from ssasr.bench.faults import Fault, inject
@@ -16,18 +16,29 @@ from tests.harness.cluster import Cluster, Supervised
 
 JUMP = 86_400.0
 """Seconds by which ``clock`` moves the wall clock, there and back."""
+PITCHES = (1, 4, 16)
+"""Of noise, for how many samples it stays as it is: so many people, to the scripted diarizer."""
 FAILOVERS = "ssasr_failovers_total"
 
 
 def bench_config(
-    cluster: Cluster, streams: int, seconds: float, faults: Sequence[Fault] = (), seed: int = 1
+    cluster: Cluster,
+    streams: int,
+    seconds: float,
+    faults: Sequence[Fault] = (),
+    seed: int = 1,
+    *,
+    speakers: bool = False,
 ) -> BenchConfig:
-    return BenchConfig(cluster.url, "self-hosted", streams, 1.0, seconds, faults=faults, seed=seed)
+    config = BenchConfig(
+        cluster.url, "self-hosted", streams, 1.0, seconds, faults=faults, seed=seed
+    )
+    return evolve(config, parameters={"speaker_labels": True}) if speakers else config
 
 
 def noise_recordings(seed: int, seconds: float = 10.0) -> list[Recording]:
     """Six of so many seconds each: noise that the scripted engine takes for words, in sentences of
-    2 to 5 s."""
+    2 to 5 s, by three people."""
     random = Random(seed)
     return [
         make_recording(str(index), noise(seconds, random), gap=1.5, message_seconds=MESSAGE_SECONDS)
@@ -39,11 +50,15 @@ def noise(seconds: float, random: Random) -> np.ndarray:
     """float32 (n,) at 16 kHz."""
     generator = np.random.default_rng(random.randrange(1 << 30))
     samples = generator.normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
-    at = random.uniform(2, 5)
-    while at < seconds:
+    begin, at = 0.0, random.uniform(2, 5)
+    while begin < seconds:
+        sentence = samples[int(begin * RATE) : int(at * RATE)]
+        pitch = random.choice(PITCHES)
+        sentence[:] = np.repeat(sentence[::pitch], pitch)[: len(sentence)]
         pause = random.choice([0.3, 0.7, 1.6])
-        samples[int(at * RATE) : int((at + pause) * RATE)] = 0
-        at += pause + random.uniform(2, 5)
+        begin = at + pause
+        samples[int(at * RATE) : int(begin * RATE)] = 0
+        at = begin + random.uniform(2, 5)
     return samples
 
 
