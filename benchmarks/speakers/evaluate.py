@@ -159,7 +159,10 @@ def write_files(folder, name, labels, turns, words):
     ]
     (folder / f"{name}.hyp.rttm").write_text(rttm(name, without_pauses(spans)))
     (folder / f"{name}.ref.rttm").write_text(rttm(name, turns))
-    rows = [(word[0], word[1], first, last) for word, first, last in words]
+    rows = {"reference": [], "live": [], "revised": []}
+    for (reader, text, _, _), first, last in words:
+        for column, who in zip(rows.values(), (reader, first, last), strict=True):
+            column.append((who, text))
     (folder / f"{name}.words.json").write_text(json.dumps(rows))
 
 

@@ -26,17 +26,17 @@ def load(path):
     return annotation
 
 
-def transcript(path, column):
-    """Words by speaker. ``column``: 0 the reader, 2 the label of the time, 3 the revised one."""
+def transcript(path, kind):
+    """Words by speaker. ``kind``: reference, live or revised."""
     return [
-        {"session_id": path.name, "speaker": str(row[column]), "words": row[1],
+        {"session_id": path.name, "speaker": str(who), "words": text,
          "start_time": number, "end_time": number + 1}
-        for number, row in enumerate(json.loads(path.read_text()))
+        for number, (who, text) in enumerate(json.loads(path.read_text())[kind])
     ]  # fmt: skip
 
 
-def word_errors(paths, column):
-    found = (cpwer(transcript(path, 0), transcript(path, column)) for path in paths)
+def word_errors(paths, kind):
+    found = (cpwer(transcript(path, "reference"), transcript(path, kind)) for path in paths)
     return combine_error_rates([each for rates in found for each in rates.values()])
 
 
@@ -61,11 +61,10 @@ def main():
             for name in ("missed detection", "false alarm", "confusion")
         }
         print(f"collar {collar} s: {abs(metric):.2%} {parts}, speakers {right}/{len(references)}")
-    words = [path.with_name(path.name.replace(".ref.rttm", ".words.json")) for path in references]
-    words = [path for path in words if path.exists() and path.stat().st_size > 2]
+    words = sorted(given.hypotheses.glob(f"*{given.half}-*.words.json"))
     if words:
-        live, revised = (word_errors(words, column).error_rate for column in (2, 3))
-        print(f"cpWER with the reference's words: live {live:.2%}, revised {revised:.2%}")
+        live, revised = (word_errors(words, kind).error_rate for kind in ("live", "revised"))
+        print(f"cpWER, {len(words)} files: live {live:.2%}, revised {revised:.2%}")
 
 
 if __name__ == "__main__":
