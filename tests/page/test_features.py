@@ -66,7 +66,7 @@ async def test_a_dropped_file_is_shown_large_and_its_words_are_played(port):
 @pytest.fixture
 def conversation(tmp_path):
     """Two voices for the scripted engine: a tone, a pause, a tone two octaves higher."""
-    seconds = np.arange(int(1.5 * RATE)) / RATE
+    seconds = np.arange(3 * RATE) / RATE
     low, high = (0.3 * np.sin(2 * np.pi * pitch * seconds) for pitch in (220, 880))
     path = tmp_path / "conversation.wav"
     pause = np.zeros(int(1.3 * RATE))
