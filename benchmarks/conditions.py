@@ -16,12 +16,14 @@ def conditions() -> dict:
         if word in (
             "--evaldata",
             "--times",
-            "--peers",
             "--speech",
             "--json",
             "--out",
             "--recall",
             "--work",
+            "--counts",
+            "--merge",
+            "--peers",
         ):
             next(words)
         else:

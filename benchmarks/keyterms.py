@@ -2,8 +2,9 @@
 
     python -m benchmarks.keyterms [--evaldata ../shared/evaldata] [--model tiny.en]
         [--half dev|held|all] [--how stream|turn|offline] [--strengths 8,12] [--terms 10,100]
-        [--part k/n] [--clips FILE] [--json FILE]
-    python -m benchmarks.keyterms --merge FILE... --json FILE
+        [--part k/n] [--counts FILE] [--json FILE]
+    python -m benchmarks.keyterms --how hotwords|prompt --peers PYTHON ...
+    python -m benchmarks.keyterms --merge FILE --json FILE
 
 Every English clip is decoded without a list and with lists of so many terms. A list holds the
 terms that the clip has, filled up by others that it has not, drawn by a seed: the manifest's
@@ -14,9 +15,12 @@ and rare words.
 their words) are reported apart. ``made_up_per_hour`` is of lists none of whose terms are said.
 
 *stream*: live, words become final by and by (family U). *turn*: live, the end of the turn decides
-(family P). *offline*: one decode. ``--clips`` appends each clip's counts, which ``--merge`` makes
+(family P). *offline*: one decode. ``--counts`` appends each clip's counts, which ``--merge`` makes
 one result of, with intervals (95 %) from 1,000 draws of speakers. An excerpt is encoded once for
 all lists; ``cpu_ratio`` counts it each time.
+
+*hotwords*, *prompt*: faster-whisper (float32, greedy, the same weights), which is given the list in
+one of its two ways; ``PYTHON`` is that of an environment with it (``archive/peers``).
 
 *recall*: of the terms said, those written (per clip, no more often than said). *precision*: of the
 terms written, those said. *other_wer*: the other words' errors; what is inserted beside a term that
@@ -26,9 +30,10 @@ was missed belongs to the term.
 import argparse
 import json
 import random
+import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +47,7 @@ from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.biasing import terms_of
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
+from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
 SEED = 7
@@ -138,6 +144,34 @@ def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> s
         return tokenizer.decode(recognizer.decoding([request])[0].tokens)
 
 
+@define
+class Peer:
+    """faster-whisper in an environment of its own; ``saved``: the seconds that it took."""
+
+    process: subprocess.Popen
+    way: str
+    known: dict = field(factory=dict)
+    saved: float = 0.0
+
+    @classmethod
+    def start(cls, python: str, model: str, way: str) -> "Peer":
+        command = [python, Path(__file__).parent / "archive" / "peers" / "files.py",
+                   "--model", model, "--compute", "float32", "--threads", "1"]  # fmt: skip
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        process.stdout.readline()
+        return cls(process, way)
+
+    def __call__(self, path: Path, terms: tuple[str, ...]) -> str:
+        listed = {self.way: ", ".join(terms)} if terms else {}
+        asked = {"path": str(path), "language": "en"} | listed
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        answer = json.loads(self.process.stdout.readline())
+        self.saved += answer["cpu"]
+        return answer["text"]
+
+
 def occurrences(words: list[str], phrase: list[str]) -> list[int]:
     size = len(phrase)
     return [at for at in range(len(words) - size + 1) if words[at : at + size] == phrase]
@@ -220,17 +254,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--half", choices=("dev", "held", "all"), default="dev")
-    parser.add_argument("--how", choices=("stream", "turn", "offline"), default="stream")
+    parser.add_argument("--how", choices=HOW, default="stream")
+    parser.add_argument("--peers", help="python with faster-whisper")
     parser.add_argument("--strengths", default="")
     parser.add_argument("--terms", default="10,100")
     parser.add_argument("--part", default="0/1", help="k/n: every n-th of the clips from k on")
     parser.add_argument("--show", action="store_true", help="print the texts that differ")
-    parser.add_argument("--clips", type=Path, default=None)
-    parser.add_argument("--merge", type=Path, nargs="+", default=())
+    parser.add_argument("--counts", type=Path, default=None)
+    parser.add_argument("--merge", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
     return parser.parse_args()
 
 
+HOW = ("stream", "turn", "offline", "hotwords", "prompt")
 Run = tuple[int, float]
 """How many terms, and how strong."""
 
@@ -251,21 +287,21 @@ def main() -> None:
     arguments = parse()
     about = {"half": arguments.half, "how": arguments.how, "model": arguments.model}
     if arguments.merge:
-        lines = [line for path in arguments.merge for line in path.read_text().splitlines()]
-        found = [(json.loads(line)) for line in lines]
+        found = [json.loads(line) for line in arguments.merge.read_text().splitlines()]
         counts = [Count(**{**each["count"], "totals": Totals(**each["count"]["totals"])})
                   for each in found]  # fmt: skip
         about = found[0]["about"]
     else:
-        counts = measured(arguments)
-    if arguments.clips:
-        with arguments.clips.open("a") as file:
-            file.writelines(json.dumps({"about": about, "count": asdict(each)}) + "\n"
-                            for each in counts)  # fmt: skip
+        counts = []
+        for count in measured(arguments):
+            counts.append(count)
+            if arguments.counts:
+                with arguments.counts.open("a") as file:
+                    file.write(json.dumps({"about": about, "count": asdict(count)}) + "\n")
     publish({**conditions(), **about, "keyterms": rows(counts)}, arguments.json)
 
 
-def measured(arguments: argparse.Namespace) -> list[Count]:
+def measured(arguments: argparse.Namespace) -> Iterator[Count]:
     score = load_scorer(arguments.evaldata)
     recognizer = create(RecognizerSettings(arguments.model, device="cpu", threads=1))
     recognizer.warm_up()
@@ -276,11 +312,11 @@ def measured(arguments: argparse.Namespace) -> list[Count]:
     runs = planned(arguments, recognizer.strength)
     network = recognizer.decoding.passes.network
     network.encode = encoder = Encoder(network.encode)
-    return [
-        count
-        for case in chosen[first::parts]
-        for count in measure(recognizer, case, runs, arguments, score, encoder)
-    ]
+    if arguments.peers:
+        weights = str(catalogue.resolve(arguments.model, pull=False).directory)
+        encoder = Peer.start(arguments.peers, weights, arguments.how)
+    for case in chosen[first::parts]:
+        yield from measure(recognizer, case, runs, arguments, score, encoder)
 
 
 def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
@@ -292,10 +328,8 @@ def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
 
 def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
     """One clip in every run: with the terms that are said in it, and with as many that are not."""
-    samples = load_audio(arguments.evaldata / case.clip["file"])
-    write = decoded if arguments.how == "offline" else streamed
-    if arguments.how == "turn":
-        write = partial(streamed, tentative=True)
+    path = arguments.evaldata / case.clip["file"]
+    write = writer(recognizer, path, arguments.how, encoder)
     plain, counts = "", []
     encoder.known.clear()
     for run in runs:
@@ -308,7 +342,7 @@ def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
                           Totals())  # fmt: skip
             if said or run[0]:
                 begun, encoder.saved = time.process_time(), 0.0
-                text = write(recognizer, samples, one.terms(run[0]))
+                text = write(one.terms(run[0]))
                 spent = time.process_time() - begun + encoder.saved
             count.totals.cpu = spent
             add(count.totals, one, text, one.terms(run[0] or 10), score)
@@ -318,6 +352,16 @@ def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
                 where = "said" if said else "absent"
                 print(run, where, one.said, "\n  ", plain, "\n  ", text, flush=True)
     return counts
+
+
+def writer(recognizer, path: Path, how: str, encoder) -> Callable[[tuple[str, ...]], str]:
+    """From a list of terms to what is written of the clip."""
+    if isinstance(encoder, Peer):
+        return partial(encoder, path)
+    samples = load_audio(path)
+    if how == "offline":
+        return partial(decoded, recognizer, samples)
+    return partial(streamed, recognizer, samples, tentative=how == "turn")
 
 
 def rows(counts: list[Count]) -> list[dict]:

@@ -160,6 +160,8 @@ TABLES = (
     ("Whisper: passes on a CUDA device", "passes"),
     ("Whisper: a long stream", "whisper_long"),
     ("Beside others, the same clips in one run", "peers"),
+    ("Key terms", "keyterms"),
+    ("Whisper: short answers and what stands before them", "previous_text"),
     ("FastConformer on a CPU, random weights of the published size", "cpu_streams"),
 )
 """Results that are lists of rows of their own."""

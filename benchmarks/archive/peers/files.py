@@ -1,9 +1,11 @@
-"""The yardstick of ``benchmarks.files``: a path a line in, what faster-whisper makes of it out.
+"""The yardstick of ``benchmarks.files`` and ``benchmarks.keyterms``: a path a line in, what
+faster-whisper makes of it out.
 
     peers/environment.sh /tmp/peers
     /tmp/peers/bin/python files.py --model ~/.cache/ssasr/models/tiny.en --compute float32
 
-Greedy, no voice activity, no text of the window before. Answers are lines of JSON: text, and the
+Greedy, no voice activity, no text of the window before; ``hotwords`` and ``prompt`` if they are
+given. Answers are lines of JSON: text, and the
 seconds of wall clock and of CPU that it took, decoding of the file included.
 """
 
@@ -30,7 +32,8 @@ def main() -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         segments, _ = model.transcribe(
             asked["path"], language=asked["language"], beam_size=1, temperature=0.0,
-            condition_on_previous_text=False,
+            condition_on_previous_text=False, hotwords=asked.get("hotwords"),
+            initial_prompt=asked.get("prompt"),
         )  # fmt: skip
         text = " ".join(segment.text.strip() for segment in segments)
         taken = time.perf_counter() - wall, time.process_time() - cpu
