@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import httpx
 import trio
 from attrs import define, field, frozen
 
@@ -162,13 +163,16 @@ class AlertWatch:
 
     async def run(self):
         while True:
-            firing = await self.prometheus.firing()
-            if self.began is None:
-                self.before |= firing.keys()
-            else:
-                for name in firing.keys() - self.before - self.fired.keys():
-                    self.fired[name] = round(trio.current_time() - self.began)
+            with suppress(httpx.TransportError):  # a busy machine; it is asked again
+                self._note(await self.prometheus.firing())
             await trio.sleep(0.5)
+
+    def _note(self, firing):
+        if self.began is None:
+            self.before |= firing.keys()
+        else:
+            for name in firing.keys() - self.before - self.fired.keys():
+                self.fired[name] = round(trio.current_time() - self.began)
 
 
 def found_line(run_dir, where, event):
