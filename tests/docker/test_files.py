@@ -9,10 +9,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from compose_spec import PyCompose
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ssasr import __version__
 from ssasr.cli import commands as cli
 from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE, LAST_SCRAPE_DEADLINE
 from tests.docker import compose
@@ -71,6 +73,14 @@ def test_services_and_ports_are_those_that_others_rely_on():
     assert services["streaming-asr-lb"]["ports"] == ["127.0.0.1:8081:80"]
     assert services["streaming-asr-english"]["environment"]["SSASR_PORT"] == "50051"
     assert services["streaming-asr-multilang"]["environment"]["SSASR_PORT"] == "50052"
+
+
+def test_images_and_the_chart_have_the_version_of_the_program():
+    for service in compose.load()["services"].values():
+        name, _, tag = service["image"].rpartition(":")
+        assert tag == (__version__ if name.startswith("ssasr") else "1.29-alpine")
+    chart = yaml.safe_load((compose.DOCKER / "helm" / "ssasr" / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
 
 
 @pytest.mark.parametrize("name", FILES[1:])
