@@ -119,6 +119,17 @@ SECTIONS = (
         "within_bound", "turns", "ttfs_p50_s", "ttfs_p95_s", "wer", "server_cores",
         "server_rss_mib", "client_cores", "closes",
     )),
+    ("Live streams of one engine behind a gateway", "live_streams", (
+        "live_streams.streams", "live_streams.chunk_ms", "live_streams.final.count",
+        "live_streams.final.p50", "live_streams.final.p95", "live_streams.finalization.p50",
+        "live_streams.finalization.p95", "live_streams.server_cores",
+        "live_streams.server_rss_mib", "live_streams.client_cores", "live_streams.closes",
+    )),
+    ("Whisper sessions against faster-whisper float32, read English", "read", (
+        "query", "read.clips", "read.words", "read.errors", "read.offline_errors", "read.wer",
+        "read.offline_wer", "read.ratio", "read.interval", "audio_lag_seen", "audio_lag_final",
+        "decodes_per_s", "turns",
+    )),
     ("Images, MB without the base image", "image_sizes", (
         "image_sizes.gateway.mb", "image_sizes.engine_cpu.mb", "image_sizes.torch_cuda.unpacked_mb",
         "image_sizes.torch_cuda.compressed_mb", "image_sizes.weights_mb.models",
