@@ -195,7 +195,10 @@ END_OF_CARD = re.compile(r"(?:end|good) date|(?:good|valid) (?:until|till|throug
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
     """ "expires oh nine twenty seven", "expiry 09/27"."""
     texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
-    with_card = CUES["credit_card_number"].search(" ".join(texts))
+    said = " ".join(texts)
+    with_card = any(
+        CUES[f"credit_card_{part}"].search(said) for part in ("number", "cvv", "expiration")
+    )
     for at, text in enumerate(texts):
         if _is_month_and_year(atoms, at):
             yield finding(atoms, "credit_card_expiration", at, at + 2, 0.45)

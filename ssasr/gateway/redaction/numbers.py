@@ -236,7 +236,7 @@ LENGTHS = {
 
 GUESSED = {
     "credit_card_number": (12, 20),
-    "us_social_security_number": (8, 10),
+    "us_social_security_number": (8, 11),
     "phone_number": (8, 12),
     "account_number": (7, 20),
 }
@@ -327,6 +327,10 @@ def codes(atoms: Sequence[Atom]) -> Iterator[Finding]:
             readings |= {"account_number": 0.95, "banking_information": 0.95}
         if 16 <= len(code) <= 18 and not code.isalpha():
             readings["vehicle_id"] = 0.7
+        elif 13 <= len(code) <= 24 and sum(map(str.isalpha, code)) > 3 and not code.isalpha():
+            readings["vehicle_id"] = 0.45
+        if len(run.digits) > 11:
+            readings["credit_card_number"] = 0.45  # some of its digits became letters
         if DOCUMENT.fullmatch(code):
             readings |= {"passport_number": 0.45, "drivers_license": 0.45}
         if len(code) >= 5:
