@@ -140,7 +140,7 @@ def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> 
         first = _widened_left(atoms, first)
     while last + 1 < len(atoms) and not atoms[last].stop and _ends_as_digit(atoms, last + 1):
         last += 1
-    while letters and last + 1 < len(atoms) and atoms[last + 1].text in {"a", "i"}:
+    while letters and _ends_as_letter(atoms, last + 1):
         last += 1
     if letters and first > 0 and atoms[first - 1].capital and atoms[first - 1].text in {"a", "i"}:
         first -= 1
@@ -160,6 +160,13 @@ def _widened_left(atoms: Sequence[Atom], first: int) -> int:
         if opens or atoms[start].text not in COMMON_WORDS:
             first = start
     return first
+
+
+def _ends_as_letter(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether this is an A or an I of a code, and no word that goes on."""
+    if at >= len(atoms) or atoms[at - 1].stop or atoms[at].text not in {"a", "i"}:
+        return False
+    return atoms[at].stop or at + 1 == len(atoms) or atoms[at + 1].kind is not Kind.WORD
 
 
 def _ends_as_digit(atoms: Sequence[Atom], at: int) -> bool:

@@ -143,6 +143,8 @@ def test_check_digits():
          "the free members on the Mac are _"),
         ("credit_card_expiration", "Aire 0231, CBC 227", "Aire _ CBC 227"),
         ("vehicle_id", "my VI and its D-S-N-A-T-3-F-R-1-Y-R-4-T-I-N-E-R-O-3-3", "my VI and its _"),
+        ("passport_number", "the previous was K 8 2 7 1 3 2 4 3, I have it",
+         "the previous was _ _ _ _ _ _ _ _ _ I have it"),
         ("location", "and I live at 42 ever green terrace, spring field.",
          "and I live at _ _ _ _ _ _"),
         ("blood_type", "my blood type is O negative", "my blood type is _ _"),
