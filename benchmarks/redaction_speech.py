@@ -2,7 +2,8 @@
 by synthesisers, through a whole server.
 
     apt-get install flite espeak-ng
-    python -m benchmarks.redaction_speech --templates once --turns 70 --json FILE
+    python -m benchmarks.redaction_speech --templates once --turns 70 --write WORDS --json FILE
+    python -m benchmarks.redaction_speech --read WORDS --json FILE
 
 ``ssasr serve`` runs with each engine alone; each voice says its turns with pauses of 1.2 s between
 them. Every session is held twice, as it is said and with ``redact_pii=true``: the words of the
@@ -45,7 +46,7 @@ from benchmarks.redaction import MODEL, stretches
 from benchmarks.redaction_corpus import CHOICES, ONCE, WORDS, Corpus, pair
 from ssasr.gateway.redaction.detector import Detector
 from ssasr.gateway.redaction.model import load
-from ssasr.gateway.redaction.policies import policies_of
+from ssasr.gateway.redaction.policies import LANGUAGES, policies_of
 from ssasr.gateway.redaction.spoken import read
 from ssasr.models import catalogue
 from ssasr.net.websocket_client import connect_websocket
@@ -338,6 +339,18 @@ def measure(engine, spoken, detector, dump):
     return results
 
 
+def rules_alone(recognised, detector):
+    """The same of words that were recognised before: the rules may have changed."""
+    tallies = {}
+    for engine, model, _, spans, words in recognised:
+        tally = tallies.setdefault(f"{engine}, {model}", Tally(detector))
+        for said, policies, at in turns_of(spans, words):
+            texts = [words[n][1] for n in at]
+            hidden = policies_of(detector.find(texts), LANGUAGES["en"], len(texts))
+            tally._turn(said, policies, texts, [each is not None for each in hidden])
+    return {name: tally.result() for name, tally in tallies.items()}
+
+
 def found_in(outputs, tally):
     """Distinctive words that were hidden wherever they were said, and are written somewhere."""
     leaked = " ".join(leak["turn"] for leak in tally.leaks).lower()
@@ -354,18 +367,23 @@ def main():
     parser.add_argument("--templates", choices=("choices", "once"), default="choices")
     parser.add_argument("--engines", default="english,multilingual")
     parser.add_argument("--seed", type=int, default=22)
-    parser.add_argument("--heard", type=Path, help="what was recognised, for work on the rules")
+    parser.add_argument("--write", type=Path, metavar="WORDS", help="what was recognised")
+    parser.add_argument("--read", type=Path, metavar="WORDS", help="measure the rules on that")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    detector, dump = Detector(load(catalogue.resolve(MODEL, pull=False).directory)), []
+    if given.read:
+        words = json.loads(given.read.read_text())
+        publish({**conditions(), "engines": rules_alone(words, detector)}, given.json)
+        return
     templates = CHOICES if given.templates == "choices" else ONCE
     spoken = list(recordings(templates, given.turns, given.seed))
     minutes = sum(len(samples) for _, samples, _ in spoken) / RATE / 60
-    detector, dump = Detector(load(catalogue.resolve(MODEL, pull=False).directory)), []
     results = {
         engine: measure(engine, spoken, detector, dump) for engine in given.engines.split(",")
     }
-    if given.heard:
-        given.heard.write_text(json.dumps(dump))
+    if given.write:
+        given.write.write_text(json.dumps(dump) + "\n")
     publish(
         {**conditions(), "turns": given.turns, "templates": given.templates, "seed": given.seed,
          "voices": list(VOICES), "minutes": round(minutes, 1), "engines": results},
