@@ -14,6 +14,7 @@ from tests.harness.processes import server
 
 pytestmark = pytest.mark.slow
 
+GERMAN = JFK.parents[2] / "tests" / "data" / "german.flac"
 WORDS = (
     "and so my fellow americans ask not what your country can do for you "
     "ask what you can do for your country"
@@ -28,7 +29,7 @@ def sdk(port):
 
 @pytest.mark.weights
 def test_words_of_a_recording():
-    with server("--engines", "english") as (_, port), sdk(port) as client:
+    with server("--engines", "english", "--max-streams", 2) as (_, port), sdk(port) as client:
         create = client.audio.transcriptions.create
         found = create(model="whisper-1", file=JFK, language="en", response_format="verbose_json")
         events = list(create(model="english", file=JFK, stream=True))
@@ -38,6 +39,22 @@ def test_words_of_a_recording():
     assert events[-1].text == found.text
     assert found.text.startswith("And so my fellow Americans")
     assert styled.text.startswith("and so my fellow Americans")
+
+
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore:deprecated")  # by the SDK, which has it all the same
+def test_a_translation():
+    with server("--engines", "multilingual", "--max-streams", 2) as (_, port), sdk(port) as client:
+        said = client.audio.transcriptions.create(
+            model="whisper-1", file=GERMAN, response_format="verbose_json"
+        )
+        meant = client.audio.translations.create(
+            model="whisper-1", file=GERMAN, response_format="verbose_json"
+        )
+    assert said.language == "german"
+    assert "Frau und zwei Töchtern in Stuttgart" in said.text
+    assert meant.language == "english"
+    assert "wife and two daughters in Stuttgart" in meant.text
 
 
 def test_a_client_that_leaves_ends_the_work(tmp_path):
