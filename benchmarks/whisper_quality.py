@@ -35,6 +35,7 @@ from benchmarks.stepping import step_until_done
 from ssasr.engine.recognizer import RecognizerSettings, Work
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
+from ssasr.protocol.modes import MODES
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
 TAIL = SAMPLE_RATE
@@ -272,6 +273,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--detect-language", action="store_true", help="do not force it")
+    parser.add_argument("--mode", choices=list(MODES), default=None)
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and arguments.threads != 1:
@@ -291,7 +293,8 @@ def main() -> None:
         samples = load_audio(arguments.evaldata / clip["file"])
         known = clip["language"] if clip["language"] in recognizer.languages else "en"
         forced = () if arguments.detect_language else (known,)
-        run = stream(recognizer, samples, StreamOptions(languages=forced), measure)
+        options = StreamOptions(languages=forced, mode=arguments.mode)
+        run = stream(recognizer, samples, options, measure)
         text = offline(recognizer, samples, known)
         detected = offline(recognizer, samples, None) if arguments.detect_language else None
         add(totals[clip["category"]], clip, run, text, score, detected)

@@ -45,7 +45,9 @@ AFTER = 2
 """Tokens after a term that must be as likely as they were."""
 LONGEST = 40
 """Tokens of a term at most."""
-KNOWN = 4_096
+WIDEST = 8
+"""Words that are compared with terms, at most: what a list may cost is bounded."""
+KNOWN = 1_024
 """Spans whose likeness is remembered: two texts about the same audio share most of theirs."""
 
 
@@ -175,10 +177,10 @@ class Terms:
         ]
 
     def _widest(self, language: str) -> int:
-        """Words of a span at most: one more than the longest term has."""
-        if language in UNSPACED:
-            return 1 + max(len(term.letters) for term in self.listed)
-        return 1 + max(term.words for term in self.listed)
+        """Words of a span: one more than the longest term has, if that is not too many."""
+        unspaced = language in UNSPACED
+        longest = max(len(one.letters) if unspaced else one.words for one in self.listed)
+        return min(longest + 1, WIDEST)
 
     def _alike(self, letters: str, words: int) -> list[tuple[Term, float]]:
         """The terms that sound like these words, and how much. None where one is there already."""

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.tokenizers import WhisperTokenizer, _byte_of_stand_in
-from ssasr.engine.whisper.biasing import STRENGTH, Trial, gain, terms_of
+from ssasr.engine.whisper.biasing import KNOWN, STRENGTH, WIDEST, Trial, gain, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from tests.engine.recorder import LateRecorder
@@ -213,6 +213,18 @@ def test_any_text_and_any_terms_may_be_compared(text, terms):
     trials = found.trials(tokens, [UNSURE] * (len(tokens) + 1), "en") if found else []
     assert all(0 <= one.begin < one.end <= len(tokens) and one.tokens for one in trials)
     assert all(one.begin >= other.begin for one, other in pairwise(trials))
+
+
+def test_what_a_list_may_cost_is_bounded():
+    """By the words of the text, however many a term has, and by how much is remembered."""
+    found = terms_of((" ".join("abcdefghijklmnopqrstuvwxy"),), LETTERS)
+    for number in range(300):
+        text = f" so{number} many words that come and go {number}".encode()
+        found.trials(list(text), [UNSURE] * (len(text) + 1), "en")
+        assert len(found._known) <= KNOWN
+    fresh = terms_of((" ".join("bcdefghijklmnopqrstuvwxyz"),), LETTERS)
+    fresh.trials(list(b" aa" * 100), [UNSURE] * 301, "en")
+    assert max(map(len, fresh._known)) == 2 * WIDEST
 
 
 def test_a_gain_counts_what_follows_too():
