@@ -22,6 +22,8 @@ def conditions() -> dict:
             "--recall",
             "--write",
             "--work",
+            "--offline",
+            "--keep",
             "--counts",
             "--merge",
             "--peers",

@@ -93,8 +93,9 @@ def main() -> None:
                     "--asr-endpoint", f"ws://{engine}")
         )  # fmt: skip
         row = {"streams": given.streams, "chunk_ms": given.chunk_ms} | bench(gateway, given)
-    about = {"load_average": round(os.getloadavg()[0], 1)}
-    publish(conditions() | about | {"live_streams": row}, given.json)
+    about = conditions() | {"load_average": round(os.getloadavg()[0], 1)}
+    about["command"] = about["command"].replace(given.model, Path(given.model).name)
+    publish(about | {"live_streams": row}, given.json)
 
 
 if __name__ == "__main__":
