@@ -19,7 +19,12 @@ import trio
 from attrs import define, field, frozen
 
 from tests.harness.name_server import NameServer
-from tests.harness.namespace import open_way_out, use_name_server, watch_way_out
+from tests.harness.namespace import (
+    keep_service_ports,
+    open_way_out,
+    use_name_server,
+    watch_way_out,
+)
 
 TOP = Path(__file__).parents[2]
 NAME_SERVER = "127.0.0.11"
@@ -108,6 +113,7 @@ class Inside:
         leaving: list[str] = []
         tun = open_way_out()
         use_name_server(self.run_dir, NAME_SERVER)
+        keep_service_ports()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_way_out, tun, leaving)
             await nursery.start(names.run, NAME_SERVER, 53)

@@ -22,7 +22,7 @@ from trio_websocket import (
 from tests.harness.name_server import NameServer
 from tests.harness.nginx import Balancer, Nginx, run_nginx
 
-PORT = 50_951 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORT = 21_951 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 """Every stub listens here, each on an address of its own, as replicas behind one name do."""
 VERSIONS = {"english.test": "en-default", "multilingual.test": "ml-default"}
 
