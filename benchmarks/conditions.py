@@ -20,6 +20,7 @@ def conditions() -> dict:
             "--json",
             "--out",
             "--recall",
+            "--page",
             "--write",
             "--work",
             "--offline",

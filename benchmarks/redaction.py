@@ -4,7 +4,8 @@
 
 An entity is found if all its words are hidden in a session that asks for its policy alone.
 Precision is that of stretches of hidden words with all policies of the corpus asked for: right if
-anything of an entity is in it. ``--recall FILE`` writes what ``GET /v1/status`` says.
+anything of an entity is in it. ``--recall FILE`` writes what ``GET /v1/status`` says, ``--page
+docs/redaction.md`` the guide's table.
 
 ``latency``: from a final turn to its findings, through the detector's own process, one turn after
 the other; ``memory_mib``: that process's.
@@ -130,7 +131,14 @@ def table(result):
     for policy, clean in rates["0%"]["recall"].items():
         shares = " | ".join(f"{rates[rate]['recall'][policy]['recall']:.2f}" for rate in rates)
         lines.append(f"| `{policy}` | {clean['entities']} | {shares} |")
-    return "\n".join(lines)
+    precision = " | ".join(f"{rates[rate]['precision']:.2f}" for rate in rates)
+    return "\n".join([*lines, f"| precision over all | | {precision} |"])
+
+
+def insert(page, result):
+    """The page with this result's table in place of the one it has."""
+    start = page.index("| policy | entities |")
+    return page[:start] + table(result) + page[page.index("\n\n", start) :]
 
 
 def main():
@@ -143,6 +151,7 @@ def main():
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--recall", type=Path)
+    parser.add_argument("--page", type=Path, help="whose table is to be this result's")
     given = parser.parse_args()
     folder = catalogue.resolve(given.model, pull=False).directory
     detector = Detector(load(folder))
@@ -167,6 +176,8 @@ def main():
     print("CPU ms a turn", result["cpu_ms_per_turn"])
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n")
+    if given.page:
+        given.page.write_text(insert(given.page.read_text(), result))
     if given.recall:
         clean = rates["0%"]["recall"]
         recall = {"en": {policy: each["recall"] for policy, each in clean.items()}}

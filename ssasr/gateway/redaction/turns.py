@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field
 
+from ssasr.gateway.redaction.numbers import LENGTHS
 from ssasr.gateway.redaction.policies import Finding, policies_of
 from ssasr.gateway.redaction.spoken import Kind, read
 from ssasr.protocol.joining import join
@@ -28,6 +29,8 @@ HELD_WORDS = 8
 """Words at the end of a partial that wait for what follows, at least."""
 REMEMBERED = 16
 """Words of the last turns that are looked at again with the next."""
+NUMBERS = frozenset(LENGTHS) | {"number_sequence"}
+"""None of them is a model's to find, so looking for them is quick."""
 HASH = "####"
 _PUNCTUATION = re.compile(r"[.,;:?!…]*$")
 
@@ -91,7 +94,7 @@ class TurnRedactor:
         found = await self.find([*self._before, *words], self.policies)
         alone: list[Finding] | None = []
         if words and _goes_on(self._before[-1:], words[:1]):
-            alone = await self.find(words, self.policies)  # which may be a number of its own
+            alone = await self.find(words, self.policies & NUMBERS)  # it may be a number of its own
         if found is None or alone is None:
             return [HASH] * len(words)
         policies = policies_of(found, self.policies, offset + len(words))[offset:]
