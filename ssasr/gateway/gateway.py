@@ -111,6 +111,8 @@ class Redactors(Protocol):
 
     def redactor(self, parameters: SessionParameters, engine: EngineKind) -> MessageFilter: ...
 
+    def detected(self) -> dict[str, dict[str, float | None]]: ...
+
 
 def _nobody(_: UsageRecord) -> None:
     pass

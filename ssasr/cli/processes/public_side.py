@@ -30,7 +30,7 @@ from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.routes import openai_routes
 from ssasr.gateway.outbox.journal import Journal
 from ssasr.gateway.outbox.outbox import Backoff, Outbox
-from ssasr.gateway.redaction.service import detected_policies, redaction
+from ssasr.gateway.redaction.service import MEASURED_MODEL, detected_policies, redaction
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.push import Destination as PushDestination
 from ssasr.gateway.usage.push import UsageQueue
@@ -165,7 +165,7 @@ def status_of(gateway: Gateway) -> dict[str, object]:
         "sessions": numbers.sessions,
         "sessions_limit": numbers.limit,
         "licence": {"state": "none"} if licence is None else licence.state(gateway.wall_clock()),
-        "redaction": {} if gateway.redaction is None else detected_policies(),
+        "redaction": {} if gateway.redaction is None else gateway.redaction.detected(),
     }
 
 
@@ -288,7 +288,7 @@ async def serve_public(
         usage.on_lost = metrics.usage_lost.inc
         metrics.usage_pending.set_function(lambda: usage.pending)
         metrics.usage_pending_seconds.set_function(lambda: usage.pending_seconds)
-    redacts = {} if config.redaction_model is None else detected_policies()
+    redacts = {} if config.redaction_model is None else detected_policies(measured=False)
     pages = page_routes(config.engines, redacts) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
     together = None if siblings is None else partial(sum_of_metrics, siblings)
@@ -299,7 +299,10 @@ async def serve_public(
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
-        redaction(model_of_names(config.redaction_model)) as gateway.redaction,
+        redaction(
+            model_of_names(config.redaction_model),
+            measured=config.redaction_model == MEASURED_MODEL,
+        ) as gateway.redaction,
     ):
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)

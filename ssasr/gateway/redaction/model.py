@@ -14,7 +14,6 @@ from ssasr.gateway.redaction.policies import POLICIES, THRESHOLD
 from ssasr.gateway.redaction.spoken import TENS, UNITS
 
 UNUSED = ("tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
-DEFAULT_MODEL = "en-core-web-sm"
 ASKED_OF_GLINER = tuple(policy.replace("_", " ") for policy in listed("asked of a model"))
 
 

@@ -41,9 +41,15 @@ def policies_for(parameters: SessionParameters, engine: EngineKind) -> frozenset
 
 @frozen
 class Redaction:
-    """``find``: of the process that detects."""
+    """``find``: of the process that detects. ``measured``: with the model that its recall was
+    measured with."""
 
     find: Find
+    measured: bool = True
+
+    def detected(self) -> dict[str, dict[str, float | None]]:
+        """For ``GET /v1/status``: see ``detected_policies``."""
+        return detected_policies(measured=self.measured)
 
     def redactor(self, parameters: SessionParameters, engine: EngineKind) -> TurnRedactor:
         """For one session, which ``engine`` serves. Raises ClientFault."""
@@ -59,21 +65,25 @@ class Redaction:
 
 
 @asynccontextmanager
-async def redaction(model: Path | None) -> AsyncIterator[Redaction | None]:
-    """``model``: the folder of a model of names; None: this gateway does not redact. Raises
-    StartRefused."""
+async def redaction(model: Path | None, *, measured: bool) -> AsyncIterator[Redaction | None]:
+    """``model``: the folder of a model of names; None: this gateway does not redact. ``measured``:
+    it is the catalogue's. Raises StartRefused."""
     if model is None:
         yield None
         return
     async with detector_process(model) as detector:
-        yield Redaction(detector.find)
+        yield Redaction(detector.find, measured)
 
 
-def detected_policies() -> dict[str, dict[str, float | None]]:
+MEASURED_MODEL = "en-core-web-sm"
+"""Of names, in the catalogue."""
+
+
+def detected_policies(*, measured: bool) -> dict[str, dict[str, float | None]]:
     """By language and policy, the recall that was measured on text without recognition errors
-    (``benchmarks.redaction``); None where it was not."""
+    (``benchmarks.redaction``); None where it was not, as everywhere with another model."""
     text = resources.files("ssasr").joinpath("data/redaction.json").read_text("utf-8")
-    recall = json.loads(text)
+    recall = json.loads(text) if measured else {}
     return {
         language: {policy: recall.get(language, {}).get(policy) for policy in sorted(policies)}
         for language, policies in LANGUAGES.items()

@@ -180,6 +180,13 @@ def test_a_multilingual_model_that_is_told_english():
     assert "person_name" in policies_for(parse_parameters(query), EngineKind.MULTILINGUAL)
 
 
+def test_another_model_of_names_was_not_measured():
+    ours, other = Redaction(find).detected()["en"], Redaction(find, measured=False).detected()["en"]
+    assert ours["credit_card_number"] == 1
+    assert ours.keys() == other.keys()
+    assert set(other.values()) == {None}
+
+
 def test_an_english_engine_speaks_english_under_any_name():
     parameters = parse_parameters("speech_model=u3-rt-pro&redact_pii=true")
     assert "person_name" in policies_for(parameters, EngineKind.ENGLISH)
