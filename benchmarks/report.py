@@ -1,5 +1,5 @@
-"""Writes benchmarks/REPORT.md, README's figures and the table of processors in docs/operations.md
-from the JSON files in benchmarks/results.
+"""Writes benchmarks/REPORT.md, README's figures, the table of processors in docs/operations.md and
+those of the operator's trial in docs/monitoring.md from the JSON files in benchmarks/results.
 
 python -m benchmarks.report
 """
@@ -7,7 +7,7 @@ python -m benchmarks.report
 import json
 from pathlib import Path
 
-from benchmarks import processors, readme
+from benchmarks import processors, readme, trial_page
 
 FOLDER = Path(__file__).parent
 HEAD = """# Standing report
@@ -222,7 +222,8 @@ def main():
     results = load()
     (FOLDER / "REPORT.md").write_text(report(results))
     readme.README.write_text(readme.insert(readme.README.read_text(), results))
-    processors.PAGE.write_text(processors.insert(processors.PAGE.read_text(), results))
+    for page in (processors, trial_page):
+        page.PAGE.write_text(page.insert(page.PAGE.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""README's figures, the table of processors and the standing report are what the results say."""
+"""README's figures, the tables in the guides and the standing report are what the results say."""
 
 from pathlib import Path
 
-from benchmarks import processors, readme, report
+import pytest
+
+from benchmarks import processors, readme, report, trial_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,9 +14,10 @@ def test_readme_is_what_the_report_script_writes():
     assert readme.insert(text, report.load()) == text, "run python -m benchmarks.report"
 
 
-def test_the_table_of_processors_is_what_the_report_script_writes():
-    text = processors.PAGE.read_text()
-    assert processors.insert(text, report.load()) == text, "run python -m benchmarks.report"
+@pytest.mark.parametrize("page", [processors, trial_page], ids=lambda page: page.PAGE.stem)
+def test_tables_in_the_guides_are_what_the_report_script_writes(page):
+    text = page.PAGE.read_text()
+    assert page.insert(text, report.load()) == text, "run python -m benchmarks.report"
 
 
 def test_report_is_what_the_report_script_writes():

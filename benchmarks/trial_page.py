@@ -1,0 +1,66 @@
+"""The tables of the operator's trial in docs/monitoring.md: of each fault the newest result, and
+every hour of churn."""
+
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "monitoring.md"
+BEGIN = "<!-- operator's trial: written by python -m benchmarks.report -->\n"
+END = "<!-- end of the operator's trial -->"
+
+
+def faults(results: dict) -> list[str]:
+    newest = {}
+    for result in sorted(results.values(), key=lambda result: result.get("time", "")):
+        for name, found in result.get("operator_trial", {}).items():
+            newest[name] = {"load_average": result["load_average"], **found}
+    columns = ("fault", "clients, by close code", "words that differ", "longest pause",
+               "alerts, after", "the line that says why (gateway)", "load")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+    for name, found in sorted(newest.items()):
+        codes = _codes(found["clients"])
+        if found["late_clients"]:
+            codes += f"; of those who came later {_codes(found['late_clients'])}"
+        ended_well = set(found["clients"]) == {"1000"}
+        words = f"{found['words_lost']} of {found['words']:,}" if ended_well else "sessions ended"
+        pause = f"{found['longest_pause_s']:.1f} s" if ended_well else ""
+        cells = (name, codes, words, pause, _alerts(found["alerts"]), _line(found["line"]),
+                 f"{found['load_average']:.0f}")  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def calm(results: dict) -> list[str]:
+    lines = [
+        "| minutes | stand for | sessions | alerts, after | load |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for result in results.values():
+        if found := result.get("calm"):
+            cells = (f"{found['minutes']:.0f}", f"{found['stands_for_minutes']:.0f}",
+                     str(found["sessions"]), _alerts(found["alerts"]),
+                     f"{found['load_average']:.0f}")  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _codes(codes: dict) -> str:
+    return ", ".join(f"{count} with {code}" for code, count in codes.items())
+
+
+def _alerts(alerts: dict) -> str:
+    return ", ".join(f"`{name}` {after} s" for name, after in alerts.items()) or "none"
+
+
+def _line(line: dict | None) -> str:
+    if line is None:
+        return "none"
+    why = line.get("error") or line.get("cause") or line.get("sessions", "")
+    return f"`{line['event']}`, {str(why).replace('|', '')}" if why != "" else f"`{line['event']}`"
+
+
+def insert(text: str, results: dict) -> str:
+    """The page's ``text`` with the tables between the marks replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    tables = "\n".join([*faults(results), "", *calm(results), ""])
+    return before + BEGIN + tables + END + after
