@@ -126,6 +126,30 @@ async def test_other_containers(sdk, jfk):
         assert (await transcribe(sdk, (name, file.getvalue()))).text
 
 
+async def test_the_sound_of_a_video(sdk, jfk):
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        pictures = container.add_stream("mpeg4", rate=5)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=SAMPLE_RATE)
+        for _ in range(10):
+            black = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+            container.mux(pictures.encode(black))
+        container.mux(pictures.encode(None))
+        frame = av.AudioFrame.from_ndarray(jfk[None, :32_000], "s16", "mono")
+        frame.rate = SAMPLE_RATE
+        container.mux([*sound.encode(frame), *sound.encode(None)])
+    assert (await transcribe(sdk, ("a.mp4", file.getvalue()))).text
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "PCM_U8", "FLOAT", "ULAW", "GSM610"])
+async def test_other_samples_than_16_bits(sdk, jfk, subtype):
+    file = io.BytesIO()
+    speech = jfk[:64_000:2].astype(np.float32) / 32_768
+    soundfile.write(file, speech, 8_000, format="WAV", subtype=subtype)
+    assert (await transcribe(sdk, ("a.wav", file.getvalue()))).text
+
+
 async def test_a_file_shorter_than_any_word(sdk):
     for samples in (1, 160, 1_600):
         assert (await transcribe(sdk, wav(np.zeros(samples, np.int16)))).text == ""
