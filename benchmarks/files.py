@@ -4,17 +4,18 @@ the memory that a file of a gigabyte takes; and a file of hours, to its end and 
 
     benchmarks/archive/peers/environment.sh /tmp/peers
     python -m benchmarks.files --peers /tmp/peers/bin/python [--evaldata ../shared/evaldata]
-        [--engine english] [--categories read_en,spontaneous_en] [--every 1] [--minutes 10]
-        [--streams 4] [--hours 3] [--only words|long|speed|beside|gigabyte|hours]
+        [--engine english] [--precision auto] [--categories read_en,spontaneous_en] [--every 1]
+        [--minutes 10] [--streams 4] [--hours 3] [--only words|long|speed|beside|gigabyte|hours]
         [--json FILE]
 
-Ours: ``ssasr serve`` in its usual state, asked over HTTP. The other: faster-whisper with the same
-weights, greedy, in float32 for the words and in int8 with two threads for the speed. The long file
-is made of the clips, one after the other; both do it in turn, three times, and the quickest counts.
-Seconds of CPU are those of the server's process, and of the other's. The scorer and normaliser are
-the evaluation folder's. Live streams are ``ssasr bench``'s, alone and then beside two files that
-begin again whenever they are done; the gigabyte and the hours go to a scripted engine. ``long`` is
-the words of the long file, against those of the clips that it is made of, one by one.
+Ours: ``ssasr serve`` in its usual state (or with another ``--precision``), asked over HTTP. The
+other: faster-whisper with the same weights, greedy, in float32 for the words and in int8 with two
+threads for the speed. The long file is made of the clips, one after the other; both do it in turn,
+three times, and the quickest counts. Seconds of CPU are those of the server's process, and of the
+other's. The scorer and normaliser are the evaluation folder's. Live streams are ``ssasr bench``'s,
+alone and then beside two files that begin again whenever they are done; the gigabyte and the hours
+go to a scripted engine. ``long`` is the words of the long file, against those of the clips that it
+is made of, one by one.
 """
 
 import argparse
@@ -146,7 +147,7 @@ class Theirs:
 
 @contextmanager
 def both(given: argparse.Namespace, compute: str) -> Iterator[tuple[Ours, Theirs]]:
-    ours = Ours(given.engine)
+    ours = Ours(given.engine, "--precision", given.precision)
     theirs = Theirs(given.peers, resolve(given.engine, pull=False).directory, compute)
     try:
         yield ours, theirs
@@ -202,7 +203,7 @@ def speed(given: argparse.Namespace, clips: list[dict]) -> dict:
 
 def beside(given: argparse.Namespace, clips: list[dict]) -> dict:
     """p95 of live streams, alone and beside two files."""
-    ours, over, files = Ours(given.engine), threading.Event(), []
+    ours, over, files = Ours(given.engine, "--precision", given.precision), threading.Event(), []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.flac"
         write_long(path, given, clips)
@@ -255,7 +256,7 @@ def gigabyte() -> dict:
 def long_words(given: argparse.Namespace, clips: list[dict]) -> dict:
     """Of a file that is the clips one after the other, and of the clips."""
     scorer = load_scorer(given.evaldata)
-    ours = Ours(given.engine)
+    ours = Ours(given.engine, "--precision", given.precision)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.flac"
         taken, seconds = clips_within(given, clips)
@@ -370,6 +371,7 @@ def main() -> None:
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--peers", help="python with faster-whisper, for words and speed")
     parser.add_argument("--engine", default="english")
+    parser.add_argument("--precision", default="auto", help="of ours: auto, int8 or float32")
     parser.add_argument("--language", default="en")
     parser.add_argument("--categories", default="read_en,spontaneous_en")
     parser.add_argument("--every", type=int, default=1)
@@ -388,7 +390,7 @@ def main() -> None:
         "gigabyte": gigabyte,
         "hours": lambda: hours(given, clips),
     }
-    result = {**conditions(), "engine": given.engine}
+    result = {**conditions(), "engine": given.engine, "precision": given.precision}
     for name, part in parts.items():
         if given.only in (None, name):
             result[SECTIONS.get(name, name)] = part()
