@@ -163,6 +163,8 @@ def _number(value: float) -> str:
 
 def _word(word: TurnWord) -> str:
     speaker = "" if word.speaker is None else f',"speaker":{_quote(word.speaker)}'
+    if word.speaker_confidence is not None:
+        speaker += f',"speaker_confidence":{_number(word.speaker_confidence)}'
     return (
         f'{{"text":{_quote(word.text)},"start":{word.start},"end":{word.end},'
         f'"confidence":{_number(word.confidence)},'

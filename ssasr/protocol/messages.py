@@ -102,6 +102,8 @@ class TurnWord:
     confidence: float
     word_is_final: bool
     speaker: str | None = None
+    speaker_confidence: float | None = None
+    """0 to 1: how much more the voice is like the speaker's than like the next one's."""
 
 
 @frozen

@@ -78,6 +78,9 @@ class OnlineClusters:
                 found[n] = speaker
         return found
 
+    def certainty(self, sample: Sample, speaker: int) -> float:
+        return _certainty(self._likeness([sample])[0], speaker)
+
     def _likeness(self, samples: Sequence[Sample]) -> list[Vector]:
         if not self._sums:
             return [np.zeros(0, np.float32) for _ in samples]
@@ -149,6 +152,27 @@ def cluster(samples: Sequence[Sample], limit: int | None = None) -> list[int]:
         if not merging.merge_nearest(-np.inf):
             merging.merge_nearest(-np.inf, linked=True)
     return merging.settled()
+
+
+def certainties(samples: Sequence[Sample], speakers: Sequence[int]) -> list[float]:
+    """How sure it is whose each voice is, when all are known."""
+    if not samples:
+        return []
+    sums = np.zeros((max(speakers) + 1, len(samples[0].vector)), np.float32)
+    for sample, speaker in zip(samples, speakers, strict=True):
+        sums[speaker] += sample.clean * sample.vector
+    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
+    return [
+        _certainty(sums @ sample.vector, speaker)
+        for sample, speaker in zip(samples, speakers, strict=True)
+    ]
+
+
+def _certainty(likeness: Vector, speaker: int) -> float:
+    """0 to 1, in hundredths: the likeness with the speaker's, in that and the next one's."""
+    own = max(float(likeness[speaker]), 0.0)
+    other = max((float(each) for k, each in enumerate(likeness) if k != speaker), default=0.0)
+    return round(own / (own + max(other, 0.0)), 2) if own else 0.0
 
 
 ALL = slice(None)

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE
 from ssasr.protocol.voices import Voices
 from ssasr.session.speakers.assignment import best_assignment
-from ssasr.session.speakers.clusters import OnlineClusters, cluster
+from ssasr.session.speakers.clusters import OnlineClusters, certainties, cluster
 from ssasr.session.speakers.timeline import Attribution, Timeline
 
 PENDING = "PENDING"
@@ -33,6 +33,12 @@ def letter(number: int) -> str:
         number, place = divmod(number - 1, 26)
         text = chr(ord("A") + place) + text
     return text
+
+
+@frozen
+class _Label:
+    speaker: str = PENDING
+    certainty: float | None = None
 
 
 @define(eq=False)
@@ -71,8 +77,11 @@ class SpeakerLabels:
         attribution = tuple(
             self._timeline.of_word(word.start * _PER_MS, word.end * _PER_MS) for word in turn.words
         )
-        speakers = [None if each is None else each.speaker for each in attribution]
-        words, label = _labelled(turn.words, [self._letter(each) for each in speakers])
+        labels = [
+            _Label() if each is None else _Label(self._letter(each.speaker), each.certainty)
+            for each in attribution
+        ]
+        words, label = _labelled(turn.words, labels)
         self._turns.append(_Shown(turn.turn_order, label, words, attribution))
         return evolve(turn, words=words, speaker_label=label)
 
@@ -85,16 +94,19 @@ class SpeakerLabels:
         """What all windows so far say about the turns that were shown: those that change.
         None: nothing does."""
         speakers = cluster(self._timeline.samples, self.limit)
+        certainty = certainties(self._timeline.samples, speakers)
         names = self._names(speakers)
         revisions = []
         for shown in self._turns:
-            numbers = _numbers(shown.attribution)
             labels = [
-                word.speaker or PENDING if number is None else names[speakers[number]]
-                for number, word in zip(numbers, shown.words, strict=True)
+                _Label(word.speaker or PENDING, word.speaker_confidence)
+                if number is None
+                else _Label(names[speakers[number]], certainty[number])
+                for number, word in zip(_numbers(shown.attribution), shown.words, strict=True)
             ]
             words, label = _labelled(shown.words, labels)
-            if words != shown.words or label != shown.label:
+            before = [word.speaker for word in shown.words]
+            if label != shown.label or before != [word.speaker for word in words]:
                 shown.words, shown.label = words, label
                 revisions.append(RevisedTurn(shown.turn_order, label, words))
         return SpeakerRevision(tuple(revisions)) if revisions else None
@@ -133,10 +145,15 @@ def _numbers(attribution: Sequence[Attribution | None]) -> list[int | None]:
     return [None if place is None else known[place] for place in nearest]
 
 
-def _labelled(words: Sequence[TurnWord], labels: Sequence[str]) -> tuple[tuple[TurnWord, ...], str]:
+def _labelled(
+    words: Sequence[TurnWord], labels: Sequence[_Label]
+) -> tuple[tuple[TurnWord, ...], str]:
     """The words with their labels, and the turn's: that of most of them."""
-    labelled = tuple(evolve(word, speaker=label) for word, label in zip(words, labels, strict=True))
-    known = Counter(label for label in labels if label != PENDING)
+    labelled = tuple(
+        evolve(word, speaker=label.speaker, speaker_confidence=label.certainty)
+        for word, label in zip(words, labels, strict=True)
+    )
+    known = Counter(label.speaker for label in labels if label.speaker != PENDING)
     pending = len(labels) - known.total()
     most = known.most_common(1)
     return labelled, most[0][0] if most and most[0][1] >= pending else PENDING

@@ -31,10 +31,12 @@ CHANGE = SAMPLE_RATE
 @define(eq=False)
 class Attribution:
     """One person, for as long as windows agree that it is one. ``number``: of its embedding among
-    all of the session, None if it has none; ``speaker``: whom it was taken for at the time."""
+    all of the session, None if it has none; ``speaker``: whom it was taken for at the time, and
+    how surely, 0 to 1."""
 
     number: int | None = None
     speaker: int | None = None
+    certainty: float | None = None
 
 
 @frozen(eq=False)
@@ -106,6 +108,7 @@ class Timeline:
                 attribution = voices[int(np.argmax(shares))][1]
                 if attribution.speaker is not None:
                     unknown.number, unknown.speaker = attribution.number, attribution.speaker
+                    unknown.certainty = attribution.certainty
 
     def _embed(self, window: Voices, voices: Sequence[tuple[Voice, Attribution]]) -> None:
         embedded = [(voice, attribution) for voice, attribution in voices if voice.embedding]
@@ -113,6 +116,8 @@ class Timeline:
         speakers = self.clusters.assign(samples)
         for (_, attribution), sample, speaker in zip(embedded, samples, speakers, strict=True):
             attribution.number, attribution.speaker = len(self.samples), speaker
+            if speaker is not None:
+                attribution.certainty = self.clusters.certainty(sample, speaker)
             self.samples.append(sample)
 
     def _sample(self, window: Voices, voice: Voice) -> Sample:

@@ -31,6 +31,18 @@ def test_speakers_are_labelled_in_the_order_of_appearance():
     assert labels.revise() is None
 
 
+def test_a_word_says_how_sure_its_label_is():
+    labels = SpeakerLabels()
+    labels.update(windows(DIALOGUE, 20.0))
+    sure = labels.label(turn(0, (0.5, 1.0), (5.0, 5.5), (15.0, 15.2))).words
+    assert [word.speaker for word in sure] == ["A", "B", PENDING]
+    assert all(0.7 < word.speaker_confidence <= 1 for word in sure[:2])
+    assert sure[2].speaker_confidence is None
+    (change,) = labels.revise().revisions  # of the last word, which is B's too
+    assert all(0.7 < word.speaker_confidence <= 1 for word in change.words)
+    assert labels.revise() is None
+
+
 def test_a_turn_is_of_whoever_said_most_of_it():
     labels = SpeakerLabels()
     labels.update(windows(DIALOGUE, 12.5))
