@@ -5,10 +5,11 @@
         [--rttm FOLDER] [--json FILE]
 
 Beside one another and in real time, each with labels, and then once more without; with ``--fast``
-as fast as the server takes it, and without any delays. A recognised word is of the reader whose word was spoken nearest to its middle. ``label_delay``: from the first
-message in which a word was final to the one that gave it its label; ``turn_end``: from the end of
-a turn's last word to the message that ends the turn. With ``--rttm``, words for ``score.py``, whose
-reference is the recogniser's own offline transcript.
+as fast as the server takes it, and without any delays. A recognised word is of the reader whose
+word was spoken nearest to its middle. ``label_delay``: from the first message in which a word was
+final to the one that gave it its label; ``turn_end``: from the end of a turn's last word to the
+message that ends the turn. With ``--rttm``, words for ``score.py``, whose reference is the
+recogniser's own offline transcript.
 """
 
 import argparse

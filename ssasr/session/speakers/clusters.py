@@ -27,13 +27,15 @@ WITHIN = 0.3
 """Cosine from which pieces of one channel are one voice: mostly they are."""
 ALIKE = 0.62
 """Cosine from which two voices of a window are one, if they never speak at once."""
-MERGED = 0.44
+MERGED = 0.48
 """Cosine from which two clusters are one speaker, when everything is known."""
 SURE = 0.62
 """Cosine from which they are even though a window had them apart."""
-LEAST_SPEAKER = 5 * SAMPLE_RATE // 2
-"""Samples of clean speech below which a cluster is a part of another; what overlapping windows both
-had counts once. Where two people follow each other without a pause, a piece may hold both."""
+PART = 0.3
+"""Cosine from which a cluster of little speech is a part of another."""
+LEAST_SPEAKER = 7 * SAMPLE_RATE // 2
+"""Samples of clean speech below which speech is little; what overlapping windows both had counts
+once. Where two people follow each other without a pause, a piece may hold both."""
 BLOCK = 128
 """Voices that are compared with each other at first. Merging looks at all pairs after each merge:
 an hour's voices at once would keep the event loop for a minute. Blocks of them take milliseconds
@@ -236,10 +238,14 @@ class _Merging:
         self._alive[other] = False
 
     def absorb_small(self) -> None:
+        """Clusters of little speech join the nearest: those of next to none, and those that are a
+        little like it, as a piece is that holds two people."""
         while self.count > 1:
-            small = np.where(self._alive, self._fresh, np.inf)
+            nearest = self._likeness(linked=True).max(axis=1)
+            part = (self._fresh < ENOUGH) | ((self._fresh < LEAST_SPEAKER) & (nearest >= PART))
+            small = np.where(self._alive & part, self._fresh, np.inf)
             least = int(small.argmin())
-            if small[least] >= LEAST_SPEAKER:
+            if not np.isfinite(small[least]):
                 return
             self._merge(int(self._likeness(linked=True)[least].argmax()), least)
 

@@ -67,12 +67,20 @@ def test_one_voice_in_two_channels_is_one_person_when_everything_is_known():
     assert set(cluster(twice)) == {0}
 
 
+def between(*people):
+    """A voice that is a little like each of them, as a piece that holds several."""
+    vectors = [sample(person, 0, likeness=1).vector for person in people]
+    return sum(vectors) / np.linalg.norm(sum(vectors))
+
+
 def test_a_piece_in_two_windows_counts_once():
     """Where two people follow each other without a pause, a piece holds both, and is nobody."""
-    people = [sample(person, 10 + n) for n, person in enumerate("ab" * 4)]
-    mixed = [sample("c", 30), sample("c", 31, fresh=SECOND // 4)]
-    assert len(set(cluster([*people, *mixed]))) == 2
-    assert len(set(cluster([*people, mixed[0], sample("c", 31)]))) == 3
+    people = [sample(person, 10 + n, 3 * SECOND) for n, person in enumerate("abcd" * 2)]
+    once = sample("e", 30)
+    mixed = evolve(once, vector=between("a", "e", "e"))
+    again = evolve(mixed, window=31, fresh=SECOND // 4)
+    assert len(set(cluster([*people, mixed, again]))) == 4
+    assert len(set(cluster([*people, mixed, evolve(again, fresh=2 * SECOND)]))) == 5
 
 
 def test_little_speech_makes_no_new_speaker_but_joins_one():
@@ -103,10 +111,16 @@ def test_all_at_once_of_nobody_and_of_one():
     assert cluster([sample("a", 1)]) == [0]
 
 
-def test_too_little_speech_is_a_part_of_somebody_else():
+def test_next_to_no_speech_is_a_part_of_somebody_else():
     people = "aaaabbbbc"
-    found = cluster([sample(each, n, clean=SECOND) for n, each in enumerate(people)])
+    found = cluster([sample(each, n, SECOND - (each == "c")) for n, each in enumerate(people)])
     assert len(set(found)) == 2
+
+
+def test_little_speech_of_somebody_like_nobody_else_is_a_speaker():
+    people = "aaaabbbbc"
+    found = cluster([sample(each, n, 3 * SECOND // 2) for n, each in enumerate(people)])
+    assert len(set(found)) == 3
 
 
 def test_hours_of_voices_are_clustered_block_by_block(monkeypatch):
