@@ -152,11 +152,12 @@ def write_files(folder, name, labels, turns, words):
     """For ``score.py``: who speaks when, in the reference and found, and who says which word."""
     folder.mkdir(parents=True, exist_ok=True)
     speakers = cluster(labels._timeline.samples, labels.limit)
-    spans = [
-        (f"s{speakers[span.attribution.number]}", span.start, span.end)
-        for span in labels._timeline._spans
-        if span.attribution.number is not None
-    ]
+    known = [each for each in labels._timeline._spans if each.attribution.number is not None]
+    spans = []
+    for span in labels._timeline._spans if known else ():
+        nearest = min(known, key=lambda each: max(each.start - span.end, span.start - each.end, 0))
+        one = span if span.attribution.number is not None else nearest
+        spans.append((f"s{speakers[one.attribution.number]}", span.start, span.end))
     (folder / f"{name}.hyp.rttm").write_text(rttm(name, without_pauses(spans)))
     (folder / f"{name}.ref.rttm").write_text(rttm(name, turns))
     rows = {"reference": [], "live": [], "revised": []}

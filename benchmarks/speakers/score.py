@@ -62,6 +62,7 @@ def main():
         }
         print(f"collar {collar} s: {abs(metric):.2%} {parts}, speakers {right}/{len(references)}")
     words = sorted(given.hypotheses.glob(f"*{given.half}-*.words.json"))
+    words = [path for path in words if json.loads(path.read_text())["reference"]]
     if words:
         live, revised = (word_errors(words, kind).error_rate for kind in ("live", "revised"))
         print(f"cpWER, {len(words)} files: live {live:.2%}, revised {revised:.2%}")
