@@ -1,5 +1,6 @@
 """The Helm chart, rendered by Helm and validated against the Kubernetes API."""
 
+import argparse
 import base64
 import os
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from ssasr.cli import commands as cli
+from ssasr.cli.conflicts import check_conflicts
+from ssasr.cli.options import resolve
 from ssasr.gateway.gateway import FINAL_WORDS_DEADLINE
 from tests.docker import compose
 from tests.harness.nginx import SERVERS, TEMPLATE
@@ -32,10 +35,10 @@ EVERYTHING = {
         "maxSessions": 100,
         "maxUpload": 100,
         "speechModelAliases": {"best": "universal-streaming-english"},
-        "maxConnectionsPerAddress": 10,
         "webhooks": {"hosts": ["hooks.example.com", "10.2.0.0/16"]},
         "llm": {"url": "http://llm:8000/v1", "keySecret": "llm-key"},
         "redaction": {"enabled": True, "model": "en_core_web_lg"},
+        "asrEndpoint": "wss://engines:443",
         "asrCaSecret": "asr-ca",
         "autoscaling": {"enabled": True},
         "ingress": {"enabled": True, "host": "speech.example", "tlsSecret": "speech-tls"},
@@ -181,9 +184,39 @@ def test_every_environment_variable_means_something(values: dict):
 )
 def test_every_option_has_a_value_or_is_known_to_have_none(command: str, name: str):
     options = {option.variable for option in cli.COMMANDS[command].options}
-    entries = container(of_kind(render(EVERYTHING), "Deployment")[name])["env"]
-    settable = {entry["name"] for entry in entries}
+    settable: set[str] = set()
+    for values in (EVERYTHING, {"gateway": {"maxConnectionsPerAddress": 10}}):
+        entries = container(of_kind(render(values), "Deployment")[name])["env"]
+        settable |= {entry["name"] for entry in entries}
     assert options - settable == WITHOUT_A_SETTING[command]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, CPU, *EXAMPLES.values()])
+def test_what_is_rendered_fits_together(values: dict):
+    """As the program sees it: it would not start otherwise."""
+    for name, deployment in of_kind(render(values), "Deployment").items():
+        if name != "asr-lb":
+            command = cli.COMMANDS["gateway" if name == "asr-gateway" else "engine"]
+            nothing = argparse.Namespace(**{option.dest: None for option in command.options})
+            check_conflicts(resolve(command.options, nothing, environment(deployment)))
+
+
+@pytest.mark.parametrize(
+    "gateway",
+    [
+        {"maxConnectionsPerAddress": 10, "workers": 2},
+        {"asrCaSecret": "ca"},
+        {"asrCaSecret": "ca", "asrEndpoint": "ws://engines:1"},
+        {"usage": {"pushUrl": "https://u"}},
+        {"usage": {"existingClaim": "usage", "pushTokenSecret": "push"}},
+        {"llm": {"keySecret": "key"}},
+        {"redaction": {"model": "larger"}},
+        {"replicas": 1, "webhooks": {"existingClaim": "hooks"}},
+    ],
+)
+def test_what_does_not_is_refused(gateway: dict):
+    with pytest.raises(helm_python.HelmError, match=rf"gateway\.({'|'.join(gateway)})"):
+        render({"gateway": gateway})
 
 
 def test_keys_and_the_secret_of_tokens_are_where_the_gateway_looks():

@@ -159,6 +159,23 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{/* What a gateway would not start with, or would have no effect. */}}
+{{- define "ssasr.refuse" -}}
+{{- $several := or (gt (int .replicas) 1) .autoscaling.enabled -}}
+{{- range list
+  (list (and .webhooks.existingClaim $several) "webhooks.existingClaim is for one gateway: replicas 1, without autoscaling")
+  (list (and .webhooks.existingClaim (not .webhooks.hosts)) "webhooks.existingClaim needs webhooks.hosts")
+  (list (and .maxConnectionsPerAddress (gt (int .workers) 1)) "maxConnectionsPerAddress counts in one process: workers 1")
+  (list (and .asrCaSecret (not (hasPrefix "wss:" .asrEndpoint))) "asrCaSecret needs asrEndpoint, wss://HOST:PORT")
+  (list (and .usage.pushUrl (not .usage.existingClaim)) "usage.pushUrl needs usage.existingClaim: the records wait there")
+  (list (and .usage.pushTokenSecret (not .usage.pushUrl)) "usage.pushTokenSecret needs usage.pushUrl")
+  (list (and .llm.keySecret (not .llm.url)) "llm.keySecret needs llm.url")
+  (list (and .redaction.model (not .redaction.enabled)) "redaction.model needs redaction.enabled")
+-}}
+{{- if first . }}{{ fail (printf "gateway.%s" (last .)) }}{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "ssasr.aliases" -}}
 {{- $pairs := list -}}
 {{- range $name, $model := .speechModelAliases }}{{ $pairs = append $pairs (printf "%s=%s" $name $model) }}{{ end -}}
