@@ -245,7 +245,7 @@ def report(name: str, totals: Totals, plain: Totals) -> dict:
            "made_up": totals.made_up,
            "cpu_ratio": round(totals.cpu / max(plain.cpu, 1e-9), 3)}  # fmt: skip
     if totals.others:
-        row["other_wer"] = round(100 * totals.errors / totals.others, 2)
+        row["other_wer"] = round(wer(totals), 2)
     return row
 
 
@@ -394,6 +394,10 @@ def total(counts: list[Totals]) -> Totals:
     return Totals(*(sum(getattr(each, one.name) for each in counts) for one in fields(Totals)))
 
 
+def wer(totals: Totals) -> float:
+    return 100 * totals.errors / max(totals.others, 1)
+
+
 def intervals(counts: list[Count], about: dict) -> dict[str, list[float]]:
     """Where speakers are drawn anew, with replacement."""
     chance = random.Random(SEED)
@@ -408,8 +412,7 @@ def intervals(counts: list[Count], about: dict) -> dict[str, list[float]]:
         now = total([one.totals for one in drawn if one.terms == about["terms"]])
         plain = total([one.totals for one in drawn if not one.terms])
         row = report("", now, plain)
-        found.append((row["misses_ratio"], row["precision"], row["other_wer"]
-                      - report("", plain, plain)["other_wer"]))  # fmt: skip
+        found.append((row["misses_ratio"], row["precision"], wer(now) - wer(plain)))
     names = ("misses_ratio_95", "precision_95", "other_wer_more_95")
     return {
         name: [round(sorted(each)[DRAWS * at // 1_000], 3) for at in (25, 975)]
@@ -425,7 +428,7 @@ def of_absent(totals: Totals, plain: Totals) -> dict:
         "made_up": totals.made_up,
         "made_up_per_hour": round(totals.made_up / hours, 2),
         "cpu_ratio": round(totals.cpu / plain.cpu, 3),
-        "other_wer": round(100 * totals.errors / max(totals.others, 1), 2),
+        "other_wer": round(wer(totals), 2),
     }
 
 
