@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.tokenizers import WhisperTokenizer, _byte_of_stand_in
-from ssasr.engine.whisper.biasing import KNOWN, STRENGTH, WIDEST, Trial, gain, terms_of
+from ssasr.engine.whisper.biasing import KNOWN, LONGEST, STRENGTH, WIDEST, Trial, gain, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from tests.engine.recorder import LateRecorder
@@ -213,6 +213,11 @@ def test_any_text_and_any_terms_may_be_compared(text, terms):
     trials = found.trials(tokens, [UNSURE] * (len(tokens) + 1), "en") if found else []
     assert all(0 <= one.begin < one.end <= len(tokens) and one.tokens for one in trials)
     assert all(one.begin >= other.begin for one, other in pairwise(trials))
+
+
+def test_a_term_of_too_many_tokens_is_not_cut_but_left_out():
+    assert tried(" " + "a" * LONGEST, "a" * (LONGEST - 1) + "b") != []
+    assert tried(" a" + "a" * LONGEST, "a" * LONGEST + "b") == []
 
 
 def test_what_a_list_may_cost_is_bounded():
