@@ -23,6 +23,7 @@ def conditions() -> dict:
             "--page",
             "--write",
             "--work",
+            "--rttm",
             "--offline",
             "--keep",
             "--counts",

@@ -65,6 +65,12 @@ def demo_words(results):
     return f"{100 * results['size-few']['sizing']['6 streams']['wer']:.1f} %"
 
 
+def speakers(results):
+    found = results["speakers-judged"]["speakers"]["all"]
+    live, revised = (f"{100 * found[part][0]:.1f} %" for part in ("live", "revised"))
+    return f"{live}, {revised} ({found['conversations']} conversations)"
+
+
 WHISPER_KILLS = (
     "faults --schedule 'kill*20/7' --clients 2 --engines 2 "
     "--engine-options '--model english --device cpu' --speech FOLDER"
@@ -88,11 +94,14 @@ ROWS = (
      "operations size --streams 6 10 --seconds 35"),
     ("word error rate of the demo recordings, six live streams", demo_words,
      "operations size --streams 6 --seconds 35"),
+    ("words with the right speaker, conversations of 2 to 6: live, revised", speakers,
+     "speakers.evaluate FOLDER --half judged"),
 )  # fmt: skip
 """What is measured; its figure, from results by file name; the module that measures it."""
 USED = (
     "start", "kills-200", "kills-whisper", "upgrade", "neighbour-refused", "load-50", "load-200",
     "load-320", "memory", "soak", "whisper-tiny-held-read", "size-few", "size-speech",
+    "speakers-judged",
 )  # fmt: skip
 
 

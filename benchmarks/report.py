@@ -134,6 +134,9 @@ SECTIONS = (
         "image_sizes.gateway.mb", "image_sizes.engine_cpu.mb", "image_sizes.torch_cuda.unpacked_mb",
         "image_sizes.torch_cuda.compressed_mb", "image_sizes.weights_mb.models",
     )),
+    ("Speakers in made conversations", "speakers/speakers", (
+        "conversations", "minutes", "words", "live", "revised", "number_right", "cpu_s_per_s",
+    )),
     ("Whisper: word times against a forced alignment", "word_times", (
         "clips", "words", "start_p50_ms", "start_p95_ms", "start_median_signed_ms",
         "end_p50_ms", "end_p95_ms",

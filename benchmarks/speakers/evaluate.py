@@ -200,8 +200,8 @@ def main():
             "pending {pending}->{pending_after}".format(**each)
         )
     few = [each for each in results if each["speakers"] <= 4]
-    found = {"half": given.half, "all": summary(results), "two_to_four": summary(few)}
-    publish({**conditions(), "speakers": found}, given.json)
+    found = {"all": summary(results), "two to four": summary(few)} if results[0]["words"] else {}
+    publish({**conditions(), "half": given.half, "speakers": found}, given.json)
 
 
 def summary(results):
