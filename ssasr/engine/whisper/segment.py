@@ -49,6 +49,7 @@ from ssasr.engine.whisper.end_of_turn import likelihood
 from ssasr.engine.whisper.finality import Finality
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
+from ssasr.engine.whisper.placement import LEAD, in_speech, left_out
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
 
@@ -67,8 +68,6 @@ LEAST_SPEECH = 6 * VAD_FRAME
 """No decode before this much speech; a click is not a word."""
 FIRST_PARTIAL = 14 * VAD_FRAME
 """No decode of continuing speech shorter than this (0.45 s): the model invents words for less."""
-LEAD = 8 * VAD_FRAME
-"""Audio kept before speech begins: detection lags behind soft beginnings."""
 REST = SAMPLE_RATE
 COMFORTABLE = 8 * SAMPLE_RATE
 CROWDED = 12 * SAMPLE_RATE
@@ -78,8 +77,6 @@ TENTATIVE_CROWDED = 26 * SAMPLE_RATE
 """The same where words are tentative: the model was trained with 30 s."""
 CONTEXT = SAMPLE_RATE
 """Audio that a cut leaves before it and after it, if it can."""
-LEFT_OUT = SAMPLE_RATE
-"""Speech after the last word, and after a pause, that is more than a decoder is late by."""
 BACK = 10 * SAMPLE_RATE
 """How far in the past the session may end the segment and still get the decode of that position."""
 
@@ -195,7 +192,7 @@ class Segment:
         Returns the answers; with ``final_at`` the last is the final one, once nothing is due."""
         answers: list[StepResult] = []
         if self._first_part is not None:
-            return answers
+            return answers  # the second part is due
         end = self.speech_buffer.received
         end = end if final_at is None else min(final_at, end)
         while True:
@@ -377,7 +374,7 @@ class Segment:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
         assert self.due is not None
         due, words = self._first_part or (self.due, [])
-        words, begin = [*words, *hypothesis], self._left_out(hypothesis, due.end)
+        words, begin = [*words, *hypothesis], left_out(hypothesis, due.end, self.speech_buffer)
         if begin is not None:
             self._first_part, self.due = (due, words), Due(due.kind, begin, due.end, goes_on=True)
             return
@@ -397,16 +394,6 @@ class Segment:
         if mark.stands:
             self._keep_language(mark.end)
             self._trim(mark)
-
-    def _left_out(self, words: Sequence[Spoken], end: int) -> int | None:
-        """Where what the words leave out of the audio before ``end`` begins, if it is much."""
-        if not words:
-            return None
-        last = self._in_speech(words[-1:], [])[0].word.end
-        after_pause = [one for one in self.speech_buffer.stretches(last, end) if one[0] > last]
-        if sum(until - begin for begin, until in after_pause) < LEFT_OUT:
-            return None
-        return max(last, after_pause[0][0] - LEAD)
 
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""
@@ -441,16 +428,8 @@ class Segment:
         return after(mark.words, self.committed, mark.begin)
 
     def _in_speech(self, words: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
-        """Word borders moved out of silence, kept in order and after the committed words: nobody
-        pauses within a word, but the alignment gives a pause to one of the words beside it."""
         floor = committed[-1].end if committed else self.start
-        placed = []
-        for spoken in words:
-            begin = max(spoken.word.start, floor)
-            begin, end = self.speech_buffer.longest_stretch(begin, max(spoken.word.end, begin + 1))
-            floor = end
-            placed.append(evolve(spoken, word=evolve(spoken.word, start=begin, end=end)))
-        return placed
+        return in_speech(words, floor, self.speech_buffer)
 
     # -- forgetting ----------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ with all of the audio as its context. Pure, as ``segment``.
 from attrs import define
 
 from ssasr.engine.recognizer import StepResult
-from ssasr.engine.whisper.segment import LEAD, LEAST_SPEECH, RINGING, Due, Kind, Segment
+from ssasr.engine.whisper.placement import LEAD
+from ssasr.engine.whisper.segment import LEAST_SPEECH, RINGING, Due, Kind, Segment
 
 
 @define(eq=False)

@@ -7,6 +7,7 @@ from attrs import evolve
 from ssasr.engine.whisper import segment as policy
 from ssasr.engine.whisper.end_of_turn import evidence, likelihood
 from ssasr.engine.whisper.hypothesis_alignment import without_squeezed
+from ssasr.engine.whisper.placement import LEAD
 from ssasr.engine.whisper.segment import CHUNK, STEP, Due, Kind
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from tests.engine.whisper.segments import (
@@ -49,7 +50,7 @@ def test_silence_is_never_decoded_and_is_forgotten():
     segment = new_segment()
     assert hear(segment, 60, SILENCE) == []
     assert segment.walk(segment.position)[-1].words == ()
-    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD
+    assert len(segment.speech_buffer.recent(10**9)) <= LEAD
 
 
 def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
@@ -74,7 +75,7 @@ def test_a_click_is_not_a_word():
     segment = new_segment()
     segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
     assert hear(segment, 12, SILENCE) == []
-    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD + CHUNK
+    assert len(segment.speech_buffer.recent(10**9)) <= LEAD + CHUNK
 
 
 def test_every_chunk_has_one_answer_with_its_speech():
@@ -127,7 +128,7 @@ def test_a_rest_makes_everything_final_and_forgets_the_audio():
     hear(segment, 1, SPEECH)
     hear(segment, 12, SILENCE, decode=lambda due: say(("hello.", 0.2, 0.9)))
     assert [(word.text, word.final) for word in segment.words()] == [("hello.", True)]
-    assert len(segment.speech_buffer.recent(10**9)) <= policy.LEAD + CHUNK
+    assert len(segment.speech_buffer.recent(10**9)) <= LEAD + CHUNK
 
 
 def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():

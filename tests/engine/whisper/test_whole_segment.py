@@ -6,7 +6,8 @@ import torch
 
 from ssasr.engine.recognizer import Work
 from ssasr.engine.tokenizers import WhisperTokenizer
-from ssasr.engine.whisper.segment import LEAD, RINGING, Kind
+from ssasr.engine.whisper.placement import LEAD
+from ssasr.engine.whisper.segment import RINGING, Kind
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.whole_segment import WholeSegment
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
