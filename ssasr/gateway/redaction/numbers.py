@@ -14,7 +14,7 @@ from attrs import frozen
 
 from ssasr.gateway.redaction.cues import Context, context, is_cue
 from ssasr.gateway.redaction.lexicon import words
-from ssasr.gateway.redaction.policies import Finding
+from ssasr.gateway.redaction.policies import LENGTHS, Finding
 from ssasr.gateway.redaction.spoken import Atom, Kind
 
 FILLERS = words("fillers")
@@ -223,23 +223,6 @@ def telephone(digits: str) -> bool:
 
 
 # -- readings --------------------------------------------------------------------------------------
-
-LENGTHS = {
-    "credit_card_number": (11, 19),
-    "us_social_security_number": (7, 10),
-    "phone_number": (6, 15),
-    "account_number": (5, 20),
-    "banking_information": (5, 20),
-    "passport_number": (6, 10),
-    "drivers_license": (5, 14),
-    "healthcare_number": (6, 13),
-    "credit_card_cvv": (2, 5),
-    "password": (3, 12),
-    "username": (3, 12),
-    "vehicle_id": (4, 18),
-}
-"""Characters that something announced by a cue may have, a misheard one more or less included."""
-
 
 GUESSED = {
     "credit_card_number": (12, 20),

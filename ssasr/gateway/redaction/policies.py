@@ -17,6 +17,25 @@ LANGUAGES: dict[str, frozenset[str]] = {"en": POLICIES - NOT_DETECTED}
 """What is detected, by language (ISO 639-1)."""
 
 
+LENGTHS = {
+    "credit_card_number": (11, 19),
+    "us_social_security_number": (7, 10),
+    "phone_number": (6, 15),
+    "account_number": (5, 20),
+    "banking_information": (5, 20),
+    "passport_number": (6, 10),
+    "drivers_license": (5, 14),
+    "healthcare_number": (6, 13),
+    "credit_card_cvv": (2, 5),
+    "password": (3, 12),
+    "username": (3, 12),
+    "vehicle_id": (4, 18),
+}
+"""Characters that something announced by a cue may have, a misheard one more or less included."""
+NUMBERS = frozenset(LENGTHS) | {"number_sequence"}
+"""Numbers and codes; none of them is a model's to find, so looking for them is quick."""
+
+
 @frozen
 class Finding:
     """Words ``first`` to ``last`` (inclusive) are of ``policy``; ``score`` from 0 to 1 says how

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field
 
-from ssasr.gateway.redaction.numbers import LENGTHS
-from ssasr.gateway.redaction.policies import Finding, policies_of
+from ssasr.gateway.redaction.policies import NUMBERS, Finding, policies_of
 from ssasr.gateway.redaction.spoken import Kind, read
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import (
@@ -29,8 +28,6 @@ HELD_WORDS = 8
 """Words at the end of a partial that wait for what follows, at least."""
 REMEMBERED = 16
 """Words of the last turns that are looked at again with the next."""
-NUMBERS = frozenset(LENGTHS) | {"number_sequence"}
-"""None of them is a model's to find, so looking for them is quick."""
 HASH = "####"
 _PUNCTUATION = re.compile(r"[.,;:?!…]*$")
 
