@@ -219,7 +219,10 @@ def beside(given: argparse.Namespace, clips: list[dict]) -> dict:
         with_files = live(given)
         over.set()
         ours.close()
-    return {"streams": given.streams, "alone": alone, "beside_two_files": with_files}
+    ratios = {name: round(with_files[name] / p95, 3) for name, p95 in alone.items() if p95}
+    return {
+        "streams": given.streams, "alone": alone, "beside_two_files": with_files, "ratios": ratios,
+    }  # fmt: skip
 
 
 def live(given: argparse.Namespace) -> dict:

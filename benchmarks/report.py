@@ -104,6 +104,10 @@ SECTIONS = (
         "file_of_hours.mib_at.first", "file_of_hours.mib_at.last", "file_of_hours.peak_mib",
         "file_of_hours.places_given_back_s",
     )),
+    ("Files: live streams beside two of them", "beside_files", (
+        "beside_files.streams", "beside_files.alone.first_seen", "beside_files.beside_two_files.first_seen",
+        "beside_files.alone.finalization", "beside_files.beside_two_files.finalization",
+    )),
     ("Files: speed", "speed_of_file", (
         "speed_of_file.seconds", "speed_of_file.ours.wall",
         "speed_of_file.faster_whisper_int8.wall", "speed_of_file.speed_ratio",
