@@ -105,8 +105,9 @@ SECTIONS = (
         "file_of_hours.places_given_back_s",
     )),
     ("Files: live streams beside two of them", "beside_files", (
-        "beside_files.streams", "beside_files.alone.first_seen", "beside_files.beside_two_files.first_seen",
-        "beside_files.alone.finalization", "beside_files.beside_two_files.finalization",
+        "beside_files.streams", "beside_files.alone.first_seen",
+        "beside_files.beside_two_files.first_seen", "beside_files.alone.finalization",
+        "beside_files.beside_two_files.finalization",
     )),
     ("Files: speed", "speed_of_file", (
         "speed_of_file.seconds", "speed_of_file.ours.wall",
