@@ -24,12 +24,13 @@ def conditions() -> dict:
             "--write",
             "--work",
             "--rttm",
-            "--offline",
-            "--keep",
             "--counts",
             "--merge",
             "--peers",
         ):
+            next(words)
+        elif word in ("--offline", "--keep"):
+            kept += [word, "FILE"]
             next(words)
         else:
             kept.append(word)
