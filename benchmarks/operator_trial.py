@@ -225,6 +225,7 @@ async def try_one(name, trial, folder):
         "words": outcome.damage.words,
         "words_lost": outcome.damage.lost + outcome.damage.changed + outcome.damage.duplicated,
         "longest_pause_s": round(outcome.pauses.longest, 2),
+        "clients_late_s": round(outcome.late, 2),
         "alerts": dict(sorted(watch.fired.items(), key=lambda item: item[1])),
         "before": sorted(watch.before),
         "load_average": round(os.getloadavg()[0], 1),

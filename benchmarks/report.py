@@ -70,7 +70,7 @@ SECTIONS = (
     )),
     ("Operator's trial: six faults", "operator_trial/operator_trial", (
         "clients", "late_clients", "words", "words_lost", "longest_pause_s", "alerts",
-        "first_expected_s", "load_average",
+        "first_expected_s", "clients_late_s", "load_average",
     )),
     ("Operator's trial: churn and a rolling upgrade", "calm", (
         "calm.minutes", "calm.stands_for_minutes", "calm.sessions", "calm.complaints",

@@ -30,13 +30,16 @@ FaultAction = Callable[[Done], Awaitable[None]]
 
 @frozen(eq=False)
 class FaultOutcome:
-    """``faults``: how many of each kind were done."""
+    """``faults``: how many of each kind were done. ``late``: seconds by which the latest message of
+    a client was sent late, through no fault of the server's; beyond a second or two the server is
+    right to take it for silence, and to end turns for it."""
 
     streams: int
     faults: Mapping[str, int]
     damage: Damage
     pauses: Pauses
     codes: Mapping[str, int]
+    late: float
 
     @property
     def harmless(self) -> bool:
@@ -90,6 +93,7 @@ async def run_with_faults(
         damage=compare(logs, lambda log: references[id(log.track)]),
         pauses=pauses(logs, done),
         codes=codes(logs),
+        late=max((late for log in logs for late in log.lateness), default=0.0),
     )
 
 
