@@ -22,6 +22,8 @@ def faults(results: dict) -> list[str]:
             codes += f"; of those who came later {_codes(found['late_clients'])}"
         ended_well = set(found["clients"]) == {"1000"}
         words = f"{found['words_lost']} of {found['words']:,}" if ended_well else "sessions ended"
+        if (late := found.get("clients_late_s", 0.0)) > 1.0:
+            words += f" (a client was late itself, {late:.0f} s)"
         pause = f"{found['longest_pause_s']:.1f} s" if ended_well else ""
         cells = (name, codes, words, pause, _alerts(found["alerts"]), _line(found["line"]),
                  f"{found['load_average']:.0f}")  # fmt: skip
@@ -54,8 +56,8 @@ def _alerts(alerts: dict) -> str:
 def _line(line: dict | None) -> str:
     if line is None:
         return "none"
-    why = line.get("error") or line.get("cause") or line.get("sessions", "")
-    return f"`{line['event']}`, {str(why).replace('|', '')}" if why != "" else f"`{line['event']}`"
+    why = str(line.get("error") or line.get("cause") or line.get("sessions", ""))
+    return ", ".join(filter(None, (f"`{line['event']}`", why.replace("|", ""))))
 
 
 def insert(text: str, results: dict) -> str:
