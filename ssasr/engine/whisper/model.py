@@ -25,9 +25,9 @@ from torch.nn import functional as F
 
 Heads = tuple[tuple[int, int], ...]
 """(layer, head) pairs."""
-STANDS_FOR = 16
-"""Vectors of silence that one of them stands for. With 8 it costs a seventh more and whole sessions
-have as many errors (296 and 298 of 3,200 words)."""
+STANDS_FOR = 8
+"""Vectors of silence that one of them stands for. With 16 a decode costs a seventh less and whole
+sessions have as many errors (298 and 296 of 3,200 words), but one in the bundled recording."""
 EDGE = 4
 """How far before the end of what is silent a vector is nothing but silence, whatever follows."""
 
@@ -150,7 +150,7 @@ class Encoder(nn.Module):
         of whoever attends to them, (batch or 1, 1, 1, n + m).
 
         One vector of silence in ``STANDS_FOR`` is there, and attended to as if it were that many.
-        It costs what 1 to 2 s of audio do. Without it, or with a second of zeros, an excerpt of a
+        It costs what 2 to 3 s of audio do. Without it, or with a second of zeros, an excerpt of a
         few seconds is encoded otherwise than the same audio in 30 s, and one in four ends in a loop
         (``benchmarks/archive/whisper_streaming.md``)."""
         x = self._convolve(mel)

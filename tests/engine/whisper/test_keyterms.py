@@ -38,7 +38,7 @@ def test_a_list_changes_no_word_that_the_model_is_sure_of(recognizer):
 
 
 def test_a_term_is_written_for_what_sounds_like_it_and_nothing_else_changes(recognizer):
-    said = "And so am I fellow Americans."
-    assert decoded(recognizer, 2.6) == (said, said)
-    found = decoded(recognizer, 2.6, (*ABSENT, "so my fellow"))
-    assert found == ("And so my fellow Americans.", said)
+    said, _ = decoded(recognizer, 2.5)
+    assert "so my fellow" in said
+    found = decoded(recognizer, 2.5, (*ABSENT, "so mai fellow"))
+    assert found == (said.replace("my", "mai"), said)
