@@ -64,7 +64,8 @@ VOICES = ("slt", "rms", "awb", "en-us", "en-gb-x-rp+f3", "en-us+m3")
 FLITE = frozenset({"slt", "rms", "awb"})
 SPEECH_MODELS = {
     "english": ("universal-streaming-english", "u3-rt-pro"),
-          "multilingual": ("universal-streaming-multilingual", "u3-rt-pro")}  # fmt: skip
+    "multilingual": ("universal-streaming-multilingual", "u3-rt-pro"),
+}
 """Of each engine, one model of family U and one of family P."""
 
 
