@@ -56,8 +56,9 @@ class NoNumbers:
 
 @pytest.fixture
 def mode(monkeypatch):
-    read_file = unset_fake_temporarily()(checkpoint._read_file)
-    monkeypatch.setattr(checkpoint, "_read_file", read_file)
+    for name in ("_tensor", "_shape"):
+        read = unset_fake_temporarily()(getattr(checkpoint, name))
+        monkeypatch.setattr(checkpoint, name, read)
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
