@@ -189,6 +189,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
     labels = _or(values.boolean("speaker_labels"), False)
     patience = _patience(mode, model.family, labels=labels)
     silence = _min_turn_silence(values)
+    usual_vad = (SPEAKERS_P_VAD if labels else 0.3) if p else 0.4
     turns = _or(values.integer("previous_context_n_turns"), 5)
     return SessionParameters(
         speech_model=model.name,
@@ -210,10 +211,8 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         max_turn_duration=_or(
             values.number("max_turn_duration"), SPEAKERS_P_TURN if p and labels else None
         ),
-        vad_threshold=_or(
-            values.number("vad_threshold"), (SPEAKERS_P_VAD if labels else 0.3) if p else 0.4
-        ),
-        recognition_threshold=values.number("vad_threshold"),
+        vad_threshold=_or(vad := values.number("vad_threshold"), usual_vad),
+        recognition_threshold=vad,
         keyterms=_keyterms(values),
         prompt=values.text("prompt"),
         agent_context=values.text("agent_context"),

@@ -44,7 +44,9 @@ def read_in_turn(directory: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
     Raises WeightsError as ``load_model``, before the first."""
     try:
         placed = _placed(directory)
-        shapes = {name: _shape(path, name) for name, path in placed.items()}
+        shapes: dict[str, Tensor] = {}
+        for path in dict.fromkeys(placed.values()):
+            shapes |= _shapes(path)
         translate(shapes, model, model.config)
         for name in model.state_dict():
             read = {source: _tensor(placed[source], source) for source in _sources(name)}
@@ -82,10 +84,13 @@ def _names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def _shape(path: Path, name: str) -> Tensor:
-    """A tensor without data."""
+def _shapes(path: Path) -> dict[str, Tensor]:
+    """Tensors without data."""
     with _opened(path) as file:
-        return torch.empty(file.get_slice(name).get_shape(), device="meta")
+        names = file.keys()
+        return {
+            name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names
+        }
 
 
 def _tensor(path: Path, name: str) -> Tensor:

@@ -12,7 +12,7 @@ from ssasr.engine.fastconformer.transducer import decode
 from ssasr.engine.keyterms import Trie
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import StreamOptions
-from tests.engine.fastconformer.test_transducer import Emitted, emitted, row, texts
+from tests.engine.fastconformer.test_transducer import decode_plainly, emitted, row, texts
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +27,24 @@ def spell(text):
 
 def plainly(model, frames, text, terms, node=0):
     """One row, frame by frame, with the trie as it is."""
-    trie, found = Trie.of(spell(term) for term in terms), []
+    trie = Trie.of(spell(term) for term in terms)
     given = [0.0] * len(trie.children)
     raised = {}
     for parent, children in enumerate(trie.children):
         for token, child in children.items():
             raised[parent, token] = min(given[parent] + BOOST, MOST)
             given[child] = 0.0 if trie.ends[child] else raised[parent, token]
-    for place in range(frames.shape[0]):
-        for _ in range(model.config.max_symbols_per_step):
-            scores = model.joint(frames[place], text.summary[0]).float()
-            token = int(scores.argmax())
-            if token == model.config.blank_token_id:
-                break
-            best = float(scores[token])
-            for (parent, other), more in raised.items():
-                if parent in (0, node) and float(scores[other]) + more > best:
-                    token, best = other, float(scores[other]) + more
-            node = trie.step(node, token)
-            found.append(Emitted(token, place, float(scores.softmax(dim=0)[token])))
-            text = model.decoder(torch.tensor([token]), text)
+
+    def choose(scores, token):
+        nonlocal node
+        best = float(scores[token])
+        for (parent, other), more in raised.items():
+            if parent in (0, node) and float(scores[other]) + more > best:
+                token, best = other, float(scores[other]) + more
+        node = trie.step(node, token)
+        return token
+
+    found, _ = decode_plainly(model, frames, text, choose)
     return found, node
 
 

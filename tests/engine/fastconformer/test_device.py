@@ -56,7 +56,7 @@ class NoNumbers:
 
 @pytest.fixture
 def mode(monkeypatch):
-    for name in ("_tensor", "_shape"):
+    for name in ("_tensor", "_shapes"):
         read = unset_fake_temporarily()(getattr(checkpoint, name))
         monkeypatch.setattr(checkpoint, name, read)
     return FakeTensorMode(allow_non_fake_inputs=True)

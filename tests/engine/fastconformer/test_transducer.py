@@ -17,8 +17,13 @@ class Emitted:
     confidence: float
 
 
-def decode_plainly(model, frames, text):
-    """One row, (c, dim), frame by frame: what decoding means."""
+def greedy(scores, token):
+    return token
+
+
+def decode_plainly(model, frames, text, choose=greedy):
+    """One row, (c, dim), frame by frame: what decoding means. ``choose``: the token to write where
+    the likeliest is not the blank."""
     found = []
     for place in range(frames.shape[0]):
         for _ in range(model.config.max_symbols_per_step):
@@ -26,6 +31,7 @@ def decode_plainly(model, frames, text):
             token = int(scores.argmax())
             if token == model.config.blank_token_id:
                 break
+            token = choose(scores, token)
             found.append(Emitted(token, place, float(scores.softmax(dim=0)[token])))
             text = model.decoder(torch.tensor([token]), text)
     return found, text
