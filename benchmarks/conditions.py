@@ -29,8 +29,8 @@ def conditions() -> dict:
             "--peers",
         ):
             next(words)
-        elif word in ("--offline", "--keep"):
-            kept += [word, "FILE"]
+        elif word in ("--offline", "--keep", "--more"):
+            kept += [word, "FOLDER" if word == "--more" else "FILE"]
             next(words)
         else:
             kept.append(word)

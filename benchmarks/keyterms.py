@@ -102,9 +102,13 @@ def cases(evaldata: Path, half: str, score, is_token) -> list[Case]:
     return [case for case in found if half == "all" or held_out(case.clip) == (half == "held")]
 
 
+Written = list[tuple[str, float]]
+"""Words, and how sure the model was of each; a text as one word where that is not known."""
+
+
 def streamed(
     recognizer: WhisperRecognizer, samples, terms: tuple[str, ...], *, tentative: bool = False
-) -> str:
+) -> Written:
     """The words of a whole clip heard chunk by chunk."""
     options = StreamOptions(languages=("en",), keyterms=terms, tentative=tentative)
     state = recognizer.new_state(options, 0)
@@ -113,7 +117,7 @@ def streamed(
     for at in range(0, whole + 1, chunk):
         final_at = len(samples) if at == whole else None
         heard = step_until_done(recognizer, Work(state, samples[at : at + chunk], final_at))
-    return " ".join(word.text for word in heard[-1].words)
+    return [(word.text, word.confidence) for word in heard[-1].words]
 
 
 @define
@@ -136,12 +140,12 @@ class Encoder:
         return encoded
 
 
-def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> str:
+def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> Written:
     tokenizer = recognizer.vocabulary.tokenizer
     biasing = terms_of(terms, tokenizer, recognizer.strength) if terms else None
     request = Request(samples[: 28 * SAMPLE_RATE], "en", terms=biasing)
     with torch.inference_mode():
-        return tokenizer.decode(recognizer.decoding([request])[0].tokens)
+        return [(tokenizer.decode(recognizer.decoding([request])[0].tokens), 1.0)]
 
 
 @define
@@ -163,13 +167,13 @@ class Peer:
         process.stdout.readline()
         return cls(process, way)
 
-    def __call__(self, path: Path, terms: tuple[str, ...]) -> str:
+    def __call__(self, path: Path, terms: tuple[str, ...]) -> Written:
         listed = {self.way: ", ".join(terms)} if terms else {}
         asked = {"path": str(path), "language": "en"} | listed
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         answer = json.loads(self.process.stdout.readline())
         self.saved += answer["cpu"]
-        return answer["text"]
+        return [(answer["text"], 1.0)]
 
 
 def occurrences(words: list[str], phrase: list[str]) -> list[int]:
@@ -275,12 +279,14 @@ Run = tuple[int, float]
 class Count:
     """One clip in one run. ``absent``: none of the list's terms is said."""
 
+    clip: str
     speaker: str
     group: str
     terms: int
     strength: float
     absent: bool
     totals: Totals
+    written: Written
 
 
 def main() -> None:
@@ -330,6 +336,7 @@ def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
     """One clip in every run: with the terms that are said in it, and with as many that are not."""
     path = arguments.evaldata / case.clip["file"]
     write = writer(recognizer, path, arguments.how, encoder)
+    written: Written = []
     plain, counts = "", []
     encoder.known.clear()
     for run in runs:
@@ -338,13 +345,13 @@ def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
             if not said and (not case.clip["reference"] or run[0] == 10):
                 continue
             one = case if said else Case(case.clip, [], case.others)
-            count = Count(case.clip["speaker"], GROUPS[case.clip["category"]], *run, not said,
-                          Totals())  # fmt: skip
             if said or run[0]:
                 begun, encoder.saved = time.process_time(), 0.0
-                text = write(one.terms(run[0]))
+                written = write(one.terms(run[0]))
                 spent = time.process_time() - begun + encoder.saved
-            count.totals.cpu = spent
+            text = " ".join(word for word, _ in written)
+            count = Count(case.clip["id"], case.clip["speaker"], GROUPS[case.clip["category"]],
+                          *run, not said, Totals(cpu=spent), written)  # fmt: skip
             add(count.totals, one, text, one.terms(run[0] or 10), score)
             counts.append(count)
             plain = text if not run[0] else plain
@@ -354,7 +361,7 @@ def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
     return counts
 
 
-def writer(recognizer, path: Path, how: str, encoder) -> Callable[[tuple[str, ...]], str]:
+def writer(recognizer, path: Path, how: str, encoder) -> Callable[[tuple[str, ...]], Written]:
     """From a list of terms to what is written of the clip."""
     if isinstance(encoder, Peer):
         return partial(encoder, path)

@@ -179,7 +179,10 @@ TABLES = (
     ("Whisper: passes on a CUDA device", "passes"),
     ("Whisper: a long stream", "whisper_long"),
     ("Beside others, the same clips in one run", "peers"),
+    ("Whisper: what a mode does to the words of family U", "modes"),
     ("Key terms", "keyterms"),
+    ("Key terms that nobody says", "absent_terms"),
+    ("Key terms: a second pass over finished texts", "second_pass"),
     ("Whisper: short answers and what stands before them", "previous_text"),
     ("FastConformer on a CPU, random weights of the published size", "cpu_streams"),
 )
