@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ssasr.bench.report import machine
 
+REPLACED = {"--offline": "FILE", "--keep": "FILE", "--more": "FOLDER", "--checkpoint": "DIR"}
+"""What stands in a command for a path of this machine."""
+
 
 def conditions() -> dict:
     """Folders of this machine are left out of the command: the rest is what repeats it."""
@@ -29,8 +32,8 @@ def conditions() -> dict:
             "--peers",
         ):
             next(words)
-        elif word in ("--offline", "--keep", "--more"):
-            kept += [word, "FOLDER" if word == "--more" else "FILE"]
+        elif word in REPLACED:
+            kept += [word, REPLACED[word]]
             next(words)
         else:
             kept.append(word)

@@ -183,6 +183,7 @@ TABLES = (
     ("Key terms", "keyterms"),
     ("Key terms that nobody says", "absent_terms"),
     ("Key terms: a second pass over finished texts", "second_pass"),
+    ("Key terms in the transducer, a model that has learnt nine texts", "transducer_terms"),
     ("Whisper: short answers and what stands before them", "previous_text"),
     ("FastConformer on a CPU, random weights of the published size", "cpu_streams"),
 )
