@@ -5,7 +5,7 @@ from typing import Any
 
 from ssasr.cli.conflicts import blamed_on
 from ssasr.cli.options import Values
-from ssasr.errors import StartRefused
+from ssasr.errors import StartRefused, UsageError
 from ssasr.gateway.auth.access import parse_keys, read_key_file
 from ssasr.gateway.auth.tokens import SHORTEST_SECRET
 
@@ -21,41 +21,42 @@ def api_keys(values: Values) -> str:
 
 
 def engine_secret(values: Values) -> str | None:
-    """Raises UsageError, and StartRefused if the file cannot be read."""
-    path = values["engine_secret_file"]
-    if path is None:
-        return None
-    with blamed_on(values, "engine_secret_file"):
-        return _engine_secret(path)
-
-
-def _engine_secret(path: str) -> str:
-    try:
-        secret = Path(path).read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartRefused(f"cannot read the engines' secret {path}: {error}") from error
-    if len(secret) < SHORTEST_SECRET or not secret.isascii() or not secret.isprintable():
-        raise StartRefused(f"the engines' secret {path} is not {SHORTEST_SECRET} letters or more")
+    """None without the option. Raises as ``_read``."""
+    secret = _read_text(values, "engine_secret_file", "engines' secret", SHORTEST_SECRET)
+    if secret is not None and not (secret.isascii() and secret.isprintable()):
+        origin = values.origins["engine_secret_file"]
+        raise UsageError(f"{origin}: the engines' secret holds what no header may")
     return secret
 
 
 def token_secret(values: Values) -> bytes | None:
-    """Raises UsageError, and StartRefused if the file cannot be read."""
-    path = values["token_secret_file"]
+    """None without the option. Raises as ``_read``."""
+    return _read(values, "token_secret_file", "token secret", SHORTEST_SECRET)
+
+
+def _read(values: Values, option: str, what: str, least: int = 0) -> bytes | None:
+    """The file's content, without white space around it; None without the option. Raises
+    UsageError for less than ``least`` bytes, StartRefused if the file cannot be read."""
+    path = values[option]
     if path is None:
         return None
-    with blamed_on(values, "token_secret_file"):
-        return _token_secret(path)
+    with blamed_on(values, option):
+        try:
+            content = Path(path).read_bytes().strip()
+        except OSError as error:
+            raise StartRefused(f"cannot read the {what} {path}: {error}") from error
+        if len(content) < least:
+            raise StartRefused(f"the {what} {path} has less than {least} bytes")
+    return content
 
 
-def _token_secret(path: str) -> bytes:
+def _read_text(values: Values, option: str, what: str, least: int = 0) -> str | None:
+    """As ``_read``, in UTF-8; some editors begin a file with a byte order mark."""
+    content = _read(values, option, what, least)
     try:
-        secret = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise StartRefused(f"cannot read the token secret {path}: {error}") from error
-    if len(secret) < SHORTEST_SECRET:
-        raise StartRefused(f"the token secret {path} has less than {SHORTEST_SECRET} bytes")
-    return secret
+        return None if content is None else content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"{values.origins[option]}: the {what} is no text") from None
 
 
 def usage_destination(values: Values) -> Any:
@@ -64,7 +65,7 @@ def usage_destination(values: Values) -> Any:
 
     if values["usage_push_url"] is None:
         return None
-    token = _bearer(values, "usage_push_token_file", "push token")
+    token = _read_text(values, "usage_push_token_file", "push token")
     with blamed_on(values, "usage_push_url"):
         return Destination.parse(values["usage_push_url"], token)
 
@@ -75,18 +76,9 @@ def llm_gateway(values: Values) -> Any:
 
     if values["llm_gateway_url"] is None:
         return None
-    key = _bearer(values, "llm_gateway_key_file", "LLM's key")
+    key = _read_text(values, "llm_gateway_key_file", "LLM's key")
     with blamed_on(values, "llm_gateway_url"):
         return LlmGateway.parse(values["llm_gateway_url"], key)
-
-
-def _bearer(values: Values, option: str, what: str) -> str | None:
-    path = values[option]
-    with blamed_on(values, option):
-        try:
-            return None if path is None else Path(path).read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartRefused(f"cannot read the {what} {path}: {error}") from error
 
 
 def check_certificate(values: Values) -> None:

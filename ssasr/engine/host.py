@@ -40,7 +40,7 @@ from ssasr.protocol.recognition import (
 from ssasr.protocol.stream_position import OutOfPlace, StreamPosition
 from ssasr.runtime.handoff import HandoffChannel, Sink
 from ssasr.telemetry.logs import get_logger
-from ssasr.telemetry.metrics import EngineReadings, Metrics
+from ssasr.telemetry.metrics import Metrics
 
 MAX_UNREAD = 1 << 20
 """Bytes of answers that a link may leave unread before its stream is dropped. A session that keeps
@@ -104,16 +104,16 @@ class EngineHost:
         self._busy = Load(LOAD_MEMORY)
         self._metrics = metrics
         self._meter = metrics.engine_meter(name)
-        metrics.watch_engine(
-            name,
-            EngineReadings(
-                streams=lambda: self.scheduler.in_use,
-                capacity=lambda: self.scheduler.max_streams,
-                load=lambda: self._busy.ratio(trio.current_time()),
-                queue_age=lambda: self.scheduler.longest_wait(trio.current_time()),
-                backlog=lambda: self.scheduler.backlog / SAMPLE_RATE,
-            ),
-        )
+        self._show_state()
+
+    def _show_state(self) -> None:
+        """In the metrics, each time they are read."""
+        metrics, name, scheduler, now = self._metrics, self.name, self.scheduler, trio.current_time
+        metrics.streams.labels(name).set_function(lambda: scheduler.in_use)
+        metrics.capacity.labels(name).set_function(lambda: scheduler.max_streams)
+        metrics.load.labels(name).set_function(lambda: self._busy.ratio(now()))
+        metrics.queue_age.labels(name).set_function(lambda: scheduler.longest_wait(now()))
+        metrics.backlog.labels(name).set_function(lambda: scheduler.backlog / SAMPLE_RATE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means ready. Raises what the model thread raised."""
@@ -138,7 +138,8 @@ class EngineHost:
         is never lowered."""
         before = self.scheduler.max_streams if capacity.seconds else 0
         streams = await self._model.call(capacity.measure)
-        self._metrics.measured(self.name, capacity.seconds)
+        for unit, seconds in capacity.seconds.items():
+            self._metrics.units.labels(self.name, unit).set(seconds)
         if streams > before:
             self.scheduler.max_streams = streams
             took = {f"{name}_ms": round(1e3 * took, 2) for name, took in capacity.seconds.items()}

@@ -9,41 +9,39 @@ process nursery
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from ssasr.audio.decoding import make_decoder
 from ssasr.gateway.auth.access import HOUSE, Access, Grant
 from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.features import Features
 from ssasr.gateway.jobs import Job
-from ssasr.gateway.llm import LlmGateway
 from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
-from ssasr.gateway.webhooks import Webhooks
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.upgrade import serve_upgrade
+from ssasr.net.upgrade import UpgradeHandler, serve_upgrade
 from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, MessageSocket
 from ssasr.protocol.client_link import refusal
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
-from ssasr.protocol.faults import ClientFault, invalid_value, too_many_sessions
+from ssasr.protocol.faults import ClientFault, too_many_sessions
 from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
-from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases, EngineKind
+from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
 from ssasr.routing.engine_stream import Engines
-from ssasr.routing.models import Offer
+from ssasr.routing.models import MODEL_VERSIONS, Offer
 from ssasr.runtime.garbage import SessionCount
 from ssasr.runtime.processors import cores
 from ssasr.runtime.timers import Timer
-from ssasr.session.session import Companion, MessageFilter, Session, SessionTerms
+from ssasr.session.session import Session, SessionTerms
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import OFF, Span, Tracer, current, working_under
@@ -102,18 +100,6 @@ class GatewayStatistics:
     draining: bool
 
 
-Door = Callable[[UpgradeRequest, str, trio.Nursery], Awaitable[None]]
-"""Serves clients of another protocol: gets the request, its query, and the connection's nursery."""
-
-
-class Redactors(Protocol):
-    """What a gateway has that was started with ``--redaction`` (``redaction.service``)."""
-
-    def redactor(self, parameters: SessionParameters, engine: EngineKind) -> MessageFilter: ...
-
-    def detected(self) -> dict[str, dict[str, float | None]]: ...
-
-
 def _nobody(_: UsageRecord) -> None:
     pass
 
@@ -134,12 +120,10 @@ class Gateway:
     speech_models: Aliases = MappingProxyType({})
     """Names of the operator's own."""
     tracer: Tracer = OFF
-    redaction: Redactors | None = None
-    webhooks: Webhooks | None = None
-    llm: LlmGateway | None = None
+    features: Features = field(factory=Features)
     session_log: SessionLog = field(factory=SessionLog)
-    doors: dict[str, Door] = field(factory=dict)
-    """Paths of other protocols, and who serves what comes there."""
+    handlers: dict[str, UpgradeHandler] = field(factory=dict)
+    """Of WebSockets of other protocols, by path."""
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session | Job] = field(factory=set)
     _ended: trio.Event = field(factory=trio.Event)
@@ -150,16 +134,13 @@ class Gateway:
     def __attrs_post_init__(self) -> None:
         metrics = self.metrics
         metrics.sessions_limit.set_function(self.session_limit)
-        versions = self.offer.versions
-        metrics.watch_readiness(
-            [(version, partial(self.serves, version)) for version in versions],
-            self.draining.is_set,
-        )
-        for version in versions:
+        metrics.draining.set_function(self.draining.is_set)
+        for version in self.offer.versions:
+            metrics.ready.labels(version).set_function(partial(self.serves, version))
             answers = partial(self.engines.answers, version)
             metrics.engines_answering.labels(version).set_function(answers)
         if self.licence is not None:
-            self.metrics.licence.set(self.licence.expires)
+            metrics.licence.set(self.licence.expires)
 
     def session_limit(self) -> int:
         most = self.limits.max_sessions
@@ -223,26 +204,24 @@ class Gateway:
         """Let Prometheus read what was counted just now, if it has been reading the metrics."""
         if self.metrics.scrapes:
             with trio.move_on_after(LAST_SCRAPE_DEADLINE):
-                await self.metrics.wait_scraped()
+                await self.metrics.scraped.wait()
 
     async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
-        path, query = split_target(request.path)
-        door = self.doors.get(path)
-        if door is None and path not in WEBSOCKET_PATHS:
+        path, _ = split_target(request.path)
+        handler = self._serve_client if path in WEBSOCKET_PATHS else self.handlers.get(path)
+        if handler is None:
             await request.reject(404, b"Not found\n")
         elif self.draining.is_set():
             self.session_log.bursts.info("session refused", "draining")
             await request.reject(503, b"The server is shutting down\n")
         else:
-            await (door or self._serve_client)(request, query, nursery)
+            await handler(request, nursery)
 
-    async def _serve_client(
-        self, request: UpgradeRequest, query: str, nursery: trio.Nursery
-    ) -> None:
+    async def _serve_client(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         """A client of our own protocol."""
         websocket = await request.accept(nursery, ahead=self.read_ahead)
         try:
-            grant, terms = self._admit(request, query)
+            grant, terms = self._admit(request)
         except ClientFault as fault:
             self.note_refused(fault, request.peer)
             await refuse(websocket, fault, refusal(fault))
@@ -268,8 +247,9 @@ class Gateway:
         with working_under(self._span(session.terms)):
             await self._run_session(session, key_id, peer)
 
-    def _admit(self, request: UpgradeRequest, query: str) -> tuple[Grant, SessionTerms]:
+    def _admit(self, request: UpgradeRequest) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
+        _, query = split_target(request.path)
         headers = dict(request.headers)
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         token = Query(query).text("token")
@@ -316,35 +296,10 @@ class Gateway:
         self.metrics.sessions.dec()
         self.metrics.closed(cause, limit_met(cause))
 
-    def _redactor(self, parameters: SessionParameters) -> MessageFilter | None:
-        """Raises ClientFault where redaction is asked for and not available."""
-        if parameters.redaction is None:
-            return None
-        if self.redaction is None:
-            raise invalid_value("redact_pii", _without("--redaction"))
-        return self.redaction.redactor(parameters, self.offer.kind_for(parameters))
-
     def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
-        session_id = str(uuid.uuid4())
-        redactor = self._redactor(parameters)
-        companions = self._companions(parameters, session_id)
         self.take_place(grant)
         self._note_model(parameters.speech_model)
-        terms = self.terms(parameters, session_id, grant)
-        return evolve(terms, redactor=redactor, companions=companions)
-
-    def _companions(self, parameters: SessionParameters, session_id: str) -> tuple[Companion, ...]:
-        """Raises ClientFault rather than to be silent about what will not happen."""
-        companions: list[Companion] = []
-        if parameters.webhook is not None:
-            if self.webhooks is None:
-                raise invalid_value("webhook_url", _without("--webhook-hosts"))
-            companions.append(self.webhooks.companion(session_id, parameters.webhook))
-        if parameters.llm is not None:
-            if self.llm is None:
-                raise invalid_value("llm_gateway", _without("--llm-gateway-url"))
-            companions.append(self.llm.companion(parameters.llm))
-        return tuple(companions)
+        return self.terms(parameters, str(uuid.uuid4()), grant)
 
     def take_place(self, grant: Grant) -> None:
         """One of those of all keys together. Raises ClientFault."""
@@ -354,15 +309,17 @@ class Gateway:
             raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
 
     def terms(self, parameters: SessionParameters, session_id: str, grant: Grant) -> SessionTerms:
-        """Raises ClientFault where no engine serves that."""
+        """Raises ClientFault where no engine serves that, or a feature is not there."""
+        kind = self.offer.kind_for(parameters)
         duration = min(self.limits.max_duration, grant.max_duration)
         return SessionTerms(
             id=session_id,
             parameters=parameters,
-            model_version=self.offer.version_for(parameters),
+            model_version=MODEL_VERSIONS[kind],
             decoder=make_decoder(parameters),
             max_duration=duration,
             expires_at=int(self.wall_clock() + duration),
+            companions=self.features.companions(parameters, session_id, kind),
         )
 
     def _note_model(self, name: str) -> None:
@@ -425,10 +382,6 @@ class Gateway:
     async def _wait_no_sessions(self) -> None:
         while self._sessions:
             await self._ended.wait()
-
-
-def _without(option: str) -> str:
-    return f"this server was started without {option}"
 
 
 def limit_met(cause: EndCause) -> SessionLimit | None:

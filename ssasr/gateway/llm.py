@@ -25,6 +25,7 @@ from ssasr.protocol import strict_json
 from ssasr.protocol.messages import LLMGatewayResponse, SessionMessage, Termination, Turn
 from ssasr.protocol.outward import LlmRequest
 from ssasr.runtime.handoff import Outlet
+from ssasr.session.companion import Companion
 
 CHAT = "/chat/completions"
 DEADLINE = 30.0
@@ -120,7 +121,7 @@ def _choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 @define(eq=False)
-class TurnAnswers:
+class TurnAnswers(Companion):
     """One session's."""
 
     gateway: LlmGateway
@@ -175,6 +176,3 @@ class TurnAnswers:
             ],
             "max_tokens": self.request.max_tokens,
         }
-
-    def ended(self) -> None:
-        """Whatever is under way has been cancelled with the session."""

@@ -24,7 +24,7 @@ from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.messages import SessionMessage, Turn
 from ssasr.protocol.outward import Webhook
-from ssasr.runtime.handoff import Outlet
+from ssasr.session.companion import Companion
 from ssasr.telemetry.logs import get_logger
 
 NAME, WHAT = "webhook", "webhooks"
@@ -125,8 +125,8 @@ class Webhooks:
 
 
 @define(eq=False)
-class CollectedTurns:
-    """A companion of a session: it keeps the ends of turns."""
+class CollectedTurns(Companion):
+    """Keeps the ends of a session's turns."""
 
     webhooks: Webhooks
     session_id: str
@@ -137,9 +137,6 @@ class CollectedTurns:
         if isinstance(message, Turn) and message.end_of_turn:
             self.turns.append(encode(message))
         return message
-
-    async def run(self, _: Outlet[SessionMessage]) -> None:
-        """There is nothing to do meanwhile."""
 
     def ended(self) -> None:
         self.webhooks.post(self.session_id, self.webhook, self.turns)

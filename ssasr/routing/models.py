@@ -21,10 +21,6 @@ class Offer:
         """The model versions of those."""
         return tuple(MODEL_VERSIONS[kind] for kind in self.kinds)
 
-    def version_for(self, parameters: SessionParameters) -> str:
-        """Raises ClientFault 3006 when no engine here serves what is asked for."""
-        return MODEL_VERSIONS[self.kind_for(parameters)]
-
     def kind_for(self, parameters: SessionParameters) -> EngineKind:
         """Raises ClientFault 3006 when no engine here serves what is asked for: words in the wrong
         language would be worse than none. The names of family P promise no particular language, and

@@ -12,16 +12,14 @@ from itertools import accumulate, pairwise
 
 from ssasr.protocol.chinese import HONG_KONG, SIMPLIFIED, TAIWAN, TRADITIONAL
 
-Convert = Callable[[Sequence[str]], Sequence[str]]
-"""The words of a turn to as many that are shown."""
 _CONFIGURATIONS = {SIMPLIFIED: "t2s", TRADITIONAL: "s2t", TAIWAN: "s2tw", HONG_KONG: "s2hk"}
 SPOKEN = (None, "zh", "yue")
 """Languages whose words are converted: Japanese has its own characters."""
 
 
 @cache
-def convert_to(written: str) -> Convert | None:
-    """None: OpenCC is not installed."""
+def convert_to(written: str) -> Callable[[Sequence[str]], Sequence[str]] | None:
+    """What is shown of the words of a segment. None: OpenCC is not installed."""
     try:
         from opencc import OpenCC
     except ModuleNotFoundError:

@@ -48,7 +48,8 @@ from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import SAMPLE_RATE, Opened
 from ssasr.protocol.settings import begin_configuration, begin_warnings
 from ssasr.routing.engine_stream import Engines
-from ssasr.runtime.handoff import HandoffChannel, Outlet, Sink, Stage
+from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
+from ssasr.session.companion import Companion
 from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
@@ -85,23 +86,6 @@ class SessionLink(Protocol):
         """What it is sent before a close frame for which the session itself is not to blame."""
 
 
-class MessageFilter(Protocol):
-    """Changes a message before it is sent (redaction); None: it is not sent."""
-
-    async def __call__(self, message: SessionMessage) -> SessionMessage | None: ...
-
-
-class Companion(MessageFilter, Protocol):
-    """A feature that the client asked for and that goes on beside the session: it gets each message
-    after redaction and before the client."""
-
-    async def run(self, messages: Outlet[SessionMessage]) -> None:
-        """Cancelled at the session's end. Raises nothing; ``messages`` go to the client."""
-
-    def ended(self) -> None:
-        """The session is over, whatever the reason."""
-
-
 @frozen
 class SessionTerms:
     """What was agreed before the session began."""
@@ -114,9 +98,8 @@ class SessionTerms:
     """Seconds until the session expires."""
     expires_at: int
     """The same as Unix seconds, for Begin."""
-    redactor: MessageFilter | None = None
-    """Set if and only if the parameters ask for redaction."""
     companions: tuple[Companion, ...] = ()
+    """In the order in which they see messages: redaction first."""
 
 
 Packet = AudioReceived | ConfigurationUpdated | EndpointForced
@@ -182,14 +165,13 @@ class Session:
         factory=partial(HandoffChannel, MESSAGES, weigh_message)
     )
     _unfiltered: HandoffChannel[SessionMessage] = field(init=False)
-    """Messages before redaction and companions; the same channel as ``_messages`` without any."""
+    """Messages before the companions; the same channel as ``_messages`` without any."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        if (self.terms.redactor is None) != (self.terms.parameters.redaction is None):
-            raise ValueError("a session that asks for redaction needs a redactor")
-        filtered = bool(self.terms.companions) or self.terms.redactor is not None
-        self._unfiltered = HandoffChannel(MESSAGES, weigh_message) if filtered else self._messages
+        self._unfiltered = self._messages
+        if self.terms.companions:
+            self._unfiltered = HandoffChannel(MESSAGES, weigh_message)
 
     async def run(self) -> EndCause:
         async with trio.open_nursery() as nursery:
@@ -197,7 +179,7 @@ class Session:
             nursery.start_soon(self._contain, self._receive)
             nursery.start_soon(self._contain, self._resample)
             nursery.start_soon(self._contain, self._infer)
-            if self._unfiltered is not self._messages:
+            if self.terms.companions:
                 nursery.start_soon(self._contain, self._filter)
             for companion in self.terms.companions:
                 nursery.start_soon(companion.run, self._messages)
@@ -319,16 +301,14 @@ class Session:
         self._unfiltered.close()
 
     async def _filter(self) -> None:
-        redactor = self.terms.redactor
-        filters = (*((redactor,) if redactor else ()), *self.terms.companions)
         while True:
             try:
                 message: SessionMessage | None = await self._unfiltered.receive()
             except trio.EndOfChannel:
                 break
-            for each in filters:
+            for companion in self.terms.companions:
                 if message is not None:
-                    message = await each(message)
+                    message = await companion(message)
             if message is not None:
                 await self._messages.send(message)
         self._messages.close()

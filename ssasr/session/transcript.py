@@ -14,9 +14,8 @@ from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.session.casing import begin, calm, goes_on
-from ssasr.session.chinese import Convert
 from ssasr.session.formatting import plain
-from ssasr.session.profanity import Hide
+from ssasr.session.rewriting import Rewrite
 
 
 def probability(value: float) -> float:
@@ -51,7 +50,6 @@ class Transcript:
         self._taken = 0  # words of the engine's that are in _finals (or had no text)
         self._received: Sequence[Word] = ()
         self._forms: dict[str, tuple[str, str]] = {}  # engine's text to both forms, of this segment
-        self._hide: Hide | None = None
         self._finals: list[_Kept] = []
         self._open: list[_Kept] = []
         self._uttered = 0
@@ -81,20 +79,16 @@ class Transcript:
         """Whether these are the words of the last update, as after most steps."""
         return words is self._received or words == self._received
 
-    def update(
-        self, words: Sequence[Word], hide: Hide | None = None, convert: Convert | None = None
-    ) -> None:
-        """Take the segment's words so far, final ones first. ``hide`` masks words of profanity,
-        ``convert`` converts the script of the whole text."""
+    def update(self, words: Sequence[Word], rewrite: Rewrite | None = None) -> None:
+        """Take the segment's words so far, final ones first; what is shown of them is what
+        ``rewrite`` makes of them."""
         if self.is_known(words):
             return
         self._received = words
-        if hide is not self._hide:
-            self._hide, self._forms = hide, {}
         final = self._taken
         while final < len(words) and words[final].final:
             final += 1
-        new = self._with_forms(words, convert)
+        new = self._with_forms(words, rewrite)
         self._finals.extend(self._kept(new[: final - self._taken], final=True))
         self._open = list(self._kept(new[final - self._taken :], final=False))
         self._taken = final
@@ -106,14 +100,14 @@ class Transcript:
         return (self._finals[-1].start, self._finals[-1].end) if self._finals else self._floor
 
     def _with_forms(
-        self, words: Sequence[Word], convert: Convert | None
+        self, words: Sequence[Word], rewrite: Rewrite | None
     ) -> list[tuple[Word, str, str]]:
         """The words that are not final here yet, each with its formatted and its plain text.
-        ``convert`` needs the text of all words, because the conversion depends on the context."""
-        wanted = words if convert else words[self._taken :]
+        ``rewrite`` gets all words, because it may depend on the context."""
+        wanted = words if rewrite else words[self._taken :]
         forms = [self._forms.get(word.text) or self._new_forms(word.text) for word in wanted]
-        if convert:
-            texts, bares = (convert(one) for one in zip(*forms, strict=True)) if forms else ((), ())
+        if rewrite and forms:
+            texts, bares = map(rewrite, zip(*forms, strict=True))
             forms = list(zip(texts, bares, strict=True))[self._taken :]
         return [(word, *form) for word, form in zip(words[self._taken :], forms, strict=True)]
 
@@ -131,11 +125,8 @@ class Transcript:
 
     def _new_forms(self, original: str) -> tuple[str, str]:
         text = " ".join(original.split())
-        bare = plain(text)
-        if self._hide is not None:
-            text, bare = self._hide(text), self._hide(bare)
-        self._forms[original] = text, bare
-        return text, bare
+        self._forms[original] = forms = text, plain(text)
+        return forms
 
     def milliseconds(self, sample: int) -> int:
         """A stream sample's time as it is sent to clients."""

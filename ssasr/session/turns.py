@@ -32,7 +32,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.settings import SHORTEST_PAUSE, TurnSettings
 from ssasr.protocol.speech_models import Family
 from ssasr.protocol.values import value
-from ssasr.session import chinese, profanity
+from ssasr.session.rewriting import Rewrite, rewriting
 from ssasr.session.segment import Segment
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.transcript import Transcript, probability
@@ -72,7 +72,6 @@ class TurnPolicy:
     ) -> None:
         self._settings = settings
         self._speakers = speakers
-        self._revised_at = start
         self._chunk = chunk
         self._segment = Segment(segment, start)
         self._transcript = Transcript()
@@ -125,12 +124,12 @@ class TurnPolicy:
         segment.update(update, self._settings.vad_threshold)
         if self._speaks_on(update):
             return []
-        self._transcript.update(update.words, self._hidden(update), self._converted(update))
+        self._transcript.update(update.words, self._rewrite(update))
         segment.update_words(self._transcript)
         family_u = self._settings.family is Family.U
         decisions = self._update_u(update) if family_u else self._update_p(update)
         if changed and not (family_u or segment.ending):
-            decisions += self._speaker_end(update)
+            decisions += self._end_by_speaker(update)
         decisions += self._acknowledge_silence()
         return decisions if segment.ending else [*decisions, *self._act_on_force()]
 
@@ -141,21 +140,20 @@ class TurnPolicy:
             return []  # repeated by an engine that took over
         if self._speakers is not None:
             self._speakers.update(final.voices)
-        converted = self._converted(final)
-        if segment.cut_back or (converted and self._settings.family is Family.P):
+        rewrite = self._rewrite(final)
+        if segment.cut_back or (rewrite and self._settings.family is Family.P):
             self._transcript.forget()
-        self._transcript.update(final.words, self._hidden(final), converted)
+        self._transcript.update(final.words, rewrite)
         decisions = self._end_of_turn(final) if self._transcript.any_words else []
         start = segment.ending.at
         stopped = self._speech_stopped(start)
         self._segment = Segment(segment.number + 1, start)
         self._transcript.next_segment(turn_ended=bool(decisions))
-        return [*decisions, *stopped, *self._revision_due(start), *self._act_on_force()]
+        return [*decisions, *stopped, *self._revision(start), *self._act_on_force()]
 
     def conclude(self) -> list[Decision]:
-        """The last revision of speakers, when every turn has ended."""
-        revision = None if self._speakers is None else self._speakers.revise()
-        return [] if revision is None else [Send(revision)]
+        """What is said once every turn has ended: the last revision of speakers."""
+        return self._revision()
 
     # -- speakers ----------------------------------------------------------------------------------
 
@@ -167,37 +165,32 @@ class TurnPolicy:
             until = self._segment.ending.at
         elif self._forces:
             until = min(until, self._forces[0])
-        speech_end = [window for window in update.voices if window.end <= until]
-        if self._speakers is not None:
-            self._speakers.update(speech_end)
-        return bool(speech_end) and self._speakers is not None
+        windows = [window for window in update.voices if window.end <= until]
+        if self._speakers is None or not windows:
+            return False
+        self._speakers.update(windows)
+        return True
 
-    def _speaker_end(self, update: Update) -> Sequence[Decision]:
+    def _end_by_speaker(self, update: Update) -> Sequence[Decision]:
         """Family P: a turn ends where another speaker begins, between two words."""
         assert self._speakers is not None, "voices come only if the session asks for speakers"
-        start = self._segment.start
-        change = self._speakers.change_after(start)
-        if change is None:
-            return []
-        before = [word for word in update.words if word.start + word.end <= 2 * change]
-        after = update.words[len(before) :]
-        if not before:
-            return []
-        at = before[-1].end
-        if after and after[0].start > at:
-            at = (at + after[0].start) // 2
-        if not start < at <= update.position:
+        at = self._speakers.end_between(update.words, self._segment.start, update.position)
+        if at is None:
             return []
         self._segment.confidence = update.end_of_turn_confidence
         self._segment.cut_back = True
         return self._finalize(at)
 
-    def _revision_due(self, position: int) -> list[Decision]:
-        interval = self._settings.revision_interval
-        if interval is None or position - self._revised_at < interval:
+    def _revision(self, position: int | None = None) -> list[Decision]:
+        """Of speakers; with a ``position``, only if one is due there."""
+        if self._speakers is None:
             return []
-        self._revised_at = position
-        return self.conclude()
+        interval = self._settings.revision_interval
+        if position is None:
+            revision = self._speakers.revise()
+        else:
+            revision = self._speakers.revise_if_due(position, interval)
+        return [] if revision is None else [Send(revision)]
 
     def _speaks_on(self, update: Update) -> bool:
         """Whether the update needs no decision because speech goes on without new words: a short
@@ -349,15 +342,8 @@ class TurnPolicy:
         span = map(self._transcript.milliseconds, (self._silence_start, position))
         return [Send(Silence(*span))]
 
-    def _hidden(self, answer: Update | Final) -> profanity.Hide | None:
-        if not self._settings.filter_profanity:
-            return None
-        return profanity.hide(self._settings.languages or (answer.language or "en",))
-
-    def _converted(self, answer: Update | Final) -> chinese.Convert | None:
-        if self._settings.chinese is None or answer.language not in chinese.SPOKEN:
-            return None
-        return chinese.convert_to(self._settings.chinese)
+    def _rewrite(self, answer: Update | Final) -> Rewrite | None:
+        return rewriting(self._settings, answer.language)
 
     def _language(self, answer: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or answer.language is None:

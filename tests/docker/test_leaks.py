@@ -1,5 +1,5 @@
 """Nothing that a client says, sends or proves itself with is in any log, metric, record or trace,
-by whatever door it comes, and none of the doors out is open.
+by whatever interface it comes, and nothing is sent anywhere else.
 
 One run of the whole stack at the most talkative log level, with marked words, keys and tokens; then
 every output is searched for them. What a client was sent is searched for word by word.
@@ -181,7 +181,7 @@ def test_the_run_was_one_worth_searching(
     assert [message["status"] for message in answers if "status" in message] == [400]
     found = outputs(report, usage, traces)
     spans, _ = collector.read_spans(traces)
-    assert sum(span["name"] == "session" for span in spans) == 4, "three were refused at the door"
+    assert sum(span["name"] == "session" for span in spans) == 4, "three were refused"
     ids = {span["id"] for span in spans if span["name"] == "engine stream"}
     seen_by_engines = {span["parent"] for span in spans if span["name"] == "stream"}
     assert seen_by_engines <= ids, "nginx hands the context on"

@@ -14,7 +14,7 @@ from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import ENCODINGS, PARAMETERS
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind, Family
-from ssasr.routing.models import MODEL_VERSIONS, Offer
+from ssasr.routing.models import Offer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -89,14 +89,14 @@ def test_which_engine_serves_a_name_where_only_one_runs(kind, column):
         parameters = parse_parameters(f"speech_model={name}")
         if row[column].startswith("refused"):
             with pytest.raises(ClientFault):
-                offer.version_for(parameters)
+                offer.kind_for(parameters)
         else:
             assert row[column].startswith(kind)
-            assert offer.version_for(parameters) == MODEL_VERSIONS[EngineKind(kind)]
+            assert offer.kind_for(parameters) is EngineKind(kind)
     german = parse_parameters("speech_model=u3-rt-pro&language_codes=[%22de%22]")
     if kind == "english":
         with pytest.raises(ClientFault):
-            offer.version_for(german)
+            offer.kind_for(german)
 
 
 def test_encodings():

@@ -87,7 +87,7 @@ GUIDES = {
             TOKEN,
         ),
     ),
-    "doors out": Guide(
+    "webhooks and LLM": Guide(
         {
             "ssasr serve --webhook-hosts hooks.example.com --webhook-dir hooks"
             " --llm-gateway-url http://localhost:8000/v1": "http://localhost:8080/ready",

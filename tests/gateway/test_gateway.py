@@ -8,6 +8,8 @@ import structlog
 import trio
 from trio_websocket import ConnectionRejected
 
+from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.parameters import parse_parameters
 from tests.harness.clients import KEY, connect, converse, read_all, speech_like
 
 SILENCE = np.zeros(16_000, np.int16)
@@ -261,7 +263,7 @@ async def test_half_a_character_is_the_clients_fault(served):
 
 
 class BrokenOffer:
-    def version_for(self, parameters):
+    def kind_for(self, parameters):
         raise RuntimeError("a bug while terms are agreed")
 
 
@@ -319,3 +321,11 @@ async def test_a_breach_of_the_websocket_protocol_is_answered_with_its_code(serv
                 answer += data
     close = answer[answer.rindex(b"\x88") :]
     assert int.from_bytes(close[2:4], "big") == code
+
+
+async def test_no_terms_hold_less_redaction_than_was_asked_for(served):
+    """Whichever protocol the client speaks: what it is sent follows from the terms alone."""
+    parameters = parse_parameters("redact_pii=true")
+    grant = served.gateway.access.open_session("self-hosted", None, 0.0)
+    with grant, pytest.raises(ClientFault):
+        served.gateway.terms(parameters, "an-id", grant)

@@ -50,7 +50,7 @@ def gateway_of(endpoint, **options):
 
 
 async def test_each_turn_is_answered(served, endpoint):
-    served.gateway.llm = gateway_of(endpoint)
+    served.gateway.features.llm = gateway_of(endpoint)
     transcript = await converse(
         served.url, speech_like(8.0), sample_rate=16_000, llm_gateway=PARAMETER
     )
@@ -78,7 +78,7 @@ async def test_each_turn_is_answered(served, endpoint):
 async def test_a_slow_llm_holds_up_neither_turns_nor_the_end(served, endpoint, monkeypatch):
     monkeypatch.setattr(llm, "LAST_ANSWERS", 0.1)
     endpoint.release = trio.Event()
-    served.gateway.llm = gateway_of(endpoint)
+    served.gateway.features.llm = gateway_of(endpoint)
     with trio.fail_after(60):
         transcript = await converse(
             served.url, speech_like(8.0), sample_rate=16_000, llm_gateway=PARAMETER

@@ -54,7 +54,7 @@ def post_to(receiver, webhooks, number=1, path="/hook?x=1", header=None):
 
 
 async def test_a_session_that_asked_is_posted_when_it_has_ended(served, receiver, tmp_path):
-    webhooks = served.gateway.webhooks = made(tmp_path)
+    webhooks = served.gateway.features.webhooks = made(tmp_path)
     url = urllib.parse.quote(f"http://127.0.0.1:{receiver.port}/hook?x=1", safe="")
     transcript = await converse(
         served.url, speech_like(8.0), sample_rate=16_000, webhook_url=url,
@@ -201,7 +201,7 @@ async def test_refused_where_no_host_is_named_and_where_this_one_is_not(served, 
     url = urllib.parse.quote("https://elsewhere.example/", safe="")
     code, text = await closes(served, webhook_url=url)
     assert (code, "started without --webhook-hosts" in text) == (3006, True)
-    served.gateway.webhooks = made(tmp_path, "hooks.example")
+    served.gateway.features.webhooks = made(tmp_path, "hooks.example")
     code, text = await closes(served, webhook_url=url)
     assert (code, "may not post to that host" in text) == (3006, True)
     code, text = await closes(served, webhook_url="ftp%3A%2F%2Fhooks.example%2F")

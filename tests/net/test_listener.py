@@ -87,9 +87,9 @@ UPGRADE = (
 
 async def test_one_address_gets_so_many_connections_and_no_more(nursery):
     upgrades = Upgrades()
-    door = HttpListener(app, upgrades, most_per_address=3)
+    server = HttpListener(app, upgrades, most_per_address=3)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, door.serve, [listener])
+    nursery.start_soon(trio.serve_listeners, server.serve, [listener])
     port = listener.socket.getsockname()[1]
 
     async def connect(source: str = "127.0.0.1") -> trio.SocketStream:
@@ -111,9 +111,9 @@ async def test_one_address_gets_so_many_connections_and_no_more(nursery):
 
 
 async def test_a_place_is_given_back(nursery):
-    door = HttpListener(app, Upgrades(), most_per_address=1)
+    server = HttpListener(app, Upgrades(), most_per_address=1)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, door.serve, [listener])
+    nursery.start_soon(trio.serve_listeners, server.serve, [listener])
     for _ in range(5):
         with trio.fail_after(60):
             async with await trio.testing.open_stream_to_socket_listener(listener) as stream:
@@ -127,9 +127,9 @@ async def test_a_place_is_given_back(nursery):
 
 
 async def test_there_is_an_end_to_connections_that_say_nothing(nursery):
-    door = HttpListener(app, Upgrades(), most_open=2)
+    server = HttpListener(app, Upgrades(), most_open=2)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, door.serve, [listener])
+    nursery.start_soon(trio.serve_listeners, server.serve, [listener])
     held = [await trio.testing.open_stream_to_socket_listener(listener) for _ in range(2)]
     await trio.testing.wait_all_tasks_blocked()
     with trio.fail_after(60):

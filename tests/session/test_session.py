@@ -18,6 +18,7 @@ from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.engine_stream import EngineSilent
+from ssasr.session.companion import Companion
 from ssasr.session.session import SEND_DEADLINE, Session, SessionTerms
 from ssasr.telemetry.metrics import Metrics
 from tests.harness.clients import pieces, speech_like
@@ -78,11 +79,11 @@ def connect(nursery, autojump_clock):
     return partial(Client, nursery)
 
 
-def make_session(engines, client, query="sample_rate=16000", max_duration=10_800.0, redactor=None):
+def make_session(engines, client, query="sample_rate=16000", max_duration=10_800.0, companions=()):
     parameters = parse_parameters(query)
     terms = SessionTerms(
         "an-id", parameters, "en-default", make_decoder(parameters), max_duration, 1_700_000_000,
-        redactor,
+        companions,
     )  # fmt: skip
     return Session(terms, client.websocket, engines, Metrics())
 
@@ -260,26 +261,22 @@ async def test_live_configuration_from_the_next_audio_on(engines, autojump_clock
 
 
 async def test_nothing_is_sent_that_the_redactor_has_not_seen(engines, autojump_clock, connect):
-    async def redactor(message):
-        await trio.sleep(0.1)
-        if isinstance(message, Turn):
-            return evolve(message, transcript="hidden", utterance="hidden", words=())
-        return message
+    class Redactor(Companion):
+        async def __call__(self, message):
+            await trio.sleep(0.1)
+            if isinstance(message, Turn):
+                return evolve(message, transcript="hidden", utterance="hidden", words=())
+            return message
 
     client = connect()
     client.send(*pieces(SPEECH), {"type": "Terminate"})
-    session = make_session(engines, client, "redact_pii=true", redactor=redactor)
+    session = make_session(engines, client, "redact_pii=true", companions=(Redactor(),))
     assert await session.run() is EndCause.TERMINATED
     assert client.types[0] == "Begin"
     assert client.said[0]["configuration"]["redact_pii"] is True
     assert client.types[-1] == "Termination"
     turns = client.types.count("Turn")
     assert client.finals == ["hidden"] * turns, "and no partials"
-
-
-async def test_a_session_that_asks_for_redaction_has_a_redactor(engines, connect):
-    with pytest.raises(ValueError, match="redactor"):
-        make_session(engines, connect(), "redact_pii=true")
 
 
 @pytest.mark.parametrize("error", [EngineBusy, EngineUnavailable, EngineLost, EngineSilent])

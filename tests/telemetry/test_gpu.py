@@ -14,7 +14,7 @@ from tests.harness.nvml import FakeNvml
 def shown(nvml):
     """The lines about GPUs, by what is before the labels."""
     metrics = Metrics(frozenset({Side.ENGINE}))
-    metrics.watch_gpu(gpu_collector("english", "GPU-1", nvml))
+    metrics.registry.register(gpu_collector("english", "GPU-1", nvml))
     lines = metrics.exposition().decode().splitlines()
     found = [line for line in lines if line.startswith("ssasr_gpu")]
     assert all('{engine="english",gpu="GPU-1"}' in line for line in found)

@@ -56,8 +56,8 @@ async def serve_engine(config: EngineConfig) -> None:
 
 
 async def _serve(config: EngineConfig, server: EngineServer, metrics: Metrics) -> None:
-    readiness = [(config.model_version or config.model, server.is_ready)]
-    metrics.watch_readiness(readiness, server.draining.is_set)
+    metrics.ready.labels(config.model_version or config.model).set_function(server.is_ready)
+    metrics.draining.set_function(server.draining.is_set)
     routes = engine_routes(server.is_ready, metrics, config.model_version)
     shown = routes["/metrics"] if config.metrics_port is None else routes.pop("/metrics")
     app = http_app(routes)

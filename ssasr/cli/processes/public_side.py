@@ -157,7 +157,7 @@ def webhook_services(
 
 def status_of(gateway: Gateway) -> dict[str, object]:
     numbers = gateway.statistics()
-    licence = gateway.licence
+    licence, redacting = gateway.licence, gateway.features.redaction
     return {
         "version": __version__,
         "ready": gateway.is_ready(),
@@ -165,7 +165,7 @@ def status_of(gateway: Gateway) -> dict[str, object]:
         "sessions": numbers.sessions,
         "sessions_limit": numbers.limit,
         "licence": {"state": "none"} if licence is None else licence.state(gateway.wall_clock()),
-        "redaction": {} if gateway.redaction is None else gateway.redaction.detected(),
+        "redaction": {} if redacting is None else redacting.detected(),
     }
 
 
@@ -200,10 +200,10 @@ def make_siblings(config: PublicConfig, gateway: Gateway) -> Siblings | None:
     return Siblings(worker.directory, worker.number, worker.count, report)
 
 
-def openai_doors(config: PublicConfig, gateway: Gateway) -> list[BaseRoute]:
+def openai_endpoints(config: PublicConfig, gateway: Gateway) -> list[BaseRoute]:
     """The addresses of OpenAI's clients; the one that speaks WebSocket is the gateway's."""
     names = ModelNames(config.engines, config.speech_models)
-    gateway.doors[realtime.PATH] = realtime.RealtimeDoor(gateway, names).serve
+    gateway.handlers[realtime.PATH] = realtime.RealtimeHandler(gateway, names).serve
     files = openai_routes(gateway, gateway.access, names, config.max_upload)
     return [*files, ClientSecrets(gateway.access, names).route]
 
@@ -280,9 +280,10 @@ async def serve_public(
         engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
         speech_models=config.speech_models, session_log=SessionLog(config.log_peers),
     )  # fmt: skip
-    gateway.webhooks = webhooks
+    features = gateway.features
+    features.webhooks = webhooks
     if config.llm is not None:
-        gateway.llm = evolve(config.llm, on_answer=lambda of: metrics.llm_answers.labels(of).inc())
+        features.llm = evolve(config.llm, on_answer=lambda of: metrics.llm_answers.labels(of).inc())
     if usage is not None:
         gateway.on_end = partial(keep_record, usage)
         usage.on_lost = metrics.usage_lost.inc
@@ -295,14 +296,14 @@ async def serve_public(
     routes = gateway_routes(gateway.is_ready, metrics, access, together=together)
     shown = routes["/metrics"] if config.metrics_port is None else routes.pop("/metrics")
     pages |= routes | {"/v1/status": status_route(gateway, siblings)}
-    app = http_app(pages | {realtime.PATH: upgrade_required}, openai_doors(config, gateway))
+    app = http_app(pages | {realtime.PATH: upgrade_required}, openai_endpoints(config, gateway))
     keeping = keeping if siblings is None else (*keeping, siblings.run)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
         redaction(
             model_of_names(config.redaction_model),
             measured=config.redaction_model == MEASURED_MODEL,
-        ) as gateway.redaction,
+        ) as features.redaction,
     ):
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
@@ -349,6 +350,6 @@ async def _serve(
                 worker.started()
             for service in services:
                 process.start_soon(service)
-        if gateway.webhooks is not None:
-            await gateway.webhooks.last_posts()
+        if gateway.features.webhooks is not None:
+            await gateway.features.webhooks.last_posts()
         process.cancel_scope.cancel()

@@ -64,9 +64,9 @@ class RecognitionConfig:
 
         uuid = gpu_uuid(choose_device(self.device))
         if uuid is not None:
-            metrics.watch_device(name, reserved_bytes)
+            metrics.device_memory.labels(name).set_function(reserved_bytes)
             if (collector := gpu_collector(name, uuid)) is not None:
-                metrics.watch_gpu(collector)
+                metrics.registry.register(collector)
 
 
 def recognizer_factory(engine_kind: str, model: str) -> Factory:

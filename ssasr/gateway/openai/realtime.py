@@ -22,6 +22,7 @@ from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_link import RealtimeLink
 from ssasr.gateway.openai.realtime_settings import RealtimeSettings, Transcription
 from ssasr.net.handshake import UpgradeRequest
+from ssasr.net.http_server import split_target
 from ssasr.net.websocket import WebSocket
 from ssasr.protocol.close_codes import CloseCode, EndCause
 from ssasr.protocol.faults import ClientFault
@@ -39,14 +40,16 @@ SLOWEST_OPENING = 30.0
 
 
 @frozen(eq=False)
-class RealtimeDoor:
+class RealtimeHandler:
+    """``names``: the models that sessions may ask for."""
+
     gateway: Gateway
     names: ModelNames
 
-    async def serve(self, request: UpgradeRequest, query: str, nursery: trio.Nursery) -> None:
+    async def serve(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         """One connection, to its end."""
         try:
-            key, settings = asked_for(request, query)
+            key, settings = asked_for(request)
             grant = self._admit(key)
         except Refused as refused:
             await reject(request, refused)
@@ -124,9 +127,10 @@ async def reject(request: UpgradeRequest, error: ApiError) -> None:
     await request.reject(error.status, body, [(b"content-type", b"application/json")])
 
 
-def asked_for(request: UpgradeRequest, query: str) -> tuple[str | None, RealtimeSettings]:
+def asked_for(request: UpgradeRequest) -> tuple[str | None, RealtimeSettings]:
     """The credential, as ``Access.open_session`` takes it, and what the session is to begin with.
     Raises Refused: a client that wants to talk to a model would wait for its answers for ever."""
+    _, query = split_target(request.path)
     values = {name: found[-1] for name, found in parse_qs(query).items()}
     settings = RealtimeSettings(transcription=Transcription(model=values.get("model")))
     key = credential(request)

@@ -74,7 +74,6 @@ class Outbox:
     at_once: int = 1
     on_result: Callable[[str], None] = _nobody
     """Called with what became of each try."""
-    sent: int = 0
     failures: int = 0
     given_up: int = 0
     forgotten: int = 0
@@ -103,7 +102,6 @@ class Outbox:
                 log.warning("not sent, will try again", of=self.queue.what, reason=str(failed))
                 await trio.sleep(delay)
             else:
-                self.sent += 1
                 self.on_result("sent")
                 break
         await self._insist(parcel.forget, "it was sent and stays in the queue")

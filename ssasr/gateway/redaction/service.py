@@ -1,4 +1,4 @@
-"""The door: what a gateway that may redact has, and what each session that asks gets of it."""
+"""What a gateway that redacts has: the process that detects, and a redactor for each session."""
 
 import json
 from collections.abc import AsyncIterator

@@ -22,6 +22,7 @@ from ssasr.protocol.messages import (
     Turn,
     TurnWord,
 )
+from ssasr.session.companion import Companion
 from ssasr.session.formatting import plain
 
 HELD_WORDS = 8
@@ -35,7 +36,7 @@ Find = Callable[[Sequence[str], frozenset[str]], Awaitable[list[Finding] | None]
 
 
 @define(eq=False)
-class TurnRedactor:
+class TurnRedactor(Companion):
     """One session's. Turns come with their words as the model writes them (casing helps to find
     names); ``always_formatted``: that is also how the client is shown partials."""
 

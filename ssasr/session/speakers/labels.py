@@ -14,7 +14,7 @@ from itertools import count
 from attrs import define, evolve, field, frozen
 
 from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
-from ssasr.protocol.recognition import SAMPLE_RATE
+from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.protocol.voices import Voices
 from ssasr.session.speakers.assignment import best_assignment
 from ssasr.session.speakers.clusters import OnlineClusters, certainties, cluster
@@ -60,6 +60,8 @@ class SpeakerLabels:
     _letters: dict[int, str] = field(factory=dict)
     """Of the speakers that were shown."""
     _turns: list[_Shown] = field(factory=list)
+    _revised_at: int = 0
+    """Stream sample at which a revision was last due."""
 
     def __attrs_post_init__(self) -> None:
         self._timeline = Timeline(OnlineClusters(self.limit))
@@ -71,6 +73,21 @@ class SpeakerLabels:
     def change_after(self, start: int) -> int | None:
         """The stream sample after ``start`` at which another speaker begins; None: none does."""
         return self._timeline.change_after(start)
+
+    def end_between(self, words: Sequence[Word], start: int, position: int) -> int | None:
+        """Where, after stream sample ``start`` and at ``position`` at the latest, the speaker of
+        ``words`` has ended, between two of them, because another one begins; None: nowhere."""
+        change = self.change_after(start)
+        if change is None:
+            return None
+        before = [word for word in words if word.start + word.end <= 2 * change]
+        after = words[len(before) :]
+        if not before:
+            return None
+        at = before[-1].end
+        if after and after[0].start > at:
+            at = (at + after[0].start) // 2
+        return at if start < at <= position else None
 
     def label(self, turn: Turn) -> Turn:
         """A turn that has ended, with whose it and its words are."""
@@ -89,6 +106,13 @@ class SpeakerLabels:
         if speaker is None:
             return PENDING
         return self._letters.setdefault(speaker, letter(len(self._letters)))
+
+    def revise_if_due(self, position: int, interval: int | None) -> SpeakerRevision | None:
+        """``revise``, if at ``position`` so many samples have passed since it was due last."""
+        if interval is None or position - self._revised_at < interval:
+            return None
+        self._revised_at = position
+        return self.revise()
 
     def revise(self) -> SpeakerRevision | None:
         """What all windows so far say about the turns that were shown: those that change.

@@ -1,4 +1,4 @@
-"""The realtime door of a gateway over real sockets: who comes in, and sessions from end to end."""
+"""The realtime endpoint over real sockets: who may connect, and sessions from end to end."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from ssasr.gateway.openai.models import ModelNames
-from ssasr.gateway.openai.realtime import PATH, RealtimeDoor
+from ssasr.gateway.openai.realtime import PATH, RealtimeHandler
 from ssasr.net.websocket_client import connect_websocket
 from tests.harness.clients import pieces, speech_like
 
@@ -19,7 +19,7 @@ SPEECH = speech_like(5.0, pause_every=1.5, pause=1.0)
 
 @pytest.fixture
 def address(served):
-    served.gateway.doors[PATH] = RealtimeDoor(
+    served.gateway.handlers[PATH] = RealtimeHandler(
         served.gateway, ModelNames(served.gateway.offer.kinds)
     ).serve
     return f"ws://127.0.0.1:{served.port}{PATH}"
