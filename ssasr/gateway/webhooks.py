@@ -196,7 +196,7 @@ class WebhookQueue:
     """Called with a session's id when its webhook has been tried."""
     what: str = WHAT
     _known: set[Path] = field(factory=set)
-    """What is under way, or could not be read."""
+    """What is under way, or is no webhook."""
 
     async def next(self) -> Delivery:
         while True:
@@ -204,18 +204,26 @@ class WebhookQueue:
             waiting = await trio.to_thread.run_sync(segments, self.journal.directory, NAME)
             self._known &= set(waiting)
             for path in waiting:
-                if path not in self._known:
-                    self._known.add(path)
-                    if (delivery := await trio.to_thread.run_sync(self._read, path)) is not None:
-                        return delivery
+                if path in self._known:
+                    continue
+                self._known.add(path)
+                try:
+                    delivery = await trio.to_thread.run_sync(self._read, path)
+                except OSError as error:  # too many open files, perhaps: with the next one again
+                    self._known.discard(path)
+                    log.error("a webhook cannot be read now", file=path.name, reason=str(error))
+                    continue
+                if delivery is not None:
+                    return delivery
             await growth.wait()
 
     def _read(self, path: Path) -> Delivery | None:
+        """None: it is no webhook, and stays for somebody to look at. Raises OSError."""
         try:
             entry = json.loads(path.read_bytes())
             tried = partial(self.tried, entry.get("session_id", ""))
             header = tuple(entry["header"])
             return Delivery(path, self.hosts, tried, entry["url"], header, entry["body"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("a webhook cannot be read and stays", file=path.name, reason=str(error))
             return None

@@ -106,6 +106,19 @@ async def test_what_waits_survives_a_restart(receiver, tmp_path):
     assert ids == ["session-0", "session-1", "session-2"]
 
 
+async def test_one_that_comes_when_the_last_has_been_taken(receiver, tmp_path, nursery):
+    webhooks = made(tmp_path)
+    outbox = webhooks.outbox(QUICK)
+    nursery.start_soon(webhooks.journal.run)
+    nursery.start_soon(outbox.run)
+    with trio.fail_after(60):
+        for number in range(1, 4):
+            post_to(receiver, webhooks, number)
+            while outbox.forgotten < number:
+                await trio.sleep(0.01)
+    assert len(receiver.taken) == 3
+
+
 async def test_a_drained_process_waits_for_each_to_be_tried_once(receiver, tmp_path, nursery):
     receiver.script = [503]
     webhooks = made(tmp_path)
@@ -140,6 +153,25 @@ async def test_a_file_that_is_damaged_stays_and_holds_up_nobody(receiver, tmp_pa
     post_to(receiver, webhooks)
     await sent(webhooks)
     assert len(receiver.taken) == 1
+
+
+async def test_a_file_that_cannot_be_read_for_a_while_is_sent_later(receiver, tmp_path, nursery):
+    webhooks = made(tmp_path)
+    unread = tmp_path / f"{NAME}-00000001.jsonl"
+    unread.mkdir()  # as good as one too many for the process
+    outbox = webhooks.outbox(QUICK)
+    nursery.start_soon(webhooks.journal.run)
+    nursery.start_soon(outbox.run)
+    post_to(receiver, webhooks)
+    await receiver.wait_posts(1)
+    whole = tmp_path / "whole"
+    url = f"http://127.0.0.1:{receiver.port}/"
+    whole.write_text(json.dumps({"session_id": "late", "url": url, "header": [], "body": "{}"}))
+    unread.rmdir()
+    whole.rename(unread)
+    post_to(receiver, webhooks, 2)
+    await receiver.wait_posts(3)
+    assert "{}" in [each.body.decode() for each in receiver.posts]
 
 
 async def test_a_host_that_is_listed_no_more_gets_nothing(receiver, tmp_path):

@@ -1,6 +1,7 @@
 """Lines that survive: what an outbox sends, and the operator's usage records.
 
-They are kept in numbered segment files that are only ever appended to. A batch is on the disk
+They are kept in numbered segment files that are only ever appended to. A number is not used again
+when its segment has been removed, since who reads them goes by it. A batch is on the disk
 (fsync) before anybody may take it for written; a line that a crash tore is cut off at the next
 start. While the disk is full or gone the lines wait in memory, up to a bound, and sessions go on.
 """
@@ -33,6 +34,12 @@ def segments(directory: Path, name: str) -> list[Path]:
     return sorted(directory.glob(f"{name}-????????.jsonl"))
 
 
+def number_of(segment: str) -> int:
+    """By its name; 0: it is none."""
+    number = segment.removesuffix(".jsonl").rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
 def _nobody(_: int) -> None:
     pass
 
@@ -55,6 +62,8 @@ class Journal:
     """Called with the number of lines that were just given up."""
     written: int = 0
     lost: int = 0
+    newest: int = 0
+    """Number of a segment that has been; the next one has a higher one."""
     _waiting: deque[bytes] = field(factory=deque)
     _waiting_bytes: int = 0
     _since: float = math.inf
@@ -157,7 +166,9 @@ class Journal:
         try:
             for lines in (batch,) if self.segment_bytes else ((line,) for line in batch):
                 if lines:
-                    append_lines(self.directory, self.name, lines, self.segment_bytes, self.mode)
+                    self.newest = append_lines(
+                        self.directory, self.name, lines, self.segment_bytes, self.mode, self.newest
+                    )
                 done += len(lines)
         except OSError as error:
             log.error("lines not written, will try again", of=self.what, error=str(error))
@@ -166,14 +177,20 @@ class Journal:
 
 
 def append_lines(
-    directory: Path, name: str, lines: Iterable[bytes], segment_bytes: int, mode: int = 0o640
-) -> None:
-    """All of them or, after a failure, none: a half-written batch is cut off again."""
-    existing = segments(directory, name)
-    number = int(existing[-1].stem.removeprefix(f"{name}-")) if existing else 1
-    if existing and existing[-1].stat().st_size >= segment_bytes:
-        number += 1
-    path = directory / f"{name}-{number:08}.jsonl"
+    directory: Path,
+    name: str,
+    lines: Iterable[bytes],
+    segment_bytes: int,
+    mode: int = 0o640,
+    newest: int = 0,
+) -> int:
+    """All of them or, after a failure, none: a half-written batch is cut off again. The number of
+    the segment that they are in: the last one, or a new one above it and ``newest``."""
+    number = max((number_of(path.name) for path in segments(directory, name)), default=0)
+    path = _segment(directory, name, number)
+    if not number or path.stat().st_size >= segment_bytes:
+        number = max(number, newest) + 1
+        path = _segment(directory, name, number)
     fresh = not path.exists()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
     try:
@@ -188,6 +205,11 @@ def append_lines(
         os.close(handle)
     if fresh:
         sync_directory(directory)
+    return number
+
+
+def _segment(directory: Path, name: str, number: int) -> Path:
+    return directory / f"{name}-{number:08}.jsonl"
 
 
 def cut_torn_line(segment: Path) -> None:

@@ -13,7 +13,7 @@ import trio
 from attrs import define, field, frozen
 
 from ssasr.errors import StartRefused
-from ssasr.gateway.outbox.journal import Journal, segments
+from ssasr.gateway.outbox.journal import Journal, number_of, segments
 from ssasr.gateway.outbox.outbox import NotTaken
 from ssasr.net.http_client import RequestFailed, Target, post
 from ssasr.runtime.durable import write_atomically
@@ -59,13 +59,14 @@ class Cursor:
 
     @classmethod
     def load(cls, directory: Path) -> "Cursor":
+        """Raises StartRefused."""
         try:
             content = json.loads((directory / "pushed.json").read_text())
             return cls(str(content["segment"]), int(content["offset"]))
         except FileNotFoundError:
             return cls()
-        except (ValueError, KeyError, TypeError) as error:
-            raise StartRefused(f"{directory / 'pushed.json'} is damaged: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StartRefused(f"cannot use {directory / 'pushed.json'}: {error}") from error
 
     def save(self, directory: Path) -> None:
         """Atomically."""
@@ -91,17 +92,18 @@ class Batch:
 
 @define(eq=False)
 class UsageQueue:
-    """One batch at a time, in order."""
+    """One batch at a time, in order; made before anything is written. Raises StartRefused."""
 
     usage: Journal
     destination: Destination
     what: str = "usage records"
-    _cursor: Cursor | None = None
+    _cursor: Cursor = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._cursor = Cursor.load(self.usage.directory)
+        self.usage.newest = number_of(self._cursor.segment)
 
     async def next(self) -> Batch:
-        directory = self.usage.directory
-        if self._cursor is None:
-            self._cursor = await trio.to_thread.run_sync(Cursor.load, directory)
         while True:
             growth = self.usage.growth
             body, following = await trio.to_thread.run_sync(next_batch, self.usage, self._cursor)

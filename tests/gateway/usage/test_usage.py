@@ -229,6 +229,32 @@ async def test_records_arrive_once_and_in_order(tmp_path: Path):
     assert collector.taken == ids(21)
 
 
+async def test_records_arrive_after_what_was_taken_has_been_deleted(tmp_path: Path, nursery):
+    """As the page on configuration says one may, while it runs and when it does not."""
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(10)], segment_bytes=1)
+    append_lines(tmp_path, NAME, [made(n).line() for n in range(10, 20)], segment_bytes=1)
+    collector = Collector([])
+    await pushed(tmp_path, collector, 20)
+    for segment in segments(tmp_path, NAME):
+        segment.unlink()
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, collector.serve, [listener])
+    address = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+    usage = open_usage(tmp_path)
+    queue = UsageQueue(usage, Destination.parse(address))
+    nursery.start_soon(usage.run)
+    nursery.start_soon(Outbox(queue, Backoff(first=0.01)).run)
+    for number in range(20, 23):
+        keep_record(usage, made(number))
+        with trio.fail_after(60):
+            while f"session-{number}" not in collector.taken:
+                await trio.sleep(0.01)
+        for segment in segments(tmp_path, NAME):
+            segment.unlink()
+    assert collector.taken == ids(23)
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_outage_is_waited_out(tmp_path: Path):
     append_lines(tmp_path, NAME, [made(n).line() for n in range(5)], segment_bytes=1)
     collector = Collector([503, 0, 301, 401])
