@@ -21,12 +21,8 @@ def api_keys(values: Values) -> str:
 
 
 def engine_secret(values: Values) -> str | None:
-    """None without the option. Raises as ``_read``."""
-    secret = _read_text(values, "engine_secret_file", "engines' secret", SHORTEST_SECRET)
-    if secret is not None and not (secret.isascii() and secret.isprintable()):
-        origin = values.origins["engine_secret_file"]
-        raise UsageError(f"{origin}: the engines' secret holds what no header may")
-    return secret
+    """None without the option. Raises as ``_credential``."""
+    return _credential(values, "engine_secret_file", "engines' secret", SHORTEST_SECRET)
 
 
 def token_secret(values: Values) -> bytes | None:
@@ -50,13 +46,16 @@ def _read(values: Values, option: str, what: str, least: int = 0) -> bytes | Non
     return content
 
 
-def _read_text(values: Values, option: str, what: str, least: int = 0) -> str | None:
-    """As ``_read``, in UTF-8; some editors begin a file with a byte order mark."""
+def _credential(values: Values, option: str, what: str, least: int = 1) -> str | None:
+    """As ``_read``, for a header; some editors begin a file with a byte order mark. UsageError for
+    what no header may hold: it would fail when the first request is made."""
     content = _read(values, option, what, least)
-    try:
-        return None if content is None else content.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise UsageError(f"{values.origins[option]}: the {what} is no text") from None
+    if content is None:
+        return None
+    text = content.decode("utf-8-sig", "replace").strip()
+    if not (text.isascii() and text.isprintable()):
+        raise UsageError(f"{values.origins[option]}: the {what} is not one line of printable ASCII")
+    return text
 
 
 def usage_destination(values: Values) -> Any:
@@ -65,7 +64,7 @@ def usage_destination(values: Values) -> Any:
 
     if values["usage_push_url"] is None:
         return None
-    token = _read_text(values, "usage_push_token_file", "push token")
+    token = _credential(values, "usage_push_token_file", "push token")
     with blamed_on(values, "usage_push_url"):
         return Destination.parse(values["usage_push_url"], token)
 
@@ -76,7 +75,7 @@ def llm_gateway(values: Values) -> Any:
 
     if values["llm_gateway_url"] is None:
         return None
-    key = _read_text(values, "llm_gateway_key_file", "LLM's key")
+    key = _credential(values, "llm_gateway_key_file", "LLM's key")
     with blamed_on(values, "llm_gateway_url"):
         return LlmGateway.parse(values["llm_gateway_url"], key)
 

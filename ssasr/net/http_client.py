@@ -87,6 +87,8 @@ async def post(
         raise RequestFailed(f"{target.host} cannot be reached: {type(error).__name__}") from error
     except h11.RemoteProtocolError as error:
         raise RequestFailed(f"{target.host} does not speak HTTP") from error
+    except h11.LocalProtocolError as error:
+        raise RequestFailed(f"{target.host} cannot be asked so: not HTTP") from error
     except AnswerTooLong as error:
         raise RequestFailed(f"{target.host} answers with too much") from error
 

@@ -16,7 +16,7 @@ waking any of the four tasks.
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import trio
 from attrs import Factory, define, field, frozen
@@ -50,7 +50,15 @@ from ssasr.protocol.settings import begin_configuration, begin_warnings
 from ssasr.routing.engine_stream import Engines
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.session.companion import Companion
-from ssasr.session.inference import Account, Endpoint, Inference, Input, Samples, Settings
+from ssasr.session.inference import (
+    CATCH_UP,
+    Account,
+    Endpoint,
+    Inference,
+    Input,
+    Samples,
+    Settings,
+)
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics
 
@@ -246,8 +254,7 @@ class Session:
         if trio.current_time() >= expiry and self.ending is EndCause.TERMINATED:
             self.ending = EndCause.EXPIRED
         self._packets.close()
-        while True:  # go on reading: the client may leave
-            await frames.receive()
+        await frames.discard()
 
     def _read(self, frame: str | bytes) -> Sequence[Packet]:
         """The packets in one client message. Raises ClientFault."""
@@ -400,11 +407,23 @@ class _Frames:
         except ConnectionClosed:
             raise ClientDisconnected from None
 
+    async def discard(self) -> NoReturn:
+        """Go on reading what no longer matters, until the client leaves: ClientDisconnected. It
+        owes nothing more, so it may be silent for as long as its last words take."""
+        try:
+            while True:
+                await self.session.websocket.receive()
+        except ConnectionClosed:
+            raise ClientDisconnected from None
+
     async def _receive_within(self, timeout: int) -> str | bytes:
         """Messages that take the fast path count as well."""
         deadline = trio.current_time() + timeout
         while trio.current_time() < deadline:
             with trio.move_on_at(deadline):
                 return await self.session.websocket.receive()
+            late = trio.current_time() - deadline
             deadline = max(deadline, self.session.last_message + timeout)
+            if late > CATCH_UP:  # the process stood still, and what came meanwhile may lie unread
+                deadline = max(deadline, trio.current_time() + CATCH_UP)
         raise inactivity(timeout)

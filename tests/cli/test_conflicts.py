@@ -7,6 +7,7 @@ from ssasr.cli import commands as cli
 from ssasr.cli.conflicts import RULES
 from tests.harness.processes import ssasr
 
+PUSH = ["--usage-push-url", "http://usage/", "--usage-dir", "/nowhere"]
 GATEWAY = ["gateway", "--asr-endpoint", "ws://127.0.0.1:1"]
 # By the option of the rule: arguments, environment, and what the message names.
 CASES = {
@@ -106,6 +107,12 @@ def test_so_is_one_that_only_its_user_understands(variable, value):
         ("SSASR_TLS_CERTIFICATE", None, []),
         ("SSASR_LICENCE_FILE", "no licence", ["--licence-key-file", "/dev/null"]),
         ("SSASR_LLM_GATEWAY_KEY_FILE", None, ["--llm-gateway-url", "http://llm/v1"]),
+        ("SSASR_LLM_GATEWAY_KEY_FILE", "\n", ["--llm-gateway-url", "http://llm/v1"]),
+        ("SSASR_LLM_GATEWAY_KEY_FILE", "two\nlines", ["--llm-gateway-url", "http://llm/v1"]),
+        ("SSASR_USAGE_PUSH_TOKEN_FILE", "", PUSH),
+        ("SSASR_USAGE_PUSH_TOKEN_FILE", "schlüssel", PUSH),
+        ("SSASR_USAGE_PUSH_TOKEN_FILE", None, PUSH),
+        ("SSASR_ENGINE_SECRET_FILE", "long enough,\nbut two lines", []),
         ("SSASR_ASR_CA", "no certificate", ["--asr-endpoint", "wss://engines:1"]),
         ("SSASR_ASR_CA", None, ["--asr-endpoint", "wss://engines:1"]),
     ],

@@ -191,6 +191,15 @@ async def test_a_name_does_not_lead_into_a_private_network(receiver):
     assert (await post(target, {}, b"", seconds=5, allowed=both.allows)).status == 200
 
 
+@pytest.mark.parametrize("value", ["", " ", "a\r\nX: y"])
+async def test_a_header_that_is_none_is_a_request_that_fails(receiver, value):
+    """And nothing else: whatever asks for it goes on."""
+    target = Target.parse(f"http://127.0.0.1:{receiver.port}/")
+    with pytest.raises(RequestFailed, match="cannot be asked so"):
+        await post(target, {"Authorization": f"Bearer {value}"}, b"", seconds=5)
+    assert receiver.posts == []
+
+
 @pytest.mark.parametrize("address", ["10.1.2.3", "169.254.169.254", "::1", "::ffff:10.1.2.3"])
 def test_addresses_that_are_not_public_need_to_be_listed(address):
     assert not WebhookHosts.parse("hooks.example").allows(address)

@@ -168,6 +168,56 @@ async def test_keep_alive_restarts_the_inactivity_timer(engines, autojump_clock,
     assert client.closed_with == 3006
 
 
+async def test_a_client_is_not_inactive_because_the_server_stood_still(
+    engines, autojump_clock, connect
+):
+    """As with the ends of turns: what came meanwhile waits to be read, and which task wakes up
+    first is trio's choice."""
+    for _ in range(20):
+        client = connect()
+        session = make_session(engines, client, "sample_rate=16000&inactivity_timeout=5")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            await trio.sleep(1)
+            client.send({"type": "KeepAlive"})
+            autojump_clock.jump(6)
+            await trio.sleep(4)
+            assert client.closed_with is None
+            await trio.sleep(3)
+            assert client.closed_with == 3006
+
+
+@pytest.mark.parametrize("end", ["Terminate", "drain"])
+async def test_whoever_waits_for_the_last_words_is_not_inactive(engines, connect, end):
+    """A failover in the last turn takes longer than the shortest inactivity timeout."""
+    slow = Slow(engines)
+    client = connect()
+    session = make_session(slow, client, "sample_rate=16000&inactivity_timeout=5")
+    client.send(*pieces(SPEECH[:32_000]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        await trio.sleep(1)
+        if end == "drain":
+            session.wind_down(EndCause.DRAINED)
+        else:
+            client.send({"type": "Terminate"})
+    assert client.types[-2:] == ["Turn", "Termination"]
+    assert client.closed_with == (1001 if end == "drain" else 1000)
+
+
+class Slow:
+    """``engines`` that need eight seconds to open a stream."""
+
+    def __init__(self, engines):
+        self._engines = engines
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        await trio.sleep(8)
+        async with self._engines.open_stream(version, opening) as stream:
+            yield stream
+
+
 async def test_expiry_says_everything_and_closes_3008(engines, autojump_clock, connect):
     client = connect()
     client.send(*pieces(SPEECH[:32_000]))
