@@ -41,6 +41,25 @@ _NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+_EMBEDDING = tuple(
+    map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+)
+"""Addresses that end in an IPv4 address, which is where a translator (NAT64) takes them."""
+_INWARD = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "2002::/16", "fec0::/10")))
+"""A translator of the house's own, 6to4, site-local: ``ipaddress`` counts these as global."""
+
+
+def is_public(address: str) -> bool:
+    """Whether it leads out of every private network, in whatever way it is written."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        if any(found in network for network in _INWARD):
+            return False
+        if any(found in network for network in _EMBEDDING):
+            found = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+    return found.is_global and not found.is_multicast
+
+
 @frozen
 class WebhookHosts:
     """Who may be posted to."""
@@ -67,9 +86,7 @@ class WebhookHosts:
 
     def allows(self, address: str) -> bool:
         """Whether what a listed name resolved to may be connected to."""
-        found = ipaddress.ip_address(address)
-        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-        return self._lists_address(address) or (mapped or found).is_global
+        return self._lists_address(address) or is_public(address)
 
     def _lists_address(self, text: str) -> bool:
         try:

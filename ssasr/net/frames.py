@@ -128,9 +128,8 @@ class FrameReader:
     """Bytes to come that are dropped: the rest of a frame that is too long."""
     _opcode: int = _MORE
     """Of a message in fragments; _MORE outside of one."""
-    _fragments: list[bytes] = field(factory=list)
-    _size: int = 0
-    """Bytes in ``_fragments``."""
+    _fragments: bytearray = field(factory=bytearray)
+    """No list: a peer may send empty ones for ever."""
     _over: bool = False
     """There was a ``Close``."""
 
@@ -183,7 +182,7 @@ class FrameReader:
                 raise _Broken(PROTOCOL_ERROR, "a length longer than it need be")
         if self.masked:
             start += 4
-        kept = min(length, self.limit + 1 - self._size) if length > self.limit else length
+        kept = min(length, self.limit + 1 - len(self._fragments)) if length > self.limit else length
         end = start + kept
         if size < end:
             if first & _RESERVED or (first & 0x0F) >= _CLOSE:
@@ -210,15 +209,13 @@ class FrameReader:
 
     def _message(self, first: int, opcode: int, payload: bytes) -> str | bytes | None:
         if first < _FIN:
-            room = max(self.limit + 1 - self._size, 0)
+            room = max(self.limit + 1 - len(self._fragments), 0)
             self._opcode = self._opcode or opcode
-            self._fragments.append(payload[:room])
-            self._size += min(len(payload), room)
+            self._fragments += payload[:room]
             return None
         if self._opcode:
-            opcode, payload = self._opcode, b"".join([*self._fragments, payload])
-            payload = payload[: self.limit + 1]
-            self._opcode, self._fragments, self._size = _MORE, [], 0
+            opcode, payload = self._opcode, bytes(self._fragments + payload)[: self.limit + 1]
+            self._opcode, self._fragments = _MORE, bytearray()
         if opcode == _BINARY:
             return payload
         try:

@@ -55,7 +55,7 @@ class Target:
     def parse(cls, url: str) -> "Target":
         """Raises ValueError for what is no address, or one with a password in it."""
         parts = urlsplit(url)
-        wanted = parts.scheme in {"http", "https"} and parts.hostname and not parts.username
+        wanted = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
         if not wanted or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("not an http or https address")
         tls = parts.scheme == "https"

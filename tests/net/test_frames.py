@@ -1,5 +1,7 @@
 """Plain frames ahead of the library: the same messages, whatever the bytes and however cut."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,6 +160,20 @@ def test_of_a_message_that_is_too_long_the_beginning_is_read_and_the_next_whole(
     raw = b"".join(bytes(writer.send(event)) for event in parts)
     read = [each for at in range(0, len(raw), 7) for each in reader.feed(raw[at : at + 7])]
     assert read == [message[:101], b"next"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_a_message_in_endless_fragments_takes_no_more_than_a_long_one(content):
+    """Whether they are empty or beyond the limit."""
+    reader = server_reader(limit=100)
+    first, more = (bytes([byte, 0x80 | len(content)]) + bytes(4) + content for byte in (2, 0))
+    reader.feed(first + more * 200)
+    tracemalloc.start()
+    for _ in range(100):
+        reader.feed(more * 200)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 20_000
 
 
 @pytest.mark.parametrize("message", [b"", b"1", "é" * 50, bytes(125), bytes(126), bytes(65_535)])

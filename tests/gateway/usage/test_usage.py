@@ -297,7 +297,7 @@ def fail_at_first(monkeypatch, name: str, times: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/", "http://", "usage.example", "http://u:p@h/", "http://h:x"]
+    "url", ["ftp://x/", "http://", "usage.example", "http://u:p@h/", "http://:p@h/", "http://h:x"]
 )
 def test_addresses_that_are_none_are_refused(url: str):
     with pytest.raises(StartRefused):
