@@ -27,8 +27,9 @@ from ssasr.telemetry.logs import get_logger
 
 HEAD_DEADLINE = 10.0
 """Seconds to send a whole request head; a client that dribbles is dropped."""
-MAX_HEAD = 16 * 1024
-"""Bytes. A request's query may hold 100 key terms of 50 characters, percent-encoded: 15 kB."""
+MAX_HEAD = 96 * 1024
+"""Bytes. A request's query may hold 100 key terms of 50 characters, a prompt and a context: 78 kB
+in Chinese, percent-encoded."""
 BODY_DEADLINE = 30.0
 """Seconds without a byte of a request's body that is awaited."""
 BODY_AHEAD = 256 * 1024
@@ -218,7 +219,9 @@ class RequestStream:
         if not self._data:
             return False
         with trio.move_on_after(HEAD_DEADLINE):
-            while HEAD_END not in self._data[: MAX_HEAD + len(HEAD_END)]:
+            looked = 0
+            while self._data.find(HEAD_END, looked, MAX_HEAD + len(HEAD_END)) < 0:
+                looked = max(len(self._data) - len(HEAD_END) + 1, 0)
                 if len(self._data) > MAX_HEAD:
                     self._data = self._data[: MAX_HEAD + 1]  # hypercorn answers 431
                     break

@@ -1,6 +1,7 @@
 """The public port over real sockets, with the scripted engine behind it."""
 
 import json
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import trio
 from trio_websocket import ConnectionRejected
 
 from ssasr.protocol.faults import ClientFault
+from ssasr.protocol.limits import KEYTERM_LIMIT, TEXT_LIMIT
 from ssasr.protocol.parameters import parse_parameters
 from tests.harness.clients import KEY, connect, converse, read_all, speech_like
 
@@ -102,6 +104,17 @@ async def test_bad_sample_rate(served, rate):
         transcript = await read_all(websocket)
     assert transcript.close_code == 3006
     assert "sample_rate" in transcript.messages[0]["error"]
+
+
+async def test_the_longest_parameters_fit_into_a_request(served):
+    """Limits are in characters, and one of Chinese is nine bytes of a query."""
+    terms = json.dumps(["词" * KEYTERM_LIMIT] * 100, ensure_ascii=False)
+    text = urllib.parse.quote("词" * TEXT_LIMIT)
+    transcript = await converse(
+        served.url, speech_like(0.5), sample_rate=16_000, prompt=text, agent_context=text,
+        keyterms_prompt=urllib.parse.quote(terms),
+    )  # fmt: skip
+    assert transcript.close_code == 1000
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", '{"type": 1}', '{"type": "Sing"}', "{}"])

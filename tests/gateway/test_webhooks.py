@@ -214,7 +214,8 @@ def test_addresses_that_are_not_public_need_to_be_listed(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["93.184.215.14", "2606:2800:21f::1", "::ffff:93.184.215.14", "64:ff9b::93.184.215.14"]
+    "address",
+    ["93.184.215.14", "2606:2800:21f::1", "::ffff:93.184.215.14", "64:ff9b::93.184.215.14"],
 )
 def test_public_ones_do_not(address):
     assert WebhookHosts.parse("hooks.example").allows(address)

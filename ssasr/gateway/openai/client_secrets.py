@@ -30,7 +30,7 @@ MARK = "ek_"
 SHORTEST, LONGEST, USUAL = 10, 7_200, 600
 """Seconds within which a secret opens a session."""
 MOST_SETTINGS = 4_096
-"""Bytes: a secret travels in a header, and a head has 16 KiB."""
+"""Bytes: a secret travels in a header, of which a proxy on the way may take no more than 8 KiB."""
 MOST_BODY = 64 * 1024
 BODY_SECONDS = 30.0
 
