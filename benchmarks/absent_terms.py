@@ -13,8 +13,8 @@ a list. ``--more``: a folder of further English recordings (``*.wav``), such as 
 Debian's ``asterisk-core-sounds-en-wav``.
 
 Those that cannot occur are twelve consonants in a row, or words in a script that no language of the
-set is written in. *changed*: words that differ from those without a list, by text, time or
-confidence; *clips_changed*: recordings with such a word. *made_up*: terms written.
+set is written in. *changed*: words that differ from those in the same place without a list;
+*clips_changed*: recordings with such a word. *made_up*: terms written.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 from attrs import asdict, define, fields
 
 from benchmarks.conditions import conditions, publish
-from benchmarks.keyterms import Encoder, cases, occurrences
+from benchmarks.keyterms import Drafting, Encoder, cases, occurrences
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import load_audio, load_scorer
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -125,8 +125,8 @@ def compare(count: Count, plain: list[Word], other: list[Word], terms, score) ->
     """Fill in the count; the terms that are written."""
     count.words = len(plain)
     count.changed = abs(len(plain) - len(other))
-    count.changed += sum(one != two for one, two in zip(plain, other, strict=False))
-    count.clips_changed = int(plain != other)
+    count.changed += sum(one.text != two.text for one, two in zip(plain, other, strict=False))
+    count.clips_changed = int(count.changed > 0)
     spelled = score.norm(text(other), "en")
     phrases = {term: score.norm(term, "en") for term in terms}  # none of other scripts
     made_up = []
@@ -147,8 +147,10 @@ def measured(arguments: argparse.Namespace) -> Iterator[Count]:
     pool = sorted({term for case in known for term in (*case.said, *case.others)})
     network = recognizer.decoding.passes.network
     network.encode = encoder = Encoder(network.encode)
+    recognizer.decoding = drafting = Drafting(recognizer.decoding)
     for clip in clips(arguments, recognizer.languages):
         encoder.known.clear()
+        drafting.known.clear()
         samples = load_audio(clip["path"])
         language = "en" if clip["language"] == "none" else clip["language"]
         plain = written(recognizer, samples, language, ())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssasr.bench.report import machine
 
-REPLACED = {"--offline": "FILE", "--keep": "FILE", "--more": "FOLDER", "--checkpoint": "DIR"}
+REPLACED = {"--offline": "FILE", "--keep": "FILE", "--more": "FOLDER"}
 """What stands in a command for a path of this machine."""
 
 

@@ -23,7 +23,7 @@ import torch
 from attrs import define, fields, frozen
 
 from benchmarks.conditions import conditions, publish
-from benchmarks.keyterms import Case, alignment, cases
+from benchmarks.keyterms import Case, Drafting, Encoder, alignment, cases
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import load_audio, load_scorer
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -174,9 +174,14 @@ def main() -> None:
                    lambda word: len(tokenizer.encode(" " + word)) == 1)  # fmt: skip
     chosen = [case for case in chosen if case.clip["reference"]]
     first, parts = map(int, arguments.part.split("/"))
+    network = recognizer.decoding.passes.network
+    network.encode = encoder = Encoder(network.encode)
+    recognizer.decoding = drafting = Drafting(recognizer.decoding)
     found: dict[str, dict[str, list[Totals]]] = defaultdict(lambda: defaultdict(list))
     for number in range(first, len(chosen), parts):
         for answer in answers(recognizer, chosen[number], arguments.evaldata, score):
+            encoder.known.clear()
+            drafting.known.clear()
             for name, known in given(answer, chosen[number - 1]).items():
                 said = decode(recognizer, answer.samples, known)
                 found[name][answer.case.clip["speaker"]].append(score_answer(answer, said, score))

@@ -1,12 +1,12 @@
 """Key terms in the transducer: what a boost finds and makes up, with a model that knows nine texts.
 
-    python -m benchmarks.transducer_terms --checkpoint DIR [--evaldata ../shared/evaldata]
-        [--boosts 0.5,1,1.5,2,3] [--json FILE]
+    python -m benchmarks.transducer_terms [--evaldata ../shared/evaldata] [--boosts 0.5,1,1.5,2,3]
+        [--json FILE]
 
-``DIR``: what ``benchmarks.overfit_fastconformer`` wrote. No published weights can be had here, so
-this shows what certainly hurts, not what a user will see. The model has its nine texts by heart:
-in noise it leaves out phrases or mistakes one text for another, but writes no word by halves, so
-that there is little for a term to correct. It transcribes Kennedy's sentence in noise
+The model is ``tests/data/learnt`` (``benchmarks.overfit_fastconformer``). No published weights can
+be had here, so this shows what certainly hurts, not what a user will see. The model has its nine
+texts by heart: in noise it leaves out phrases or mistakes one text for another, but writes no word
+by halves, so that there is little for a term to correct. It transcribes Kennedy's sentence in noise
 (white, at 0, 5 and 10 dB, ten draws each) and the eight recordings of LJ Speech, also in noise,
 without a list and with lists of 10 and of all terms: words of five letters or more that are said,
 then, drawn by a seed, such words of the other texts.
@@ -37,6 +37,7 @@ from ssasr.engine.recognizer import Work
 from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import StreamOptions
 
+LEARNT = Path(__file__).parent.parent / "tests" / "data" / "learnt"
 SNRS = (0, 5, 10)
 DRAWS = 10
 SEED = 7
@@ -109,15 +110,14 @@ def lists(said: list[str], every: list[str]) -> dict[int, tuple[str, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--boosts", default="0.5,1,1.5,2,3")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = load_model(arguments.checkpoint, torch.device("cpu"), torch.float32)
+    model = load_model(LEARNT, torch.device("cpu"), torch.float32)
     detector = SileroDetector(SileroVad())
-    recognizer = build("overfit", arguments.checkpoint, model, detector, 560, 1)
+    recognizer = build("overfit", LEARNT, model, detector, 560, 1)
     found = recordings(arguments.evaldata)
     every = [word for clip in found for word in words(clip.text)]
     effects: dict[tuple[str, float, str], Effect] = {}
