@@ -1,6 +1,6 @@
 """Conversations made from the recordings of single readers, with who says which word when.
 
-    python -m benchmarks.speakers.conversations MANIFEST OUTPUT [--seed N] [--count N]
+    python -m benchmarks.speakers.conversations MANIFEST OUTPUT [--seed N] [--count N] [--alike N]
 
 ``MANIFEST`` names one clip a line (``id``, ``file``, ``speaker``, ``duration``). The readers are
 split in two by a checksum of their names: ``choices``, for whatever is chosen by looking, and
@@ -8,13 +8,15 @@ split in two by a checksum of their names: ``choices``, for whatever is chosen b
 reader pauses, dealt out with gaps of -0.5 to 2 s, each reader at a level of his own (within 6 dB of
 the others), and in one conversation of four one reader is on the telephone. No audio is used twice
 in a conversation. Words and their times are those of our own offline decode of the whole clip, so
-that what is measured is who speaks, not what. Real meetings of the manifest are copied beside them,
-as they are: they have turns, and no words.
+that what is measured is who speaks, not what. With ``--alike`` two of every conversation's readers
+are one of the N pairs of their half whose voices are most alike, by the embeddings of all they say.
+Real meetings of the manifest are copied beside them, as they are: they have turns, and no words.
 """
 
 import argparse
 import json
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from random import Random
 
@@ -22,11 +24,14 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from torch.nn.functional import normalize
 
 from ssasr.engine.recognizer import RecognizerSettings
+from ssasr.engine.speakers.campplus import CamPlusPlus
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import create
 from ssasr.engine.whisper.segment import Due, Kind
+from ssasr.models import catalogue
 
 RATE = 16_000
 SHORTEST, LONGEST = 1.0, 15.0
@@ -146,10 +151,31 @@ def mixed(order, random):
     return np.clip(mix, -1, 1), turns, sorted(words, key=lambda word: word[2])
 
 
-def make(manifest, readers, words, half, number, random, seconds):
-    """One conversation; 2 to 6 speakers in turn, so that each number is met as often."""
+@torch.inference_mode()
+def alike_pairs(manifest, readers, half, count):
+    """The ``count`` pairs of readers of a half whose voices have the greatest cosines."""
+    files = catalogue.resolve("speakers", pull=True)
+    embed = CamPlusPlus.load(files.path("campplus_cn_en_common.pt")).embed
+    voices = {}
+    for speaker in sorted(each for each in readers if half_of(each) == half):
+        clips = (soundfile.read(manifest.parent / clip["file"], dtype="float32")[0]
+                 for clip in readers[speaker])  # fmt: skip
+        said = [normalize(embed(torch.from_numpy(clip[None])), dim=1)[0] for clip in clips]
+        voices[speaker] = normalize(torch.stack(said).mean(dim=0), dim=0)
+    pairs = combinations(voices, 2)
+    return sorted(pairs, key=lambda pair: -float(voices[pair[0]] @ voices[pair[1]]))[:count]
+
+
+def cast(readers, half, number, random, pairs):
+    """2 to 6 readers in turn, so that each number is met as often; a pair of them, if any."""
     able = sorted(speaker for speaker in readers if half_of(speaker) == half)
-    speakers = random.sample(able, 2 + number % 5)
+    pair = random.choice(pairs) if pairs else ()
+    others = [speaker for speaker in able if speaker not in pair]
+    return [*pair, *random.sample(others, 2 + number % 5 - len(pair))]
+
+
+def make(manifest, readers, words, half, speakers, number, random, seconds):
+    """One conversation of these speakers."""
     phone = random.choice(speakers) if number % 4 == 3 else None
     turns = {
         speaker: excerpts(manifest, readers[speaker], words, random, speaker == phone)
@@ -182,6 +208,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=15, help="conversations of each half")
     parser.add_argument("--seconds", type=float, default=90.0, help="speech in one, at most")
+    parser.add_argument("--alike", type=int, default=0, help="pairs of a half that are cast")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     readers = clips_of(given.manifest)
@@ -189,10 +216,12 @@ def main():
     words = decoded(given.manifest, readers, given.output / "decoded.json")
     total = 0
     for half in HALVES:
+        pairs = alike_pairs(given.manifest, readers, half, given.alike) if given.alike else []
         for number in range(given.count):
             random = Random(f"{given.seed} {half} {number}")
+            speakers = cast(readers, half, number, random, pairs)
             samples, about = make(
-                given.manifest, readers, words, half, number, random, given.seconds
+                given.manifest, readers, words, half, speakers, number, random, given.seconds
             )
             name = f"{half}-{number:02}"
             soundfile.write(given.output / f"{name}.flac", samples, RATE, subtype="PCM_16")

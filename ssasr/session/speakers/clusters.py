@@ -2,11 +2,13 @@
 (``cluster``). Pure.
 
 Embeddings are compared by their cosine. A speaker is the direction of the sum of the embeddings
-that were taken for theirs, each as long as the speech it is made from. Two channels of one window
-are two people (cannot-link): the model that separated them saw them side by side, which is more
-than an embedding knows. It is not believed where they are as alike as one voice is with itself and
-never speak at once, or are so over all they say. One channel may be several people: what it says
-in pieces is compared like everything else.
+that were taken for theirs, each as long as the speech it is made from. The less speech, the more of
+an embedding is chance, and the smaller its cosine with others of the same voice. How much is known
+(``NOISE``), so two people with voices nearly alike are found to be two once both have spoken for
+long. Two channels of one window are two people (cannot-link): the model that separated them saw
+them side by side, which is more than an embedding knows. It is not believed where they are as alike
+as one voice is with itself and never speak at once, or are so over all they say. One channel may be
+several people: what it says in pieces is compared like everything else.
 """
 
 from collections.abc import Sequence
@@ -23,14 +25,22 @@ ENOUGH = SAMPLE_RATE
 """Samples of clean speech that make a new speaker; fewer only join one."""
 SAME = 0.42
 """Cosine from which a voice is taken for a speaker that is known."""
-WITHIN = 0.3
-"""Cosine from which pieces of one channel are one voice: mostly they are."""
+WITHIN = 0.42
+"""Likeness from which pieces of one channel are one voice: mostly they are."""
 ALIKE = 0.62
 """Cosine from which two voices of a window are one, if they never speak at once."""
-MERGED = 0.48
-"""Cosine from which two clusters are one speaker, when everything is known."""
-SURE = 0.62
-"""Cosine from which they are even though a window had them apart."""
+NOISE = 8 * SAMPLE_RATE // 10
+"""Samples of clean speech of which an embedding is half chance: the squared cosine of a reader's
+pieces, of 0.5 to 3 s, with the sum of all he says is the share that is not. Two voices are as alike
+as their cosine in parts of what it would be if they were one: Spearman's correction for
+attenuation."""
+MERGED = 0.65
+"""Likeness, in parts of that of one voice, from which two clusters are one speaker, when everything
+is known."""
+SURE = 0.8
+"""From which they are even though a window had them apart."""
+LEAST_CERTAIN = 0.05
+"""Of the squared length of a sum."""
 PART = 0.3
 """Cosine from which a cluster of little speech is a part of another."""
 LEAST_SPEAKER = 7 * SAMPLE_RATE // 2
@@ -56,6 +66,9 @@ class Sample:
     """Of length 1."""
     overlaps: bool = False
     """Somebody else of the window spoke at the same time."""
+    start: int = 0
+    end: int = 0
+    """Of all of it, stream samples."""
 
 
 @define(eq=False)
@@ -156,18 +169,40 @@ def cluster(samples: Sequence[Sample], limit: int | None = None) -> list[int]:
     return merging.settled()
 
 
-def certainties(samples: Sequence[Sample], speakers: Sequence[int]) -> list[float]:
-    """How sure it is whose each voice is, when all are known."""
-    if not samples:
-        return []
-    sums = np.zeros((max(speakers) + 1, len(samples[0].vector)), np.float32)
-    for sample, speaker in zip(samples, speakers, strict=True):
-        sums[speaker] += sample.clean * sample.vector
-    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
-    return [
-        _certainty(sums @ sample.vector, speaker)
-        for sample, speaker in zip(samples, speakers, strict=True)
-    ]
+@frozen(eq=False)
+class Speakers:
+    """Whose all the voices of a session are: ``numbers``."""
+
+    numbers: Sequence[int]
+    _samples: Sequence[Sample]
+    _sums: Vector
+    _likeness: Vector
+    """(voices, speakers): cosines."""
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], limit: int | None) -> "Speakers":
+        numbers = cluster(samples, limit)
+        vectors = np.stack([each.vector for each in samples]) if samples else np.zeros((0, 1))
+        sums = np.zeros((max(numbers, default=-1) + 1, vectors.shape[1]), np.float32)
+        for sample, speaker in zip(samples, numbers, strict=True):
+            sums[speaker] += sample.clean * sample.vector
+        return cls(numbers, samples, sums, vectors @ (sums.T / np.linalg.norm(sums, axis=1)))
+
+    def certainty(self, voice: int, speaker: int) -> float:
+        """How sure it is that the voice is the speaker's."""
+        return _certainty(self._likeness[voice], speaker)
+
+    def share(self, voice: int, other: int) -> float:
+        """Of a voice that two speakers share, what is not of the one whose it is but the other's:
+        from the sum of their directions, found without it, that is nearest to it."""
+        sample, own = self._samples[voice], self.numbers[voice]
+        one = self._sums[own] - sample.clean * sample.vector
+        pair = np.stack([one, self._sums[other]])
+        pair /= np.maximum(np.linalg.norm(pair, axis=1, keepdims=True), 1e-6)
+        common, (of_one, of_other) = float(pair[0] @ pair[1]), pair @ sample.vector
+        ones = max(float(of_one - common * of_other), 0.0)
+        others = max(float(of_other - common * of_one), 0.0)
+        return others / (ones + others) if one.any() and others else 0.0
 
 
 def _certainty(likeness: Vector, speaker: int) -> float:
@@ -190,6 +225,8 @@ class _Merging:
         self._weights = weights
         self._fresh = np.array([sample.fresh for sample in samples], np.float32)
         self._dots = (self._vectors @ self._vectors.T) * np.outer(weights, weights)
+        self._chance = weights**2 * NOISE / (NOISE + weights)
+        """Of the squared lengths of the sums."""
         self._members = [[number] for number in range(len(samples))]
         self._alive = np.ones(len(samples), np.bool_)
         self._apart = _apart(samples, self._vectors)
@@ -209,11 +246,19 @@ class _Merging:
             likeness[self._apart[among, among]] = -np.inf
         return likeness
 
+    def _of_one(self, among: slice) -> Vector:
+        """What the cosines would be if all were one voice."""
+        chance = self._chance[among] / self._dots[among, among].diagonal()
+        certain = np.sqrt(np.maximum(1 - chance, LEAST_CERTAIN))
+        return np.outer(certain, certain)
+
     def merge_nearest(self, least: float, among: slice = ALL, *, linked: bool = False) -> bool:
-        """False if no two clusters are so alike. ``linked``: even those that were active apart."""
+        """False if no two clusters are so alike, in parts of what two of one voice would be.
+        ``linked``: even those that were active apart."""
         likeness = self._likeness(linked=linked, among=among)
+        likeness[likeness < least * self._of_one(among)] = -np.inf
         one, other = np.unravel_index(int(likeness.argmax()), likeness.shape)
-        if likeness[one, other] < least or not np.isfinite(likeness[one, other]):
+        if not np.isfinite(likeness[one, other]):
             return False
         first = among.start or 0
         self._merge(first + int(one), first + int(other))
@@ -224,7 +269,7 @@ class _Merging:
         kept = np.flatnonzero(self._alive)
         self._dots = self._dots[np.ix_(kept, kept)]
         self._apart = self._apart[np.ix_(kept, kept)]
-        self._fresh = self._fresh[kept]
+        self._fresh, self._chance = self._fresh[kept], self._chance[kept]
         self._members = [self._members[k] for k in kept]
         self._alive = np.ones(len(kept), np.bool_)
 
@@ -234,6 +279,7 @@ class _Merging:
         self._apart[one] |= self._apart[other]
         self._apart[:, one] |= self._apart[:, other]
         self._fresh[one] += self._fresh[other]
+        self._chance[one] += self._chance[other]
         self._members[one] += self._members[other]
         self._alive[other] = False
 

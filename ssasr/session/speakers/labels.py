@@ -17,7 +17,8 @@ from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.protocol.voices import Voices
 from ssasr.session.speakers.assignment import best_assignment
-from ssasr.session.speakers.clusters import OnlineClusters, certainties, cluster
+from ssasr.session.speakers.borders import Spoken, speakers_of
+from ssasr.session.speakers.clusters import OnlineClusters, Speakers
 from ssasr.session.speakers.timeline import Attribution, Timeline
 
 PENDING = "PENDING"
@@ -117,16 +118,22 @@ class SpeakerLabels:
     def revise(self) -> SpeakerRevision | None:
         """What all windows so far say about the turns that were shown: those that change.
         None: nothing does."""
-        speakers = cluster(self._timeline.samples, self.limit)
-        certainty = certainties(self._timeline.samples, speakers)
-        names = self._names(speakers)
+        samples = self._timeline.samples
+        found = Speakers.of(samples, self.limit)
+        names = self._names(found.numbers)
+        spoken = [
+            Spoken(word.start * _PER_MS, word.end * _PER_MS, number)
+            for shown in self._turns
+            for word, number in zip(shown.words, _numbers(shown.attribution), strict=True)
+        ]
+        each = zip(spoken, speakers_of(spoken, samples, found), strict=True)
         revisions = []
         for shown in self._turns:
             labels = [
                 _Label(word.speaker or PENDING, word.speaker_confidence)
-                if number is None
-                else _Label(names[speakers[number]], certainty[number])
-                for number, word in zip(_numbers(shown.attribution), shown.words, strict=True)
+                if said.number is None or speaker is None
+                else _Label(names[speaker], found.certainty(said.number, speaker))
+                for word, (said, speaker) in zip(shown.words, each, strict=False)
             ]
             words, label = _labelled(shown.words, labels)
             before = [word.speaker for word in shown.words]

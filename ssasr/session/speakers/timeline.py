@@ -124,7 +124,10 @@ class Timeline:
         fresh = sum(max(0, run.end - max(run.start, self.end)) for run in voice.runs)
         overlaps = not all(run.louder for run in voice.runs)
         clean, vector = voice.clean, _vector(voice)
-        return Sample(window.end, voice.channel, clean, min(fresh, clean), vector, overlaps)
+        start, end = voice.runs[0].start, max(run.end for run in voice.runs)
+        return Sample(
+            window.end, voice.channel, clean, min(fresh, clean), vector, overlaps, start, end
+        )
 
     def of_word(self, start: int, end: int) -> Attribution | None:
         """Whose a word between two stream samples is: of who was active in most of it, the louder

@@ -67,6 +67,21 @@ def test_one_voice_in_two_channels_is_one_person_when_everything_is_known():
     assert set(cluster(twice)) == {0}
 
 
+def test_two_who_are_nearly_alike_are_two_once_both_have_spoken_for_long():
+    """Of pieces of one voice the cosine is 0.72, of one of each 0.4; of sums of eight pieces 0.95
+    and 0.53, which would be one voice's if each had said two seconds."""
+    one, other = sample("a", 0, likeness=1).vector, sample("b", 0, likeness=1).vector
+    other = (0.55 * one + np.sqrt(1 - 0.55**2) * other).astype(np.float32)
+    random = np.random.default_rng(3)
+    pieces = []
+    for n in range(16):
+        noise = random.normal(0, 1, len(one))
+        vector = 0.85 * (one, other)[n % 2] + np.sqrt(1 - 0.85**2) * noise / np.linalg.norm(noise)
+        vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+        pieces.append(Sample(n, 0, 2 * SECOND, 2 * SECOND, vector))
+    assert cluster(pieces) == [0, 1] * 8
+
+
 def between(*people):
     """A voice that is a little like each of them, as a piece that holds several."""
     vectors = [sample(person, 0, likeness=1).vector for person in people]
