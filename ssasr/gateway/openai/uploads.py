@@ -153,15 +153,15 @@ def _checked(
         raise ApiError(400, "invalid_audio", "The file is empty", "file")
 
     def text(name: str, default: str = "") -> str:
-        return fields.get(name, [default])[-1]
+        return fields.get(name, [default])[-1] or default  # forms send what was left empty, too
 
     model = text("model", "whisper-1")
     usual = "diarized_json" if model == DIARIZING else "json"
     formats = TRANSLATION_FORMATS if translation else FORMATS
     response_format = _one_of("response_format", text("response_format", usual), formats)
     granularities = tuple(
-        _one_of("timestamp_granularities", each, GRANULARITIES)
-        for each in fields.get("timestamp_granularities", ["segment"])
+        _one_of("timestamp_granularities", each or "segment", GRANULARITIES)
+        for each in fields.get("timestamp_granularities", [""])
     )
     _check_temperature(text("temperature", "0"))
     if len(text("prompt")) > LONGEST_PROMPT:

@@ -307,6 +307,14 @@ async def test_a_whole_body_reaches_the_engines():
     assert answer.headers["retry-after"] == "5"
 
 
+async def test_fields_that_were_left_empty_are_as_left_out():
+    names = ("model", "language", "prompt", "response_format", "temperature", "stream",
+             "timestamp_granularities[]")  # fmt: skip
+    empty = b"".join(part(name, b"") for name in names)
+    answer = await post(app_of(FakeJobs()), empty + SPEECH + END)
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+
+
 parts = st.builds(
     part,
     st.sampled_from(["file", "model", "language", "stream", "timestamp_granularities[]", "x", ""]),
