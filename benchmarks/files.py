@@ -5,8 +5,8 @@ the memory that a file of a gigabyte takes; and a file of hours, to its end and 
     benchmarks/archive/peers/environment.sh /tmp/peers
     python -m benchmarks.files --peers /tmp/peers/bin/python [--evaldata ../shared/evaldata]
         [--engine english] [--precision auto] [--categories read_en,spontaneous_en] [--every 1]
-        [--minutes 10] [--streams 4] [--hours 3] [--only words|long|speed|beside|gigabyte|hours]
-        [--json FILE]
+        [--half dev|held|all] [--minutes 10] [--streams 4] [--hours 3]
+        [--only words|long|speed|beside|gigabyte|hours] [--json FILE]
 
 Ours: ``ssasr serve`` in its usual state (or with another ``--precision``), asked over HTTP. The
 other: faster-whisper with the same weights, greedy, in float32 for the words and in int8 with two
@@ -14,8 +14,9 @@ threads for the speed. The long file is made of the clips, one after the other; 
 three times, and the quickest counts. Seconds of CPU are those of the server's process, and of the
 other's. The scorer and normaliser are the evaluation folder's. Live streams are ``ssasr bench``'s,
 alone and then beside two files that begin again whenever they are done; the gigabyte and the hours
-go to a scripted engine. ``long`` is the words of the long file, against those of the clips that it
-is made of, one by one.
+go to a scripted engine. ``long`` is the words of whole passages of one reader
+(``manifest.longform_recipe.jsonl``) and of the long file, by both, and of the clips that these are
+made of, one by one.
 """
 
 import argparse
@@ -31,7 +32,6 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from itertools import chain
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -40,7 +40,7 @@ import soundfile
 import soxr
 
 from benchmarks.conditions import conditions, publish
-from benchmarks.whisper_quality import load_scorer
+from benchmarks.whisper_quality import held_out, load_scorer
 from ssasr.models.catalogue import resolve
 from ssasr.protocol.recognition import SAMPLE_RATE
 
@@ -257,39 +257,49 @@ def gigabyte() -> dict:
 
 
 def long_words(given: argparse.Namespace, clips: list[dict]) -> dict:
-    """Of a file that is the clips one after the other, and of the clips."""
-    scorer = load_scorer(given.evaldata)
-    ours = Ours(given.engine, "--precision", given.precision)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "long.flac"
-        taken, seconds = clips_within(given, clips)
-        write_clips(path, given, taken)
-        whole = ours.transcribe(path, given.language)
-        each = [ours.transcribe(given.evaldata / clip["file"], given.language) for clip in taken]
-        ours.close()
-    references = [scorer.norm(clip["reference"], given.language) for clip in taken]
-    count = sum(map(len, references))
-    said = scorer.norm(whole["text"], given.language)
-    apart = sum(
-        scorer.dist(reference, scorer.norm(one["text"], given.language))
-        for reference, one in zip(references, each, strict=True)
-    )
+    """Of passages of one reader, and of a file that is the clips one after the other; and of the
+    clips that they are made of."""
+    scorer, rows = load_scorer(given.evaldata), []
+    with tempfile.TemporaryDirectory() as folder, both(given, "float32") as sides:
+        for taken in [*passages(given), clips_within(given, clips)]:
+            path = Path(folder) / "long.flac"
+            write_clips(path, given, taken)
+            apart = " ".join(
+                sides[0].transcribe(given.evaldata / clip["file"], given.language)["text"]
+                for clip in taken
+            )
+            whole = [side.transcribe(path, given.language)["text"] for side in sides]
+            reference = scorer.norm(" ".join(clip["reference"] for clip in taken), given.language)
+            errors = [
+                scorer.dist(reference, scorer.norm(text, given.language))
+                for text in (*whole, apart)
+            ]
+            seconds = sum(clip["duration"] for clip in taken)
+            rows.append([len(taken), seconds, len(reference), *errors])
+    names = ("clips", "seconds", "words", "errors", "errors_faster_whisper_float32",
+             "errors_clip_by_clip")  # fmt: skip
+    total = np.array(rows).sum(axis=0)
+    _, seconds, count, ours, theirs, apart = total
     return {
-        "seconds": round(seconds, 1), "clips": len(taken), "words": count,
-        "wer": round(scorer.dist(list(chain(*references)), said) / count, 4),
-        "wer_clip_by_clip": round(apart / count, 4), "wall": round(whole["wall"], 1),
-        "cpu": round(whole["cpu"], 1),
+        "recordings": [dict(zip(names, row, strict=True)) for row in rows],
+        "seconds": round(seconds, 1), "words": int(count), "wer": round(ours / count, 4),
+        "wer_faster_whisper_float32": round(theirs / count, 4), "ratio": round(ours / theirs, 4),
+        "wer_clip_by_clip": round(apart / count, 4),
     }  # fmt: skip
 
 
-def clips_within(given: argparse.Namespace, clips: list[dict]) -> tuple[list[dict], float]:
-    """As many as fill ``--minutes``, and their seconds."""
-    taken, total = [], 0.0
-    for clip in clips:
-        if total < given.minutes * 60:
-            taken.append(clip)
-            total += clip["duration"]
-    return taken, total
+def passages(given: argparse.Namespace) -> Iterator[list[dict]]:
+    """The clips of each."""
+    known = {clip["id"]: clip for clip in manifest(given)}
+    recipe = (given.evaldata / "manifest.longform_recipe.jsonl").read_text("utf-8")
+    for line in recipe.splitlines():
+        yield [known[part] for part in json.loads(line)["parts"]]
+
+
+def clips_within(given: argparse.Namespace, clips: list[dict]) -> list[dict]:
+    """As many as fill ``--minutes``."""
+    ends = np.cumsum([clip["duration"] for clip in clips])
+    return clips[: 1 + int(np.searchsorted(ends, given.minutes * 60))]
 
 
 def hours(given: argparse.Namespace, clips: list[dict]) -> dict:
@@ -361,12 +371,17 @@ def write_long(path: Path, given: argparse.Namespace, clips: list[dict]) -> floa
 
 
 def chosen(given: argparse.Namespace) -> list[dict]:
-    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
     categories = set(given.categories.split(","))
-    clips = [clip for clip in map(json.loads, lines) if clip["category"] in categories]
-    clips = [clip for clip in clips if clip["reference"]]
+    clips = [clip for clip in manifest(given) if clip["category"] in categories]
+    clips = [clip for clip in clips if given.half in ("all", "held" if held_out(clip) else "dev")]
     random.Random(1).shuffle(clips)
     return clips[:: given.every]
+
+
+def manifest(given: argparse.Namespace) -> list[dict]:
+    """Clips in which something is said, and it is known what."""
+    lines = (given.evaldata / "manifest.dev.jsonl").read_text("utf-8").splitlines()
+    return [clip for clip in map(json.loads, lines) if clip["reference"]]
 
 
 def main() -> None:
@@ -377,6 +392,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of ours: auto, int8 or float32")
     parser.add_argument("--language", default="en")
     parser.add_argument("--categories", default="read_en,spontaneous_en")
+    parser.add_argument("--half", choices=("dev", "held", "all"), default="all")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--streams", type=int, default=4)

@@ -94,9 +94,9 @@ SECTIONS = (
         "words_of_files.ratio_95",
     )),
     ("Files: words of a long one", "words_of_long_file", (
-        "words_of_long_file.seconds", "words_of_long_file.clips", "words_of_long_file.words",
-        "words_of_long_file.wer", "words_of_long_file.wer_clip_by_clip",
-        "words_of_long_file.cpu",
+        "words_of_long_file.seconds", "words_of_long_file.words", "words_of_long_file.wer",
+        "words_of_long_file.wer_faster_whisper_float32", "words_of_long_file.ratio",
+        "words_of_long_file.wer_clip_by_clip",
     )),
     ("Files: hours", "file_of_hours", (
         "file_of_hours.seconds", "file_of_hours.bytes", "file_of_hours.events",
