@@ -4,11 +4,11 @@ import argparse
 import json
 
 from ssasr.cli import options
-from ssasr.cli.options import Option, Values
+from ssasr.cli.options import Option, Values, switch, url
 from ssasr.client.keyterms import read_keyterms
 
 CLIENT = (
-    Option("--endpoint", "address of the server", "ws://localhost:8080/v3/ws", metavar="URL"),
+    url("--endpoint", "address of the server", "ws://localhost:8080/v3/ws"),
     Option("--api-key", "key that opens the session", "self-hosted", metavar="KEY"),
     Option("--speech-model", "model to ask for; default: the server's", metavar="M"),
     Option(
@@ -16,7 +16,7 @@ CLIENT = (
         "language code, several with commas between, or multi; default: the model's",
         metavar="L",
     ),
-    Option("--format-turns", "punctuation and casing", True, options.flag, "BOOL"),
+    switch("--format-turns", "punctuation and casing", True),
     Option("--keyterms", "names and rare words that may be said: a file with one a line, or a list "
            "with commas between", None, read_keyterms, "FILE|LIST"),
 )  # fmt: skip

@@ -15,7 +15,7 @@ def api_keys(values: Values) -> str:
     for what is no list of keys."""
     path = values["api_keys_file"]
     with blamed_on(values, "api_keys" if path is None else "api_keys_file"):
-        keys = str(values["api_keys"]) if path is None else read_key_file(Path(path))
+        keys = str(values["api_keys"]) if path is None else read_key_file(path)
         parse_keys(keys)
     return keys
 
@@ -33,12 +33,12 @@ def token_secret(values: Values) -> bytes | None:
 def _read(values: Values, option: str, what: str, least: int = 0) -> bytes | None:
     """The file's content, without white space around it; None without the option. Raises
     UsageError for less than ``least`` bytes, StartRefused if the file cannot be read."""
-    path = values[option]
+    path: Path | None = values[option]
     if path is None:
         return None
     with blamed_on(values, option):
         try:
-            content = Path(path).read_bytes().strip()
+            content = path.read_bytes().strip()
         except OSError as error:
             raise StartRefused(f"cannot read the {what} {path}: {error}") from error
         if len(content) < least:
@@ -103,4 +103,4 @@ def licence(values: Values) -> Any:
     from ssasr.gateway.auth.licence import read_licence
 
     with blamed_on(values, "licence_file"):
-        return read_licence(Path(file), Path(key))
+        return read_licence(file, key)

@@ -8,6 +8,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -47,6 +48,18 @@ class Option:
             return self.parse(text)
         except ValueError as error:
             raise UsageError(f"{origin}: {error}") from None
+
+
+def switch(flag: str, text: str, default: bool) -> Option:
+    return Option(flag, text, default, boolean, "BOOL")
+
+
+def path(flag: str, text: str, metavar: str = "FILE") -> Option:
+    return Option(flag, text, None, location, metavar)
+
+
+def url(flag: str, text: str, default: str | None = None) -> Option:
+    return Option(flag, text, default, metavar="URL")
 
 
 def variable(dest: str) -> str:
@@ -123,7 +136,7 @@ def seconds(text: str) -> float:
     return number
 
 
-def flag(text: str) -> bool:
+def boolean(text: str) -> bool:
     """For options that are switched by a value, as environment variables must be."""
     lowered = text.lower()
     if lowered in {"1", "true", "yes", "on"}:
@@ -131,6 +144,12 @@ def flag(text: str) -> bool:
     if lowered in {"0", "false", "no", "off"}:
         return False
     raise ValueError(f"{text!r} is not true or false")
+
+
+def location(text: str) -> Path:
+    if not text:
+        raise ValueError("no path")
+    return Path(text)
 
 
 def names(text: str) -> tuple[str, ...]:

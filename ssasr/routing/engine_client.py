@@ -10,6 +10,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -81,7 +82,7 @@ class Address:
     """Shared by all connections with TLS, because making one takes 20 ms."""
 
     @classmethod
-    def parse(cls, url: str, ca_file: str | None = None) -> "Address":
+    def parse(cls, url: str, ca_file: Path | None = None) -> "Address":
         """``ca_file``: PEM file of the CA that signs the engines' certificates; None: the machine's
         trusted CAs. Raises StartRefused."""
         parts = urlsplit(url)

@@ -4,6 +4,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
@@ -82,7 +83,7 @@ async def _reload_at(hangups: AsyncIterator[int], reload: Callable[[], None]) ->
         reload()
 
 
-def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """For a server. Raises StartRefused."""
     if certificate is None:
         if key is not None:
@@ -93,7 +94,7 @@ def tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | No
     return context
 
 
-def load_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     """For the connections from now on. Raises StartRefused, and what ``context`` had stays."""
 
     def passphrase() -> str:

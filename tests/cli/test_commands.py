@@ -125,10 +125,10 @@ def test_the_command_line_wins_over_the_environment():
 
 
 def test_flags_by_value():
-    assert options.flag("TRUE")
-    assert not options.flag("off")
+    assert options.boolean("TRUE")
+    assert not options.boolean("off")
     with pytest.raises(ValueError, match="neither"):
-        options.flag("neither")
+        options.boolean("neither")
     with pytest.raises(UsageError):
         Option("--x", "", parse=options.seconds).value("nan", "--x")
 

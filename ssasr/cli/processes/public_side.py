@@ -76,8 +76,8 @@ class PublicConfig:
     max_upload: int = 1 << 30
     """Bytes of a file."""
     demo_page: bool = True
-    tls_certificate: str | None = None
-    tls_key: str | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     usage_dir: Path | None = None
     """None: no usage records."""
     usage_destination: PushDestination | None = None
@@ -242,7 +242,7 @@ def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None)
 def files_to_watch(config: PublicConfig) -> list[Path]:
     """What ``read_again`` reads."""
     named = (config.keys_file, config.tls_certificate, config.tls_key)
-    return [Path(path) for path in named if path is not None]
+    return [path for path in named if path is not None]
 
 
 async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
