@@ -43,7 +43,7 @@ MAY_IMPORT = {
 PURE = {
     "session.turns", "session.segment", "session.transcript", "session.speech_activity",
     "session.formatting", "session.heartbeat", "session.spoken", "engine.scheduler",
-    "engine.streams", "engine.recognizer", "engine.scripted", "routing.replay",
+    "engine.streams", "engine.recognizer", "engine.scripted", "routing.replay", "routing.retry",
     "gateway.openai.given",
     "gateway.openai.realtime_link", "gateway.openai.realtime_settings",
 }  # fmt: skip

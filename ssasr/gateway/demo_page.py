@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 
 from attrs import frozen
@@ -23,20 +24,16 @@ from ssasr import __version__
 from ssasr.gateway.http import Handler
 from ssasr.protocol.speech_models import SPEECH_MODELS, EngineKind
 
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/demo/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/demo/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{
-        f"/demo/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in (
-            "behind", "caption_view", "captions", "capture", "drop", "files", "joining",
-            "languages", "latency", "main", "panel", "plain_words", "playback", "session",
-            "settings", "sources", "speakers", "storage", "subtitles", "timeline", "transcript",
-            "trial", "view",
-        )
-    },
-}  # fmt: skip
+    "/" if name == "index.html" else f"/demo/{name}": (name, MEDIA_TYPES[Path(name).suffix])
+    for name in sorted(file.name for file in (files("ssasr") / "web").iterdir())
+}
 """Path to file in ``ssasr/web`` and media type; any other path is 404."""
 COMMON = {
     # Ask each time whether the file is still the same (ETag): an upgrade shows at once.

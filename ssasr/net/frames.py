@@ -85,11 +85,6 @@ class Ping:
 
 
 @frozen
-class Pong:
-    payload: bytes
-
-
-@frozen
 class Close:
     """The peer closes; or, with ``fault``, the peer has broken the protocol, and the connection is
     to be closed with this code and reason."""
@@ -99,7 +94,7 @@ class Close:
     fault: bool = False
 
 
-Event = str | bytes | Ping | Pong | Close
+Event = str | bytes | Ping | Close
 
 
 class _Broken(Exception):
@@ -231,11 +226,11 @@ class FrameReader:
         if first < _FIN or length > _LONGEST_CONTROL:
             raise _Broken(PROTOCOL_ERROR, "a control frame that is long or in fragments")
 
-    def _control(self, opcode: int, payload: bytes) -> Event:
+    def _control(self, opcode: int, payload: bytes) -> Event | None:
+        if opcode == _PONG:
+            return None  # its bytes are a sign of life, and nothing else is in it
         if opcode == _PING:
             return Ping(payload)
-        if opcode == _PONG:
-            return Pong(payload)
         if not payload:
             code, reason = NO_STATUS, ""
         else:

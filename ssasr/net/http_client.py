@@ -94,26 +94,33 @@ async def post(
 
 
 async def _connect(target: Target, allowed: AddressFilter | None) -> trio.abc.Stream:
-    stream: trio.abc.Stream
-    if allowed is None:
-        stream = await trio.open_tcp_stream(target.host, target.port)
-    else:
-        address = await _allowed_address(target, allowed)
-        stream = await trio.open_tcp_stream(address, target.port)
-    if target.tls:
-        return trio.SSLStream(
-            stream, _tls_context(), server_hostname=target.host, https_compatible=True
-        )
-    return stream
+    address = target.host if allowed is None else await _allowed_address(target, allowed)
+    context = _tls_context() if target.tls else None
+    return await connect(address, target.port, context, target.host)
+
+
+async def connect(
+    address: str, port: int, context: ssl.SSLContext | None, name: str
+) -> trio.abc.Stream:
+    """TCP or, with a context, TLS with the server of that name. Raises OSError,
+    trio.BrokenResourceError."""
+    stream = await trio.open_tcp_stream(address, port)
+    if context is None:
+        return stream
+    secure = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+    try:
+        await secure.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return secure
 
 
 async def _allowed_address(target: Target, allowed: AddressFilter) -> str:
     """The address that is connected to is the one that was looked at: a name may resolve to another
     the next time."""
-    found = await trio.socket.getaddrinfo(
-        target.host, target.port, type=trio.socket.SOCK_STREAM
-    )  # fmt: skip
-    for _, _, _, _, address in found:
+    kind = trio.socket.SOCK_STREAM
+    for _, _, _, _, address in await trio.socket.getaddrinfo(target.host, target.port, type=kind):
         if allowed(str(address[0])):
             return str(address[0])
     raise RequestFailed(f"{target.host} is at no address that is allowed")

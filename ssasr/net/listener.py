@@ -9,12 +9,12 @@ import ipaddress
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ssasr.errors import StartRefused
 from ssasr.net.http_server import AsgiApp, HttpConnection
@@ -27,21 +27,15 @@ WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 """Gets the stream and the bytes already read from it: the request's head, and perhaps more."""
 
 
-@frozen
-class Listeners:
-    """Listeners, and the port that was bound."""
-
-    serving: Sequence[trio.abc.Listener[trio.abc.Stream]]
-    port: int
-
-
 def bind(host: str, port: int, *, share: bool) -> list[socket.socket]:
     """Sockets bound to all addresses of ``host``, with the same port. ``share``: other processes of
     the same user may bind it too; the kernel distributes connections among those that listen.
     Raises OSError."""
     bound: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in _addresses(host, port):
+        name = None if host == EVERY_ADDRESS else host
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
             each = _socket(family, kind, protocol)
             if each is None:
                 continue
@@ -68,19 +62,6 @@ def _socket(family: int, kind: int, protocol: int) -> socket.socket | None:
         if error.errno == errno.EAFNOSUPPORT:
             return None
         raise
-
-
-Found = tuple[int, int, int, str, tuple[str, int]]
-
-
-def _addresses(host: str, port: int) -> list[Found]:
-    """``getaddrinfo``'s."""
-    return socket.getaddrinfo(  # type: ignore[return-value]  # TCP has no other addresses
-        None if host == EVERY_ADDRESS else host,
-        port,
-        type=socket.SOCK_STREAM,
-        flags=socket.AI_PASSIVE,
-    )
 
 
 def is_loopback(host: str) -> bool:
@@ -117,8 +98,8 @@ def _refusing(host: str, port: int) -> Iterator[None]:
 
 def open_listeners(
     host: str, port: int, tls: ssl.SSLContext | None = None, *, share: bool = False
-) -> Listeners:
-    """Raises StartRefused if the address cannot be bound."""
+) -> tuple[list[trio.abc.Listener[trio.abc.Stream]], int]:
+    """The listeners, and the port that was bound. Raises StartRefused if it cannot be."""
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
     with _refusing(host, port):
         sockets = bind(host, port, share=share)
@@ -127,7 +108,7 @@ def open_listeners(
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
             secure = tls and trio.SSLListener(listener, tls, https_compatible=True)
             listeners.append(secure or listener)
-    return Listeners(listeners, port_of(sockets[0]))
+    return listeners, port_of(sockets[0])
 
 
 def address_of(stream: trio.abc.Stream) -> str:
@@ -170,17 +151,17 @@ class HttpListener:
         """Serve until ``drain`` returns, which waits for the signal to stop and then for its work
         to end; connections that are still open then have ``leave_within`` seconds. Started with the
         port that was bound. Raises StartRefused."""
-        listeners = open_listeners(host, port, tls, share=share_port)
+        listeners, bound = open_listeners(host, port, tls, share=share_port)
         async with trio.open_nursery() as connections:
-            serve = partial(  # a list of either kind of listener is beyond trio's annotations
+            serve = partial(
                 trio.serve_listeners,
                 self.serve,
-                listeners.serving,  # type: ignore[arg-type]
+                listeners,
                 handler_nursery=connections,
             )
             async with trio.open_nursery() as accepting:
                 await accepting.start(serve)
-                task_status.started(listeners.port)
+                task_status.started(bound)
                 await drain()
                 accepting.cancel_scope.cancel()
             self._stopping.set()  # idle connections close

@@ -26,7 +26,6 @@ from ssasr.net.frames import (
     Close,
     FrameReader,
     Ping,
-    Pong,
     encode_close,
     encode_message,
     encode_ping,
@@ -195,7 +194,7 @@ class WebSocket:
             else:
                 self._obey(event)
 
-    def _obey(self, event: Ping | Pong | Close) -> None:
+    def _obey(self, event: Ping | Close) -> None:
         match event:
             case Ping(payload):
                 self._answer(payload)
@@ -203,8 +202,6 @@ class WebSocket:
                 if self.closed is None:
                     self._write_soon(encode_close(code, reason, self._key))
                 self._end(CloseReason(code, reason or None))
-            case Pong():
-                pass  # its bytes have been counted as received
 
     def _end(self, reason: CloseReason) -> None:
         """Note that nothing more will come."""
@@ -221,8 +218,7 @@ class WebSocket:
 
     def offer(self, message: str | bytes) -> None:
         """Send without waiting. Call only while ``clear``, or directly after another ``offer``."""
-        if not self._write(encode_message(message, self._key)):
-            self._nursery.start_soon(self._flush_quietly)
+        self._write_soon(encode_message(message, self._key))
 
     def ping(self) -> None:
         """Send a ping without waiting. Its pong is seen only in ``received``."""

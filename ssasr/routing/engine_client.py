@@ -22,7 +22,7 @@ from trio_websocket import ConnectionRejected, HandshakeError
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable, StartRefused
 from ssasr.net.engine_connection import Link, LinkDown, PeerSilent
 from ssasr.net.handshake import BrokenHandshake, Headers, open_websocket
-from ssasr.net.http_client import AnswerTooLong, exchange
+from ssasr.net.http_client import AnswerTooLong, connect, exchange
 from ssasr.protocol.engine_link import (
     ENGINE_HEADER,
     PATH,
@@ -77,9 +77,8 @@ class Address:
 
     host: str
     port: int
-    tls: bool = False
     context: ssl.SSLContext | None = field(default=None, eq=False)
-    """Shared by all connections with TLS, because making one takes 20 ms."""
+    """For TLS; shared by all connections, because making one takes 20 ms."""
 
     @classmethod
     def parse(cls, url: str, ca_file: Path | None = None) -> "Address":
@@ -101,7 +100,7 @@ class Address:
             context = ssl.create_default_context(cafile=ca_file) if tls else None
         except OSError as error:
             raise StartRefused(f"cannot use the CA file {ca_file}: {error}") from error
-        return cls(parts.hostname, port or (443 if tls else 80), tls, context)
+        return cls(parts.hostname, port or (443 if tls else 80), context)
 
     @property
     def netloc(self) -> str:
@@ -110,19 +109,7 @@ class Address:
 
     async def connect(self) -> trio.abc.Stream:
         """Raises OSError, trio.BrokenResourceError."""
-        stream = await trio.open_tcp_stream(self.host, self.port)
-        if not self.tls:
-            return stream
-        assert self.context is not None, "made by parse"
-        secure = trio.SSLStream(
-            stream, self.context, server_hostname=self.host, https_compatible=True
-        )
-        try:
-            await secure.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return secure
+        return await connect(self.host, self.port, self.context, self.host)
 
 
 @frozen(eq=False)

@@ -14,7 +14,6 @@ dropped where the session takes them, one by one, so that exactly what it has ta
 delivered.
 """
 
-import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -22,7 +21,7 @@ from functools import partial
 from random import Random
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from ssasr.errors import EngineError, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import (
@@ -40,7 +39,8 @@ from ssasr.protocol.recognition import (
 )
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import Engines, EngineSilent, EngineStream
-from ssasr.routing.replay import MAX_KEPT, Replay
+from ssasr.routing.replay import Replay
+from ssasr.routing.retry import RetryBudget, RetryPolicy
 from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.bursts import Bursts
@@ -53,69 +53,6 @@ engine takes it, so that the engine's other streams do not suffer."""
 ANSWERS = 1 << 20
 """Bytes of answers waiting for the session. The session's own window on unacknowledged audio keeps
 the number of waiting answers small, so there is always room."""
-
-
-@frozen
-class RetryPolicy:
-    """How long to look for an engine before the stream is given up, which ends its session."""
-
-    seconds: float = 15.0
-    """Without any engine."""
-    tries: int = 5
-    """Engines in a row that were lost within ``settled`` seconds without a new answer. It may be
-    the audio that makes them crash, and then it must not reach all of them."""
-    settled: float = 10.0
-    """Seconds after which the loss of an engine no longer counts as one of those."""
-    first_delay: float = 0.05
-    longest_delay: float = 1.0
-    max_kept: int = MAX_KEPT
-    """Samples; see ``replay``."""
-
-
-@define
-class RetryBudget:
-    """Delays between attempts, and when to stop. Pure, apart from ``random``."""
-
-    policy: RetryPolicy
-    random: Random
-    _without_since: float = math.inf
-    _failures: int = 0
-    _tries: int = 0
-
-    def lost(self, now: float, carried_for: float, *, any_left: bool) -> None:
-        """An engine was lost; ``any_left``: another still carries the stream."""
-        if carried_for < self.policy.settled:
-            self._tries += 1
-        else:
-            self._tries = 1
-        if not any_left:
-            self._without_since = min(self._without_since, now)
-
-    def progressed(self) -> None:
-        """An engine has given a new answer."""
-        self._tries = 0
-
-    def opened(self) -> None:
-        self._without_since = math.inf
-        self._failures = 0
-
-    def refused(self, now: float, *, any_left: bool) -> None:
-        """No engine could be opened."""
-        self._failures += 1
-        if not any_left:
-            self._without_since = min(self._without_since, now)
-
-    def exhausted(self, now: float) -> bool:
-        return self._tries > self.policy.tries or now - self._without_since > self.policy.seconds
-
-    def delay(self) -> float:
-        """Seconds to wait before the next attempt, randomised so that the streams of a lost engine
-        do not all come at once. Repeated losses count like failed attempts."""
-        failures = self._failures + max(self._tries - 1, 0)
-        if failures == 0:
-            return self.random.uniform(0.0, self.policy.first_delay)
-        backoff = self.policy.first_delay * 2.0 ** min(failures - 1, 16)
-        return min(backoff, self.policy.longest_delay) * self.random.uniform(0.75, 1.25)
 
 
 @define(eq=False)
@@ -191,7 +128,8 @@ class ResilientStream:
         self._failed: EngineLost | None = None
         self._reason = FailoverReason.LOST
         self._attempts = 0
-        self._route = Route()
+        self.route = Route()
+        """To the engine that carries the stream, or that did last."""
         self._answers = HandoffChannel[_Answer](ANSWERS, _weigh)
 
     @property
@@ -203,11 +141,6 @@ class ResilientStream:
     @property
     def position(self) -> StreamPosition:
         return self._replay.position
-
-    @property
-    def route(self) -> Route:
-        """The route to the engine that carries the stream, or that did last."""
-        return self._route
 
     # -- what the session uses ---------------------------------------------------------------------
 
@@ -262,19 +195,16 @@ class ResilientStream:
         """Open the first engine. Raises EngineBusy and EngineUnavailable at once, so that the
         client can try elsewhere. An engine that is lost while the stream is being opened is
         replaced; EngineLost is raised when the retry budget is used up."""
-        lost: EngineError | None = None
+        lost = False
         while self._opened is None:
             try:
                 await nursery.start(self._carry, self._next_carrier())
             except EngineError as error:
-                now = trio.current_time()
-                if isinstance(error, EngineLost):
-                    lost = error
-                    self._budget.lost(now, 0.0, any_left=False)
-                elif lost is None:
+                lost = lost or isinstance(error, EngineLost)
+                if not lost:
                     raise
-                self._budget.refused(now, any_left=False)
-                if self._budget.exhausted(now):
+                self._note_failure(error)
+                if self._budget.exhausted(trio.current_time()):
                     raise EngineLost(str(error)) from error
                 self._log("engine lost at the start", FailoverReason.LOST, error=str(error))
                 await trio.sleep(self._budget.delay())
@@ -301,15 +231,19 @@ class ResilientStream:
         try:
             await nursery.start(self._carry, self._next_carrier())
         except EngineError as error:
-            now, left = trio.current_time(), bool(self._carriers)
-            if isinstance(error, EngineLost) and not left:
-                self._budget.lost(now, 0.0, any_left=False)
-            self._budget.refused(now, any_left=left)
+            self._note_failure(error)
             self._log("no engine yet", self._reason, error=str(error))
             self._give_up_if_exhausted(str(error))
             return
         self._metrics.failovers.labels(reason).inc()
-        self._log("moved", FailoverReason(reason), **_shown(self._route))
+        self._log("moved", FailoverReason(reason), **_shown(self.route))
+
+    def _note_failure(self, error: EngineError) -> None:
+        """No engine was opened, or one was lost while it was."""
+        now, left = trio.current_time(), bool(self._carriers)
+        if isinstance(error, EngineLost) and not left:
+            self._budget.lost(now, 0.0, any_left=False)
+        self._budget.refused(now, any_left=left)
 
     def _next_carrier(self) -> _Carrier:
         """A carrier with everything to replay in its outbox. From now on it also gets what the
@@ -369,8 +303,8 @@ class ResilientStream:
         elif carrier.opening.options.speakers and opened.speakers != self._opened.speakers:
             raise EngineUnavailable(f"{opened.model} tells speakers apart, or not, as one before")
         carrier.stream, carrier.opened_at = stream, trio.current_time()
-        moves = self._route.moves + (self._route.engine != "")
-        self._route = evolve(stream.route, moves=moves)
+        moves = self.route.moves + (self.route.engine != "")
+        self.route = evolve(stream.route, moves=moves)
         carrier.window = max(REPLAY_WINDOW, 2 * opened.chunk)
         current().note(model=opened.model, engine=opened.engine)
         self._joining = None
@@ -428,7 +362,7 @@ class ResilientStream:
             self._fail(why)
 
     def _fail(self, why: str) -> None:
-        self._log("stream given up", self._reason, error=why, **_shown(self._route))
+        self._log("stream given up", self._reason, error=why, **_shown(self.route))
         self._failed = EngineLost(why)
         self._answers.close()
 

@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encod
 
 
 def default(value: object) -> str:
-    if value is None:
+    if value in (None, {}):
         return ""
     if isinstance(value, tuple):
         return ",".join(value)

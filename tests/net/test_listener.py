@@ -152,11 +152,11 @@ async def test_there_is_an_end_to_connections_that_say_nothing(nursery):
 )
 async def test_addresses_of_either_kind(host, reached, share):
     held = hold_port(host, 0) if share else []
-    listeners = open_listeners(host, port_of(held[0]) if share else 0, share=share)
+    listeners, port = open_listeners(host, port_of(held[0]) if share else 0, share=share)
     for address in reached:
-        async with await trio.open_tcp_stream(address, listeners.port):
+        async with await trio.open_tcp_stream(address, port):
             pass
-    for each in listeners.serving:
+    for each in listeners:
         await each.aclose()
     for each in held:
         each.close()

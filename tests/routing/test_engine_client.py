@@ -43,12 +43,14 @@ async def refused(client):
     [
         ("ws://lb:80", Address("lb", 80)),
         ("ws://lb", Address("lb", 80)),
-        ("wss://lb", Address("lb", 443, tls=True)),
+        ("wss://lb", Address("lb", 443)),
         ("ws://[::1]:50051/", Address("::1", 50_051)),
     ],
 )
 def test_addresses(url, address):
-    assert Address.parse(url) == address
+    parsed = Address.parse(url)
+    assert parsed == address
+    assert (parsed.context is not None) == url.startswith("wss:")
 
 
 def test_an_ipv6_address_keeps_its_brackets():

@@ -9,7 +9,8 @@ import trio
 from ssasr.engine.scripted import ScriptedRecognizer
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions, Update
-from ssasr.routing.failover import ResilientEngines, RetryBudget, RetryPolicy
+from ssasr.routing.failover import ResilientEngines
+from ssasr.routing.retry import RetryBudget, RetryPolicy
 from ssasr.telemetry.metrics import Metrics
 from tests.contracts.engine_link import PCM, SAMPLES, VERSION, say, until
 from tests.harness.memory_links import Fate, MemoryEngines

@@ -22,7 +22,8 @@ from trio.testing import MockClock
 
 from ssasr.protocol.messages import Turn, UpdateConfiguration
 from ssasr.protocol.parameters import parse_parameters
-from ssasr.routing.failover import ResilientEngines, RetryPolicy
+from ssasr.routing.failover import ResilientEngines
+from ssasr.routing.retry import RetryPolicy
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.session.inference import Endpoint, Inference, Samples, Settings
 from ssasr.telemetry.metrics import Metrics

@@ -173,20 +173,16 @@ def status_route(gateway: Gateway, siblings: Siblings | None = None) -> Handler:
     """``GET /v1/status``: for people and scripts; nothing of it is secret or of a client."""
 
     async def status(_: Request) -> Response:
-        return JSONResponse(status_of(gateway))
-
-    async def status_of_all(_: Request) -> Response:
-        assert siblings is not None, "a route only where there are others"
-        try:
-            every: list[Any] = [report["status"] for report in await siblings.reports()]
-        except ReportMissing as missing:
-            return JSONResponse({"error": str(missing)}, 503)
         whole = status_of(gateway)
-        whole["sessions"] = sum(each["sessions"] for each in every)
-        whole["workers"] = len(every)
+        if siblings is not None:
+            try:
+                every: list[Any] = [report["status"] for report in await siblings.reports()]
+            except ReportMissing as missing:
+                return JSONResponse({"error": str(missing)}, 503)
+            whole |= {"sessions": sum(each["sessions"] for each in every), "workers": len(every)}
         return JSONResponse(whole)
 
-    return status if siblings is None else status_of_all
+    return status
 
 
 def make_siblings(config: PublicConfig, gateway: Gateway) -> Siblings | None:

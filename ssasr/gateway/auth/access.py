@@ -184,14 +184,6 @@ class Grant:
             self._quota.release_place(self._held.pop())
 
 
-@frozen
-class AccessStatistics:
-    """``sessions`` by key id, in hexadecimal."""
-
-    sessions: dict[str, int]
-    redeemed: int
-
-
 @define(eq=False)
 class Access:
     """``mint``: None where temporary tokens are not issued."""
@@ -253,10 +245,6 @@ class Access:
                 "Invalid API key" if authorization else "Missing Authorization header"
             )
         return self.mint.issue(request, known.id, now)
-
-    def statistics(self) -> AccessStatistics:
-        open_now = {key.hex(): n for key, n in self.quota.open().items() if key != HOUSE}
-        return AccessStatistics(open_now, len(self.used))
 
     def _open_by_token(self, text: str, now: float) -> Grant:
         try:
