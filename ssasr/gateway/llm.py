@@ -102,7 +102,8 @@ def read_answer(request: dict[str, Any], answer: Answer) -> dict[str, Any]:
         choices = [_choice(index, each) for index, each in enumerate(said["choices"])]
         usage = said.get("usage") or {}
         counts = [int(usage.get(f"{of}_tokens") or 0) for of in ("prompt", "completion", "total")]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        json.dumps(choices, allow_nan=False)  # a number may be one that JSON cannot hold
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return without_answer(request, NO_ANSWER)
     if len(answer.body) > LONGEST_DATA:
         return without_answer(request, NO_ANSWER)

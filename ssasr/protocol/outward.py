@@ -11,6 +11,9 @@ from ssasr.protocol.query import Query
 LLM_ROLES = ("system", "developer", "user", "assistant")
 TURN_PLACE = "{{turn}}"
 LONGEST_MODEL, MOST_TOKENS = 200, 100_000
+MOST_PLACES = 16
+"""How often a request may repeat the turn: the client is sent it again with the answer, and a turn
+may be long."""
 OUR_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "te",
      "trailer", "upgrade"}
@@ -70,8 +73,11 @@ def read_llm(values: Query) -> LlmRequest | None:
     if type(most) is not int or not 0 < most <= MOST_TOKENS:
         raise invalid_value(name, f"max_tokens: expected an integer between 1 and {MOST_TOKENS}")
     messages = tuple(map(_llm_message, listed)) if isinstance(listed, list) else ()
-    if not any(TURN_PLACE in content for _, content in messages):
-        raise invalid_value(name, f"messages: expected an array of them, with {TURN_PLACE} in one")
+    places = sum(content.count(TURN_PLACE) for _, content in messages)
+    if not 0 < places <= MOST_PLACES:
+        raise invalid_value(
+            name, f"messages: expected an array of them, with {TURN_PLACE} 1 to {MOST_PLACES} times"
+        )
     return LlmRequest(model, messages, most)
 
 

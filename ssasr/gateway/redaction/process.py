@@ -22,10 +22,17 @@ from attrs import define, field
 from ssasr.errors import SsasrError, StartRefused
 from ssasr.gateway.redaction.policies import Finding
 from ssasr.runtime.process import plain_nursery
+from ssasr.telemetry.logs import get_logger
 
 LONGEST_LINE = 1 << 22
 """Bytes of one answer; a turn's words are far fewer."""
+LOOK_SECONDS, LOOKS = 3.0, 10
+"""So long, ten times in a row, the same request is the oldest without an answer: the process hangs.
+Each takes milliseconds, and a gateway that stood still itself has looked only once."""
 REMEDY = "install ssasr[redaction], and what --redaction-model needs"
+
+
+log = get_logger(__name__)
 
 
 class DetectorLost(SsasrError):
@@ -73,6 +80,17 @@ class DetectorProcess:
                 reply.there.set()
         raise DetectorLost("the process that finds personal data has ended")
 
+    async def watch(self) -> None:
+        """Ends a process that hangs: sessions would wait for it without a word."""
+        oldest, looks = None, 0
+        while looks < LOOKS:
+            await trio.sleep(LOOK_SECONDS)
+            first = next(iter(self._waiting), None)
+            looks = looks + 1 if first is not None and first == oldest else 0
+            oldest = first
+        log.error("the process that finds personal data hangs")
+        self._process.kill()
+
 
 @define(eq=False)
 class _Reply:
@@ -105,6 +123,7 @@ async def detector_process(model: Path) -> AsyncIterator[DetectorProcess]:
             raise StartRefused(f"--redaction cannot load {model}: {reason}")
         detector = DetectorProcess(process)
         nursery.start_soon(detector.read)
+        nursery.start_soon(detector.watch)
         yield detector
         nursery.cancel_scope.cancel()
 

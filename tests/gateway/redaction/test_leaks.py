@@ -4,6 +4,8 @@ The scripted engine says a session's key terms among its words, so that the mark
 
 import json
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from time import monotonic, sleep
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -15,11 +17,34 @@ from tests.harness.clients import converse, speech_like
 from tests.harness.processes import free_port, running
 
 MARKS = ("marked.person@example.com", "4111111111111111", "078-05-1120")
+LLM = {
+    "model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "{{turn}}"}],
+}  # fmt: skip
 SPEECH = speech_like(20.0, pause_every=6.0, pause=2.0)
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
+def asked_of_llm():
+    """An endpoint that notes what it is asked, and answers nothing that can be used."""
+    bodies = []
+
+    class Noting(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_error(503)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Noting)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, bodies
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory, asked_of_llm):
     """Gateway and engine that log all they can; the gateway's port and everything they wrote."""
     kept = tmp_path_factory.mktemp("kept")
     log = ("--log-level", "debug", "--log-format", "json")
@@ -27,8 +52,10 @@ def programs(tmp_path_factory):
     with engine as (engine_program, engine_port):
         endpoint = f"ws://127.0.0.1:{engine_port}"
         arguments = (
-            *("--asr-endpoint", endpoint, "--redaction", "true", "--usage-dir", kept / "usage"),
+            *("--asr-endpoint", endpoint, "--engines", "english", "--redaction", "true"),
+            *("--usage-dir", kept / "usage"),
             *("--webhook-hosts", "127.0.0.1", "--webhook-dir", kept / "webhooks", *log),
+            *("--llm-gateway-url", f"http://127.0.0.1:{asked_of_llm[0]}/v1"),
         )
         with running("gateway", *arguments) as (gateway, port):
 
@@ -66,13 +93,20 @@ def leaked(text):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model", ["universal-streaming-english", "u3-rt-pro"])
 @pytest.mark.parametrize("partials", ["true", "false"])
-def test_marked_words_come_out_nowhere(programs, partials):
+def test_marked_words_come_out_nowhere(programs, asked_of_llm, partials, model):
+    """Not to the client, whatever else it asks for, nor to anybody whom it has them sent to."""
     port, written = programs
     assert leaked(json.dumps(said(port).messages)), "the marks are received"
     hook = f"http://127.0.0.1:{free_port()}/"
-    shown = said(port, redact_pii="true", include_partial_turns=partials, webhook_url=quote(hook))
+    shown = said(
+        port, redact_pii="true", include_partial_turns=partials, webhook_url=quote(hook),
+        llm_gateway=quote(json.dumps(LLM)), speech_model=model, language_codes='["en"]',
+        speaker_labels="true", format_turns="true", filter_profanity="true",
+    )  # fmt: skip
     text = json.dumps(shown.messages)
     assert "####" in text
-    assert not leaked(text)
+    assert any("####" in body for body in asked_of_llm[1])
+    assert not leaked(text + "".join(asked_of_llm[1]))
     assert not leaked(written())

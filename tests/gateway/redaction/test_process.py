@@ -1,9 +1,12 @@
 """The detector's process, with the model of names that the extra brings."""
 
+import signal
+
 import pytest
 import trio
 
 from ssasr.errors import StartRefused
+from ssasr.gateway.redaction import process
 from ssasr.gateway.redaction.policies import policies_of
 from ssasr.gateway.redaction.process import DetectorLost, detector_process
 from ssasr.models import catalogue
@@ -44,6 +47,17 @@ async def test_its_death_is_the_gateways(folder):
         async with detector_process(folder) as detector:
             detector._process.kill()
             await trio.sleep_forever()
+
+
+@pytest.mark.slow
+async def test_one_that_hangs_counts_as_dead(folder, monkeypatch):
+    """Who waits for its answer, and who cannot even ask since its pipe is full, is freed."""
+    monkeypatch.setattr(process, "LOOK_SECONDS", 0.05)
+    with pytest.raises(DetectorLost), trio.fail_after(60):
+        async with detector_process(folder) as detector, trio.open_nursery() as nursery:
+            detector._process.send_signal(signal.SIGSTOP)
+            for words in (1, 100_000):
+                nursery.start_soon(detector.find, ["word"] * words, ASKED)
 
 
 @pytest.mark.slow
