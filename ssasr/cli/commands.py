@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="ssasr",
         description="Self-hosted streaming speech recognition.",
-        epilog="Every option is also an environment variable; the command line wins.",
+        epilog="Every option with a value is also an environment variable; the command line wins.",
     )
     root.add_argument("--version", action="version", version=f"ssasr {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)

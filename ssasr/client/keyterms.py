@@ -1,8 +1,12 @@
 """``--keyterms``: a file with one term a line, or terms with commas between."""
 
+import re
 from pathlib import Path
 
 from ssasr.protocol.limits import KEYTERM_LIMIT, PARAMETERS
+
+_PATH = re.compile(r"(/|\./|\.\./|~/)[^,]*|[^,]*\.(txt|csv|list)")
+"""What nobody says: the name of a file."""
 
 
 def read_keyterms(given: str) -> tuple[str, ...]:
@@ -13,6 +17,8 @@ def read_keyterms(given: str) -> tuple[str, ...]:
         is_file = path.is_file()
     except OSError:  # too long to be a name
         is_file = False
+    if not is_file and _PATH.fullmatch(given):
+        raise ValueError(f"there is no file {given}")
     try:
         parts = path.read_text("utf-8").splitlines() if is_file else given.split(",")
     except (OSError, UnicodeDecodeError) as error:

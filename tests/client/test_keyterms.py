@@ -13,9 +13,16 @@ def test_terms_come_with_commas_between_or_from_a_file(tmp_path):
     file = tmp_path / "terms.txt"
     file.write_text("# ours\nKubernetes\n\n drip coffee\n", "utf-8")
     assert read_keyterms(str(file)) == ("Kubernetes", "drip coffee")
+    assert read_keyterms("AC/DC,TCP/IP,.NET") == ("AC/DC", "TCP/IP", ".NET")
 
 
-@pytest.mark.parametrize(("given", "problem"), [("a," * 101, "101 terms"), ("a" * 51, "longer")])
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("a," * 101, "101 terms"), ("a" * 51, "longer"), ("/nowhere/terms", "no file"),
+        ("~/terms", "no file"), ("mine.txt", "no file"),
+    ],
+)  # fmt: skip
 def test_what_the_server_would_refuse_or_pass_over_is_said_at_once(given, problem):
     with pytest.raises(ValueError, match=problem):
         read_keyterms(given)
