@@ -120,9 +120,9 @@ NOT_HERE = {
     "make demo": "make test installs; what it then does is test_the_demo_shows_the_words",
     "make install": "make test begins with it",
     "make serve": "the same as ssasr serve",
-    "pip download": "needs the package index, and gigabytes",
+    ".venv/bin/pip wheel": "needs the package index, and gigabytes",
     "pip install --no-index": "installs what that has downloaded",
-    "SSASR_CACHE=weights ssasr models pull": "needs the package index; tests/test_catalogue.py",
+    "SSASR_CACHE=weights .venv/bin/ssasr models": "needs the package index; test_catalogue.py",
     "SSASR_MODELS_DIR=weights ssasr models verify": "test_weights_by_hand_are_verified",
     ".venv/bin/pip install -e '.[mic]' && .venv/bin/ssasr mic": "needs a microphone",
 }
