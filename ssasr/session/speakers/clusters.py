@@ -11,11 +11,12 @@ as one voice is with itself and never speak at once, or are so over all they say
 several people: what it says in pieces is compared like everything else.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from attrs import define, field, frozen
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ssasr.protocol.recognition import SAMPLE_RATE
 
@@ -24,7 +25,9 @@ Vector = NDArray[np.float32]
 ENOUGH = SAMPLE_RATE
 """Samples of clean speech that make a new speaker; fewer only join one."""
 SAME = 0.42
-"""Cosine from which a voice is taken for a speaker that is known."""
+"""Cosine from which a voice is taken for a speaker that is known ..."""
+KNOWN = 0.55
+"""... and likeness, in parts of that of one voice."""
 WITHIN = 0.42
 """Likeness from which pieces of one channel are one voice: mostly they are."""
 ALIKE = 0.62
@@ -34,7 +37,7 @@ NOISE = 8 * SAMPLE_RATE // 10
 pieces, of 0.5 to 3 s, with the sum of all he says is the share that is not. Two voices are as alike
 as their cosine in parts of what it would be if they were one: Spearman's correction for
 attenuation."""
-MERGED = 0.65
+MERGED = 0.62
 """Likeness, in parts of that of one voice, from which two clusters are one speaker, when everything
 is known."""
 SURE = 0.8
@@ -77,6 +80,8 @@ class OnlineClusters:
 
     limit: int | None = None
     _sums: list[Vector] = field(factory=list)
+    _chance: list[float] = field(factory=list)
+    """Of the squared lengths of the sums."""
 
     def assign(self, samples: Sequence[Sample]) -> list[int | None]:
         """The speakers of the voices of one window; None: not decided yet."""
@@ -106,7 +111,7 @@ class OnlineClusters:
     def _choose(self, sample: Sample, likeness: Vector, taken: dict[int, int]) -> int | None:
         free = [k for k in range(len(likeness)) if taken.get(k, sample.channel) == sample.channel]
         nearest = max(free, key=lambda k: likeness[k], default=None)
-        if nearest is None or likeness[nearest] < SAME:
+        if nearest is None or likeness[nearest] < self._least(sample, nearest):
             double = int(likeness.argmax()) if len(likeness) else None
             if double in taken and likeness[double] >= ALIKE and not sample.overlaps:
                 nearest = double
@@ -114,12 +119,27 @@ class OnlineClusters:
                 if sample.clean < ENOUGH:
                     return None
                 self._sums.append(np.zeros_like(sample.vector))
+                self._chance.append(0.0)
                 nearest = len(self._sums) - 1
             elif nearest is None:
                 nearest = double
         if nearest is not None:
             self._sums[nearest] = self._sums[nearest] + sample.clean * sample.vector
+            self._chance[nearest] += float(_chance(sample.clean))
         return nearest
+
+    def _least(self, sample: Sample, speaker: int) -> float:
+        """Cosine from which a voice is the speaker's: the longer both have spoken, the more."""
+        total = self._sums[speaker]
+        known = max(1 - self._chance[speaker] / float(total @ total), LEAST_CERTAIN)
+        return max(SAME, KNOWN * math.sqrt(known * sample.clean / (sample.clean + NOISE)))
+
+
+def _chance(clean: ArrayLike) -> NDArray[np.float64]:
+    """Of the squared length of an embedding as long as its clean speech, what is chance."""
+    length = np.asarray(clean, np.float64)
+    chance: NDArray[np.float64] = length**2 * NOISE / (NOISE + length)
+    return chance
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[int]]:
@@ -225,7 +245,7 @@ class _Merging:
         self._weights = weights
         self._fresh = np.array([sample.fresh for sample in samples], np.float32)
         self._dots = (self._vectors @ self._vectors.T) * np.outer(weights, weights)
-        self._chance = weights**2 * NOISE / (NOISE + weights)
+        self._chance = _chance(weights)
         """Of the squared lengths of the sums."""
         self._members = [[number] for number in range(len(samples))]
         self._alive = np.ones(len(samples), np.bool_)

@@ -80,6 +80,9 @@ def test_two_who_are_nearly_alike_are_two_once_both_have_spoken_for_long():
         vector = (vector / np.linalg.norm(vector)).astype(np.float32)
         pieces.append(Sample(n, 0, 2 * SECOND, 2 * SECOND, vector))
     assert cluster(pieces) == [0, 1] * 8
+    clusters = OnlineClusters()
+    turns = [*pieces[::2], *pieces[1::2]]
+    assert [clusters.assign(turns[n : n + 4])[0] for n in range(0, 16, 4)] == [0, 0, 1, 1]
 
 
 def between(*people):
