@@ -8,7 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.tokenizers import WhisperTokenizer, _byte_of_stand_in
-from ssasr.engine.whisper.biasing import KNOWN, LONGEST, STRENGTH, WIDEST, Trial, gain, terms_of
+from ssasr.engine.whisper.biasing import (
+    KNOWN,
+    LONGEST,
+    STRENGTH,
+    USUAL_WORD,
+    WIDEST,
+    Trial,
+    gain,
+    terms_of,
+)
 from ssasr.engine.whisper.decoding import Decoding, Request
 from ssasr.engine.whisper.graph_passes import GraphPasses
 from tests.engine.recorder import LateRecorder
@@ -199,6 +208,14 @@ def test_a_name_that_was_only_mentioned_is_a_weaker_term():
         for terms, names in ((("Flambeau",), ("Flambeau",)), ((), ("Flambeau",)))
     ]
     assert costs[1] == costs[0] / 2
+
+
+def test_a_word_of_one_token_gives_way_to_less():
+    terms = terms_of(("bb", "bba"), LETTERS)
+    texts = (b"b", b" b.", b"ba")
+    usual, marked, other = (terms.trials(list(one), [UNSURE] * 4, "en")[0] for one in texts)
+    assert usual.cost == marked.cost == pytest.approx(STRENGTH * USUAL_WORD * 3 / 4)
+    assert other.cost == pytest.approx(STRENGTH * 5 / 6)
 
 
 def test_a_language_without_spaces_and_marks_on_letters():
