@@ -41,7 +41,7 @@ from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
-from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.garbage import collect_rarely
 
 FRAME_MS = 80
 
@@ -220,7 +220,7 @@ def search(model: Model, chunk_frames: int, options: argparse.Namespace) -> list
     trials: list[Figures] = []
     good, bad, streams = 0, None, min(options.start, options.most)
     recognizer = make_recognizer(model, chunk_frames, options.most)
-    calm_collector()  # as an engine does
+    collect_rarely()  # as an engine does
     while True:
         found = trial(recognizer, streams, options.seconds, options.settle)
         trials.append(found)

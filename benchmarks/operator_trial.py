@@ -30,7 +30,7 @@ from attrs import define, field, frozen
 from benchmarks.conditions import conditions, publish
 from ssasr.bench.fault_run import run_with_faults
 from ssasr.bench.faults import Fault, inject
-from ssasr.bench.soak import Crowd
+from ssasr.bench.soak import SoakRun
 from tests.harness.cluster import Cluster, ClusterConfig, run_cluster
 from tests.harness.fault_run import bench_config, noise_recordings, upgrade
 from tests.harness.prometheus import RULES, Prometheus, run_prometheus, scrape_targets
@@ -296,14 +296,14 @@ async def calm(given, folder):
         where = scrape_targets(cluster)
         async with run_prometheus(folder, where, INTERVAL / given.faster, rules) as prometheus:
             watch = AlertWatch(prometheus, began=trio.current_time())
-            crowd = Crowd(bench_config(cluster, CLIENTS, 0), noise_recordings(1), Random(1))
+            run = SoakRun(bench_config(cluster, CLIENTS, 0), noise_recordings(1), Random(1))
             until = trio.current_time() + minutes * 60
             async with trio.open_nursery() as watching:
                 watching.start_soon(watch.run)
                 async with trio.open_nursery() as visiting:
                     for _ in range(CLIENTS):
-                        delay = crowd.random.uniform(0, 60)
-                        visiting.start_soon(crowd.keep_place, delay, until)
+                        delay = run.random.uniform(0, 60)
+                        visiting.start_soon(run.run_sessions, delay, until)
                     await trio.sleep(minutes * 30)
                     await upgrade(cluster)
                 watching.cancel_scope.cancel()
@@ -312,7 +312,7 @@ async def calm(given, folder):
     return {
         "calm": {
             "minutes": minutes, "stands_for_minutes": given.minutes, "clients": CLIENTS,
-            "sessions": sum(crowd.endings.values()), "complaints": crowd.complaints,
+            "sessions": sum(run.endings.values()), "problems": run.problems,
             "failovers": moved, "restarts": sum(each.starts - 1 for each in cluster.processes),
             "alerts": watch.fired, "load_average": round(os.getloadavg()[0], 1),
         }

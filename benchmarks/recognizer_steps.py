@@ -22,7 +22,7 @@ from ssasr.bench.report import machine
 from ssasr.engine.fastconformer.program import Answer, Inputs
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import StreamOptions
-from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.garbage import collect_rarely
 
 VOCABULARY = 65
 SEGMENT_STEPS = 50
@@ -98,7 +98,7 @@ def main():
     about = machine()
     config = model_config("small", VOCABULARY)
     model = random_model(config, torch.device("cpu"), torch.float32)
-    calm_collector()
+    collect_rarely()
     measured = [measure(model, n, given.chunk_ms, given.steps) for n in given.streams]
     command = " ".join(["python", *sys.argv])
     result = {"label": "recogniser overhead", "command": command, **about, "recognizer": measured}

@@ -73,7 +73,7 @@ SECTIONS = (
         "first_expected_s", "clients_late_s", "load_average",
     )),
     ("Operator's trial: churn and a rolling upgrade", "calm", (
-        "calm.minutes", "calm.stands_for_minutes", "calm.sessions", "calm.complaints",
+        "calm.minutes", "calm.stands_for_minutes", "calm.sessions", "calm.problems",
         "calm.failovers", "calm.restarts", "calm.alerts", "calm.load_average",
     )),
     ("Soak", "soak_minutes", (

@@ -37,7 +37,7 @@ from ssasr.engine.model_thread import ModelThread
 from ssasr.engine.recognizer import Outcome, StepResult
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Final, Finalize, Open, StreamOptions
-from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.garbage import collect_rarely
 from ssasr.telemetry.logs import configure_logging
 from ssasr.telemetry.metrics import Metrics
 
@@ -246,7 +246,7 @@ def main():
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     configure_logging(json=False, level="warning")
-    calm_collector()
+    collect_rarely()
     about = machine()
     counts = [int(count) for count in given.streams.split(",")]
     ages = dict.fromkeys((0, given.age))

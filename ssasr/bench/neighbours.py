@@ -122,7 +122,7 @@ async def _until(scope: trio.CancelScope, neighbour: Callable[[], Awaitable[None
         await neighbour()
 
 
-async def _come_in_vain(
+async def _try_to_connect(
     config: BenchConfig, recordings: Sequence[Recording], seen: Neighbour
 ) -> None:
     """Clients that find the server full, one after the other, for ever."""
@@ -164,7 +164,7 @@ async def _never_read(
         await trio.sleep_forever()
 
 
-KINDS = {"refused": _come_in_vain, "deaf": _never_read}
+KINDS = {"refused": _try_to_connect, "deaf": _never_read}
 
 
 async def _watch_memory(config: BenchConfig, seen: Neighbour) -> None:

@@ -71,7 +71,7 @@ class SoakOutcome:
 
 
 @define(eq=False, kw_only=True)
-class Visitor(Player):
+class SoakClient(Player):
     """One session, and how it ends (a key of ``ENDINGS``)."""
 
     ending: str
@@ -85,7 +85,7 @@ class Visitor(Player):
             case "vanish":
                 await trio.aclose_forcefully(self._stream)
 
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """What was not as it should be; "" if nothing."""
         log = self.log
         if log.code != ENDINGS[self.ending].code:
@@ -99,7 +99,7 @@ class Visitor(Player):
 
 
 @define(eq=False)
-class Crowd:
+class SoakRun:
     """All the sessions of a run."""
 
     config: BenchConfig
@@ -107,16 +107,16 @@ class Crowd:
     random: Random
     endings: Counter[str] = field(factory=Counter)
     codes: Counter[int] = field(factory=Counter)
-    complaints: list[str] = field(factory=list)
+    problems: list[str] = field(factory=list)
     audio_seconds: float = 0.0
 
-    async def keep_place(self, delay: float, until: float) -> None:
-        """One visitor after the other."""
+    async def run_sessions(self, delay: float, until: float) -> None:
+        """One client after the other."""
         await trio.sleep(delay)
         while trio.current_time() < until:
-            await self.visit()
+            await self.run_session()
 
-    async def visit(self) -> None:
+    async def run_session(self) -> None:
         (ending,) = self.random.choices(list(ENDINGS), [each.share for each in ENDINGS.values()])
         config = self.config
         seconds = self.random.uniform(SHORTEST, LONGEST)
@@ -124,20 +124,20 @@ class Crowd:
         if ending == "fall silent":
             parameters = {**config.parameters, "inactivity_timeout": INACTIVITY}
             config = evolve(config, parameters=parameters)
-        visitor = Visitor(target_of(config), StreamLog(track), ending=ending)
-        await visitor.play()
-        log = visitor.log
+        client = SoakClient(target_of(config), StreamLog(track), ending=ending)
+        await client.play()
+        log = client.log
         if not self.endings:
             check_begun(config, [log])
         self.endings[ending] += 1
         self.codes[log.code or NO_CLOSE] += 1
         self.audio_seconds += log.sent * track.message_seconds
-        if complaint := visitor.complaint():
-            self.complaints.append(complaint)
+        if problem := client.problem():
+            self.problems.append(problem)
 
     def unexplained(self, ends: Mapping[str, float] | None) -> list[str]:
-        """What clients complain of, and causes that the gateway counted and no visitor meant."""
-        problems = list(self.complaints)
+        """What clients complain of, and causes that the gateway counted and no client meant."""
+        problems = list(self.problems)
         if ends is None:
             return problems
         meant = Counter({ending.causes: self.endings[name] for name, ending in ENDINGS.items()})
@@ -161,7 +161,7 @@ class Crowd:
             )
             progress(
                 f"{minute} of {minutes:g} min: {self.endings.total()} sessions ended, "
-                f"{len(self.complaints)} otherwise than meant; {memory or 'no processes seen'}"
+                f"{len(self.problems)} otherwise than meant; {memory or 'no processes seen'}"
             )
 
 
@@ -170,16 +170,16 @@ async def soak(
 ) -> SoakOutcome:
     """``config.streams`` clients at once for so many minutes, until the last has ended. Raises
     SsasrError if the first session cannot be opened."""
-    crowd = Crowd(config, recordings, Random(config.seed))
+    run = SoakRun(config, recordings, Random(config.seed))
     watch = ProcessWatch(lambda: config.pids or serving_url(config.endpoint))
     before, until = await read_metrics(config.endpoint), trio.current_time() + minutes * 60
     async with plain_nursery() as watching:
         watching.start_soon(watch.run)
-        watching.start_soon(crowd.report, minutes, watch, progress)
+        watching.start_soon(run.report, minutes, watch, progress)
         async with trio.open_nursery() as visiting:
             for index in range(config.streams):
-                delay = crowd.random.uniform(0, min(LONGEST, minutes * 60)) if index else 0.0
-                visiting.start_soon(crowd.keep_place, delay, until)
+                delay = run.random.uniform(0, min(LONGEST, minutes * 60)) if index else 0.0
+                visiting.start_soon(run.run_sessions, delay, until)
         watching.cancel_scope.cancel()
     await trio.sleep(IDLE_SECONDS)
     watch.read()
@@ -188,10 +188,10 @@ async def soak(
     return SoakOutcome(
         minutes=minutes,
         streams=config.streams,
-        endings=dict(crowd.endings),
-        codes=dict(sorted(crowd.codes.items())),
+        endings=dict(run.endings),
+        codes=dict(sorted(run.codes.items())),
         ends=ends,
-        unexplained=crowd.unexplained(ends) + gone,
-        audio_hours=round(crowd.audio_seconds / 3_600, 2),
+        unexplained=run.unexplained(ends) + gone,
+        audio_hours=round(run.audio_seconds / 3_600, 2),
         processes=watch.growth(minutes * 60),
     )

@@ -18,7 +18,7 @@ import trio
 from attrs import define, field, frozen
 
 from ssasr.audio.decoding import make_decoder
-from ssasr.gateway.auth.access import HOUSE, Access, Grant
+from ssasr.gateway.auth.access import ALL_KEYS, Access, Grant
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.features import Features
 from ssasr.gateway.jobs import Job
@@ -32,7 +32,7 @@ from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, MessageSocket
 from ssasr.protocol.client_link import refusal
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
 from ssasr.protocol.faults import ClientFault, too_many_sessions
-from ssasr.protocol.liveness import PING_INTERVAL, Pulse, Verdict
+from ssasr.protocol.liveness import PING_INTERVAL, ClientLiveness, Verdict
 from ssasr.protocol.parameters import SessionParameters, parse_parameters
 from ssasr.protocol.query import Query
 from ssasr.protocol.speech_models import SPEECH_MODELS, Aliases
@@ -100,7 +100,7 @@ class GatewayStatistics:
     draining: bool
 
 
-def _nobody(_: UsageRecord) -> None:
+def _ignore(_: UsageRecord) -> None:
     pass
 
 
@@ -114,7 +114,7 @@ class Gateway:
     metrics: Metrics
     limits: GatewayLimits
     wall_clock: Callable[[], float] = time.time
-    on_end: Callable[[UsageRecord], None] = _nobody
+    on_end: Callable[[UsageRecord], None] = _ignore
     """Called for every session that was served."""
     licence: Licence | None = None
     speech_models: Aliases = MappingProxyType({})
@@ -304,7 +304,7 @@ class Gateway:
     def take_place(self, grant: Grant) -> None:
         """One of those of all keys together. Raises ClientFault."""
         limit = self.session_limit()
-        if not grant.hold(HOUSE, limit):
+        if not grant.hold(ALL_KEYS, limit):
             by_licence = limit < self.limits.max_sessions
             raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
 
@@ -360,14 +360,14 @@ class Gateway:
             current().note(cause=cause.value, close_code=int(END_CAUSES[cause]))
             for companion in terms.companions:
                 companion.ended()
-            account, ended = session.account, self.wall_clock()
-            self.session_log.ended(terms, key_id, peer, cause, ended - started, account)
+            totals, ended = session.totals, self.wall_clock()
+            self.session_log.ended(terms, key_id, peer, cause, ended - started, totals)
             self.on_end(
                 UsageRecord(
                     session_id=terms.id,
                     started=started,
                     ended=ended,
-                    audio_seconds=account.audio_seconds,
+                    audio_seconds=totals.audio_seconds,
                     model=terms.model_version,
                     close_code=int(END_CAUSES[cause]),
                     key_id=key_id,
@@ -393,10 +393,10 @@ async def keep_alive(session: Session) -> None:
     """Send pings to a client that has sent nothing for a while, and end the session of one that
     does not answer."""
     websocket = session.websocket
-    pulse = Pulse(trio.current_time())
+    liveness = ClientLiveness(trio.current_time())
 
-    def look(second: float) -> float | None:
-        verdict = pulse.look(
+    def check(second: float) -> float | None:
+        verdict = liveness.check(
             second, session.last_message, websocket.received, held_back=session.held_back
         )
         if verdict is Verdict.SILENT:
@@ -404,9 +404,9 @@ async def keep_alive(session: Session) -> None:
             return None
         if verdict is Verdict.ASK:
             websocket.ping()
-        return pulse.rest(second)
+        return liveness.rest(second)
 
-    await Timer(look).run_until_over(PING_INTERVAL)
+    await Timer(check).run_until_over(PING_INTERVAL)
 
 
 async def refuse(websocket: MessageSocket, fault: ClientFault, frames: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ LONGEST_DATA = 256 << 10
 TOO_MANY, TOO_LATE, NO_ANSWER = 503, 504, 502
 
 
-def _nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
@@ -50,7 +50,7 @@ class LlmGateway:
     target: Target
     key: str | None = field(default=None, repr=False)
     seconds: float = DEADLINE
-    on_answer: Callable[[str], None] = _nobody
+    on_answer: Callable[[str], None] = _ignore
 
     @classmethod
     def parse(cls, url: str, key: str | None = None) -> "LlmGateway":

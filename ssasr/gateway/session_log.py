@@ -5,7 +5,7 @@ from attrs import define, field
 
 from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.faults import ClientFault
-from ssasr.session.inference import Account
+from ssasr.session.inference import SessionTotals
 from ssasr.session.session import SessionTerms
 from ssasr.telemetry.bursts import Bursts
 from ssasr.telemetry.logs import get_logger
@@ -33,9 +33,9 @@ class SessionLog:
 
     def ended(
         self, terms: SessionTerms, key_id: str, peer: str, cause: EndCause, seconds: float,
-        account: Account,
+        totals: SessionTotals,
     ) -> None:  # fmt: skip
-        route = account.route
+        route = totals.route
         log.info(
             "session ended",
             session=terms.id,
@@ -46,8 +46,8 @@ class SessionLog:
             address=route.address,
             failovers=route.moves,
             seconds=round(seconds, 2),
-            audio_seconds=round(account.audio_seconds, 2),
-            turns=account.turns,
+            audio_seconds=round(totals.audio_seconds, 2),
+            turns=totals.turns,
             key=key_id,
             **self._peer(peer),
         )

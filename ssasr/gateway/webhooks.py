@@ -165,8 +165,8 @@ def open_webhooks(directory: Path) -> Journal:
 
 
 @frozen(eq=False)
-class Delivery:
-    """A parcel: one session's."""
+class WebhookDelivery:
+    """One session's."""
 
     path: Path
     hosts: WebhookHosts
@@ -215,7 +215,7 @@ class WebhookQueue:
     _known: set[Path] = field(factory=set)
     """What is under way, or is no webhook."""
 
-    async def next(self) -> Delivery:
+    async def next(self) -> WebhookDelivery:
         while True:
             growth = self.journal.growth
             waiting = await trio.to_thread.run_sync(segments, self.journal.directory, NAME)
@@ -234,13 +234,13 @@ class WebhookQueue:
                     return delivery
             await growth.wait()
 
-    def _read(self, path: Path) -> Delivery | None:
+    def _read(self, path: Path) -> WebhookDelivery | None:
         """None: it is no webhook, and stays for somebody to look at. Raises OSError."""
         try:
             entry = json.loads(path.read_bytes())
             tried = partial(self.tried, entry.get("session_id", ""))
             header = tuple(entry["header"])
-            return Delivery(path, self.hosts, tried, entry["url"], header, entry["body"])
+            return WebhookDelivery(path, self.hosts, tried, entry["url"], header, entry["body"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("a webhook cannot be read and stays", file=path.name, reason=str(error))
             return None

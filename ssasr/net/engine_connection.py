@@ -16,7 +16,7 @@ from ssasr.errors import SsasrError
 from ssasr.net.websocket import ConnectionClosed, MessageSocket
 from ssasr.protocol.engine_link import EngineLink, Role, State
 from ssasr.protocol.engine_wire import Message
-from ssasr.protocol.liveness import ENGINE, GATEWAY, LOOK_SECONDS, Liveness, Timeouts, Verdict
+from ssasr.protocol.liveness import CHECK_SECONDS, ENGINE, GATEWAY, Liveness, Timeouts, Verdict
 from ssasr.runtime.handoff import Sink
 from ssasr.runtime.timers import Timer
 
@@ -67,7 +67,7 @@ class Link:
     """The next check is far off, because nothing is expected of the peer."""
 
     def __attrs_post_init__(self) -> None:
-        self._timer = Timer(self._look)
+        self._timer = Timer(self._check)
 
     @property
     def clear(self) -> bool:
@@ -116,8 +116,8 @@ class Link:
         self._liveness = Liveness(PATIENCE[self.machine.role], math.floor(trio.current_time()))
         await self._timer.run_until_over(self._rest())
 
-    def _look(self, second: float) -> float | None:
-        verdict = self._liveness.look(
+    def _check(self, second: float) -> float | None:
+        verdict = self._liveness.check(
             second, self.websocket.received, self._messages, expecting=self._is_answer_expected()
         )
         if verdict is Verdict.ASK:
@@ -133,8 +133,8 @@ class Link:
         rest = self._liveness.rest(expecting=self._is_answer_expected())
         busy = self.machine.role is Role.GATEWAY and self._messages > self._seen
         self._seen = self._messages
-        self._resting = rest > LOOK_SECONDS and not busy
-        return rest if self._resting else LOOK_SECONDS
+        self._resting = rest > CHECK_SECONDS and not busy
+        return rest if self._resting else CHECK_SECONDS
 
     def _is_answer_expected(self) -> bool:
         """Whether the peer owes us an answer. Only a gateway expects one, and only while it waits

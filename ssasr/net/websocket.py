@@ -197,7 +197,11 @@ class WebSocket:
     def _obey(self, event: Ping | Close) -> None:
         match event:
             case Ping(payload):
-                self._answer(payload)
+                pong = encode_pong(payload, self._key)
+                if self.clear:
+                    self._write_soon(pong)
+                elif self.closed is None:
+                    self._pong = pong
             case Close(code, reason):
                 if self.closed is None:
                     self._write_soon(encode_close(code, reason, self._key))
@@ -218,19 +222,13 @@ class WebSocket:
 
     def offer(self, message: str | bytes) -> None:
         """Send without waiting. Call only while ``clear``, or directly after another ``offer``."""
-        self._write_soon(encode_message(message, self._key))
+        if not self._write(encode_message(message, self._key)):
+            self._nursery.start_soon(self._flush_quietly)
 
     def ping(self) -> None:
         """Send a ping without waiting. Its pong is seen only in ``received``."""
         if self.clear:
             self._write_soon(encode_ping(self._key))
-
-    def _answer(self, payload: bytes) -> None:
-        pong = encode_pong(payload, self._key)
-        if self.clear:
-            self._write_soon(pong)
-        elif self.closed is None:
-            self._pong = pong
 
     async def send(self, message: str | bytes) -> None:
         """Send, waiting until the socket has taken it all. Raises ConnectionClosed."""

@@ -14,7 +14,7 @@ import enum
 
 from attrs import define, field, frozen
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Between two checks while an answer is owed or a ping is out."""
 SLACK = 0.5
 """Seconds that a check may count for beyond those planned, however late it comes."""
@@ -67,12 +67,12 @@ class LivenessStatistics:
 
 @define
 class Liveness:
-    """The liveness of a link's peer. Call ``look`` when ``rest`` has passed, or earlier; ``now`` is
-    any monotonic clock."""
+    """The liveness of a link's peer. Call ``check`` when ``rest`` has passed, or earlier; ``now``
+    is any monotonic clock."""
 
     timeouts: Timeouts
-    _looked: float
-    _planned: float = LOOK_SECONDS
+    _checked: float
+    _planned: float = CHECK_SECONDS
     _asked: bool = False
     _unanswered: float = 0.0
     _quiet: float = 0.0
@@ -80,11 +80,11 @@ class Liveness:
     _bytes: int = field(default=-1)
     _messages: int = field(default=-1)
 
-    def look(self, now: float, received: int, messages: int, *, expecting: bool) -> Verdict:
+    def check(self, now: float, received: int, messages: int, *, expecting: bool) -> Verdict:
         """Check. ``received``, ``messages``: bytes and messages received so far; ``expecting``:
         whether the peer owes an answer."""
-        passed = min(now - self._looked, self._planned + SLACK)
-        self._looked = now
+        passed = min(now - self._checked, self._planned + SLACK)
+        self._checked = now
         alive, self._bytes = received != self._bytes, received
         worked, self._messages = messages != self._messages, messages
         self._quiet = 0.0 if alive else self._quiet + passed
@@ -108,9 +108,9 @@ class Liveness:
     def rest(self, *, expecting: bool) -> float:
         """Seconds until the next check."""
         if expecting or self._asked:
-            self._planned = LOOK_SECONDS
+            self._planned = CHECK_SECONDS
         else:
-            self._planned = max(self.timeouts.ask_idle - self._quiet, LOOK_SECONDS)
+            self._planned = max(self.timeouts.ask_idle - self._quiet, CHECK_SECONDS)
         return self._planned
 
     def statistics(self) -> LivenessStatistics:
@@ -118,19 +118,19 @@ class Liveness:
 
 
 @define
-class Pulse:
+class ClientLiveness:
     """The liveness of a client. It owes no answers, and is sent a ping after ``PING_INTERVAL``
-    without a message. Created with the time when it was last active; call ``look`` when ``rest``
+    without a message. Created with the time when it was last active; call ``check`` when ``rest``
     has passed."""
 
     _alive: float
     _asked: bool = False
     _bytes: int = 0
     """Bytes received when the ping was sent."""
-    _unanswered_looks: int = 0
+    _unanswered_checks: int = 0
     """Checks since then that found no new bytes."""
 
-    def look(self, now: float, last_message: float, received: int, *, held_back: bool) -> Verdict:
+    def check(self, now: float, last_message: float, received: int, *, held_back: bool) -> Verdict:
         """Check. ``last_message``: when a message was last taken; ``received``: bytes received so
         far; ``held_back``: reading has stopped, so pongs may wait in the socket, and the client
         counts as alive."""
@@ -140,15 +140,15 @@ class Pulse:
             self._alive = now
         self._alive = max(self._alive, last_message)
         if self._asked:
-            self._unanswered_looks += 1
-            return Verdict.SILENT if self._unanswered_looks == 2 else Verdict.WELL
+            self._unanswered_checks += 1
+            return Verdict.SILENT if self._unanswered_checks == 2 else Verdict.WELL
         if now - self._alive < PING_INTERVAL:
             return Verdict.WELL
-        self._asked, self._bytes, self._unanswered_looks, self._alive = True, received, 0, now
+        self._asked, self._bytes, self._unanswered_checks, self._alive = True, received, 0, now
         return Verdict.ASK
 
     def rest(self, now: float) -> float:
         """Seconds until the next check."""
         if self._asked:
-            return QUICK_PONG if self._unanswered_looks == 0 else PONG_DEADLINE - QUICK_PONG
+            return QUICK_PONG if self._unanswered_checks == 0 else PONG_DEADLINE - QUICK_PONG
         return self._alive + PING_INTERVAL - now

@@ -348,10 +348,10 @@ class ResilientStream:
 
     # -- changes -----------------------------------------------------------------------------------
 
-    def _dismiss_others(self, heir: _Carrier) -> None:
-        """Close all engines but the newest, which has caught up with the session."""
+    def _dismiss_others(self, newest: _Carrier) -> None:
+        """Close all engines but one, which has caught up with the session."""
         for carrier in self._carriers:
-            if carrier is not heir:
+            if carrier is not newest:
                 carrier.scope.cancel()
 
     def _give_up_if_exhausted(self, why: str) -> None:

@@ -33,18 +33,18 @@ class SessionCount:
     """Since the process began."""
 
 
-def spare_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Exclude all objects that exist now from later collections; call when a model is loaded."""
     gc.collect()
     gc.freeze()
 
 
-def calm_collector() -> None:
+def collect_rarely() -> None:
     """For an engine process, once its model is loaded. Every step makes some objects for each
     stream and drops them soon after. With Python's default thresholds that causes one collection
     for every hundred streams, and now and then a full one, torch's modules included, while all
     streams wait (measured at 1,000 streams: 100 ms)."""
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     gc.set_threshold(YOUNG_IN_STEPS, 20, 50)
 
 

@@ -12,8 +12,8 @@ PERIOD = 1.0
 async def measure_loop_lag(histogram: Histogram) -> None:
     """Observe once a second, until cancelled, how many seconds late a task is woken."""
 
-    def look(second: float) -> float:
+    def observe(second: float) -> float:
         histogram.observe(current_time() - second)
         return PERIOD
 
-    await Timer(look).run_until_over(PERIOD)
+    await Timer(observe).run_until_over(PERIOD)

@@ -15,7 +15,7 @@ from ssasr.protocol.text import ends_sentence
 
 LONGEST_GAP = 3_000
 """Milliseconds of silence after which nobody goes on with a sentence."""
-SHOUTED = 7
+LONG_WORD = 7
 """Letters of a word that nobody takes for an abbreviation."""
 _FUNCTION_WORDS = """
     a an the and or but nor so yet for of to in on at by with from into onto as if when while
@@ -52,10 +52,10 @@ def begin(word: str, *, going_on: bool) -> str:
     return word[:at] + capital + word[at + 1 :] if len(capital) == 1 else word
 
 
-def calm(words: list[str]) -> list[str]:
+def lower_capitals(words: list[str]) -> list[str]:
     """The words of a whole turn; those of one all in capitals as a sentence has them."""
     text = " ".join(words)
-    loud = text.isupper() and (
-        len(words) > 3 or any(sum(map(str.isalpha, word)) >= SHOUTED for word in words)
+    capitals = text.isupper() and (
+        len(words) > 3 or any(sum(map(str.isalpha, word)) >= LONG_WORD for word in words)
     )
-    return [word.lower() for word in words] if loud else words
+    return [word.lower() for word in words] if capitals else words

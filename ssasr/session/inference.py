@@ -78,7 +78,7 @@ Input = Samples | Settings | Endpoint
 
 
 @frozen
-class Account:
+class SessionTotals:
     """What a session has come to."""
 
     audio_seconds: float = 0.0
@@ -138,8 +138,8 @@ class Inference:
         return self._position.sent
 
     @property
-    def account(self) -> Account:
-        return Account(self.samples / SAMPLE_RATE, self._turns, self._route())
+    def totals(self) -> SessionTotals:
+        return SessionTotals(self.samples / SAMPLE_RATE, self._turns, self._route())
 
     async def run(
         self, session_id: str, model_version: str, opened: Callable[[Opened], None]
@@ -168,7 +168,7 @@ class Inference:
             )
             opened(stream.opened)
             self._look_for_heartbeat()
-            outlet = _Performed(self._messages, stream)
+            outlet = _DecisionOutlet(self._messages, stream)
             answers = Stage(stream, self._decide, outlet, self._progressed)
             async with plain_nursery() as nursery:
                 nursery.start_soon(answers.run)
@@ -385,7 +385,7 @@ async def _sleep_on_time(seconds: float) -> None:
 
 
 @frozen(eq=False)
-class _Performed:
+class _DecisionOutlet:
     """The outlet of decisions: messages go to the client, Finalize to the engine."""
 
     messages: HandoffChannel[SessionMessage]

@@ -52,11 +52,11 @@ from ssasr.runtime.handoff import HandoffChannel, Sink, Stage
 from ssasr.session.companion import Companion
 from ssasr.session.inference import (
     CATCH_UP,
-    Account,
     Endpoint,
     Inference,
     Input,
     Samples,
+    SessionTotals,
     Settings,
 )
 from ssasr.telemetry.logs import get_logger
@@ -196,8 +196,8 @@ class Session:
         return await self._close()
 
     @property
-    def account(self) -> Account:
-        return Account() if self._inference is None else self._inference.account
+    def totals(self) -> SessionTotals:
+        return SessionTotals() if self._inference is None else self._inference.totals
 
     @property
     def held_back(self) -> bool:
@@ -243,7 +243,7 @@ class Session:
     # -- receive -----------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
-        frames = _Frames(self)
+        frames = _ClientMessages(self)
         expiry = trio.current_time() + self.terms.max_duration
         with self._receiving:
             self._receiving.deadline = expiry
@@ -389,7 +389,7 @@ class Session:
 
 
 @frozen(eq=False)
-class _Frames:
+class _ClientMessages:
     """The client's messages as a source; raises when none comes within the inactivity timeout."""
 
     session: Session

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
-from ssasr.session.casing import begin, calm, goes_on
+from ssasr.session.casing import begin, goes_on, lower_capitals
 from ssasr.session.formatting import plain
 from ssasr.session.rewriting import Rewrite
 
@@ -161,9 +161,9 @@ class Transcript:
         self._finals += [evolve(word, final=True) for word in self._open]
         self._open = []
         texts = [word.text for word in self._finals]
-        if (calmed := calm(texts)) != texts:
-            calmed[0] = begin(calmed[0], going_on=False)
-            self._finals = list(map(_Kept.written, self._finals, calmed))
+        if (lowered := lower_capitals(texts)) != texts:
+            lowered[0] = begin(lowered[0], going_on=False)
+            self._finals = list(map(_Kept.written, self._finals, lowered))
             self._sent, self.final_text = [], ""
         return self.words(formatted=formatted, finality=True)
 

@@ -72,14 +72,14 @@ def test_ends_are_counted_between_two_readings():
     assert session_ends(None, after) is None
 
 
-def crowd(**endings):
-    found = soak.Crowd(BenchConfig("ws://x", "key", 1, 1.0, 1.0), [], None)
+def run(**endings):
+    found = soak.SoakRun(BenchConfig("ws://x", "key", 1, 1.0, 1.0), [], None)
     found.endings.update({name.replace("_", " "): count for name, count in endings.items()})
     return found
 
 
 def test_closes_that_no_client_meant_are_named():
-    met = crowd(terminate=3, close=1, vanish=2, fall_silent=1)
+    met = run(terminate=3, close=1, vanish=2, fall_silent=1)
     counted = {"terminated": 3.0, "client_closed": 2.0, "client_vanished": 1.0, "inactive": 1.0}
     assert met.unexplained(counted) == []
     assert met.unexplained(None) == []

@@ -1,14 +1,14 @@
 """Who is dead and who only slow, or unheard because it was us who slept."""
 
 from ssasr.protocol.liveness import (
+    CHECK_SECONDS,
     ENGINE,
     GATEWAY,
-    LOOK_SECONDS,
     PING_INTERVAL,
     SLACK,
     WORK_SECONDS,
+    ClientLiveness,
     Liveness,
-    Pulse,
     Verdict,
 )
 
@@ -23,7 +23,7 @@ def looks(
         now += liveness.rest(expecting=expecting)
         if now > at + seconds:
             return found
-        verdict = liveness.look(now, received(now), messages(now), expecting=expecting)
+        verdict = liveness.check(now, received(now), messages(now), expecting=expecting)
         if verdict is not Verdict.WELL:
             found.append((now, verdict))
 
@@ -39,7 +39,7 @@ def test_one_that_owes_nothing_is_asked_seldom():
     now, pongs = 0.0, 0
     while now < 1_000:
         now += liveness.rest(expecting=False)
-        verdict = liveness.look(now, pongs, 0, expecting=False)
+        verdict = liveness.check(now, pongs, 0, expecting=False)
         assert verdict in {Verdict.WELL, Verdict.ASK}
         pongs += verdict is Verdict.ASK
     assert 40 <= pongs <= 50
@@ -52,7 +52,7 @@ def test_one_that_owes_nothing_is_asked_seldom():
 def test_work_that_comes_after_long_idleness_is_waited_for_no_longer():
     liveness = Liveness(GATEWAY, 0.0)
     assert liveness.rest(expecting=False) == GATEWAY.ask_idle
-    assert liveness.look(15.0, 1, 0, expecting=True) is Verdict.WELL
+    assert liveness.check(15.0, 1, 0, expecting=True) is Verdict.WELL
     found = looks(liveness, 10, received=lambda now: 1, expecting=True, at=15)
     assert next(now for now, verdict in found if verdict is Verdict.SILENT) <= 19
 
@@ -97,9 +97,9 @@ def test_a_process_that_was_stopped_buries_nobody():
     """The looks of a minute come late and all at once; the peer's bytes lie in the socket."""
     liveness = Liveness(GATEWAY, 0.0)
     assert looks(liveness, 2, received=lambda now: now, expecting=True) == []
-    assert liveness.look(62.0, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
-    assert liveness.statistics().idle <= 2 * (LOOK_SECONDS + SLACK) + 2
-    assert liveness.look(62.1, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
+    assert liveness.check(62.0, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
+    assert liveness.statistics().idle <= 2 * (CHECK_SECONDS + SLACK) + 2
+    assert liveness.check(62.1, 2, 0, expecting=True) in {Verdict.WELL, Verdict.ASK}
     busy = {"received": lambda now: now, "messages": lambda now: now}
     assert looks(liveness, 20, **busy, expecting=True, at=62.1) == []
     assert liveness.statistics().quiet == 0.0
@@ -108,7 +108,7 @@ def test_a_process_that_was_stopped_buries_nobody():
 def test_a_clock_that_stands_still_counts_nothing():
     liveness = Liveness(GATEWAY, 5.0)
     for _ in range(100):
-        assert liveness.look(5.0, 0, 0, expecting=True) is Verdict.WELL
+        assert liveness.check(5.0, 0, 0, expecting=True) is Verdict.WELL
 
 
 # -- a client --------------------------------------------------------------------------------------
@@ -116,14 +116,14 @@ def test_a_clock_that_stands_still_counts_nothing():
 
 def pulse_looks(seconds, *, spoke=lambda now: 0, received=lambda now: 0, held=lambda now: False):
     """Every verdict on a client active at 0 that is not WELL, with its time."""
-    pulse, found, now = Pulse(0.0), [], PING_INTERVAL
+    liveness, found, now = ClientLiveness(0.0), [], PING_INTERVAL
     while now <= seconds:
-        verdict = pulse.look(now, spoke(now), received(now), held_back=held(now))
+        verdict = liveness.check(now, spoke(now), received(now), held_back=held(now))
         if verdict is not Verdict.WELL:
             found.append((now, verdict))
         if verdict is Verdict.SILENT:
             break
-        now += pulse.rest(now)
+        now += liveness.rest(now)
     return found
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.recognition import Word
-from ssasr.session.casing import begin, calm, goes_on
+from ssasr.session.casing import begin, goes_on, lower_capitals
 from ssasr.session.transcript import Transcript
 from tests.session.test_turns import SECOND, Script, ends, speak, turns
 
@@ -68,7 +68,7 @@ def test_what_goes_on():
     ],
 )
 def test_a_turn_all_in_capitals(text, shown):
-    assert " ".join(calm(text.split())) == shown
+    assert " ".join(lower_capitals(text.split())) == shown
 
 
 def said(query, *texts, gap=3 * SECOND):

@@ -12,7 +12,7 @@ from ssasr.errors import EngineUnavailable
 from ssasr.protocol.recognition import Open
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.runtime.garbage import YOUNG_IN_STEPS, spare_what_is_loaded
+from ssasr.runtime.garbage import YOUNG_IN_STEPS, freeze_loaded_objects
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import child_span
 
@@ -66,6 +66,6 @@ async def serve(config: ServeConfig) -> None:
     whatever ends a model thread."""
     metrics = Metrics()
     hosts = build_hosts(config, metrics)
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     services = tuple(host.run for host in hosts.values())
     await serve_public(config.public, LocalEngines(hosts), metrics, services, YOUNG_IN_STEPS)

@@ -13,7 +13,7 @@ from ssasr.engine.server import EngineServer
 from ssasr.engine.speakers.windows import Diarizer
 from ssasr.gateway.http import engine_routes, http_app
 from ssasr.routing.models import MODEL_VERSIONS
-from ssasr.runtime.garbage import calm_collector
+from ssasr.runtime.garbage import collect_rarely
 from ssasr.runtime.process import watch_signals
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.metrics import Metrics, Side
@@ -77,7 +77,7 @@ async def _run_model(config: EngineConfig, server: EngineServer, metrics: Metric
     """Load the weights while the port already answers, then serve. Raises WeightsError."""
     started = time.monotonic()
     recognizer, diarizer = await trio.to_thread.run_sync(_load, config, abandon_on_cancel=True)
-    calm_collector()
+    collect_rarely()
     log.info("loaded", model=recognizer.name, seconds=round(time.monotonic() - started, 2))
     server.host = config.recognition.host(config.model, recognizer, diarizer, metrics)
     await server.host.run()

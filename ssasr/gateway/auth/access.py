@@ -105,9 +105,9 @@ class KnownKey:
 # -- sessions --------------------------------------------------------------------------------------
 
 
-HOUSE = b""
+ALL_KEYS = b""
 """Stands for all keys together."""
-STRANGERS = b"*"
+WILDCARD_GROUP = b"*"
 """Stands for all credentials that only ``*`` lets in: a limit for each that somebody makes up would
 limit nobody."""
 
@@ -231,7 +231,7 @@ class Access:
         found, wildcard = None, None
         for key in self.keys:
             if key.digest is None:
-                wildcard = KnownKey(digest[:8], key.limit, STRANGERS)
+                wildcard = KnownKey(digest[:8], key.limit, WILDCARD_GROUP)
             elif hmac.compare_digest(key.digest, digest):
                 found = KnownKey(digest[:8], key.limit, digest[:8])
         return found or wildcard
@@ -252,7 +252,7 @@ class Access:
             known = self._known_by_id(token.key_id)
         except TokenError as error:
             raise unauthorized(str(error)) from None
-        # A full house must not use the token up, so the place comes first.
+        # A full server must not use the token up, so the place comes first.
         grant = self._grant(known, token.max_session_duration)
         try:
             self.used.redeem(token, now)
@@ -277,7 +277,7 @@ class Access:
             return KnownKey(key_id, self._limits[key_id], key_id)
         for key in self.keys:
             if key.digest is None:
-                return KnownKey(key_id, key.limit, STRANGERS)
+                return KnownKey(key_id, key.limit, WILDCARD_GROUP)
         raise TokenError("Invalid token")
 
     def _grant(self, known: KnownKey, max_duration: float) -> Grant:

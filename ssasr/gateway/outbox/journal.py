@@ -40,7 +40,7 @@ def number_of(segment: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _nobody(_: int) -> None:
+def _ignore(_: int) -> None:
     pass
 
 
@@ -58,7 +58,7 @@ class Journal:
     most_waiting: int = MOST_WAITING
     mode: int = 0o640
     """Who may read the segments."""
-    on_lost: Callable[[int], None] = _nobody
+    on_lost: Callable[[int], None] = _ignore
     """Called with the number of lines that were just given up."""
     written: int = 0
     lost: int = 0

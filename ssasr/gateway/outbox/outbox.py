@@ -1,6 +1,6 @@
 """Sends what a queue on the disk holds: at least once, later and later after each failure.
 
-A ``Parcel`` is what goes in one request. The queue says what is next and forgets a parcel once it
+A ``Delivery`` is what goes in one request. The queue says what is next and forgets a delivery that
 has been taken or given up, on the disk as well, so that a process that is started again goes on
 where the last one was. Usage records go one batch after the other (``usage.push``), webhooks beside
 each other (``webhooks``).
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 
 class NotTaken(Exception):
-    """The parcel was not taken; the text says why and holds nothing of it. ``final``: no further
+    """The delivery was not taken; the text says why and holds nothing of it. ``final``: no further
     try can help."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
@@ -27,7 +27,7 @@ class NotTaken(Exception):
         self.final = final
 
 
-class Parcel(Protocol):
+class Delivery(Protocol):
     async def send(self) -> None:
         """Raises NotTaken."""
 
@@ -35,11 +35,11 @@ class Parcel(Protocol):
         """It has been taken, or given up. Raises OSError."""
 
 
-class ParcelQueue(Protocol):
+class DeliveryQueue(Protocol):
     what: str
-    """What the log calls its parcels."""
+    """What the log calls its deliveries."""
 
-    async def next(self) -> Parcel:
+    async def next(self) -> Delivery:
         """Waits for one that has not been returned before. Raises OSError."""
 
 
@@ -60,19 +60,19 @@ class Backoff:
         yield None
 
 
-def _nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
 @define(eq=False)
 class Outbox:
-    """``run`` until cancelled. ``at_once``: parcels under way; one that waits for its next try is
-    under way, so that one place that is down does not hold up others until there are many."""
+    """``run`` until cancelled. ``at_once``: deliveries under way; one that waits for its next try
+    is under way, so that one place that is down does not hold up others until there are many."""
 
-    queue: ParcelQueue
+    queue: DeliveryQueue
     backoff: Backoff
     at_once: int = 1
-    on_result: Callable[[str], None] = _nobody
+    on_result: Callable[[str], None] = _ignore
     """Called with what became of each try."""
     failures: int = 0
     given_up: int = 0
@@ -84,13 +84,13 @@ class Outbox:
         async with trio.open_nursery() as nursery:
             while True:
                 await places.acquire()
-                parcel = await self._insist(self.queue.next, "the queue cannot be read")
-                nursery.start_soon(self._deliver, parcel, places)
+                delivery = await self._until_done(self.queue.next, "the queue cannot be read")
+                nursery.start_soon(self._deliver, delivery, places)
 
-    async def _deliver(self, parcel: Parcel, places: trio.Semaphore) -> None:
+    async def _deliver(self, delivery: Delivery, places: trio.Semaphore) -> None:
         for delay in self.backoff.delays():
             try:
-                await parcel.send()
+                await delivery.send()
             except NotTaken as failed:
                 self.failures += 1
                 self.on_result("failed")
@@ -104,11 +104,11 @@ class Outbox:
             else:
                 self.on_result("sent")
                 break
-        await self._insist(parcel.forget, "it was sent and stays in the queue")
+        await self._until_done(delivery.forget, "it was sent and stays in the queue")
         self.forgotten += 1
         places.release()
 
-    async def _insist(self, action: Callable[[], Awaitable[T]], trouble: str) -> T:
+    async def _until_done(self, action: Callable[[], Awaitable[T]], trouble: str) -> T:
         """Again while the disk fails: that is no reason to end sessions."""
         for delay in Backoff(self.backoff.first, self.backoff.longest).delays():
             try:

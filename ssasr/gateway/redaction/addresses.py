@@ -1,4 +1,4 @@
-"""E-mail and network addresses, and where somebody lives."""
+"""E-mail addresses, network addresses, URLs and street addresses, said or written."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,12 @@ LOCAL_PART = 24
 
 
 def _said(atoms: Sequence[Atom], at: int, *texts: str) -> bool:
+    """Whether atom ``at`` is there and one of these texts."""
     return 0 <= at < len(atoms) and atoms[at].text in texts
 
 
 def _domain_end(atoms: Sequence[Atom], start: int) -> int:
-    """The last atom of a domain whose first label starts at ``start``; -1 if there is none."""
+    """The last atom of a domain whose first label is at ``start``; -1 if it is none."""
     end = -1
     for at in range(start, min(start + 14, len(atoms) - 1)):
         if atoms[at].stop and at > start and end < 0 and atoms[at].text != ".":
@@ -42,7 +43,7 @@ def _domain_end(atoms: Sequence[Atom], start: int) -> int:
 
 
 def _local_start(atoms: Sequence[Atom], at: int) -> int:
-    """The first atom of what stands before the "at" at ``at``."""
+    """The first atom of the local part before the "at" at ``at``."""
     first = at
     words = 0
     while first > 0 and at - first < LOCAL_PART:
@@ -63,7 +64,8 @@ def _local_start(atoms: Sequence[Atom], at: int) -> int:
 
 
 def email_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Written, or said with "at" and "dot"; and, behind "e-mail", with either of them lost."""
+    """Findings of addresses that are written, or said with "at" and "dot"; after "e-mail" also
+    where either is missing."""
     for at, atom in enumerate(atoms):
         if atom.text not in {"@", "at"} or at == 0 or at + 1 == len(atoms):
             continue
@@ -90,7 +92,8 @@ def _provider_end(atoms: Sequence[Atom], provider: int) -> int:
 
 
 def _provided_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """With the "at" lost, or recognised as another word: "ann lee it gmail dot com"."""
+    """Findings where the "at" before a provider is missing, or was recognised as another word: "ann
+    lee it gmail dot com"."""
     for provider in range(2, len(atoms)):
         if atoms[provider].text not in PROVIDERS or _said(atoms, provider - 1, "at", "@", "."):
             continue
@@ -102,7 +105,7 @@ def _provided_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Behind "e-mail": all up to the last thing that only an address has."""
+    """Findings after "e-mail": all up to the last atom that only an address has."""
     for cue, atom in enumerate(atoms):
         if not re.fullmatch(r"e?mails?|gmail", atom.text) or _said(atoms, cue + 1, "."):
             continue
@@ -124,7 +127,7 @@ def _announced_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """URLs and IP addresses."""
+    """Findings of URLs and IPv4 addresses."""
     for at, atom in enumerate(atoms):
         label = atom.kind is not Kind.SYMBOL and _said(atoms, at + 1, ".") and at + 2 < len(atoms)
         if label and (atoms[at + 2].text in DOMAINS or atom.text in {"www", "w"}):
@@ -134,6 +137,7 @@ def network_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _url(atoms: Sequence[Atom], at: int) -> tuple[int, int]:
+    """The range of the URL whose dot follows atom ``at``."""
     first, last = at, at + 2
     while first > 1 and _said(atoms, first - 1, ".", "/", "-", ":"):
         first -= 2 if atoms[first - 2].kind is not Kind.SYMBOL else 1
@@ -149,7 +153,7 @@ IP_CUES = frozenset(["ip", "ips", "server", "server's", "host", "ping", "firewal
 
 def _ip_end(atoms: Sequence[Atom], at: int) -> int:
     """The last atom of four numbers up to 255 with dots between, each perhaps said digit by digit;
-    -1 if it is none. Behind a cue, dots may be missing or misheard."""
+    -1 if there are none. After a cue, dots may be missing or misheard."""
     groups, dots, end = [""], 0, at
     announced = any(atom.text in IP_CUES for atom in atoms[max(at - 8, 0) : at])
     while at < len(atoms):
@@ -187,7 +191,8 @@ HOME = re.compile(r"lives?|living|address|reside|home|house")
 
 
 def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """A number, a name, a kind of street; then town, state and code if they follow."""
+    """Findings of a number, a name and a kind of street, with town, state and code if they
+    follow."""
     for at, atom in enumerate(atoms):
         if atom.kind is not Kind.DIGITS or atom.ordinal or (at and _same_number(atoms, at)):
             continue
@@ -210,7 +215,8 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _small_street(atoms: Sequence[Atom], start: int) -> int:
-    """As ``_street``, of a name that the recogniser took for words: "ever green terrace"; 0."""
+    """As ``_street``, of a name that was recognised as small words ("ever green terrace"); 0 if
+    nowhere."""
     for at in range(start, min(start + 5, len(atoms))):
         if at > start and atoms[at].text in PLAIN_STREETS:
             return at
@@ -220,7 +226,8 @@ def _small_street(atoms: Sequence[Atom], start: int) -> int:
 
 
 def _rest(atoms: Sequence[Atom], street: int) -> int:
-    """The last atom of the sentence, if it is near: a town's name that was taken for words."""
+    """The last atom of the sentence, if it is near: a town's name may be recognised as small
+    words."""
     for at in range(street, min(street + 4, len(atoms))):
         if atoms[at].stop or at + 1 == len(atoms):
             return at
@@ -228,18 +235,19 @@ def _rest(atoms: Sequence[Atom], street: int) -> int:
 
 
 def _of_number(atom: Atom) -> bool:
+    """Whether it may be part of a house number."""
     return (atom.kind is Kind.DIGITS and not atom.ordinal) or atom.text in {"oh", "o"}
 
 
 def _same_number(atoms: Sequence[Atom], at: int) -> bool:
-    """Whether the digits at ``at`` go on with those before."""
+    """Whether the digits at ``at`` continue those before."""
     while at > 1 and atoms[at - 1].text in {"oh", "o"}:
         at -= 1
     return at > 0 and atoms[at - 1].kind is Kind.DIGITS and not atoms[at - 1].ordinal
 
 
 def _street(atoms: Sequence[Atom], start: int) -> int:
-    """Where the kind of street stands, one to four words on; -1 if nowhere."""
+    """The atom of the kind of street, one to four atoms after ``start``; -1 if there is none."""
     for at in range(start, min(start + 5, len(atoms))):
         atom = atoms[at]
         if atom.kind is Kind.SYMBOL:
@@ -261,7 +269,7 @@ def _street(atoms: Sequence[Atom], start: int) -> int:
 
 
 def _any_street(atoms: Sequence[Atom], start: int) -> int:
-    """The second of two or more words with capitals: a street whose kind we do not know."""
+    """The second of two words with capitals, of a street whose kind is not in the list; -1."""
     named = [atom.capital and atom.kind is Kind.WORD for atom in atoms[start : start + 2]]
     return start + 1 if named == [True, True] and not atoms[start].stop else -1
 
@@ -286,4 +294,5 @@ def _place_behind(atoms: Sequence[Atom], street: int) -> int:
 
 
 def _of_unit(before: Atom) -> bool:
+    """Whether a letter after it names a flat."""
     return before.text in UNITS or before.kind is Kind.DIGITS

@@ -1,4 +1,4 @@
-"""User names and passwords: what people say around them."""
+"""User names and passwords, by the words around them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ AS_MY = (["as", "my"], ["as", "the"], ["is", "my"])
 
 
 def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """What follows "my password is", "the PIN for the card is", "I log in as"; what comes before
-    "as my login"."""
+    """Findings after "my password is", "the PIN for the card is", "I log in as", and before "as my
+    login"."""
     texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
     yield from _used(atoms, texts)
     for at in range(len(atoms) - 1):
@@ -42,8 +42,8 @@ def credentials(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _used(atoms: Sequence[Atom], texts: Sequence[str]) -> Iterator[Finding]:
-    """What follows "I log in as", or is typed where a login is talked about, without a word of its
-    own: "I type in blue nine four and it says wrong"."""
+    """Findings after "I log in as", and of what is typed where a login is talked about, without a
+    cue of its own: "I type in blue nine four and it says wrong"."""
     for at in range(1, len(atoms)):
         before = " ".join(texts[max(at - 4, 0) : at])
         if _is_username(texts[at : at + 1]):
@@ -58,15 +58,15 @@ def _used(atoms: Sequence[Atom], texts: Sequence[str]) -> Iterator[Finding]:
 
 
 def _has_digits(atoms: Sequence[Atom], at: int) -> bool:
-    """Whether digits follow in the same word."""
+    """Whether atom ``at`` is digits in the same word as the atom before."""
     return (
         at < len(atoms) and atoms[at].kind is Kind.DIGITS and atoms[at - 1].last == atoms[at].first
     )
 
 
 def _given(atoms: Sequence[Atom], at: int) -> int:
-    """The last atom of something with digits in it, after two other words at most; 0: there is
-    none."""
+    """The last atom of something with digits from ``at`` on, after two other words at most; 0 if
+    there is none."""
     last, digits = at, False
     while last < min(at + 8, len(atoms)):
         digit = bool(atoms[last].code) and atoms[last].code.isdigit()
@@ -84,18 +84,19 @@ def _given(atoms: Sequence[Atom], at: int) -> int:
 
 
 def _looks_like_username(atoms: Sequence[Atom], at: int) -> bool:
-    """ "yvonne40": small letters and digits in one word."""
+    """Whether small letters and digits follow in one word: "yvonne40"."""
     name, digits = atoms[at], atoms[at + 1]
     plain = name.kind is Kind.WORD and not name.capital and len(name.text) > 2
     return plain and digits.kind is Kind.DIGITS and digits.first == name.last
 
 
 def _is_username(texts: Sequence[str]) -> bool:
+    """Whether one of the texts stands for a user name."""
     return any(text == "user" or SECRETS["username"].fullmatch(text) for text in texts)
 
 
 def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding]:
-    """What stands behind the word for it at ``cue``."""
+    """Findings after the word for a credential at ``cue``."""
     start = cue + 1
     if start < len(atoms) and atoms[start].text in {"number", "code", "name", "id"}:
         start += 1
@@ -112,7 +113,7 @@ def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding
 
 
 def _announces(atoms: Sequence[Atom], start: int) -> int:
-    """The atom within a few of ``start`` that announces a secret: "is", "was", "tried"; or -1."""
+    """The atom within a few of ``start`` that announces a credential ("is", "was", "tried"); -1."""
     for at in range(start, min(start + 5, len(atoms))):
         if at > start and atoms[at - 1].stop:
             return -1
@@ -124,18 +125,19 @@ def _announces(atoms: Sequence[Atom], start: int) -> int:
 
 
 def _follows(atoms: Sequence[Atom], at: int) -> bool:
-    """Whether a secret may be right here, with nothing to announce it."""
+    """Whether a credential may begin at ``at`` although nothing announces it."""
     if at >= len(atoms) or atoms[at - 1].stop or atoms[at].text in BEFORE_SECRET:
         return False
     return not _says_nothing(atoms, at)
 
 
 def _says_nothing(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether the word shows that no credential is given."""
     return atoms[at].text in NO_SECRET or atoms[at].kind is Kind.SYMBOL
 
 
 def _secret(atoms: Sequence[Atom], policy: str, before: int) -> Iterator[Finding]:
-    """What stands behind ``before``, to the end of the sentence or of what may be a secret."""
+    """Findings after atom ``before``, up to the end of the sentence or of what may be a secret."""
     last = before
     while last + 1 < len(atoms) and last - before < 12:
         following = atoms[last + 1].text

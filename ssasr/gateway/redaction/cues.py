@@ -1,4 +1,4 @@
-"""Words around a number that say what it is. The nearest before it counts for most."""
+"""Words around a number that say what it is (cues). The nearest one before it counts most."""
 
 import re
 from collections.abc import Sequence
@@ -45,12 +45,13 @@ class Context:
 
 
 def is_cue(word: str) -> bool:
+    """Whether a word alone is a cue of any policy."""
     return any(cue.fullmatch(word) for cue in CUES.values())
 
 
 def text_of(atoms: Sequence[Atom]) -> str:
-    """The words of some atoms, letters that follow each other joined: "c v v" is "cvv". Of a cue a
-    letter may be missing: a recogniser's most frequent small error."""
+    """The words of some atoms as one text. Letters in a row are joined ("c v v" is "cvv"), and a
+    cue that has lost one letter, the most frequent small error of a recogniser, is completed."""
     parts: list[str] = []
     letters = False
     for atom in atoms:
@@ -66,6 +67,8 @@ def text_of(atoms: Sequence[Atom]) -> str:
 
 
 def _nearness(pattern: re.Pattern[str], text: str, *, from_end: bool) -> float:
+    """How near the best match is: 1 next to the number, 0 beyond ``REACH`` words. ``from_end``: the
+    text stands before the number."""
     best = 0.0
     for match in pattern.finditer(text):
         distance = text[match.end() :].count(" ") if from_end else text[: match.start()].count(" ")
@@ -74,7 +77,7 @@ def _nearness(pattern: re.Pattern[str], text: str, *, from_end: bool) -> float:
 
 
 def context(atoms: Sequence[Atom], first: int, last: int) -> Context:
-    """What surrounds atoms ``first`` to ``last``."""
+    """The cues around atoms ``first`` to ``last``."""
     before = text_of(atoms[max(first - REACH, 0) : first])
     after = text_of(_until_stop(atoms, last))
     found_before = {p: n for p, cue in CUES.items() if (n := _nearness(cue, before, from_end=True))}
@@ -86,7 +89,7 @@ def context(atoms: Sequence[Atom], first: int, last: int) -> Context:
 
 
 def _until_stop(atoms: Sequence[Atom], last: int) -> Sequence[Atom]:
-    """What comes behind in the same sentence."""
+    """The atoms after ``last``, to the end of its sentence, ``BEHIND`` at most."""
     if atoms[last].stop:
         return ()
     for index in range(last + 1, min(last + 1 + BEHIND, len(atoms))):

@@ -20,20 +20,22 @@ AMOUNTS = words("amounts")
 
 
 def _day(atom: Atom) -> bool:
+    """Whether it may be a day of a month."""
     if atom.text == "second" or atom.text in CUT_ORDINALS:
         return True
     return atom.kind is Kind.DIGITS and 0 < int(atom.text) <= 31 and len(atom.text) <= 2
 
 
 def _digits_of(atom: Atom) -> str:
-    """Of a number, also of one above nine that has lost a letter."""
+    """The digits of a number, also of one above nine that has lost a letter; "" of others."""
     if atom.kind is Kind.DIGITS:
         return atom.text
     return atom.code if len(atom.code) == 2 and atom.code.isdigit() else ""
 
 
 def _year(atoms: Sequence[Atom], at: int) -> int:
-    """Atoms that make a year from ``at`` on: "1985", "nineteen eighty five", "two thousand six"."""
+    """How many atoms from ``at`` on make a year; 0: they make none. "1985", "nineteen eighty five",
+    "two thousand six"."""
     texts = [_digits_of(atom) for atom in atoms[at : at + 4]]
     texts += [""] * (4 - len(texts))
     if len(texts[0]) == 4 and texts[0][:2] in {"18", "19", "20"}:
@@ -48,7 +50,7 @@ def _year(atoms: Sequence[Atom], at: int) -> int:
 
 
 def _year_behind(atoms: Sequence[Atom], last: int) -> int:
-    """The last atom of a date that ends at ``last``, its year included if one follows."""
+    """The last atom of a date that ends at ``last``, with the year that may follow."""
     at = last + 1
     while at < len(atoms) and (atoms[at].text in {",", "-", "in", "the", "year", "of"}):
         at += 1
@@ -62,6 +64,7 @@ def _year_behind(atoms: Sequence[Atom], last: int) -> int:
 
 
 def _month_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
+    """Ranges of dates with a month's name, with or without day and year."""
     for at, atom in enumerate(atoms):
         if atom.text not in MONTHS or atom.kind is not Kind.WORD:
             continue
@@ -82,7 +85,8 @@ def _month_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
 
 
 def _numeric_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
-    """12/05/1985, 1985-12-05, 12.05.85, "twelve slash five slash eighty five"."""
+    """Ranges of dates in three numbers: 12/05/1985, 1985-12-05, 12.05.85, "twelve slash five slash
+    eighty five"."""
     for at in range(len(atoms) - 4):
         parts = atoms[at : at + 5]
         kinds = [atom.kind for atom in parts]
@@ -99,7 +103,7 @@ def _numeric_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
 
 
 def _birth_dates(atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
-    """What follows "born" or "date of birth": days, months and years in any order."""
+    """Ranges of days, months and years, in any order, after "born" or "date of birth"."""
     for at, atom in enumerate(atoms):
         if not re.fullmatch(r"born|birth|birthday|birthdate|dob|birthday's", atom.text):
             continue
@@ -115,8 +119,8 @@ def _date_after(
     also: Container[str] = (),
     zero: bool = False,
 ) -> tuple[int, int] | None:
-    """The first and the last of the digits, months and ``also`` that begin within ``reach`` atoms
-    after ``at``, and whatever joins them; ``zero``: an "oh" may begin them, also one recognised
+    """The range of the digits, months and ``also`` that begin within ``reach`` atoms after ``at``,
+    with what joins them; None: there is none. ``zero``: an "oh" may begin them, also one recognised
     as "a"."""
     first = last = -1
     for index in range(at + 1, min(at + reach, len(atoms))):
@@ -135,12 +139,13 @@ def _date_after(
 
 
 def _begins_as_zero(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether atom ``at`` is an "oh", or was misheard as another letter before a digit."""
     follows = at + 1 < len(atoms) and bool(atoms[at + 1].code) and atoms[at + 1].code.isdigit()
     return atoms[at].text == "oh" or (atoms[at].text in {"o", "a"} and follows)
 
 
 def _ends_misheard(atoms: Sequence[Atom], last: int) -> bool:
-    """Whether the next atom is the last digit, misheard: "nineteen fifty sick"."""
+    """Whether the atom after ``last`` is the last digit, misheard: "nineteen fifty sick"."""
     if atoms[last].stop or len(atoms[last].code) != 2 or last + 1 == len(atoms):
         return False
     following = atoms[last + 1]
@@ -148,13 +153,14 @@ def _ends_misheard(atoms: Sequence[Atom], last: int) -> bool:
 
 
 def _joins_date(atom: Atom) -> bool:
+    """Whether it may stand between the parts of a date."""
     return atom.text in {"of", "on", "the", ",", "/", "-", ".", "in", "day", "and"} or (
         bool(atom.code) and atom.code.isdigit()
     )
 
 
 def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Dates, and among them those of birth and of a card's end."""
+    """Findings of dates, of dates of birth, of intervals, and of the ends of cards."""
     found = [*_month_dates(atoms), *_numeric_dates(atoms)]
     for first, last in found:
         around = context(atoms, first, last)
@@ -181,7 +187,8 @@ def dates(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _is_long_ago(atoms: Sequence[Atom], first: int, last: int) -> bool:
-    """A day with its year, before 2010: hardly anything else that people say to a stranger."""
+    """Whether it is a day with a year before 2010, which people hardly say of anything but a
+    birth."""
     digits = [_digits_of(a) or "0" for a in atoms[first : last + 1] if _digits_of(a) or _day(a)]
     year = "".join(digits[1:]) if len(digits) > 1 else ""
     return bool(re.search(r"(?:19\d\d|200\d)$", year))
@@ -193,7 +200,7 @@ END_OF_CARD = re.compile(r"(?:end|good) date|(?:good|valid) (?:until|till|throug
 
 
 def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """ "expires oh nine twenty seven", "expiry 09/27"."""
+    """Findings of the end of a card: "expires oh nine twenty seven", "expiry 09/27"."""
     texts = [LOST_LETTER.get(atom.text, atom.text) for atom in atoms]
     said = " ".join(texts)
     with_card = any(
@@ -216,7 +223,7 @@ def _expirations(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _is_month_and_year(atoms: Sequence[Atom], at: int) -> bool:
-    """ "09/27" in one word, with a year that is to come."""
+    """Whether three atoms from ``at`` on are one word like "09/27", with a year to come."""
     parts = atoms[at : at + 3]
     if len(parts) < 3 or parts[0].first != parts[2].last or parts[1].text != "/":
         return False
@@ -224,7 +231,7 @@ def _is_month_and_year(atoms: Sequence[Atom], at: int) -> bool:
 
 
 def quantities(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Money, times of the day, durations, ages."""
+    """Findings of sums of money, times of the day, durations and ages."""
     for at, atom in enumerate(atoms):
         if atom.kind is not Kind.DIGITS:
             continue
@@ -243,6 +250,7 @@ def quantities(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _quantity(atoms: Sequence[Atom], first: int, last: int) -> Iterator[Finding]:
+    """Findings of the number in atoms ``first`` to ``last``, by what stands around it."""
     before = atoms[first - 1].text if first else ""
     after = [atom.text for atom in atoms[last + 1 : last + 4]] + [""] * 3
     if before in {"$", "£", "€", "¥"}:
@@ -272,7 +280,7 @@ def _quantity(atoms: Sequence[Atom], first: int, last: int) -> Iterator[Finding]
 
 
 def _is_age(atoms: Sequence[Atom], first: int, last: int) -> bool:
-    """ "my age is 42", "she just turned 42", "I'm 42." """
+    """Whether the number is somebody's age: "my age is 42", "she just turned 42", "I'm 42." """
     if first != last or not 1 <= int(atoms[first].text) <= 119 or atoms[first].ordinal:
         return False
     before = [atom.text for atom in atoms[max(first - 3, 0) : first]]

@@ -1,4 +1,7 @@
-"""All that detects, over the words of a turn."""
+"""All rules and the model of names, applied to the words of a turn.
+
+A rule is a generator from atoms (``spoken.Atom``) to findings. Within the rules, positions are
+indices of atoms, ranges include both ends, and -1 stands for "none"; a finding counts words."""
 
 from collections.abc import Sequence
 

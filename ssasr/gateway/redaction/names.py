@@ -1,5 +1,5 @@
-"""Names of people, organisations and places: what a model of names has found, and what people say
-before a name. And the closed classes, whose members are a list."""
+"""Names of people, organisations and places, by a model's entities and by the words before a name;
+and classes whose members are a list, such as religions."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +84,8 @@ ONLY_CAPITAL = frozenset({"zodiac_sign", "nationality", "language", "religion"})
 
 
 def entities(found: Iterable[Entity], words: Sequence[str]) -> Iterator[Finding]:
-    """What a model's labels mean for us."""
+    """Findings of a model's entities, by what its labels mean here (``LABELS``) and by the words
+    before."""
     for entity in found:
         if NOT_ENTITIES.fullmatch(words[entity.first].strip(".,?!'")):
             continue
@@ -104,6 +105,7 @@ def entities(found: Iterable[Entity], words: Sequence[str]) -> Iterator[Finding]
 
 
 def _named(atom: Atom) -> bool:
+    """Whether it may be part of a name: a word with a capital."""
     return (
         atom.capital
         and atom.kind is Kind.WORD
@@ -113,7 +115,8 @@ def _named(atom: Atom) -> bool:
 
 
 def _capital_run(atoms: Sequence[Atom], start: int, most: int, joining: frozenset[str]) -> int:
-    """The last atom of a run of names from ``start`` on; -1 if there is none."""
+    """The last atom of a run of names from ``start`` on, ``most`` atoms at most, with ``joining``
+    words between; -1 if there is none."""
     last = -1
     for at in range(start, min(start + most, len(atoms))):
         if _named(atoms[at]) or (last >= 0 and atoms[at].kind is Kind.LETTER and atoms[at].capital):
@@ -130,7 +133,7 @@ ORG_JOINTS = words("org_joints")
 
 
 def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Names behind what people say before one, and organisations by how their names end."""
+    """Findings after the words that precede names, and of organisations by their last word."""
     texts = [atom.text for atom in atoms]
     for at in range(len(atoms)):
         if at and _named(atoms[at - 1]) and atoms[at - 1].text not in TITLES:
@@ -160,14 +163,15 @@ def announced(atoms: Sequence[Atom]) -> Iterator[Finding]:
 def _run(
     atoms: Sequence[Atom], policy: str, at: int, most: int, joints: frozenset[str], score: float
 ) -> Iterator[Finding]:
+    """A finding of the run of names that starts at ``at``, if there is one."""
     last = _capital_run(atoms, at, most, joints)
     if last >= 0:
         yield finding(atoms, policy, at, last, score)
 
 
 def known_people(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """First names of the list, with the names behind them. One that is also a word, or stands where
-    a place does, counts only with a surname."""
+    """Findings of listed first names with the names after them. A first name that is also a word,
+    or stands where a place does, counts only with a surname."""
     for at, atom in enumerate(atoms):
         if not _named(atom) or (at and _named(atoms[at - 1]) and not atoms[at - 1].stop):
             continue
@@ -181,7 +185,7 @@ def known_people(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def firms(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Firms named after people: "Hammond, Wallace and Young", "Perry-Flores"."""
+    """Findings of firms named after people: "Hammond, Wallace and Young", "Perry-Flores"."""
     for at, atom in enumerate(atoms):
         if not _named(atom):
             continue
@@ -200,7 +204,7 @@ BEFORE_SPELLED = frozenset(
 
 
 def spelled(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Letters one by one, behind a name or what announces one: S M I T H."""
+    """Findings of names in single letters, after a name or what announces one: S M I T H."""
     at = 0
     while at < len(atoms):
         last = at
@@ -219,7 +223,7 @@ def spelled(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def closed_classes(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Members of the lists, where they say something about a person."""
+    """Findings of the lists' members."""
     for at, atom in enumerate(atoms):
         if atom.kind is not Kind.WORD:
             continue
@@ -240,6 +244,7 @@ def closed_classes(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _blood_types(atoms: Sequence[Atom]) -> Iterator[Finding]:
+    """Findings of blood types, where the context or a capital shows that it is one."""
     for at in range(len(atoms) - 1):
         sign = atoms[at + 1].text in {"positive", "negative", "+", "-"}
         group = atoms[at].text in {"a", "b", "o", "ab"}

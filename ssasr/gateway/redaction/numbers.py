@@ -1,10 +1,9 @@
-"""Numbers and codes that belong to somebody: cards, accounts, telephones, documents.
+"""Numbers and codes of a person: cards, accounts, telephones, documents.
 
 A run is a stretch of digits (or digits and letters) with nothing between but what people say
-between digits. Its shape, its check digits and the words around it give it scores. One run may have
-several readings, and all that are likely enough are found: a wrong label hides as well as the right
-one, and recognition errors break check digits.
-"""
+between digits. Its shape, its check digits and the cues around it give scores, 0 to 1, to the
+policies that it may fall under. All that reach the threshold are found: a wrong policy hides as
+well as the right one, and recognition errors break check digits."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ CLOSERS = frozenset(
 """What may stand behind the last."""
 COMMON_WORDS = frozenset(["to", "too", "for", "free", "mine", "won", "level", "time", "tree"])
 """Misheard digits that are as likely words."""
-STRANGERS = words("strangers")
+NEVER_DIGITS = words("never digits")
 """Never a misheard digit in the midst of a number."""
 
 
@@ -52,23 +51,25 @@ class Run:
 
 
 def _is_digits(atom: Atom) -> bool:
+    """Whether it is a number in digits or words, and no ordinal."""
     return atom.kind is Kind.DIGITS and not atom.ordinal
 
 
 def _counts(atom: Atom, *, letters: bool) -> bool:
+    """Whether it is part of a run by itself. ``letters``: letters are."""
     return _is_digits(atom) or (letters and atom.kind is Kind.LETTER)
 
 
 def _may_count(atom: Atom, *, letters: bool) -> bool:
-    """In the midst of a run, though not by itself."""
+    """Whether it may be part of a run between others: a misheard digit, for example."""
     return bool(atom.code) and (letters or atom.code.isdigit())
 
 
 def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
-    """Atoms from ``at`` on that may lie between two parts of a run of ``size`` characters so far;
-    0 if the run ends here."""
+    """How many atoms from ``at`` on lie between two parts of a run that has ``size`` characters so
+    far; 0 if the run ends here."""
     length = 0
-    strangers = 0
+    others = 0
     while at + length < len(atoms) and length < 4:
         atom = atoms[at + length]
         if _counts(atom, letters=letters):
@@ -81,10 +82,10 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
             or (atom.text == "in" and _all_pronounced(atoms, at - 2, at + length))  # "nine"
         )
         if not passes:
-            strangers += 1
-            known = atom.text in STRANGERS or atom.stop or atom.kind is Kind.SYMBOL
+            others += 1
+            known = atom.text in NEVER_DIGITS or atom.stop or atom.kind is Kind.SYMBOL
             known = known or is_cue(atom.text)
-            if strangers > 1 or known or size < 3:
+            if others > 1 or known or size < 3:
                 return 0
             following = atoms[at + length + 1 : at + length + 3]
             if len(following) < 2 or not all(_counts(each, letters=letters) for each in following):
@@ -94,13 +95,13 @@ def _bridge(atoms: Sequence[Atom], at: int, size: int, *, letters: bool) -> int:
 
 
 def _all_pronounced(atoms: Sequence[Atom], first: int, middle: int) -> bool:
-    """Whether there are spoken digits from ``first`` to ``middle``, and two of them behind it."""
+    """Whether the atoms from ``first`` to ``middle`` and the two after it are spoken digits."""
     around = [*atoms[max(first, 0) : middle], *atoms[middle + 1 : middle + 3]]
     return len(around) > 3 and all(atom.pronounced for atom in around)
 
 
 def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:
-    """All of them, in order. ``letters``: letters count as digits do."""
+    """All runs, in order. ``letters``: letters count as digits do."""
     at = 0
     while at < len(atoms):
         if not _counts(atoms[at], letters=letters):
@@ -133,7 +134,7 @@ def runs(atoms: Sequence[Atom], *, letters: bool = False) -> Iterator[Run]:
 
 
 def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> tuple[int, int]:
-    """With what a number begins or ends with that is a digit only by its sound ("oh two …")."""
+    """The run with what is a digit only by its sound at its ends ("oh two …")."""
     while first > 0 and atoms[first - 1].text in {"oh", "o", "plus"}:
         first -= 1
     if last - first >= 2:
@@ -150,7 +151,8 @@ def _widened(atoms: Sequence[Atom], first: int, last: int, *, letters: bool) -> 
 
 
 def _widened_left(atoms: Sequence[Atom], first: int) -> int:
-    """With up to two digits that were misheard, behind something that is none."""
+    """The start of a run that up to two misheard digits precede, where something else precedes
+    them."""
     for start in (first - 1, first - 2):
         if start < 0 or atoms[start].stop or not atoms[start].code.isdigit():
             break
@@ -163,13 +165,14 @@ def _widened_left(atoms: Sequence[Atom], first: int) -> int:
 
 
 def _ends_as_letter(atoms: Sequence[Atom], at: int) -> bool:
-    """Whether this is an A or an I of a code, and no word that goes on."""
+    """Whether atom ``at`` is an A or an I that ends a code, and not a word that goes on."""
     if at >= len(atoms) or atoms[at - 1].stop or atoms[at].text not in {"a", "i"}:
         return False
     return atoms[at].stop or at + 1 == len(atoms) or atoms[at + 1].kind is not Kind.WORD
 
 
 def _ends_as_digit(atoms: Sequence[Atom], at: int) -> bool:
+    """Whether atom ``at`` is a misheard digit that ends a run."""
     if atoms[at].text in {"oh", "o"}:
         return True
     ends = atoms[at].stop or at + 1 == len(atoms) or atoms[at + 1].text in CLOSERS
@@ -180,7 +183,7 @@ def _ends_as_digit(atoms: Sequence[Atom], at: int) -> bool:
 
 
 def luhn(digits: str) -> bool:
-    """The check digit of payment cards (ISO/IEC 7812)."""
+    """Whether the check digit of a payment card is right (ISO/IEC 7812)."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         doubled = int(digit) * (1 + place % 2)
@@ -189,7 +192,7 @@ def luhn(digits: str) -> bool:
 
 
 def iban(code: str) -> bool:
-    """The check digits of an international bank account number (ISO 13616)."""
+    """Whether the check digits of an international bank account number are right (ISO 13616)."""
     if not (15 <= len(code) <= 34 and code[:2].isalpha() and code[2:4].isdigit()):
         return False
     moved = code[4:] + code[:4]
@@ -197,7 +200,7 @@ def iban(code: str) -> bool:
 
 
 def routing_number(digits: str) -> bool:
-    """The check digit of an American routing number (ABA)."""
+    """Whether the check digit of an American routing number is right (ABA)."""
     weights = (3, 7, 1) * 3
     return (
         len(digits) == 9 and sum(w * int(d) for w, d in zip(weights, digits, strict=True)) % 10 == 0
@@ -205,14 +208,16 @@ def routing_number(digits: str) -> bool:
 
 
 def social_security_number(digits: str) -> bool:
-    """The shape that one may have: no area 000, 666 or 9xx, no group 00, no serial 0000."""
+    """Whether an American number has a shape that is issued: no area 000, 666 or 9xx, no group 00,
+    no serial 0000 (Social Security Administration, POMS RM 10201.035)."""
     if len(digits) != 9 or digits[0] == "9":
         return False
     return digits[:3] not in {"000", "666"} and digits[3:5] != "00" and digits[5:] != "0000"
 
 
 def telephone(digits: str) -> bool:
-    """Whether it can be dialled, here (North America) or with a country's code before it."""
+    """Whether the digits can be dialled, in North America or with a country's code before them
+    (libphonenumber)."""
     for text, region in ((digits, "US"), (f"+{digits}", None)):
         try:
             if phonenumbers.is_possible_number(phonenumbers.parse(text, region)):
@@ -243,7 +248,7 @@ DOCUMENT = re.compile(r"[a-z]{1,2}\d{6,9}")
 
 
 def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
-    """What a number is without anybody saying so."""
+    """(policy, score) by the length and the check digits alone."""
     size = len(digits)
     if 13 <= size <= 19 and luhn(digits):
         yield "credit_card_number", 0.9
@@ -266,7 +271,8 @@ def _by_shape(digits: str) -> Iterator[tuple[str, float]]:
 
 
 def _by_cue(code: str, around: Context, *, goes_on: bool) -> Iterator[tuple[str, float]]:
-    """``goes_on``: the speaker may have paused in it."""
+    """(policy, score) by the cues around a number or a code. ``goes_on``: it may not be complete
+    yet."""
     for policy, (least, most) in LENGTHS.items():
         near = around.near(policy)
         if near and (2 if goes_on and near > PAUSED else least) <= len(code) <= most:
@@ -275,7 +281,7 @@ def _by_cue(code: str, around: Context, *, goes_on: bool) -> Iterator[tuple[str,
 
 
 def numbers(atoms: Sequence[Atom]) -> Iterator[Finding]:
-    """Findings among runs of digits; ``first`` and ``last`` count words."""
+    """Findings among runs of digits."""
     for run in runs(atoms):
         around = context(atoms, run.first, run.last)
         readings = dict(_by_shape(run.digits))
@@ -296,7 +302,7 @@ def numbers(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _is_quantity(atoms: Sequence[Atom], run: Run) -> bool:
-    """A price, a share, a time: what a number with its unit is."""
+    """Whether a unit stands beside the run: a price, a share, a time."""
     before = atoms[run.first - 1].text if run.first else ""
     after = atoms[run.last + 1].text if run.last + 1 < len(atoms) else ""
     return before in {"$", "£", "€"} or after in {
@@ -334,5 +340,6 @@ def codes(atoms: Sequence[Atom]) -> Iterator[Finding]:
 
 
 def _findings(atoms: Sequence[Atom], run: Run, readings: dict[str, float]) -> Iterable[Finding]:
+    """One finding for each policy with its score."""
     first, last = atoms[run.first].first, atoms[run.last].last
     return [Finding(policy, first, last, score) for policy, score in readings.items()]

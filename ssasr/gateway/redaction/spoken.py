@@ -100,6 +100,7 @@ class _Piece:
 
 
 def _pieces(words: Sequence[str]) -> list[_Piece]:
+    """The words cut into pieces, without outer marks and hesitations."""
     found = []
     for index, word in enumerate(words):
         bare = word.strip(_OUTER)

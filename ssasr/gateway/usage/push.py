@@ -76,7 +76,7 @@ class Cursor:
 
 @frozen(eq=False)
 class Batch:
-    """A parcel of records."""
+    """Usage records."""
 
     queue: "UsageQueue"
     body: bytes

@@ -20,9 +20,9 @@ from ssasr.gateway.workers.shared import forget, prepare
 from ssasr.telemetry.logs import get_logger
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before a worker that died is started again; doubled each time it dies young."""
-YOUNG = 60.0
-"""Seconds."""
+"""Seconds before a worker that died is started again; doubled each time it dies early."""
+EARLY = 60.0
+"""Seconds after its start."""
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 
 log = get_logger(__name__)
@@ -50,7 +50,7 @@ class Worker:
 class _Child:
     number: int
     pid: int
-    born: float
+    began: float
     started: int
     """File descriptor with a byte in it once the worker has started."""
 
@@ -66,8 +66,8 @@ class Supervisor:
     _due: dict[int, float] = field(factory=dict)
     """When workers that died are started again."""
     _deaths: dict[int, int] = field(factory=dict)
-    """In a row, each of a young worker."""
-    _life: tuple[int, int] = field(factory=os.pipe)
+    """In a row, each within ``EARLY`` seconds."""
+    _parent_pipe: tuple[int, int] = field(factory=os.pipe)
     _stopping: bool = False
     _status: int = 0
 
@@ -99,12 +99,12 @@ class Supervisor:
         """In the new process. A terminal's interrupt is the parent's affair alone."""
         os.setpgid(0, 0)
         os.close(readable)
-        os.close(self._life[1])
+        os.close(self._parent_pipe[1])
         for child in self._children.values():
             os.close(child.started)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it listens to it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return self.work(Worker(number, self.count, self.directory, self._life[0], writable))
+        return self.work(Worker(number, self.count, self.directory, self._parent_pipe[0], writable))
 
     def _wait(self) -> None:
         """For a signal, or for the time to start a worker again."""
@@ -138,9 +138,9 @@ class Supervisor:
                 return
             child = self._children.pop(pid, None)
             if child is not None:
-                self._bury(child, os.waitstatus_to_exitcode(status))
+                self._note_exit(child, os.waitstatus_to_exitcode(status))
 
-    def _bury(self, child: _Child, status: int) -> None:
+    def _note_exit(self, child: _Child, status: int) -> None:
         try:
             has_started = os.read(child.started, 1) == b"1"
         except BlockingIOError:
@@ -155,8 +155,8 @@ class Supervisor:
             self._stop()
         else:
             now = time.monotonic()
-            young = now - child.born < YOUNG
-            deaths = self._deaths[child.number] = self._deaths.get(child.number, 0) * young + 1
+            early = now - child.began < EARLY
+            deaths = self._deaths[child.number] = self._deaths.get(child.number, 0) * early + 1
             delay = min(FIRST_DELAY * 2.0 ** (deaths - 1), LONGEST_DELAY)
             self._due[child.number] = now + delay
             log.error("a worker died", worker=child.number, status=status, again_in=delay)
