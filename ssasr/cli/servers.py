@@ -259,8 +259,7 @@ def run_serve(values: Values, _: argparse.Namespace) -> int:
     from ssasr.runtime import process as running
 
     public = public_config(values, tuple(map(EngineKind, values["engines"])))
-    config = serving.ServeConfig(public, recognition_config(values))
-    running.run(partial(serving.serve, config))
+    running.run(partial(serving.serve, public, recognition_config(values)))
     return 0
 
 

@@ -250,27 +250,35 @@ class Gateway:
     def _admit(self, request: UpgradeRequest) -> tuple[Grant, SessionTerms]:
         """Everything that can be refused before any work is done. Raises ClientFault."""
         _, query = split_target(request.path)
-        headers = dict(request.headers)
-        authorization = headers.get(b"authorization", b"").decode("latin-1")
-        token = Query(query).text("token")
-        grant = self.access.open_session(authorization or None, token, self.wall_clock())
+        authorization = dict(request.headers).get(b"authorization", b"").decode("latin-1")
+        grant = self.admit(authorization or None, Query(query).text("token"))
         try:
-            return grant, self._agree(parse_parameters(query, self.speech_models), grant)
-        except BaseException:  # whatever it was, nobody else gives the place back
+            parameters = parse_parameters(query, self.speech_models)
+            self._note_model(parameters.speech_model)
+            return grant, self.terms(parameters, str(uuid.uuid4()), grant)
+        except BaseException:  # whatever it was, nobody else gives the places back
             grant.release()
             raise
+
+    def admit(self, authorization: str | None, token: str | None = None) -> Grant:
+        """A place among those of the key, and one among those of all. Raises ClientFault."""
+        grant = self.access.open_session(authorization, token, self.wall_clock())
+        try:
+            limit = self.session_limit()
+            if not grant.hold(ALL_KEYS, limit):
+                licensed = limit < self.limits.max_sessions
+                raise too_many_sessions(SessionLimit.LICENCE if licensed else SessionLimit.GATEWAY)
+        except BaseException:
+            grant.release()
+            raise
+        return grant
 
     def begin_job(self, authorization: str | None) -> Job:
         """A file takes a session's place, until ``end_job``. Raises ClientFault."""
         try:
             if self.draining.is_set():
                 raise ClientFault(CloseCode.GOING_AWAY, cause=EndCause.DRAINED)
-            grant = self.access.open_session(authorization, None, self.wall_clock())
-            try:
-                self.take_place(grant)
-            except BaseException:
-                grant.release()
-                raise
+            grant = self.admit(authorization)
         except ClientFault as fault:
             self.metrics.closed(fault.cause, fault.limit)
             raise
@@ -295,18 +303,6 @@ class Gateway:
         self._ended = trio.Event()
         self.metrics.sessions.dec()
         self.metrics.closed(cause, limit_met(cause))
-
-    def _agree(self, parameters: SessionParameters, grant: Grant) -> SessionTerms:
-        self.take_place(grant)
-        self._note_model(parameters.speech_model)
-        return self.terms(parameters, str(uuid.uuid4()), grant)
-
-    def take_place(self, grant: Grant) -> None:
-        """One of those of all keys together. Raises ClientFault."""
-        limit = self.session_limit()
-        if not grant.hold(ALL_KEYS, limit):
-            by_licence = limit < self.limits.max_sessions
-            raise too_many_sessions(SessionLimit.LICENCE if by_licence else SessionLimit.GATEWAY)
 
     def terms(self, parameters: SessionParameters, session_id: str, grant: Grant) -> SessionTerms:
         """Raises ClientFault where no engine serves that, or a feature is not there."""

@@ -1,6 +1,6 @@
 """The all-in-one process: the public side and engines behind it, without a network between."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from attrs import frozen
@@ -10,19 +10,12 @@ from ssasr.cli.processes.recognition import RecognitionConfig
 from ssasr.engine.host import EngineHost
 from ssasr.errors import EngineUnavailable
 from ssasr.protocol.recognition import Open
+from ssasr.protocol.speech_models import EngineKind
 from ssasr.routing.engine_stream import EngineStream
 from ssasr.routing.models import MODEL_VERSIONS
 from ssasr.runtime.garbage import YOUNG_IN_STEPS, freeze_loaded_objects
 from ssasr.telemetry.metrics import Metrics
 from ssasr.telemetry.tracing import child_span
-
-
-@frozen
-class ServeConfig:
-    """Everything ``ssasr serve`` needs."""
-
-    public: PublicConfig
-    recognition: RecognitionConfig
 
 
 @frozen(eq=False)
@@ -50,22 +43,23 @@ class LocalEngines:
         return all(host.ready.is_set() for host in self.hosts.values())
 
 
-def build_hosts(config: ServeConfig, metrics: Metrics) -> dict[str, EngineHost]:
-    """Loads the weights. Raises WeightsError."""
+def build_hosts(
+    kinds: Sequence[EngineKind], recognition: RecognitionConfig, metrics: Metrics
+) -> dict[str, EngineHost]:
+    """By model version, with their weights loaded. Raises WeightsError."""
     hosts = {}
-    recognition = config.recognition
     diarizer = recognition.load_diarizer()
-    for kind in config.public.engines:
+    for kind in kinds:
         recognizer = recognition.load(kind.value)
         hosts[MODEL_VERSIONS[kind]] = recognition.host(kind.value, recognizer, diarizer, metrics)
     return hosts
 
 
-async def serve(config: ServeConfig) -> None:
+async def serve(public: PublicConfig, recognition: RecognitionConfig) -> None:
     """Gateway and engines in one process, until SIGTERM or SIGINT. Raises StartRefused, and
     whatever ends a model thread."""
     metrics = Metrics()
-    hosts = build_hosts(config, metrics)
+    hosts = build_hosts(public.engines, recognition, metrics)
     freeze_loaded_objects()
     services = tuple(host.run for host in hosts.values())
-    await serve_public(config.public, LocalEngines(hosts), metrics, services, YOUNG_IN_STEPS)
+    await serve_public(public, LocalEngines(hosts), metrics, services, YOUNG_IN_STEPS)

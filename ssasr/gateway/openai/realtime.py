@@ -50,7 +50,7 @@ class RealtimeHandler:
         """One connection, to its end."""
         try:
             key, settings = asked_for(request)
-            grant = self._admit(key)
+            grant = self.gateway.admit(key)
         except Refused as refused:
             await reject(request, refused)
             return
@@ -64,17 +64,6 @@ class RealtimeHandler:
                 nursery, subprotocol=subprotocol, ahead=self.gateway.read_ahead
             )
             await self._serve_admitted(websocket, settings, grant, request.peer)
-
-    def _admit(self, key: str | None) -> Grant:
-        """Raises ClientFault."""
-        gateway = self.gateway
-        grant = gateway.access.open_session(key, None, gateway.wall_clock())
-        try:
-            gateway.take_place(grant)
-        except BaseException:
-            grant.release()
-            raise
-        return grant
 
     async def _serve_admitted(
         self, websocket: WebSocket, settings: RealtimeSettings, grant: Grant, peer: str

@@ -6,7 +6,6 @@ when its segment has been removed, since who reads them goes by it. A batch is o
 start. While the disk is full or gone the lines wait in memory, up to a bound, and sessions go on.
 """
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -64,13 +63,10 @@ class Journal:
     lost: int = 0
     newest: int = 0
     """Number of a segment that has been; the next one has a higher one."""
-    _waiting: deque[bytes] = field(factory=deque)
+    _waiting: deque[tuple[float, bytes]] = field(factory=deque)
+    """Lines that are not on the disk, oldest first, and when each was added."""
     _waiting_bytes: int = 0
-    _since: float = math.inf
-    """When the oldest of what waits was added."""
-    _writing: int = 0
-    _writing_since: float = math.inf
-    """The same of what is being written."""
+    _writing: bool = False
     _wake: trio.Event = field(factory=trio.Event)
     _grown: trio.Event = field(factory=trio.Event)
 
@@ -90,12 +86,9 @@ class Journal:
 
     def add(self, line: bytes) -> None:
         """Never waits and never fails: a session does not end worse for it."""
-        self._waiting.append(line)
+        self._waiting.append((trio.current_time(), line))
         self._waiting_bytes += len(line)
-        self._since = min(self._since, trio.current_time())
-        while self._waiting_bytes > self.most_waiting:
-            self._waiting_bytes -= len(self._waiting.popleft())
-            self._lose(1)
+        self._drop_excess()
         self._wake.set()
 
     async def run(self) -> None:
@@ -108,20 +101,19 @@ class Journal:
                     self._wake.set()
         finally:
             # Sessions that have just been drained are among what waits; not a wait, so no shield.
-            batch = self._take()
-            if (done := self._append(batch)) < len(batch):
-                self._lose(len(batch) - done)
+            self._remove(self._append([line for _, line in self._waiting]))
+            if self._waiting:
+                self._lose(len(self._waiting))
 
     @property
     def pending(self) -> int:
         """Lines that are not on the disk yet."""
-        return self._writing + len(self._waiting)
+        return len(self._waiting)
 
     @property
     def pending_seconds(self) -> float:
         """How long the oldest of them has waited."""
-        oldest = min(self._since, self._writing_since)
-        return 0.0 if oldest == math.inf else trio.current_time() - oldest
+        return trio.current_time() - self._waiting[0][0] if self._waiting else 0.0
 
     def _lose(self, count: int) -> None:
         self.lost += count
@@ -134,31 +126,30 @@ class Journal:
         return self._grown
 
     async def _write_waiting(self) -> bool:
-        since, batch = self._since, self._take()
+        batch = [line for _, line in self._waiting]
         if not batch:
             return True
-        self._writing, self._writing_since = len(batch), since
-        done = 0
+        self._writing = True
         try:
             done = await trio.to_thread.run_sync(self._append, batch)
         finally:  # it may be cancelled before the thread has begun
-            self._put_back(batch[done:], since)
-            self._writing, self._writing_since = 0, math.inf
+            self._writing = False
+        self._remove(done)
+        self._drop_excess()
         self._grown.set()
         self._grown = trio.Event()
         return done == len(batch)
 
-    def _take(self) -> list[bytes]:
-        batch = list(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes, self._since = 0, math.inf
-        return batch
+    def _remove(self, count: int) -> None:
+        """Forget the oldest ``count`` lines."""
+        for _ in range(count):
+            self._waiting_bytes -= len(self._waiting.popleft()[1])
 
-    def _put_back(self, lines: list[bytes], since: float) -> None:
-        if lines:
-            self._waiting.extendleft(reversed(lines))
-            self._waiting_bytes += sum(map(len, lines))
-            self._since = since
+    def _drop_excess(self) -> None:
+        """Lose the oldest lines beyond the bound, unless they are just being written."""
+        while self._waiting_bytes > self.most_waiting and not self._writing:
+            self._remove(1)
+            self._lose(1)
 
     def _append(self, batch: list[bytes]) -> int:
         """Blocks. How many lines, from the first on, count as written."""
