@@ -12,7 +12,6 @@ without room answers with HTTP 503 within a millisecond, and the load balancer t
 
 import hmac
 import ssl
-from functools import partial
 from typing import TypeVar
 
 import trio
@@ -25,7 +24,6 @@ from ssasr.net.engine_connection import Link, LinkDown
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
 from ssasr.net.listener import HttpListener
-from ssasr.net.upgrade import serve_upgrade
 from ssasr.protocol.engine_link import (
     PATH,
     REFUSAL_HEADER,
@@ -98,8 +96,7 @@ class EngineServer:
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Started with the port that was bound. Raises StartRefused."""
-        serve = partial(serve_upgrade, self._serve_websocket)
-        listener = HttpListener(app, serve, most_open=MOST_CONNECTIONS)
+        listener = HttpListener(app, self._serve_websocket, most_open=MOST_CONNECTIONS)
         await listener.run(
             host, port, tls, self._drain, leave_within=LEAVE_SECONDS, task_status=task_status
         )

@@ -26,8 +26,7 @@ from ssasr.gateway.session_log import SessionLog
 from ssasr.gateway.usage.records import UsageRecord
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.http_server import AsgiApp, split_target
-from ssasr.net.listener import HttpListener
-from ssasr.net.upgrade import UpgradeHandler, serve_upgrade
+from ssasr.net.listener import HttpListener, UpgradeHandler
 from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, MessageSocket
 from ssasr.protocol.client_link import refusal
 from ssasr.protocol.close_codes import END_CAUSES, CloseCode, EndCause, SessionLimit
@@ -176,7 +175,7 @@ class Gateway:
         StartRefused."""
         listener = HttpListener(
             app,
-            partial(serve_upgrade, self._serve_websocket),
+            self._serve_websocket,
             self.limits.most_per_address,
             self.limits.most_connections,
         )

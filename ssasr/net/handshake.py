@@ -11,7 +11,6 @@ from wsproto.events import AcceptConnection, Event, RejectConnection, RejectData
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from ssasr.net.listener import address_of
 from ssasr.net.websocket import MESSAGE_LIMIT, WebSocket
 
 HEAD_END = b"\r\n\r\n"
@@ -58,6 +57,18 @@ class UpgradeRequest:
         head = RejectConnection(status_code=status, headers=[*headers, length], has_body=True)
         answer = self._handshake.send(head)
         await self._stream.send_all(answer + self._handshake.send(RejectData(data=body)))
+
+
+def address_of(stream: trio.abc.Stream) -> str:
+    """The peer's IP address; "" if the connection has already ended, or is not TCP."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 async def read_upgrade(stream: trio.abc.Stream, head: bytes) -> UpgradeRequest:

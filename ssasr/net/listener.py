@@ -15,16 +15,26 @@ from functools import partial
 
 import trio
 from attrs import define, field
+from trio_websocket import ConnectionClosed, HandshakeError
 
 from ssasr.errors import StartRefused
+from ssasr.net.handshake import UpgradeRequest, address_of, read_upgrade
 from ssasr.net.http_server import AsgiApp, HttpConnection
+from ssasr.runtime.process import plain_nursery
+from ssasr.telemetry.logs import get_logger
 
 ACCEPT_BACKLOG = 1_024
 EVERY_ADDRESS = "*"
 """A host name that stands for all addresses of this machine, IPv4 and IPv6."""
 
-WebSocketHandler = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
-"""Gets the stream and the bytes already read from it: the request's head, and perhaps more."""
+UPGRADE_SECONDS = 10.0
+"""To read and check a handshake whose head has arrived already."""
+
+UpgradeHandler = Callable[[UpgradeRequest, trio.Nursery], Awaitable[None]]
+"""Accepts the request, with the connection's nursery, or rejects it; returns when the connection
+is over."""
+
+log = get_logger(__name__)
 
 
 def bind(host: str, port: int, *, share: bool) -> list[socket.socket]:
@@ -111,27 +121,15 @@ def open_listeners(
     return listeners, port_of(sockets[0])
 
 
-def address_of(stream: trio.abc.Stream) -> str:
-    """The peer's IP address; "" if the connection has already ended, or is not TCP."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        return ""
-    try:
-        return str(stream.socket.getpeername()[0])
-    except OSError:
-        return ""
-
-
 @define(eq=False)
 class HttpListener:
-    """Serves connections: ``app`` answers HTTP requests, ``websocket`` serves a stream whose
-    request asks for a WebSocket. ``most_per_address``: connections from one IP address at once;
+    """Serves connections: ``app`` answers HTTP requests, ``websocket`` those that ask for a
+    WebSocket. ``most_per_address``: connections from one IP address at once;
     ``most_open``: connections in all; None: no limit. Connections beyond either are closed at
     once."""
 
     app: AsgiApp
-    websocket: WebSocketHandler
+    websocket: UpgradeHandler
     most_per_address: int | None = None
     most_open: int | None = None
     _open: Counter[str] = field(factory=Counter)
@@ -168,8 +166,8 @@ class HttpListener:
             connections.cancel_scope.deadline = trio.current_time() + leave_within
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One connection, from its first byte to its last. Raises nothing but what ``websocket``
-        lets escape."""
+        """One connection, from its first byte to its last. Raises nothing: what ``websocket`` or
+        the WebSocket's own tasks raise is logged and ends this connection alone."""
         address = address_of(stream)
         if self._is_too_many(address):
             await trio.aclose_forcefully(stream)  # no answer: it would cost work in a flood
@@ -191,4 +189,17 @@ class HttpListener:
         async with stream:
             head = await HttpConnection(stream, self.app, self._stopping).run()
             if head:
-                await self.websocket(stream, head)
+                await self._serve_upgrade(stream, head)
+
+    async def _serve_upgrade(self, stream: trio.abc.Stream, head: bytes) -> None:
+        """``head``: what was read of the stream, a whole request head at least."""
+        try:
+            async with plain_nursery() as nursery:
+                with trio.fail_after(UPGRADE_SECONDS):
+                    request = await read_upgrade(stream, head)
+                await self.websocket(request, nursery)
+                nursery.cancel_scope.cancel()
+        except (HandshakeError, ConnectionClosed, trio.TooSlowError, trio.BrokenResourceError):
+            pass  # the peer has left, or never spoke WebSocket
+        except Exception:
+            log.exception("connection failed")

@@ -21,7 +21,7 @@ class Upgrades:
     def __init__(self):
         self.open = 0
 
-    async def __call__(self, stream, head):
+    async def __call__(self, request, nursery):
         self.open += 1
         await trio.sleep_forever()
 

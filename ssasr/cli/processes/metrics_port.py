@@ -7,7 +7,6 @@ import trio
 from ssasr.gateway.http import Handler, http_app
 from ssasr.net.handshake import UpgradeRequest
 from ssasr.net.listener import HttpListener
-from ssasr.net.upgrade import serve_upgrade
 from ssasr.telemetry.logs import get_logger
 
 MOST_CONNECTIONS = 64
@@ -26,7 +25,7 @@ async def serve_metrics(
     """For ever. Started with the port that was bound. Raises StartRefused."""
     listener = HttpListener(
         http_app({"/metrics": shown}),
-        partial(serve_upgrade, _no_websocket),
+        _no_websocket,
         most_open=MOST_CONNECTIONS,
     )
     async with trio.open_nursery() as nursery:
