@@ -325,16 +325,18 @@ class Decoding:
         """What may follow ``token``, which stands where the draft did not hold any more.
 
         The old hypothesis goes on after the same token, if it has it close by; else perhaps one
-        token was replaced by one, unless that was tried in vain just now. Where it has nothing
-        more, a full stop, which is how most texts end."""
+        token was replaced by one, unless that was tried in vain just now: then perhaps it was put
+        before the one that it seemed to replace. Where the old one has nothing more, or nothing
+        that is likely, a full stop, which is how most texts end."""
         row.cursor += accepted
-        near = row.draft[row.cursor : row.cursor + LOOK_AHEAD]
+        begin = max(0, row.cursor - (not accepted))
+        near = row.draft[begin : row.cursor + LOOK_AHEAD]
         if token in near:
-            row.cursor += near.index(token) + 1
+            row.cursor = begin + near.index(token) + 1
         elif accepted or len(row.tokens) == 1:
             row.cursor += 1
-        elif near:
-            return []
+        else:
+            return self._ending(token)
         return row.draft[row.cursor : row.cursor + RETRY] or self._ending(token)
 
     def _ending(self, last: int) -> list[int]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.whisper.decoding import FAMILIAR, Request, repeated_tail
+from ssasr.engine.whisper.passes import _PlainBatch
 from tests.engine.whisper import tiny
 
 pytestmark = pytest.mark.slow
@@ -43,6 +44,19 @@ def test_any_draft_gives_what_no_draft_gives(plain, data):
         cut = data.draw(st.integers(0, 3))
         draft[at : at + cut] = data.draw(st.lists(st.integers(0, 70), max_size=3))
     same(plain([Request(samples, "en", tuple(draft))])[0], scratch)
+
+
+def test_a_draft_that_lacks_a_token_is_tried_again_after_it(plain, monkeypatch):
+    """One pass to the token, one that takes it for another, and one for all the rest."""
+    samples, read, passes = LOUD[0], _PlainBatch.read, []
+    monkeypatch.setattr(
+        _PlainBatch, "read", lambda batch, rows: passes.append(rows) or read(batch, rows)
+    )
+    text = plain([Request(samples, "en")])[0].tokens
+    assert len(set(text[4:12])) == 8, "tokens that are found once"
+    passes.clear()
+    same_text = plain([Request(samples, "en", text[:6] + text[7:])])[0].tokens
+    assert (same_text, len(passes)) == (text, 3)
 
 
 def test_a_draft_hides_no_loop():
