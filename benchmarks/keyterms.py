@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from attrs import asdict, define, evolve, field, fields
 
@@ -169,7 +170,13 @@ def decoded(recognizer: WhisperRecognizer, samples, terms: tuple[str, ...]) -> W
     biasing = terms_of(terms, tokenizer, recognizer.strength) if terms else None
     request = Request(samples[: 28 * SAMPLE_RATE], "en", terms=biasing)
     with torch.inference_mode():
-        return [(tokenizer.decode(recognizer.decoding([request])[0].tokens), 1.0)]
+        (found,) = recognizer.decoding([request])
+    written, place = [], 0
+    for tokens in tokenizer.words(found.tokens, "en"):
+        sure = np.exp(found.logprobs[place : place + len(tokens)]).mean()
+        written.append((tokenizer.text(tokens), float(sure)))
+        place += len(tokens)
+    return written
 
 
 @define
