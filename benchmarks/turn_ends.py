@@ -4,14 +4,19 @@
         [--processes 1] [--json FILE]
 
 Each English clip is a turn, followed by 1.3 s of its own room tone; its end is a true end, every
-silence within it a false one. Half of those follow a sentence: read speech is hard on every rule;
-so false ends are also counted without them, by an offline transcript (``whisper_sessions``). A
-session that ends no turn by itself is asked, from 0.4 s of silence on, what the engine says; each
-rule is then tried over that. For thresholds 0.2 to 0.9: the engine's confidence, Smart Turn times
-the silence up to a second and 0.4 where the text is open (what it was before), and Smart Turn
-alone; beside them a bare silence. All of them end a turn after 1.28 s. Family P's rule (text that
-ends a sentence at 0.1 s) stands for itself. Shares of true ends within 0.3, 0.6 and 1 s, false ends
-a minute of speech, and the spread of all that over five random halves of the speakers.
+silence within it a false one. More than half of those follow a sentence: read speech is hard on
+every rule; so false ends are also counted without them, by an offline transcript
+(``whisper_sessions``). A session that ends no turn by itself, and decodes at pauses only, is asked
+from 0.4 s of silence on what the engine says; each rule is then tried over that: the engine's
+confidence, for thresholds 0.2 to 0.9 and family P's; the same with coefficients that were fitted
+on the other speakers (five folds); what it was before, of the full stop alone; Smart Turn alone; a
+bare silence. Family P judges a pause at 0.2 s, by the same text and nearly the same sound. All of
+them end a turn after 1.28 s, P after 1 s.
+
+Shares of true ends within 0.3, 0.6 and 1 s; ``wait``: the mean silence before them, ``sentence``
+before those where a sentence ends within a clip; false ends a minute of speech. Intervals: 95 % of
+a bootstrap over speakers. ``fitted``: silence, closing mark, sound and the constant, as
+``ssasr/engine/whisper/end_of_turn.py`` has the first three, of each fold and of all speakers.
 """
 
 import argparse
@@ -19,8 +24,9 @@ import json
 import multiprocessing
 import random
 import zlib
+from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
-from math import exp, log
+from math import exp, inf, log
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +35,67 @@ from attrs import evolve, frozen
 from benchmarks.conditions import conditions, publish
 from benchmarks.whisper_quality import load_audio
 from benchmarks.whisper_sessions import Session, clips_of, recogniser
-from ssasr.engine.whisper.end_of_turn import CONSTANT, ENDED, SILENCE, SOUND, evidence, likelihood
+from ssasr.engine.whisper import recognizer as engine
+from ssasr.engine.whisper.end_of_turn import (
+    CLOSING,
+    CONSTANT,
+    LIKELIEST,
+    OPEN,
+    SILENCE,
+    SOUND,
+)
 from ssasr.engine.whisper.hypothesis_alignment import bare
-from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, Word
+from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, Update, Word
 from ssasr.protocol.text import ends_sentence
 
 QUERY = "end_of_turn_confidence_threshold=1&max_turn_silence=5000&min_turn_silence=400"
 ROOM = 1.3
-PAUSE, LONGEST = 0.4, 1.28
-SHORTEST = 0.1
+PAUSE, LONGEST, LONGEST_P = 0.4, 1.28, 1.0
+SHORTEST, SETTLED = 0.1, 0.2
 STEP = 0.096
-OPEN_SENTENCE, SURE_AFTER = 0.4, 1.0
-"""Of the rule before: what was left of Smart Turn's probability where the text does not end a
-sentence; seconds of silence after which it counted in full."""
+BEFORE = (3.11, 2.16, 0.15, -4.87)
+"""Silence, full stop, sound and constant of the model before: it knew whether there was a full
+stop, and nothing of how sure the decoder was."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+FOLDS, DRAWS = 5, 1_000
 
 
 @frozen
 class Pause:
     """``length``: seconds until speech goes on, infinite at the end of the turn. ``sound``: Smart
-    Turn's probability at 0.4 s, ``ended``: whether the text ended a sentence then."""
+    Turn's probability at 0.4 s, or at the end of a shorter pause; ``closing``: as
+    ``Segment.closing``."""
 
     speaker: str
     length: float
     sound: float
-    ended: bool
-    ended_early: bool
-    """The same at 0.2 s, when the words before it are there."""
+    closing: float | None
     sentence: bool = False
     """Whether a sentence ends there, as the offline transcript has it."""
+
+    @property
+    def features(self) -> tuple[float, float]:
+        likely = min(max(self.sound, 1 - LIKELIEST), LIKELIEST)
+        text = OPEN if self.closing is None else max(self.closing, OPEN)
+        return text, log(likely / (1 - likely))
+
+
+class _Judged:
+    """Stands before ``end_of_turn.evidence`` and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.last: tuple[float, float | None] = (0.5, None)
+        self._evidence = engine.evidence
+
+    def __call__(self, sound: float, closing: float | None) -> float:
+        self.last = sound, closing
+        return self._evidence(sound, closing)
+
+
+class _AtPauses:
+    """Stands in a recogniser's ``PartialInterval``: no decode while somebody speaks."""
+
+    factor = 10**6
 
 
 def room_tone(samples: np.ndarray, seed: int) -> np.ndarray:
@@ -73,28 +111,35 @@ _here: list = []
 
 def begin(given: argparse.Namespace) -> None:
     number = multiprocessing.current_process().name.rpartition("-")[2]
-    _here[:] = [given, *recogniser(given.keep.with_name(f"{given.keep.name}.{number}"))]
+    recognizer, kept = recogniser(given.keep.with_name(f"{given.keep.name}.{number}"))
+    recognizer._interval = _AtPauses()
+    engine.evidence = _Judged()
+    _here[:] = [given, recognizer, kept, engine.evidence]
 
 
 def pauses_of(clip: dict) -> tuple[list[Pause], float]:
     """The pauses of a clip, and its seconds of speech."""
-    given, recognizer, kept = _here
+    given, recognizer, kept, judged = _here
     samples = load_audio(given.evaldata / clip["file"])
     tail = room_tone(samples, zlib.crc32(clip["id"].encode()))
-    updates: list = []
-    Session(recognizer, QUERY).run(np.concatenate([samples, tail]), update=updates.append)
+    updates: list[tuple[Update, tuple[float, float | None]]] = []
+
+    def note(update: Update) -> None:
+        updates.append((update, judged.last))
+
+    Session(recognizer, QUERY).run(np.concatenate([samples, tail]), update=note)
     kept.base.commit()
     speech, speaking = [], False
-    for probability in (one for update in updates for one in update.speech):
+    for probability in (one for update, _ in updates for one in update.speech):
         speaking = probability >= (0.25 if speaking else 0.4)
         speech.append(speaking)
     speaker = clip.get("split_group") or clip["speaker"]
-    ends = sentence_ends(updates[-1].words, given.texts[clip["id"]])
+    ends = sentence_ends(updates[-1][0].words, given.texts[clip["id"]])
     found = []
     edges = np.flatnonzero(np.diff([*map(int, speech), 1]))
     for first in edges[[bool(speech[at]) for at in edges]] + 1:
         following = [at for at in range(first, len(speech)) if speech[at]]
-        length = (following[0] - first) * VAD_FRAME / SAMPLE_RATE if following else float("inf")
+        length = (following[0] - first) * VAD_FRAME / SAMPLE_RATE if following else inf
         if length >= SHORTEST:
             pause = _pause(speaker, first * VAD_FRAME, length, updates)
             found.append(evolve(pause, sentence=_ends_by(ends, first * VAD_FRAME)))
@@ -119,76 +164,148 @@ def _ends_by(ends: list[tuple[int, bool]], at: int) -> bool:
 
 
 def _pause(speaker: str, begin: int, length: float, updates: list) -> Pause:
-    def at(seconds: float):
-        return next((u for u in updates if u.position >= begin + seconds * SAMPLE_RATE), None)
-
-    def ended(update) -> bool:
-        return bool(update and update.words) and ends_sentence(update.words[-1].text)
-
+    """As it was judged; one that was too short for that as if there were no sound."""
     last = begin + min(length, PAUSE + 2 * STEP) * SAMPLE_RATE
-    asked = (u for u in updates if begin + PAUSE * SAMPLE_RATE <= u.position <= last)
-    update, sound = next((u for u in asked if u.end_of_turn_confidence), None), 0.0
-    if update is not None:
-        silence = (update.position - begin) / SAMPLE_RATE / PAUSE
-        sure = update.end_of_turn_confidence
-        odds = log(sure / (1 - sure)) - SILENCE * silence - CONSTANT - ENDED * ended(update)
-        sound = 1 / (1 + exp(-odds / SOUND))
-    return Pause(speaker, length, sound, ended(update), ended(at(0.2)))
+    asked = [one for one in updates if begin + PAUSE * SAMPLE_RATE <= one[0].position <= last]
+    found = next((judged for update, judged in asked if update.end_of_turn_confidence), None)
+    if found is not None:
+        return Pause(speaker, length, *found)
+    return Pause(speaker, length, 0.5, 0.0)
 
 
-def ends_at(pause: Pause, threshold: float, kind: str) -> float:
-    """Seconds of silence after which a rule ends the turn."""
+Rule = Callable[[Pause], float]
+Coefficients = tuple[float, float, float, float]
+NOW: Coefficients = (SILENCE, CLOSING, SOUND, CONSTANT)
+
+
+def odds(pause: Pause, silence: float, by: Coefficients) -> float:
+    text, sound = pause.features
+    return by[0] * silence + by[1] * text + by[2] * sound + by[3]
+
+
+def ends_at(pause: Pause, likely: Callable[[Pause, float], float], threshold: float) -> float:
+    """Seconds of silence after which a rule of family U ends the turn."""
     for silence in np.arange(PAUSE, LONGEST, STEP):
-        if confidence(pause, float(silence), kind) >= threshold:
+        if likely(pause, float(silence)) >= threshold:
             return float(silence)
     return LONGEST
 
 
-def confidence(pause: Pause, silence: float, kind: str) -> float:
-    if kind == "smart_turn":
-        return pause.sound
-    if kind == "product":
-        return pause.sound * (1 if pause.ended else OPEN_SENTENCE) * min(1.0, silence / SURE_AFTER)
-    return likelihood(evidence(pause.sound, ended=pause.ended), silence / PAUSE)
+def ends_at_p(pause: Pause, threshold: float) -> float:
+    """The same for family P: only where the text ends a sentence."""
+    for silence in np.arange(SETTLED, LONGEST_P, STEP):
+        if pause.closing is not None and _logistic(odds(pause, silence, NOW)) >= threshold:
+            return float(silence)
+    return LONGEST_P
 
 
-def row(pauses: list[Pause], minutes: float, rule) -> dict:
-    true = np.array([rule(one) for one in pauses if one.length == float("inf")])
-    cut = [one for one in pauses if rule(one) <= one.length < float("inf")]
-    within_sentences = sum(not one.sentence for one in cut)
-    within = {f"within_{limit}": round(float((true <= limit).mean()), 3) for limit in (0.3, 0.6, 1)}
-    mean = round(float(true.mean()), 3)
-    return within | {
-        "mean": mean, "false_a_minute": round(len(cut) / minutes, 2),
-        "in_sentences": round(within_sentences / minutes, 2),
+def _logistic(value: float) -> float:
+    return 1 / (1 + exp(-value))
+
+
+def now(pause: Pause, silence: float) -> float:
+    return _logistic(odds(pause, silence, NOW))
+
+
+def before(pause: Pause, silence: float) -> float:
+    by_silence, full_stop, by_sound, constant = BEFORE
+    sound = by_sound * pause.features[1]
+    ended = full_stop * (pause.closing is not None)
+    return _logistic(by_silence * silence + ended + sound + constant)
+
+
+# -- fitting ---------------------------------------------------------------------------------------
+
+
+def fit(pauses: Iterable[Pause]) -> Coefficients:
+    """A logistic regression over the pauses at each step that they lasted: whether the turn or a
+    sentence ends there. Newton's method, with a little decay."""
+    rows, ends = [], []
+    for pause in pauses:
+        for silence in np.arange(SETTLED, min(pause.length, LONGEST), STEP):
+            rows.append((silence, *pause.features, 1.0))
+            ends.append(pause.length == inf or pause.sentence)
+    given, wanted, by = np.array(rows), np.array(ends, float), np.zeros(4)
+    decay = np.diag([2.0, 2.0, 2.0, 1e-6])
+    for _ in range(50):
+        found = 1 / (1 + np.exp(-given @ by))
+        slope = given.T @ (found - wanted) + decay @ by
+        by -= np.linalg.solve((given.T * (found * (1 - found))) @ given + decay, slope)
+    return tuple(by.round(3).tolist())
+
+
+def folds(speakers: Iterable[str], seed: int = 0) -> dict[str, int]:
+    shuffled = sorted(set(speakers))
+    random.Random(seed).shuffle(shuffled)
+    return {speaker: number % FOLDS for number, speaker in enumerate(shuffled)}
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+@frozen
+class Clip:
+    speaker: str
+    pauses: list[Pause]
+    minutes: float
+
+
+def row(clips: list[Clip], rule: Rule) -> dict[str, float]:
+    waits = [(pause, rule(pause)) for clip in clips for pause in clip.pauses]
+    minutes = sum(clip.minutes for clip in clips)
+    true = np.array([wait for pause, wait in waits if pause.length == inf])
+    sentence = [wait for pause, wait in waits if pause.sentence and PAUSE <= pause.length < inf]
+    cut = [pause for pause, wait in waits if wait <= pause.length < inf]
+    return {
+        **{f"within_{limit}": float((true <= limit).mean()) for limit in (0.3, 0.6, 1)},
+        "wait": float(true.mean()), "sentence": float(np.mean(sentence or [0])),
+        "false_a_minute": len(cut) / minutes,
+        "in_sentences": sum(not one.sentence for one in cut) / minutes,
     }  # fmt: skip
 
 
-def table(found: list[tuple[str, list[Pause], float]], rule) -> dict:
-    speakers = sorted({speaker for speaker, _, _ in found})
-    halves = []
-    for number in range(5):
-        half = set(random.Random(number).sample(speakers, len(speakers) // 2))
-        kept = [one for one in found if one[0] in half]
-        halves.append(row([p for _, many, _ in kept for p in many],
-                          sum(seconds for _, _, seconds in kept) / 60, rule))  # fmt: skip
-    whole = row([p for _, many, _ in found for p in many],
-                sum(seconds for _, _, seconds in found) / 60, rule)  # fmt: skip
-    spread = {key: [min(h[key] for h in halves), max(h[key] for h in halves)] for key in whole}
-    return whole | {"halves": spread}
+def table(clips: list[Clip], rule: Rule) -> dict:
+    speakers: dict[str, list[Clip]] = {}
+    for clip in clips:
+        speakers.setdefault(clip.speaker, []).append(clip)
+    names, chance, drawn = sorted(speakers), random.Random(1), []
+    for _ in range(DRAWS):
+        again = chance.choices(names, k=len(names))
+        drawn.append(row([clip for name in again for clip in speakers[name]], rule))
+    whole = {key: round(value, 3) for key, value in row(clips, rule).items()}
+    spread = {
+        key: np.percentile([one[key] for one in drawn], [2.5, 97.5]).round(2).tolist()
+        for key in ("wait", "false_a_minute", "in_sentences")
+    }
+    return whole | {"intervals": spread}
 
 
-def rules_over(found: list[tuple[str, list[Pause], float]]) -> dict:
-    rules = {f"silence {wait}": table(found, lambda _: wait)  # noqa: B023
-             for wait in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.28)}  # fmt: skip
-    for kind in ("engine", "product", "smart_turn"):
+def rules_over(clips: list[Clip], others: Callable[[str], Coefficients]) -> dict:
+    """``others``: coefficients that were fitted without that speaker."""
+    fitted_less = fit(pause for clip in clips for pause in clip.pauses)[3] - CONSTANT
+
+    def unseen(pause: Pause, silence: float) -> float:
+        return _logistic(odds(pause, silence, others(pause.speaker)) - fitted_less)
+
+    def smart_turn(pause: Pause, _: float) -> float:
+        return pause.sound
+
+    kinds = {"engine": now, "engine, unseen": unseen, "before": before, "smart_turn": smart_turn}
+    rules: dict[str, Rule] = {
+        f"silence {wait}": lambda _, wait=wait: wait
+        for wait in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.28)
+    }
+    for name, kind in kinds.items():
         for threshold in THRESHOLDS:
-            rules[f"{kind} {threshold}"] = table(
-                found,
-                lambda pause: ends_at(pause, threshold, kind),  # noqa: B023
+            rules[f"{name} {threshold}"] = lambda pause, kind=kind, threshold=threshold: ends_at(
+                pause, kind, threshold
             )
-    rules["family P"] = table(found, lambda pause: 0.2 if pause.ended_early else 1.0)
-    return rules
+    for threshold in THRESHOLDS[:5]:
+        rules[f"family P {threshold}"] = lambda pause, threshold=threshold: ends_at_p(
+            pause, threshold
+        )
+    rules["family P, before"] = lambda pause: LONGEST_P if pause.closing is None else SETTLED
+    return {name: table(clips, rule) for name, rule in rules.items()}
 
 
 def main() -> None:
@@ -201,13 +318,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     given.texts = json.loads(given.offline.read_text("utf-8"))
-    clips = clips_of(given.evaldata)[: given.clips]
+    wanted = clips_of(given.evaldata)[: given.clips]
     with multiprocessing.get_context("spawn").Pool(given.processes, begin, (given,)) as pool:
-        results = pool.map(pauses_of, clips, chunksize=1)
-    found = [(clip.get("split_group") or clip["speaker"], *result)
-             for clip, result in zip(clips, results, strict=True)]  # fmt: skip
-    rules = rules_over(found)
-    publish(conditions() | {"turns": len(clips), "rules": rules}, given.json)
+        results = pool.map(pauses_of, wanted, chunksize=1)
+    clips = [Clip(clip.get("split_group") or clip["speaker"], pauses, seconds / 60)
+             for clip, (pauses, seconds) in zip(wanted, results, strict=True)]  # fmt: skip
+    place = folds(clip.speaker for clip in clips)
+    fitted = [fit(pause for clip in clips if place[clip.speaker] != fold for pause in clip.pauses)
+              for fold in range(FOLDS)]  # fmt: skip
+    rules = rules_over(clips, lambda speaker: fitted[place[speaker]])
+    fitted.append(fit(pause for clip in clips for pause in clip.pauses))
+    publish(conditions() | {"turns": len(clips), "fitted": fitted, "rules": rules}, given.json)
 
 
 if __name__ == "__main__":

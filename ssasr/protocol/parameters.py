@@ -30,7 +30,7 @@ from ssasr.protocol.modes import (
     SPEAKERS_P_VAD,
     WITHOUT_P,
     WITHOUT_U,
-    Timeouts,
+    Patience,
 )
 from ssasr.protocol.outward import LlmRequest, Webhook, read_llm, read_webhook
 from ssasr.protocol.query import Query
@@ -49,6 +49,7 @@ from ssasr.protocol.speech_models import (
 
 SHORTEST_REVISION_MS, LONGEST_REVISION_MS = 120_000, 300_000
 """What an interval between two revisions of the speakers is brought within."""
+THRESHOLD = "end_of_turn_confidence_threshold"
 T = TypeVar("T")
 _NO_ALIASES: Aliases = MappingProxyType({})
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{1,8})*")
@@ -150,6 +151,8 @@ class SessionParameters:
         old_name = given.pop("min_end_of_turn_silence_when_confident", None)
         if old_name is not None:
             given.setdefault("min_turn_silence", old_name)
+        if self.family is Family.P:
+            given.pop(THRESHOLD, None)
         given |= self._patience(given)
         if update.vad_threshold is not None:
             given["recognition_threshold"] = update.vad_threshold
@@ -203,9 +206,7 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         chinese=written_chinese(_codes_as_given(values)),
         language_detection=_or(values.boolean("language_detection"), False),
         format_turns=_or(values.boolean("format_turns"), False),
-        end_of_turn_confidence_threshold=_or(
-            values.number("end_of_turn_confidence_threshold"), 0.4
-        ),
+        end_of_turn_confidence_threshold=_threshold(values, patience, model.family),
         min_turn_silence=_or(silence, patience.min_turn_silence),
         max_turn_silence=_or(values.integer("max_turn_silence"), patience.max_turn_silence),
         max_turn_duration=_or(
@@ -234,15 +235,15 @@ def parse_parameters(query: str, aliases: Aliases = _NO_ALIASES) -> SessionParam
         include_partial_turns=_or(values.boolean("include_partial_turns"), redaction is None),
         redaction=redaction,
         token=values.text("token"),
-        own=_own(values, silence),
+        own=_own(values, silence, model.family),
         ignored=_without_effect(values),
         webhook=read_webhook(values),
         llm=read_llm(values),
     )
 
 
-def _patience(mode: str | None, family: Family, *, labels: bool) -> Timeouts:
-    """The defaults of the silences."""
+def _patience(mode: str | None, family: Family, *, labels: bool) -> Patience:
+    """The defaults of what decides when a turn ends."""
     if family is Family.P and labels:
         return SPEAKERS_P
     return MODES[mode] if mode else WITHOUT_P if family is Family.P else WITHOUT_U
@@ -317,9 +318,17 @@ def _within_reason(silence: int) -> int:
     return min(max(silence, SHORTEST_SILENCE), LONGEST_SILENCE)
 
 
-def _own(values: Query, min_turn_silence: int | None) -> frozenset[str]:
+def _threshold(values: Query, patience: Patience, family: Family) -> float:
+    """Family P has none that a client may choose."""
+    given, usual = values.number(THRESHOLD), patience.end_of_turn_confidence_threshold
+    return usual if family is Family.P else _or(given, usual)
+
+
+def _own(values: Query, min_turn_silence: int | None, family: Family) -> frozenset[str]:
     """Under either name."""
     own = values.names() & WITHOUT_U.values().keys()
+    if family is Family.P:
+        own -= {THRESHOLD}
     return frozenset(own if min_turn_silence is None else own | {"min_turn_silence"})
 
 

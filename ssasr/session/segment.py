@@ -140,8 +140,8 @@ class Segment:
             return False
         if self.activity.speech < SHORTEST_SPEECH:
             return False
-        if settings.family is Family.P:
-            return ends_sentence(transcript.last_text)
+        if settings.family is Family.P and not ends_sentence(transcript.last_text):
+            return False
         return settings.threshold <= update.end_of_turn_confidence and settings.threshold < NEVER
 
     def _ends_by_silence(self, settings: TurnSettings) -> bool:

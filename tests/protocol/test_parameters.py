@@ -308,6 +308,27 @@ def test_a_live_change_of_mode_spares_what_the_client_gave_itself_then_or_before
     assert begin_configuration(parameters.updated(slow), "m").mode == "max_accuracy"
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("mode=min_latency", 0.2),
+        ("mode=min_latency&end_of_turn_confidence_threshold=0.7", 0.7),
+        ("speech_model=u3-rt-pro", 0.4),
+        ("speech_model=u3-rt-pro&end_of_turn_confidence_threshold=1", 0.4),
+        ("speech_model=u3-rt-pro&end_of_turn_confidence_threshold=1&mode=max_accuracy", 0.6),
+    ],
+)
+def test_family_p_has_the_threshold_of_its_mode(query, expected):
+    parameters = parse_parameters(query)
+    assert parameters.end_of_turn_confidence_threshold == expected
+    given = UpdateConfiguration(end_of_turn_confidence_threshold=0.0)
+    own = parameters.family is Family.U
+    assert parameters.updated(given).end_of_turn_confidence_threshold == (0 if own else expected)
+    later = parameters.updated(UpdateConfiguration(mode="max_accuracy"))
+    by_mode = expected if "&end_of" in query and own else 0.6
+    assert later.end_of_turn_confidence_threshold == by_mode
+
+
 @pytest.mark.parametrize(("given", "taken"), [(0, 50), (49, 50), (51, 51), (20_000, 10_000)])
 def test_min_turn_silence_is_brought_within_reason(given, taken):
     assert parse_parameters(f"min_turn_silence={given}").min_turn_silence == taken

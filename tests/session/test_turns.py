@@ -235,14 +235,16 @@ def test_family_p():
 
 
 def test_family_p_ends_at_a_sentence_or_after_the_long_silence():
-    def finalized(text):
+    def finalized(text, confidence=0.9):
         words = speak(text)
-        run = session("speech_model=u3-rt-pro", Script(words, 6 * SECOND))
+        script = Script(words, 6 * SECOND, confidence=confidence)
+        run = session("speech_model=u3-rt-pro", script)
         run.run()
         return next(d.at for d in run.decisions if isinstance(d, Finalize)) - words[-1].end
 
     assert finalized("Good morning.") < 0.4 * SECOND < finalized("Good morning and")
     assert finalized("Well... ") > 0.4 * SECOND
+    assert finalized("Good morning.", confidence=0.3) > 0.4 * SECOND
 
 
 def test_family_p_partials_at_a_pause_and_while_somebody_speaks_on():

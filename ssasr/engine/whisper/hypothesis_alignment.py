@@ -33,10 +33,12 @@ LEAST_WORD = 320
 
 @frozen
 class Spoken:
-    """A word and the tokens that spell it."""
+    """A word, the tokens that spell it, and the log probability of the last of them, which is the
+    mark where it ends with one."""
 
     word: Word
     tokens: tuple[int, ...]
+    closing: float = 0.0
 
     @property
     def key(self) -> str:

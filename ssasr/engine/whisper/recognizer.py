@@ -54,7 +54,6 @@ from ssasr.engine.whisper.worker_pool import WorkerPool
 from ssasr.engine.whisper.workload import workload
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
-from ssasr.protocol.text import ends_sentence
 from ssasr.runtime.processors import cores
 
 PATIENCE = 0.04
@@ -298,9 +297,7 @@ class WhisperRecognizer:
     def _apply(self, segment: Segment, job: _Judging | _Decoding) -> None:
         """What was found."""
         if isinstance(job, _Judging):
-            words = segment.words()
-            ended = bool(words) and ends_sentence(words[-1].text)
-            segment.judge(evidence(job.found.result()[job.place], ended=ended))
+            segment.judge(evidence(job.found.result()[job.place], segment.closing))
             return
         hypothesis, spoken = job.found.result()[job.place]
         if segment.due is not None and segment.due.goes_on:
@@ -389,7 +386,8 @@ class WhisperRecognizer:
                 min(due.begin + ends[last] * FRAME, due.end),
                 float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),
             )
-            words.append(Spoken(word, hypothesis.draft(place, last + 1)))
+            closing = float(hypothesis.logprobs[last])
+            words.append(Spoken(word, hypothesis.draft(place, last + 1), closing))
             place = last + 1
         return [self._moved(spoken, due) for spoken in without_squeezed(words)]
 

@@ -52,6 +52,7 @@ from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.placement import LEAD, in_speech, left_out
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
 from ssasr.protocol.recognition import BOUNDARY_BACK, SAMPLE_RATE, VAD_FRAME, StreamOptions, Word
+from ssasr.protocol.text import ends_sentence
 
 CHUNK = 3 * VAD_FRAME
 """Samples from one answer to the next: 96 ms."""
@@ -233,8 +234,8 @@ class Segment:
 
     def _result(self, position: int, words: tuple[Word, ...], decoded: int) -> StepResult:
         speech, self._speech = self._speech, ()
-        pauses = self.speech_buffer.silence / self.options.pause
-        ends = 0.0 if self.evidence is None else likelihood(self.evidence, pauses)
+        silence = self.speech_buffer.silence / SAMPLE_RATE
+        ends = 0.0 if self.evidence is None else likelihood(self.evidence, silence)
         return StepResult(
             position, speech, words, decoded, ends, self.language.name, self.language.confidence
         )  # fmt: skip
@@ -255,6 +256,14 @@ class Segment:
         end = self.speech_buffer.speech_end
         reached = self.speech_buffer.silence >= self.options.pause
         return reached and self._judged != end and self._settled()
+
+    @property
+    def closing(self) -> float | None:
+        """Log probability of the mark that ends the text as a sentence, if one does."""
+        words = self.words()
+        if not words or not ends_sentence(words[-1].text):
+            return None
+        return self.pending[-1].closing if self.pending else 0.0
 
     def judge(self, evidence: float) -> None:
         """``evidence``: that the speaker, who has paused, has finished."""

@@ -31,9 +31,9 @@ WORDS = "item.input_audio_transcription.words"
 INCLUDES = (LOGPROBS, WORDS)
 SHORTEST_IDLE = 1_000
 """Milliseconds: silence is noticed once a second."""
-EAGERNESS = {"low": (800, 8_000), "medium": (400, 4_000), "high": (160, 2_000)}
-"""Milliseconds of silence that end a turn, after words that sound like an end and after any. The
-longer are OpenAI's; the shorter are ours."""
+EAGERNESS = {"low": (800, 8_000, 0.9), "medium": (400, 4_000, 0.4), "high": (160, 2_000, 0.2)}
+"""Milliseconds of silence that end a turn, after words that sound like an end and after any, and
+how likely an end must be. The longest silences are OpenAI's; the rest is ours."""
 NOISE_REDUCTION = ("near_field", "far_field")
 DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 WITHOUT_DETECTION = ("gpt-realtime-whisper", "gpt-live-transcribe")
@@ -80,8 +80,12 @@ class TurnDetection:
     def query(self) -> dict[str, object]:
         """A turn that a VAD ends is ended by silence alone, however the words sound."""
         if self.type == "semantic_vad":
-            shorter, longer = EAGERNESS[self.eagerness.replace("auto", "medium")]
-            return {"min_turn_silence": shorter, "max_turn_silence": longer}
+            shorter, longer, likely = EAGERNESS[self.eagerness.replace("auto", "medium")]
+            return {
+                "min_turn_silence": shorter,
+                "max_turn_silence": longer,
+                "end_of_turn_confidence_threshold": likely,
+            }
         return {
             "vad_threshold": self.threshold,
             "min_turn_silence": self.silence_duration_ms,

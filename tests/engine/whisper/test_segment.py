@@ -158,19 +158,32 @@ def test_the_end_of_turn_is_the_likelier_the_longer_the_silence_is():
     _, answers = walk(segment)
     said = [one.end_of_turn_confidence for one in answers if one.end_of_turn_confidence]
     assert said == sorted(said)
-    assert said[0] == pytest.approx(likelihood(0.5, 1.0), abs=0.07)
-    assert said[-1] == pytest.approx(likelihood(0.5, 3.75), abs=0.01)
+    pause = segment.options.pause / SAMPLE_RATE
+    assert likelihood(0.5, pause) <= said[0] <= likelihood(0.5, pause + 0.1)
+    assert said[-1] == pytest.approx(likelihood(0.5, 1.5), abs=0.01)
     assert hear(segment, 0.3, SPEECH) == []
     assert walk(segment)[1] == []
     assert segment.evidence is None
 
 
 def test_the_full_stop_and_the_sound_make_an_end_likelier():
-    order = [(0.05, False), (0.95, False), (0.05, True), (0.95, True)]
-    odds = [evidence(sound, ended=ended) for sound, ended in order]
+    order = [(0.05, None), (0.05, -0.6), (0.05, -0.1), (0.95, -0.1)]
+    odds = [evidence(sound, closing) for sound, closing in order]
     assert odds == sorted(odds)
-    assert likelihood(odds[-1], 1.0) < 0.4 < likelihood(odds[-1], 1.5)
-    assert likelihood(odds[1], 3.0) < 0.4
+    assert likelihood(odds[-1], 0.4) < 0.4 < likelihood(odds[-1], 0.7)
+    assert likelihood(odds[0], 1.0) < 0.4 < likelihood(odds[0], 1.5)
+    assert evidence(0.5, -9.0) == evidence(0.5, None)
+
+
+def test_what_closes_a_text_is_the_mark_at_its_end():
+    segment = new_segment()
+    hear(segment, 1, SPEECH)
+    assert segment.closing is None
+    words = [evolve(one, closing=-0.3) for one in say(("well", 0.2, 0.5), ("yes.", 0.6, 0.9))]
+    hear(segment, 0.3, SILENCE, decode=lambda due: words)
+    assert segment.closing == -0.3
+    segment.pending = say(("yes,", 0.2, 0.9))
+    assert segment.closing is None
 
 
 def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():

@@ -280,7 +280,7 @@ def test_turn_detection_becomes_silences():
     assert by_silence.end_of_turn_confidence_threshold == 1
     by_meaning = settled(turn_detection={"type": "semantic_vad", "eagerness": "high"})
     assert (by_meaning.min_turn_silence, by_meaning.max_turn_silence) == (160, 2_000)
-    assert by_meaning.end_of_turn_confidence_threshold == 0.4
+    assert by_meaning.end_of_turn_confidence_threshold == 0.2
     by_client = settled(turn_detection=None)
     assert by_client.max_turn_silence == DAY_MS
     assert (by_silence.announce_speech, by_client.announce_speech) == (True, False)
