@@ -14,6 +14,9 @@ from ssasr.protocol.faults import ClientFault, invalid_value
 
 LOOKED_AT = 12
 """Bytes that tell every container below."""
+MOST_PACKETS = 12_000
+"""Of one message, whatever they hold: 30 s in the shortest packets of Opus. A megabyte of empty
+ones would keep the event loop for seconds."""
 LONGEST_HEADER = 64 * 1024
 """Bytes of a WAV header, whatever else was put into it."""
 WAV_FORMATS = {"pcm_s16le": (1, 16), "pcm_mulaw": (7, 8), "pcm_alaw": (6, 8)}

@@ -6,6 +6,8 @@ import zlib
 
 from attrs import define, field, frozen
 
+from ssasr.audio.containers import MOST_PACKETS
+
 _HEADER = struct.Struct("<4sBBqIIIB")
 """Capture pattern, version, flags, granule position, serial, sequence, checksum, segments."""
 _CONTINUED = 1
@@ -41,6 +43,8 @@ class OggReader:
             page = bytes(self._buffer[:size])
             del self._buffer[:size]
             packets += self._packets(page)
+            if len(packets) > MOST_PACKETS:
+                raise OggError("too many packets at once")
         return packets
 
     def _page_size(self) -> int | None:

@@ -9,6 +9,8 @@ import enum
 
 from attrs import define, field
 
+from ssasr.audio.containers import MOST_PACKETS
+
 
 class Element(enum.IntEnum):
     """Those that are looked at; the names are the specification's."""
@@ -35,6 +37,8 @@ _WANTED = frozenset(
 _LACED = 0x06
 ELEMENT_LIMIT = 1 << 20
 """Bytes of one wanted element."""
+MOST_ELEMENTS = 4 * MOST_PACKETS
+"""In one message: a packet may have a group to itself, and its length beside it."""
 
 
 class WebmError(ValueError):
@@ -60,8 +64,12 @@ class WebmReader:
         """The packets that these bytes complete. Raises WebmError."""
         self._buffer += data
         packets: list[bytes] = []
+        elements = 0
         while self._skipped() and (head := self._head()) is not None:
             name, size, start = head
+            elements += 1
+            if elements > MOST_ELEMENTS:
+                raise WebmError("too many elements at once")
             if not self._began:
                 if name != Element.EBML:
                     raise WebmError("no WebM stream begins so")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssasr.audio.containers import MOST_PACKETS
 from ssasr.audio.decoding import make_decoder
 from ssasr.audio.ogg import OggError, OggReader, crc
 from ssasr.protocol.close_codes import CloseCode
@@ -161,6 +162,12 @@ def test_a_packet_runs_over_pages():
 def test_what_is_ogg_and_not_opus(stream):
     with pytest.raises(ClientFault, match="Invalid 'audio'"):
         decoded("ogg_opus", [stream])
+
+
+def test_ogg_of_nothing_but_empty_packets_is_not_read_to_its_end():
+    """A megabyte of them would take seconds, in which nobody else is served."""
+    with pytest.raises(OggError, match="too many"):
+        OggReader().read(page([b""] * 255, 0) * (MOST_PACKETS // 255 + 1))
 
 
 def test_a_chain_of_streams_goes_on():

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from ssasr.audio.decoding import make_decoder
-from ssasr.audio.webm import WebmError, WebmReader
+from ssasr.audio.webm import MOST_ELEMENTS, WebmError, WebmReader
 from ssasr.protocol.close_codes import CloseCode
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.parameters import parse_parameters
@@ -62,6 +62,7 @@ def test_a_live_recordings_clusters_have_no_length():
         (b"\x1a\x45\xdf\xa3\x80" + b"\xa3\x84\x81\x00\x00\x80", "no Opus"),
         (b"\x1a\x45\xdf\xa3\x80" + b"\xa3\x10\xff\xff\xff", "too long"),
         (b"\x1a\x45\xdf\xa3\x80" + b"\xec\xff", "unknown length"),
+        (b"\x1a\x45\xdf\xa3\x80" + b"\xec\x80" * MOST_ELEMENTS, "too many"),
     ],
 )
 def test_what_is_no_webm(data, problem):
