@@ -218,6 +218,8 @@ class Stream:
                 self._finals.append(at)
                 self.next_input = None
             case Configure(options):
+                if self._changes and self._changes[-1][0] == self.received:
+                    self._changes.pop()  # replaced before there was audio for it
                 self._changes.append((self.received, options))
 
     @property

@@ -96,6 +96,8 @@ class Replay:
     def add(self, message: ToEngine) -> None:
         """Keep a message that the session sends."""
         self.position.note(message)
+        if isinstance(message, Configure):
+            self._drop_replaced()
         self._kept.append((self.position.sent, message))
         while self.position.sent - self._kept_from > self._max_kept:
             self._drop_oldest_audio()
@@ -188,6 +190,13 @@ class Replay:
                     pass  # has just been answered
         self._kept = deque(later)
         self._kept_from = cut
+
+    def _drop_replaced(self) -> None:
+        """Options that are replaced before there was audio for them need not be kept: a client may
+        send new ones without end."""
+        position, last = self._kept[-1] if self._kept else (0, None)
+        if isinstance(last, Configure) and position == self.position.sent:
+            self._kept.pop()
 
     def _drop_oldest_audio(self) -> None:
         """Called when the segment is longer than what may be kept. Its options and its Finalize

@@ -72,6 +72,8 @@ MESSAGES = 1 << 18
 """Approximate bytes of messages waiting for a client that reads slowly."""
 ITEM = 64
 """Bytes counted for a waiting item besides its content."""
+CONFIGURATION = 1 << 14
+"""Bytes counted for new parameters: a hundred key terms, a prompt and a context."""
 SEND_DEADLINE = 20.0
 """Seconds to send one message; a client that takes longer to read it is disconnected."""
 CLOSE_DEADLINE = 2.0
@@ -127,11 +129,15 @@ ENGINE_FAULTS: dict[type[EngineError], EndCause] = {
 
 
 def weigh_packet(packet: Packet) -> int:
-    return ITEM + len(packet.data) if isinstance(packet, AudioReceived) else ITEM
+    if isinstance(packet, AudioReceived):
+        return ITEM + len(packet.data)
+    return CONFIGURATION if isinstance(packet, ConfigurationUpdated) else ITEM
 
 
 def weigh_input(item: Input) -> int:
-    return ITEM + len(item.pcm) if isinstance(item, Samples) else ITEM
+    if isinstance(item, Samples):
+        return ITEM + len(item.pcm)
+    return CONFIGURATION if isinstance(item, Settings) else ITEM
 
 
 def weigh_message(message: SessionMessage) -> int:

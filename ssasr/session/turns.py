@@ -96,6 +96,8 @@ class TurnPolicy:
 
     def configure(self, settings: TurnSettings, at: int = 0) -> None:
         """Use new settings from stream sample ``at`` on; without ``at``, from the next update."""
+        if self._changes and self._changes[-1][0] == at:
+            self._changes.pop()  # replaced before there was audio for it
         self._changes.append((at, settings))
 
     def force(self, at: int) -> Sequence[Finalize]:

@@ -50,6 +50,15 @@ def test_new_options_hold_from_the_audio_after_them(script, data):
         assert options == (held[-1] if held else StreamOptions())
 
 
+def test_options_without_end_take_no_memory():
+    stream = Stream(StreamId(0, 1), Open("s", StreamOptions()), CHUNK)
+    for _ in range(3):
+        stream.receive(Audio(stream.received, bytes(2 * CHUNK)))
+        for number in range(100):
+            stream.receive(Configure(StreamOptions(pause=number)))
+    assert [options.pause for _, options in stream._changes] == [99] * 3
+
+
 def test_a_segment_begins_with_the_language_that_was_spoken_before():
     stream, before = (
         Stream(StreamId(0, 1), Open("s", StreamOptions(), language_before="en"), CHUNK),

@@ -66,8 +66,9 @@ def test_a_client_may_speak_before_begin():
     session.send(Termination(0, 0))
 
 
-def test_what_comes_after_terminate_is_dropped_without_a_look():
-    session = link()
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_comes_after_terminate_is_dropped_without_a_look(begun):
+    session = link(begun=begun)
     session.receive(text("Terminate"))
     for frame in (MS_50, b"x" * (MESSAGE_LIMIT + 1), "{", text("Terminate"), text("Nonsense")):
         assert session.receive(frame) == []

@@ -39,6 +39,18 @@ def word(text, start, *, final=True):
     return Word(text, start, start + 10, 0.5, final)
 
 
+def test_options_without_end_take_no_memory():
+    """Of those that no audio came between, the last holds."""
+    replay = Replay(OPENING)
+    for samples in (100, 0, 50):
+        replay.add(audio(replay, samples))
+        for number in range(100):
+            replay.add(Configure(options(number)))
+    configured = [message for message in replay.messages() if isinstance(message, Configure)]
+    assert configured == [Configure(options(99))] * 3
+    replay.check_integrity()
+
+
 def test_the_next_segment_opens_with_the_options_and_the_audio_it_needs():
     replay = Replay(OPENING)
     replay.add(audio(replay, 100))

@@ -14,12 +14,21 @@ from ssasr.audio.decoding import make_decoder
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.net.frames import NO_MASK, Close, FrameReader, encode_close, encode_message
 from ssasr.net.websocket import WebSocket
+from ssasr.protocol.client_link import ConfigurationUpdated
 from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.routing.engine_stream import EngineSilent
 from ssasr.session.companion import Companion
-from ssasr.session.session import SEND_DEADLINE, Session, SessionTerms
+from ssasr.session.inference import Settings
+from ssasr.session.session import (
+    CONFIGURATION,
+    SEND_DEADLINE,
+    Session,
+    SessionTerms,
+    weigh_input,
+    weigh_packet,
+)
 from ssasr.telemetry.metrics import Metrics
 from tests.harness.clients import pieces, speech_like
 
@@ -308,6 +317,24 @@ async def test_live_configuration_from_the_next_audio_on(engines, autojump_clock
     client.send(update, *pieces(SPEECH), {"type": "Terminate"})
     await make_session(engines, client, "sample_rate=16000&min_turn_silence=5000").run()
     assert len(client.finals) == 1  # the pause of 2 s no longer ends a turn
+
+
+async def test_configurations_without_end_take_no_memory(engines, autojump_clock, nursery, connect):
+    """Without audio between them, the last holds; and those that wait count as what they hold."""
+    client = connect()
+    session = make_session(engines, client)
+    nursery.start_soon(session.run)
+    await trio.sleep(1)
+    for silence in range(1_000, 1_300):
+        terms = [f"{silence} {number}" for number in range(100)]
+        client.send(
+            {"type": "UpdateConfiguration", "max_turn_silence": silence, "keyterms_prompt": terms}
+        )
+    await trio.sleep(1)
+    assert len(session._inference._policy._changes) == 1
+    update = ConfigurationUpdated(session.link.parameters)
+    assert weigh_packet(update) == weigh_input(Settings(update.parameters)) == CONFIGURATION
+    nursery.cancel_scope.cancel()
 
 
 async def test_nothing_is_sent_that_the_redactor_has_not_seen(engines, autojump_clock, connect):
