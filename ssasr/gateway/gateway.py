@@ -197,13 +197,9 @@ class Gateway:
             await self._wait_no_sessions()
         if cut:
             log.warning("sessions cut by the drain", sessions=cut)
-            await self._wait_for_last_scrape()
-
-    async def _wait_for_last_scrape(self) -> None:
-        """Let Prometheus read what was counted just now, if it has been reading the metrics."""
-        if self.metrics.scrapes:
-            with trio.move_on_after(LAST_SCRAPE_DEADLINE):
-                await self.metrics.scraped.wait()
+            if self.metrics.scrapes:  # let Prometheus read what was counted just now
+                with trio.move_on_after(LAST_SCRAPE_DEADLINE):
+                    await self.metrics.scraped.wait()
 
     async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         path, _ = split_target(request.path)

@@ -15,6 +15,7 @@ from attrs import define
 from h11 import LocalProtocolError
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
+from ssasr.net.http_client import connect
 from ssasr.runtime.process import plain_nursery
 
 OPEN_DEADLINE = 10.0
@@ -61,19 +62,17 @@ class _Answering(trio.abc.Stream):
         await self.inner.aclose()
 
 
-async def _with_tls(
-    stream: trio.SocketStream, tls: ssl.SSLContext | None, host: str
+async def _connect(
+    host: str, port: int, tls: ssl.SSLContext | None, *, secure: bool
 ) -> trio.abc.Stream:
-    """Raises ssl.SSLError, NoAnswer."""
-    context = tls or ssl.create_default_context()
-    wrapped = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    """Raises OSError, ssl.SSLError and NoAnswer among it."""
+    context = (tls or ssl.create_default_context()) if secure else None
     try:
-        await wrapped.do_handshake()
+        return await connect(host, port, context, host)
     except trio.BrokenResourceError as broken:
         if isinstance(broken.__cause__, ssl.SSLError):
             raise broken.__cause__ from None
         raise NoAnswer("the server closed the connection during the TLS handshake") from broken
-    return wrapped
 
 
 @asynccontextmanager
@@ -97,12 +96,8 @@ async def connect_websocket(
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     deadline = trio.current_time() + open_within
     with trio.fail_at(deadline):
-        socket = await trio.open_tcp_stream(host, port)
-    stream: trio.abc.Stream = socket
+        stream = await _connect(host, port, tls, secure=parts.scheme == "wss")
     try:
-        if parts.scheme == "wss":
-            with trio.fail_at(deadline):
-                stream = await _with_tls(socket, tls, host)
         answering = _Answering(stream)
         async with plain_nursery() as nursery:
             with trio.fail_at(deadline):

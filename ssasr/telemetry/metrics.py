@@ -192,7 +192,7 @@ class Metrics:
         )
 
     def _declare_engine(self) -> None:
-        gauge, counter, of = self._gauge, self._counter, "engine"
+        gauge, of = self._gauge, "engine"
         self.streams = gauge("ssasr_engine_streams", "Streams that have a place", of)
         self.capacity = gauge("ssasr_engine_capacity", "Places for streams", of)
         self.units = gauge(
@@ -219,6 +219,10 @@ class Metrics:
             "Memory of the device that this process has allocated; none on a CPU",
             of,
         )
+        self._declare_steps(of)
+
+    def _declare_steps(self, of: str) -> None:
+        counter = self._counter
         self.refusals = counter(
             "ssasr_engine_refusals",
             "Streams refused at the handshake",

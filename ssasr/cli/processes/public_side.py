@@ -124,12 +124,17 @@ def own_directories(directory: Path, worker: Worker | None) -> list[Path]:
     return [directory, *left]
 
 
-def usage_services(config: PublicConfig) -> tuple[Journal | None, tuple[Service, ...]]:
+def usage_services(
+    config: PublicConfig, metrics: Metrics
+) -> tuple[Journal | None, tuple[Service, ...]]:
     """Where records are kept, if anywhere, and what writes and sends them. Raises StartRefused."""
     if config.usage_dir is None:
         return None, ()
     own, *left = own_directories(config.usage_dir, config.worker)
     usage = open_usage(own)
+    usage.on_lost = metrics.usage_lost.inc
+    metrics.usage_pending.set_function(lambda: usage.pending)
+    metrics.usage_pending_seconds.set_function(lambda: usage.pending_seconds)
     if config.usage_destination is None:
         return usage, (usage.run,)
     queues = [
@@ -269,9 +274,8 @@ async def serve_public(
     ``collect_when_due``'s. Raises StartRefused."""
     tls = tls_context(config.tls_certificate, config.tls_key)
     access = make_access(config)
-    usage, keeping = usage_services(config)
+    usage, keeping = usage_services(config, metrics)
     webhooks, sending = webhook_services(config, metrics)
-    keeping = (*keeping, *sending)
     gateway = Gateway(
         engines, Offer(config.engines), access, metrics, config.limits, licence=config.licence,
         speech_models=config.speech_models, session_log=SessionLog(config.log_peers),
@@ -282,9 +286,6 @@ async def serve_public(
         features.llm = evolve(config.llm, on_answer=lambda of: metrics.llm_answers.labels(of).inc())
     if usage is not None:
         gateway.on_end = partial(keep_record, usage)
-        usage.on_lost = metrics.usage_lost.inc
-        metrics.usage_pending.set_function(lambda: usage.pending)
-        metrics.usage_pending_seconds.set_function(lambda: usage.pending_seconds)
     redacts = {} if config.redaction_model is None else detected_policies(measured=False)
     pages = page_routes(config.engines, redacts) if config.demo_page else {}
     siblings = make_siblings(config, gateway)
@@ -293,7 +294,7 @@ async def serve_public(
     shown = routes["/metrics"] if config.metrics_port is None else routes.pop("/metrics")
     pages |= routes | {"/v1/status": status_route(gateway, siblings)}
     app = http_app(pages | {realtime.PATH: upgrade_required}, openai_endpoints(config, gateway))
-    keeping = keeping if siblings is None else (*keeping, siblings.run)
+    reporting = () if siblings is None else (siblings.run,)
     async with (
         tracing(config.traces, "ssasr-gateway") as gateway.tracer,
         redaction(
@@ -303,8 +304,8 @@ async def serve_public(
     ):
         collecting = partial(collect_when_due, gateway.session_count, young)
         measuring = partial(measure_loop_lag, metrics.loop_lag)
-        always = (collecting, measuring, gateway.session_log.bursts.run)
-        await _serve(config, gateway, app, tls, (*keeping, *services, *always), shown)
+        own = (*keeping, *sending, *reporting, gateway.session_log.bursts.run)
+        await _serve(config, gateway, app, tls, (*own, *services, collecting, measuring), shown)
     say_stopped(gateway.session_count().ended, 0 if usage is None else usage.lost)
 
 
