@@ -14,23 +14,16 @@ follows of the item. Every commit gets one ``completed``, if need be with an emp
 A client's mistake is answered by ``error`` and changes nothing; the session goes on.
 """
 
-import json
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ssasr.gateway.openai.given import Given, Refused
 from ssasr.gateway.openai.models import ModelNames
-from ssasr.gateway.openai.realtime_settings import (
-    FORMATS,
-    LOGPROBS,
-    WORDS,
-    RealtimeSettings,
-)
+from ssasr.gateway.openai.realtime_events import EventWriter, Item, finals_of
+from ssasr.gateway.openai.realtime_settings import FORMATS, RealtimeSettings
 from ssasr.protocol.client_link import (
     AudioReceived,
     ConfigurationUpdated,
@@ -40,7 +33,6 @@ from ssasr.protocol.client_link import (
 )
 from ssasr.protocol.close_codes import CLOSE_CODES, AtFault, CloseCode
 from ssasr.protocol.faults import ClientFault
-from ssasr.protocol.joining import join, space_between
 from ssasr.protocol.limits import SAMPLE_BYTES
 from ssasr.protocol.messages import (
     Answered,
@@ -51,11 +43,9 @@ from ssasr.protocol.messages import (
     SpeechStarted,
     SpeechStopped,
     Turn,
-    TurnWord,
 )
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.speech_models import EngineKind
-from ssasr.session.speakers.labels import PENDING
 
 SHORTEST_COMMIT_MS = 100
 LONGEST_PIECE = 1
@@ -71,29 +61,6 @@ KNOWN_ELSEWHERE = frozenset(
     }
 )  # fmt: skip
 """Events of conversations with a model, which transcribing has no use for."""
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-
-_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-@define(eq=False)
-class Item:
-    """``discarded``: nothing more is said of it."""
-
-    id: str
-    seconds: float = 0.0
-    started_ms: int | None = None
-    """Where its speech began, once that has been said and until it is said to be over."""
-    sent: str = ""
-    sent_words: int = 0
-    """Of the turn that is open."""
-    parts: list[str] = field(factory=list)
-    """The turns that have ended."""
-    words: list[TurnWord] = field(factory=list)
-    language: str | None = None
-    segments: int = 0
-    """That have been said."""
-    discarded: bool = False
 
 
 @define(eq=False)
@@ -106,7 +73,9 @@ class RealtimeLink:
     names: ModelNames
     settings: RealtimeSettings = field(factory=RealtimeSettings)
     engine: EngineKind | None = None
-    _events: int = 0
+    _write: EventWriter = field(
+        default=Factory(lambda self: EventWriter(self._short_id), takes_self=True), init=False
+    )
     _items: int = 0
     _unsent: int = 0
     _fresh: int = 0
@@ -123,7 +92,7 @@ class RealtimeLink:
 
     def created(self) -> str:
         """The first frame."""
-        return self._event("session.created", session=self._session())
+        return self._write.event("session.created", session=self._session())
 
     def configure(self, frame: str | bytes) -> str | None:
         """The answer to a ``session.update``; None: it is something else, and the session has to
@@ -136,8 +105,8 @@ class RealtimeLink:
                 return None
             self._update(given)
         except Refused as refused:
-            return self._error(refused, given)
-        return self._event("session.updated", session=self._session())
+            return self._write.error(refused, given)
+        return self._write.event("session.updated", session=self._session())
 
     def settle(self) -> SessionParameters:
         """What the session begins with. Raises Refused."""
@@ -163,7 +132,7 @@ class RealtimeLink:
                 raise Refused(f"Invalid event type: '{kind[:80]}'", code, "type")
             return handler(self, given)
         except Refused as refused:
-            return [self._answer(self._error(refused, given))]
+            return [self._answer(self._write.error(refused, given))]
 
     def _answer(self, frame: str) -> Answered:
         self._unsent += 1
@@ -194,7 +163,7 @@ class RealtimeLink:
 
     def _receive_update(self, given: Given) -> Sequence[Event]:
         parameters = self._update(given)
-        answer = self._answer(self._event("session.updated", session=self._session()))
+        answer = self._answer(self._write.event("session.updated", session=self._session()))
         return [ConfigurationUpdated(parameters), answer]
 
     def _receive_audio(self, given: Given) -> Sequence[Event]:
@@ -215,7 +184,7 @@ class RealtimeLink:
         return [self._answer(self._commit(item)), EndpointForced(acknowledged=True)]
 
     def _receive_clear(self, _: Given) -> Sequence[Event]:
-        answer = self._answer(self._event("input_audio_buffer.cleared"))
+        answer = self._answer(self._write.event("input_audio_buffer.cleared"))
         if not self._fresh:
             return [answer]
         self._close_open().discarded = True
@@ -252,7 +221,7 @@ class RealtimeLink:
                 return self._silent(start, end)
             case EndpointReached():
                 item = self._pending.popleft()
-                return () if item.discarded else (self._complete(item),)
+                return () if item.discarded else (self._write.completed(item, self.settings),)
             case Error():
                 return self._last_words(message)
             case _:  # there is nothing like it here
@@ -270,19 +239,19 @@ class RealtimeLink:
         padding = 0 if detection is None else detection.prefix_padding_ms
         start = max(at - padding, 0)
         kind = "input_audio_buffer.speech_started"
-        return (self._event(kind, item_id=item.id, audio_start_ms=start),)
+        return (self._write.event(kind, item_id=item.id, audio_start_ms=start),)
 
     def _speech_stopped(self, at: int) -> Sequence[str]:
         item = self._current()
         said: list[str] = []
         if item.started_ms is not None:
             kind = "input_audio_buffer.speech_stopped"
-            said.append(self._event(kind, item_id=item.id, audio_end_ms=at))
+            said.append(self._write.event(kind, item_id=item.id, audio_end_ms=at))
             item.seconds = item.seconds or (at - item.started_ms) / 1_000
             item.started_ms = None
         if item is self._open:  # nothing of it is still to come
             self._open = None
-            said += [self._commit(item), self._complete(item)]
+            said += [self._commit(item), self._write.completed(item, self.settings)]
         return said
 
     def _silent(self, start: int, end: int) -> Sequence[str]:
@@ -297,8 +266,8 @@ class RealtimeLink:
         item, self._open = self._open or self._new_item(), None
         item.seconds = (end - start) / 1_000
         kind = "input_audio_buffer.timeout_triggered"
-        over = self._event(kind, item_id=item.id, audio_start_ms=start, audio_end_ms=end)
-        return [over, self._commit(item), self._complete(item)]
+        over = self._write.event(kind, item_id=item.id, audio_start_ms=start, audio_end_ms=end)
+        return [over, self._commit(item), self._write.completed(item, self.settings)]
 
     def _turn(self, turn: Turn) -> Sequence[str]:
         item = self._current()
@@ -307,8 +276,8 @@ class RealtimeLink:
         text = turn.transcript
         said: list[str] = []
         if len(text) > len(item.sent) and text.startswith(item.sent):
-            said.append(self._delta(item, text[len(item.sent) :], turn))
-            item.sent, item.sent_words = text, _finals(turn)
+            said.append(self._write.delta(item, text[len(item.sent) :], turn, self.settings))
+            item.sent, item.sent_words = text, finals_of(turn)
         if turn.end_of_turn:
             item.parts.append(text)
             item.sent, item.sent_words = "", 0
@@ -316,65 +285,14 @@ class RealtimeLink:
             if self.settings.include:
                 item.words += turn.words
             if self.settings.transcription.diarizes:
-                said += self._segments(item, turn)
+                said += self._write.segments(item, turn)
         return said
-
-    def _segments(self, item: Item, turn: Turn) -> list[str]:
-        """The turn in parts, each with who says it."""
-        said = []
-        for speaker, group in groupby(turn.words, lambda word: word.speaker or PENDING):
-            words = list(group)
-            item.segments += 1
-            segment = {
-                "id": f"seg_{item.id.removeprefix('item_')}_{item.segments}",
-                "text": join(word.text for word in words),
-                "speaker": speaker,
-                "start": words[0].start / 1_000,
-                "end": words[-1].end / 1_000,
-            }
-            said.append(
-                self._event(f"{TRANSCRIPTION}.segment", item_id=item.id, content_index=0, **segment)
-            )
-        return said
-
-    def _delta(self, item: Item, text: str, turn: Turn) -> str:
-        before = item.parts[-1] if item.parts and not item.sent else ""
-        extra: dict[str, Any] = {}
-        if LOGPROBS in self.settings.include:
-            extra["logprobs"] = logprobs(turn.words[item.sent_words : _finals(turn)])
-        return self._event(
-            f"{TRANSCRIPTION}.delta",
-            item_id=item.id,
-            content_index=0,
-            delta=space_between(before, text) + text,
-            **extra,
-        )
-
-    def _complete(self, item: Item) -> str:
-        extra: dict[str, Any] = {}
-        if item.language is not None:
-            extra["languages"] = [{"code": item.language}]
-        if LOGPROBS in self.settings.include:
-            extra["logprobs"] = logprobs(item.words)
-        if WORDS in self.settings.include:
-            extra["words"] = [
-                {"word": word.text, "start": word.start / 1_000, "end": word.end / 1_000}
-                for word in item.words
-            ]
-        return self._event(
-            f"{TRANSCRIPTION}.completed",
-            item_id=item.id,
-            content_index=0,
-            transcript=join(item.parts),
-            usage={"type": "duration", "seconds": round(item.seconds, 3)},
-            **extra,
-        )
 
     def _commit(self, item: Item) -> str:
         previous, self._last_item = self._last_item, item.id
         self._fresh = 0
         kind = "input_audio_buffer.committed"
-        return self._event(kind, item_id=item.id, previous_item_id=previous)
+        return self._write.event(kind, item_id=item.id, previous_item_id=previous)
 
     def _last_words(self, error: Error) -> Sequence[str]:
         """What was committed will have no transcript."""
@@ -387,12 +305,12 @@ class RealtimeLink:
             "param": None,
         }
         failed = [
-            self._event(f"{TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=about)
+            self._write.transcription("failed", item, error=about)
             for item in self._pending
             if not item.discarded
         ]
         self._pending.clear()
-        return [*failed, self._event("error", error={**about, "event_id": None})]
+        return [*failed, self._write.event("error", error={**about, "event_id": None})]
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -415,42 +333,6 @@ class RealtimeLink:
     def _session(self) -> dict[str, Any]:
         named = {"id": f"sess_{self._short_id}", "expires_at": self.expires_at}
         return self.settings.shown() | named
-
-    def _event(self, kind: str, **fields: object) -> str:
-        self._events += 1
-        return _write(
-            {"type": kind, "event_id": f"event_{self._short_id}_{self._events}", **fields}
-        )
-
-    def _error(self, refused: Refused, given: Given | None) -> str:
-        asked = None if given is None else given.fields.get("event_id")
-        return self._event(
-            "error",
-            error={
-                "type": "invalid_request_error",
-                "code": refused.code,
-                "message": refused.text,
-                "param": refused.param,
-                "event_id": asked[:512] if isinstance(asked, str) else None,
-            },
-        )
-
-
-def _finals(turn: Turn) -> int:
-    """How many of the words are final: those at the beginning."""
-    return sum(word.word_is_final for word in turn.words)
-
-
-def logprobs(words: Sequence[TurnWord]) -> list[dict[str, Any]]:
-    """A word is a token: its confidence is what is known."""
-    return [
-        {
-            "token": word.text,
-            "bytes": list(word.text.encode()),
-            "logprob": round(math.log(max(word.confidence, 1e-9)), 4),
-        }
-        for word in words
-    ]
 
 
 HANDLERS: dict[str, Callable[[RealtimeLink, Given], Sequence[Event]]] = {
