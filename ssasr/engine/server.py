@@ -73,7 +73,7 @@ class EngineServer:
     """Of log lines; they want to be run."""
     draining: trio.Event = field(factory=trio.Event)
     _links: set[Link] = field(factory=set)
-    _left: trio.Event = field(factory=trio.Event)
+    _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     def is_ready(self) -> bool:
         return self.refusal() is None
@@ -109,7 +109,7 @@ class EngineServer:
             self.host.drain()
         with trio.move_on_after(self.drain_seconds):
             while self._links:
-                await self._left.wait()
+                await self._left.park()
         for link in self._links:
             log.warning("a stream stayed to the end of the drain")
             link.websocket.abort()
@@ -160,8 +160,7 @@ class EngineServer:
             await serve_link(host, link, reservation)
         finally:
             self._links.discard(link)
-            self._left.set()
-            self._left = trio.Event()
+            self._left.unpark_all()
 
 
 async def serve_link(host: EngineHost, link: Link, reservation: Reservation) -> None:

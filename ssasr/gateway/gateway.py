@@ -125,7 +125,7 @@ class Gateway:
     """Of WebSockets of other protocols, by path."""
     draining: trio.Event = field(factory=trio.Event)
     _sessions: set[Session | Job] = field(factory=set)
-    _ended: trio.Event = field(factory=trio.Event)
+    _ended: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _count_ended: int = 0
     _strange_models: set[str] = field(factory=set)
     """Names that were taken for the vendor's, and logged."""
@@ -199,7 +199,7 @@ class Gateway:
             log.warning("sessions cut by the drain", sessions=cut)
             if self.metrics.scrapes:  # let Prometheus read what was counted just now
                 with trio.move_on_after(LAST_SCRAPE_DEADLINE):
-                    await self.metrics.scraped.wait()
+                    await self.metrics.scraped.park()
 
     async def _serve_websocket(self, request: UpgradeRequest, nursery: trio.Nursery) -> None:
         path, _ = split_target(request.path)
@@ -294,8 +294,7 @@ class Gateway:
     def _note_end(self, session: Session | Job, cause: EndCause) -> None:
         self._sessions.discard(session)
         self._count_ended += 1
-        self._ended.set()
-        self._ended = trio.Event()
+        self._ended.unpark_all()
         self.metrics.sessions.dec()
         self.metrics.closed(cause, limit_met(cause))
 
@@ -372,7 +371,7 @@ class Gateway:
 
     async def _wait_no_sessions(self) -> None:
         while self._sessions:
-            await self._ended.wait()
+            await self._ended.park()
 
 
 def limit_met(cause: EndCause) -> SessionLimit | None:

@@ -105,7 +105,7 @@ class Webhooks:
     on_result: Callable[[str], None]
     _untried: set[str] = field(factory=set)
     """Sessions of this process whose webhook has not been tried yet."""
-    _tried: trio.Event = field(factory=trio.Event)
+    _tried: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     def companion(self, session_id: str, webhook: Webhook) -> "CollectedTurns":
         """Raises ClientFault 3006."""
@@ -129,12 +129,11 @@ class Webhooks:
         """Wait until each has been tried once, but not for ever."""
         with trio.move_on_after(LAST_POSTS_DEADLINE):
             while self._untried:
-                await self._tried.wait()
+                await self._tried.park()
 
     def _note_try(self, session_id: str) -> None:
         self._untried.discard(session_id)
-        self._tried.set()
-        self._tried = trio.Event()
+        self._tried.unpark_all()
 
     def outbox(self, backoff: Backoff = BACKOFF) -> Outbox:
         queue = WebhookQueue(self.journal, self.hosts, self._note_try)

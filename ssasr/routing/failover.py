@@ -124,7 +124,7 @@ class ResilientStream:
         self._carriers: list[_Carrier] = []
         self._joining: _Carrier | None = None
         self._opened: Opened | None = None
-        self._changed = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
         self._failed: EngineLost | None = None
         self._reason = FailoverReason.LOST
         self._attempts = 0
@@ -186,7 +186,7 @@ class ResilientStream:
         if update is not None:
             self._budget.progressed()
             if isinstance(update, Final):
-                self._notify()  # a new segment may be replayable where the last one was not
+                self._changed.unpark_all()  # the new segment may be replayable
         return update
 
     # -- tasks -------------------------------------------------------------------------------------
@@ -213,12 +213,12 @@ class ResilientStream:
     async def _keep(self, nursery: trio.Nursery) -> None:
         while self._failed is None:
             if any(not carrier.draining for carrier in self._carriers):
-                await self._changed.wait()
+                await self._changed.park()
             elif self._replay.replayable:
                 await self._replace(nursery)
             elif self._carriers:
                 # An engine is leaving, but not gone: the next segment can be moved.
-                await self._changed.wait()
+                await self._changed.park()
             else:
                 self._fail("its open segment is longer than what is kept of it")
 
@@ -276,7 +276,7 @@ class ResilientStream:
                 self._joining = None
             if carrier in self._carriers:
                 self._carriers.remove(carrier)
-            self._notify()
+            self._changed.unpark_all()
 
     def _span(self, carrier: _Carrier) -> AbstractContextManager[Span]:
         self._attempts += 1
@@ -342,7 +342,7 @@ class ResilientStream:
         if isinstance(answer, Draining):
             carrier.draining = True
             self._reason = FailoverReason.DRAINING
-            self._notify()
+            self._changed.unpark_all()
             return ()
         return ((carrier, answer),)
 
@@ -365,10 +365,6 @@ class ResilientStream:
         self._log("stream given up", self._reason, error=why, **_shown(self.route))
         self._failed = EngineLost(why)
         self._answers.close()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
     def _log(self, event: str, reason: FailoverReason, **fields: str) -> None:
         self._bursts.warning(event, reason.value, session=self._session_id, **fields)

@@ -86,8 +86,8 @@ class Metrics:
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     scrapes: int = field(default=0, init=False)
     """How often the metrics have been read."""
-    scraped: trio.Event = field(factory=trio.Event, init=False)
-    """Set when they are read the next time."""
+    scraped: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    """Where to wait until they are read the next time."""
 
     def __attrs_post_init__(self) -> None:
         ProcessCollector(registry=self.registry)
@@ -260,8 +260,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """Prometheus text format."""
         self.scrapes += 1
-        self.scraped.set()
-        self.scraped = trio.Event()
+        self.scraped.unpark_all()
         return generate_latest(self.registry)
 
 
