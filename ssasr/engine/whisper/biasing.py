@@ -4,7 +4,8 @@ A text is decoded greedily, as if there were no terms. Where some of its words s
 the stream's list, and the model was not sure of them, the decoder is asked what the term is worth
 in their place: one pass over the term and the few tokens after it. The term is written if the text
 with it is less likely by no more than ``strength`` times how alike the two are, in natural
-logarithms, and half as much where it replaces usual words. All other words stay as they are.
+logarithms. Usual words give way only to what is very much like them, and where the model doubted
+them. All other words stay as they are.
 
 So a term that nothing in the text sounds like costs nothing and changes nothing, a strength of 0
 changes nothing, and each decision depends only on the greedy text and the model's own
@@ -27,12 +28,14 @@ from ssasr.engine.tokenizers import UNSPACED, WhisperTokenizer
 from ssasr.engine.whisper.hypothesis_alignment import bare
 
 STRENGTH = 10.0
-"""Of terms that sound exactly like what they replace. Chosen with ``USUAL_WORD`` on 72 clips of the
+"""Of terms that sound exactly like what they replace. Chosen with the two below on 72 clips of the
 half that settings are chosen on (tiny.en, lists of a hundred): of 23 terms that were tried and said
 17 are written and 1.0 an hour that nobody said; with 12 against every word 19, and 6.2 an hour."""
-USUAL_WORD = 0.5
-"""Share of the strength against words of one token each: those the model knows well, and seldom
-takes a rare word for."""
+USUAL_WORD = 1.3
+"""Times the strength against usual words, those of one token each, which the model seldom takes a
+rare word for: there likeness counts twice."""
+USUAL_ROOM = -1.4
+"""The least room for a term in place of usual words: the model gives others a fifth at least."""
 WEAK = 0.5
 """Of a name that was only mentioned before, as a share of the strength of a key term."""
 ALIKE = 0.6
@@ -140,16 +143,18 @@ class Terms:
         if places[-1] != len(tokens):
             return []  # half a character at the end
         texts = [bare(self.tokenizer.text(word)) for word in words]
-        shares = [self._share(word, language) for word in words]
+        usual = [self._is_usual(word, language) for word in words]
         found = []
         for span in self._spans(texts, self._widest(language)):
             for term, alike in self._alike(span.letters, span.last + 1 - span.first):
                 if term.may_replace(span.written):
                     begin, end = places[span.first], places[span.last + 1]
-                    share = max(shares[span.first : span.last + 1])
-                    trial = self._trial(term, share * alike, begin, end, tokens)
+                    known = all(usual[span.first : span.last + 1])
+                    share = USUAL_WORD * alike**2 if known else alike
+                    trial = self._trial(term, share, begin, end, tokens)
                     room = _room(trial, tokens, logprobs)
-                    if room >= -ROOM * trial.cost and len(trial.tokens) <= LONGEST:
+                    least = max(-ROOM * trial.cost, USUAL_ROOM if known else -inf)
+                    if room >= least and len(trial.tokens) <= LONGEST:
                         found.append((trial.cost + min(room, EVEN), trial))
         best = sorted(found, key=lambda each: -each[0])[:MOST_TRIALS]
         best.sort(key=lambda each: (-each[1].begin, -each[0]))
@@ -218,16 +223,16 @@ class Terms:
                 found.append((term, alike))
         return found
 
-    def _share(self, word: Sequence[int], language: str) -> float:
-        """Of the strength, against a word of these tokens."""
+    def _is_usual(self, word: Sequence[int], language: str) -> bool:
+        """One token, but for marks; where words are not written apart, nothing says so."""
         marks = self.tokenizer.marks
-        usual = language not in UNSPACED and sum(token not in marks for token in word) <= 1
-        return USUAL_WORD if usual else 1.0
+        return language not in UNSPACED and sum(token not in marks for token in word) <= 1
 
     def _trial(
-        self, term: Term, alike: float, begin: int, end: int, tokens: Sequence[int]
+        self, term: Term, share: float, begin: int, end: int, tokens: Sequence[int]
     ) -> Trial:
-        """The term as it would stand there: between the marks and after the space."""
+        """The term as it would stand there: between the marks and after the space. ``share``: of
+        the strength."""
         marks = self.tokenizer.marks
         while begin < end - 1 and tokens[begin] in marks:
             begin += 1
@@ -239,7 +244,7 @@ class Terms:
         if written.strip()[:1].isupper():
             text = text[:1].upper() + text[1:]
         spelled = tuple(self.tokenizer.encode(opening + text))
-        return Trial(begin, end, spelled, self.strength * term.weight * alike, self.tokenizer.end)
+        return Trial(begin, end, spelled, self.strength * term.weight * share, self.tokenizer.end)
 
 
 def _rewritten(text: str, part: str) -> str:

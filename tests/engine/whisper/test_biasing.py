@@ -1,6 +1,7 @@
 """Key terms in greedy decoding: what they may change, and what they may not."""
 
 from itertools import chain, pairwise
+from math import log
 
 import numpy as np
 import pytest
@@ -210,12 +211,16 @@ def test_a_name_that_was_only_mentioned_is_a_weaker_term():
     assert costs[1] == costs[0] / 2
 
 
-def test_a_word_of_one_token_gives_way_to_less():
+def test_a_usual_word_gives_way_to_what_is_very_much_like_it_and_in_doubt():
+    """One token is a usual word, with marks or without."""
     terms = terms_of(("bb", "bba"), LETTERS)
     texts = (b"b", b" b.", b"ba")
     usual, marked, other = (terms.trials(list(one), [UNSURE] * 4, "en")[0] for one in texts)
-    assert usual.cost == marked.cost == pytest.approx(STRENGTH * USUAL_WORD * 3 / 4)
+    assert usual.cost == marked.cost == pytest.approx(STRENGTH * USUAL_WORD * (3 / 4) ** 2)
     assert other.cost == pytest.approx(STRENGTH * 5 / 6)
+    for text, tried_when_sure in ((b"b.", False), (b"ba", True)):
+        trials = terms.trials(list(text), [log(0.9)] * 3, "en")
+        assert bool(trials) == tried_when_sure
 
 
 def test_a_language_without_spaces_and_marks_on_letters():
