@@ -7,6 +7,7 @@ characters that meet, so it holds for texts of several scripts and needs no lang
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import pairwise
 
 _WIDE = (
     (0x2E80, 0x303F),  # radicals, CJK symbols and punctuation
@@ -45,13 +46,11 @@ def space_between(before: str, after: str) -> str:
 
 
 def join(words: Iterable[str]) -> str:
-    parts: list[str] = []
-    last = ""
-    for word in words:
-        parts.append(space_between(last, word))
-        parts.append(word)
-        last = word or last
-    return "".join(parts)
+    spoken = [word for word in words if word]
+    text = " ".join(spoken)
+    if text.isascii():  # a fast path: most text is
+        return text
+    return "".join(space_between(before, word) + word for before, word in pairwise(["", *spoken]))
 
 
 def columns(text: str) -> int:
