@@ -91,14 +91,6 @@ class GatewayLimits:
         return 2 * self.max_sessions + 256
 
 
-@frozen
-class GatewayStatistics:
-    sessions: int
-    limit: int
-    """Sessions that may be open; 0 when no new one may, for whatever reason."""
-    draining: bool
-
-
 def _ignore(_: UsageRecord) -> None:
     pass
 
@@ -144,11 +136,6 @@ class Gateway:
     def session_limit(self) -> int:
         most = self.limits.max_sessions
         return most if self.licence is None else self.licence.limit(most, self.wall_clock())
-
-    def statistics(self) -> GatewayStatistics:
-        draining = self.draining.is_set()
-        limit = 0 if draining else self.session_limit()
-        return GatewayStatistics(len(self._sessions), limit, draining)
 
     def session_count(self) -> SessionCount:
         return SessionCount(len(self._sessions), self._count_ended)

@@ -161,14 +161,14 @@ def webhook_services(
 
 
 def status_of(gateway: Gateway) -> dict[str, object]:
-    numbers = gateway.statistics()
     licence, redacting = gateway.licence, gateway.features.redaction
+    draining = gateway.draining.is_set()
     return {
         "version": __version__,
         "ready": gateway.is_ready(),
-        "draining": numbers.draining,
-        "sessions": numbers.sessions,
-        "sessions_limit": numbers.limit,
+        "draining": draining,
+        "sessions": gateway.session_count().running,
+        "sessions_limit": 0 if draining else gateway.session_limit(),
         "licence": {"state": "none"} if licence is None else licence.state(gateway.wall_clock()),
         "redaction": {} if redacting is None else redacting.detected(),
     }

@@ -111,7 +111,7 @@ async def test_a_second_stream_helps_and_need_not(sdk, jfk, engines, served):
             await transcribe(sdk, file)
     assert refused.value.response.headers["retry-after"] == "5"
     await trio.testing.wait_all_tasks_blocked()
-    assert served.gateway.statistics().sessions == 0
+    assert served.gateway.session_count().running == 0
 
 
 async def test_other_containers(sdk, jfk):
