@@ -10,6 +10,10 @@ kernel or way to decode needs another file. Lags count audio only: from the end 
 position at which it was seen, or final. ``--offline``: texts of the same clips by
 ``archive/peers/offline.py``, a decoder that is not ours.
 
+``ends``: of the turns that ended within a clip, by the offline text: at the end of a sentence or
+within one, with a full stop or without; and turns that begin with a small letter, where that text
+has one or not. With ``--query format_turns=true`` or a model of family P only.
+
 The ratio of the two word error rates comes with the interval of a bootstrap over speakers, and with
 its values over ``--shuffles`` random halves of them.
 """
@@ -22,7 +26,8 @@ import pickle
 import random
 import sqlite3
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +44,7 @@ from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
 from ssasr.protocol.recognition import SAMPLE_RATE, Audio, Finalize, Open, Update
 from ssasr.protocol.settings import stream_options, turn_settings
+from ssasr.protocol.text import ends_sentence
 from ssasr.session.turns import Send, TurnPolicy
 
 GROUPS = {"read": ("read_en", "speech_en", "longform_en"), "spontaneous": ("spontaneous_en",),
@@ -190,6 +196,24 @@ def bare(text: str) -> str:
     return text.casefold().strip(".,!?;:")
 
 
+def ends_within(turns: list[list[str]], offline: list[str]) -> Counter[str]:
+    """Words of the turns of a clip, and of the offline text."""
+    said, count = [word for turn in turns for word in turn], Counter()
+    theirs = dict[int, str]()
+    alike = SequenceMatcher(None, list(map(bare, said)), list(map(bare, offline)), autojunk=False)
+    for block in alike.get_matching_blocks():
+        theirs |= {block.a + n: offline[block.b + n] for n in range(block.size)}
+    at = 0
+    for turn in turns[:-1]:
+        at += len(turn)
+        if at - 1 in theirs:
+            place = "at_end" if ends_sentence(theirs[at - 1]) else "within"
+            count[f"{place}_{'with' if ends_sentence(turn[-1]) else 'without'}_stop"] += 1
+        if at in theirs and said[at][:1].islower():
+            count[f"small_{'also' if theirs[at][:1].islower() else 'not'}_offline"] += 1
+    return count
+
+
 def recogniser(keep: Path, model: str = "tiny.en") -> tuple[WhisperRecognizer, Kept]:
     torch.set_num_threads(1)
     recognizer = create(RecognizerSettings(model, device="cpu", threads=1))
@@ -291,8 +315,10 @@ def main() -> None:
     clips = clips_of(given.evaldata)[: given.clips]
     with multiprocessing.get_context("spawn").Pool(given.processes, begin, (given,)) as pool:
         sessions = pool.map(hear, clips, chunksize=1)
-    found = []
+    found, ends = [], Counter[str]()
     for clip, session in zip(clips, sessions, strict=True):
+        turns = [turn.split() for turn in session["turns"]]
+        ends += ends_within(turns, texts[clip["id"]].split())
         reference = score.norm(clip["reference"], "en")
         said, offline = score.norm(session["text"], "en"), score.norm(texts[clip["id"]], "en")
         errors, theirs = score.dist(reference, said), score.dist(reference, offline)
@@ -305,6 +331,7 @@ def main() -> None:
     result = conditions() | {
         "query": given.query, "audio_s": round(seconds, 1),
         "turns": sum(len(session["turns"]) for session in sessions),
+        "ends": dict(sorted(ends.items())),
         "decodes_per_s": round(sum(one["decodes"] for one in sessions) / seconds, 3),
         "decode_cpu_per_s": round(sum(one["cpu"] for one in sessions) / seconds, 3),
     }  # fmt: skip

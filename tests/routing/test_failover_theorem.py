@@ -29,7 +29,7 @@ from ssasr.session.inference import Endpoint, Inference, Samples, Settings
 from ssasr.telemetry.metrics import Metrics
 from tests.harness.memory_links import Fate, MemoryEngines
 
-CRASH_POINTS, EXAMPLES = 1_000, 260
+CRASH_POINTS, EXAMPLES = 1_000, 275
 LONGEST = 1_000.0
 """Virtual seconds; some of the talks last twelve, and each loss some more."""
 PATIENT = RetryPolicy(seconds=1e6, tries=1_000_000)
