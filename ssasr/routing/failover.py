@@ -102,35 +102,29 @@ def _weigh(given: _Answer) -> int:
     return answer_weight(given[1])
 
 
+@define(eq=False)
 class ResilientStream:
     """An ``EngineStream``; made and run by ``ResilientEngines``."""
 
-    def __init__(
-        self,
-        engines: Engines,
-        version: str,
-        opening: Open,
-        budget: RetryBudget,
-        metrics: Metrics,
-        bursts: Bursts,
-    ) -> None:
-        self._engines = engines
-        self._version = version
-        self._session_id = opening.session_id
-        self._budget = budget
-        self._metrics = metrics
-        self._bursts = bursts
-        self._replay = Replay(opening, budget.policy.max_kept)
-        self._carriers: list[_Carrier] = []
-        self._joining: _Carrier | None = None
-        self._opened: Opened | None = None
-        self._changed = trio.lowlevel.ParkingLot()
-        self._failed: EngineLost | None = None
-        self._reason = FailoverReason.LOST
-        self._attempts = 0
-        self.route = Route()
-        """To the engine that carries the stream, or that did last."""
-        self._answers = HandoffChannel[_Answer](ANSWERS, _weigh)
+    _owner: "ResilientEngines"
+    _version: str
+    _opening: Open
+    route: Route = field(factory=Route)
+    """To the engine that carries the stream, or that did last."""
+    _budget: RetryBudget = field(init=False)
+    _replay: Replay = field(init=False)
+    _carriers: list[_Carrier] = field(factory=list)
+    _joining: _Carrier | None = None
+    _opened: Opened | None = None
+    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+    _failed: EngineLost | None = None
+    _reason: FailoverReason = FailoverReason.LOST
+    _attempts: int = 0
+    _answers: HandoffChannel[_Answer] = field(factory=partial(HandoffChannel, ANSWERS, _weigh))
+
+    def __attrs_post_init__(self) -> None:
+        self._budget = RetryBudget(self._owner.policy, self._owner.random)
+        self._replay = Replay(self._opening, self._owner.policy.max_kept)
 
     @property
     def opened(self) -> Opened:
@@ -235,7 +229,7 @@ class ResilientStream:
             self._log("no engine yet", self._reason, error=str(error))
             self._give_up_if_exhausted(str(error))
             return
-        self._metrics.failovers.labels(reason).inc()
+        self._owner.metrics.failovers.labels(reason).inc()
         self._log("moved", FailoverReason(reason), **_shown(self.route))
 
     def _note_failure(self, error: EngineError) -> None:
@@ -259,7 +253,9 @@ class ResilientStream:
         EngineError if it cannot be opened."""
         try:
             with carrier.scope, self._span(carrier):
-                async with self._engines.open_stream(self._version, carrier.opening) as stream:
+                async with self._owner.engines.open_stream(
+                    self._version, carrier.opening
+                ) as stream:
                     self._join(carrier, stream)
                     task_status.started()
                     async with plain_nursery() as nursery:
@@ -367,7 +363,8 @@ class ResilientStream:
         self._answers.close()
 
     def _log(self, event: str, reason: FailoverReason, **fields: str) -> None:
-        self._bursts.warning(event, reason.value, session=self._session_id, **fields)
+        session = self._opening.session_id
+        self._owner.bursts.warning(event, reason.value, session=session, **fields)
 
 
 def _shown(route: Route) -> dict[str, str]:
@@ -388,10 +385,7 @@ class ResilientEngines:
     @asynccontextmanager
     async def open_stream(self, model_version: str, opening: Open) -> AsyncIterator[EngineStream]:
         """Raises EngineBusy, EngineUnavailable, EngineLost."""
-        budget = RetryBudget(self.policy, self.random)
-        stream = ResilientStream(
-            self.engines, model_version, opening, budget, self.metrics, self.bursts
-        )
+        stream = ResilientStream(self, model_version, opening)
         async with plain_nursery() as nursery:
             await stream.start(nursery)
             try:

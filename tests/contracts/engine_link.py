@@ -31,7 +31,7 @@ async def check_engine_link(make_pair):
     """Raises AssertionError with what is wrong."""
     for check in (_streams, _replays, _admits, _drains, _lets_go):
         async with make_pair() as (engines, host):
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await check(engines, host)
 
 
