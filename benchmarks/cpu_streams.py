@@ -1,15 +1,20 @@
 """Streams of a FastConformer on a CPU: ours in 8 bits and in float32, and what else runs such a
 model, on the same random weights of the published size, in one run.
 
-    python -m benchmarks.cpu_streams [--ways int8,float32,onnxruntime,transformers]
-        [--streams 1,4,16,32] [--chunks 160,560,1120] [--seconds 10] [--threads 1] [--minutes N]
+    python -m benchmarks.cpu_streams [--streams 1,4,16,32]
+        [--ways int8,float32,onnxruntime,onnxruntime_each,transformers]
+        [--chunks 160,560,1120] [--seconds 10] [--threads 1] [--minutes N]
         [--json FILE]
 
 ``int8`` and ``float32`` are the whole recogniser: audio in, features, speech detector, encoder,
 decoding of some four tokens a second and stream. The others are the encoder alone, features given:
 ``onnxruntime`` runs one step of it exported with its caches as inputs and outputs, as sherpa-onnx
-does, in dynamic 8 bits (weights uint8, products alone, as its export scripts have it);
-``transformers`` runs its own modules with its own caches, whose rows must have started together.
+does, in dynamic 8 bits (weights uint8, as its export scripts have it; products alone, to which
+pointwise convolutions belong here): all streams in one batch, with one scale of the inputs for all
+of them. ``onnxruntime_each`` runs the same a session at a time; sherpa-onnx's own server takes five
+of them at once unless told otherwise (``--max-batch-size``). ``transformers`` runs its own modules
+with its own caches, whose rows must have started together.
+``int8_of_it``: CPU of ``int8`` with as many streams, in parts of a row's own.
 
 Each way with each chunk is a process of its own; the weights are made once and kept in ``--work``.
 With ``--minutes`` nothing is begun after so many: what ``--json`` has by then is kept, and the same
@@ -53,7 +58,7 @@ from ssasr.engine.fastconformer.transducer import Joint, Model
 from ssasr.engine.recognizer import Work
 from ssasr.protocol.recognition import StreamOptions
 
-WAYS = ("int8", "float32", "onnxruntime", "transformers")
+WAYS = ("int8", "float32", "onnxruntime", "onnxruntime_each", "transformers")
 VOCABULARY = 1_025
 TOKENS_A_SECOND = 4.0
 FRAMES_A_SECOND = 12.5
@@ -239,24 +244,25 @@ def _inputs(model: Model, streams: int, chunk_frames: int) -> list[torch.Tensor]
     ]
 
 
-def onnxruntime_step(folder: Path, threads: int, model: Model, streams: int,
+def onnxruntime_step(folder: Path, threads: int, batch: int | None, model: Model, streams: int,
                      chunk_frames: int) -> Step:  # fmt: skip
+    """``batch``: streams of one call; None: all."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(export(model, chunk_frames, folder), options)
-    given = {
-        name: tensor.numpy()
-        for name, tensor in zip(
-            ("mel", "first", "attention", "convolution"),
-            _inputs(model, streams, chunk_frames),
-            strict=True,
-        )
-    }
+    names, batch = ("mel", "first", "attention", "convolution"), batch or streams
+
+    def inputs() -> dict:
+        tensors = _inputs(model, batch, chunk_frames)
+        return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+
+    given = [inputs() for _ in range(streams // batch)]
 
     def step() -> object:
-        frames, given["attention"], given["convolution"] = session.run(None, given)
+        for each in given:
+            frames, each["attention"], each["convolution"] = session.run(None, each)
         return frames
 
     return step
@@ -342,9 +348,11 @@ def run_way(given: argparse.Namespace) -> list[dict]:
 
 def figures(given: argparse.Namespace, model: Model, streams: int, chunk_frames: int) -> dict:
     least = roof(model, streams * chunk_frames, int8=given.way != "float32")
+    onnxruntime = partial(onnxruntime_step, given.work / given.size, given.threads)
     step = {
         "transformers": transformers_step,
-        "onnxruntime": partial(onnxruntime_step, given.work / given.size, given.threads),
+        "onnxruntime": partial(onnxruntime, None),
+        "onnxruntime_each": partial(onnxruntime, 1),
     }.get(given.way, ours)(model, streams, chunk_frames)
     row = measure(step, streams, chunk_frames, given.seconds)
     audio = streams * chunk_frames / FRAMES_A_SECOND
@@ -390,6 +398,7 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         rows += json.loads(done.stdout)
         rows.sort(key=lambda row: (row["chunk_ms"], row["streams"], WAYS.index(row["way"])))
+        compare(rows)
         about = {"load_average": round(os.getloadavg()[0], 1), "threads": given.threads}
         publish(conditions() | about | {"cpu_streams": rows}, given.json)
 
@@ -397,6 +406,14 @@ def main() -> None:
 def earlier(path: Path | None) -> list[dict]:
     """Figures of a run that was not finished."""
     return json.loads(path.read_text())["cpu_streams"] if path and path.exists() else []
+
+
+def compare(rows: list[dict]) -> None:
+    """Each row gets ``int8_of_it``, where there is such a row."""
+    int8 = {(row["chunk_ms"], row["streams"]): row for row in rows if row["way"] == "int8"}
+    for row in rows:
+        if mine := int8.get((row["chunk_ms"], row["streams"])):
+            row["int8_of_it"] = round(mine["cpu_per_audio_s"] / row["cpu_per_audio_s"], 2)
 
 
 def missing(given: argparse.Namespace, rows: list[dict]) -> Iterator[tuple[str, int, list[int]]]:

@@ -66,11 +66,11 @@ def test_half_precision_gives_a_row_the_same_bits_in_any_company(shape):
         assert torch.equal(product(x[count : count + 1]), together[count : count + 1])
 
 
-def exact(integers, scale):
+def exact(integers, scale, _zero=0):
     return lambda x: (x.double() @ integers.T.double()).float() * scale
 
 
-def saturating(integers, scale):
+def saturating(integers, scale, _zero=0):
     """As AVX2: two products of 8 bits are too much, of 8 bits by 7 they are not."""
     return exact(integers.clamp(-64, 64), scale)
 
@@ -81,7 +81,7 @@ def makers(monkeypatch):
 
     def use(*makers):
         monkeypatch.setattr(kernels, "_MAKERS", makers)
-        for cached in (kernels.int8_limit, kernels._fastest):
+        for cached in (kernels.int8_limit, kernels._fastest, kernels._takes):
             cached.cache_clear()
 
     yield use
@@ -108,35 +108,75 @@ def test_elsewhere_integers_must_be_faster_than_floats(makers, monkeypatch, seco
     assert kernels.int8_limit() == limit
 
 
+def test_elsewhere_a_zero_must_not_make_a_kernel_slower_than_floats(makers, monkeypatch):
+    monkeypatch.setattr(kernels, "machine", lambda: "aarch64")
+    times = iter((2.0, 1.0))
+    monkeypatch.setattr(kernels, "_seconds", lambda job: next(times))
+    makers(exact)
+    assert not kernels._takes(127, kernels.ANYTHING.zero)
+
+
 def test_without_a_kernel_nothing_is_quantised(makers):
     makers()
     with pytest.raises(RuntimeError, match="exactly"):
         kernels.quantize(torch.ones(4, 4))
 
 
+RANGES = [None, kernels.ANYTHING, kernels.AFTER_RELU, kernels.AFTER_SILU]
+
+
+def within(given, x):
+    """x as such a layer is given it."""
+    if given is kernels.AFTER_RELU:
+        return torch.relu(x)
+    return torch.nn.functional.silu(x) if given is kernels.AFTER_SILU else x
+
+
 @needs_int8
 @pytest.mark.parametrize("count", [FEW, MANY])
+@pytest.mark.parametrize("given", RANGES)
 @pytest.mark.parametrize("make", kernels._MAKERS)
-def test_every_library_gives_the_same_numbers(makers, make, count):
+def test_every_library_gives_the_same_numbers(makers, make, given, count):
     """So that which one is the fastest changes no word."""
-    if not kernels._is_exact(make, kernels.int8_limit()):
+    if not kernels._is_exact(make, kernels.int8_limit(), given.zero if given else 0):
         pytest.skip("not exact here")
-    weight, bias, x = rows(384, 96), torch.ones(384), rows(20, 96)
-    usual = kernels.linear(x, kernels.quantize(weight, bias, rows=count))
+    weight, bias = kernels.rounded(rows(384, 96)), torch.ones(384)
+    x = within(given, rows(20, 96))
+    usual = kernels.linear(x, kernels.pack(weight, bias, rows=count, given=given))
     limit = kernels.int8_limit()
     makers(make)
     assert kernels.int8_limit() == limit
-    assert torch.equal(kernels.linear(x, kernels.quantize(weight, bias, rows=count)), usual)
+    packed = kernels.pack(weight, bias, rows=count, given=given)
+    assert torch.equal(kernels.linear(x, packed), usual)
+
+
+@needs_int8
+def test_without_a_kernel_that_takes_a_zero_rows_have_offsets(makers):
+    """As may be on other processors: the layer is near enough either way."""
+
+    def no_zero(integers, scale, zero=0):
+        if zero:
+            raise RuntimeError("unsupported")
+        return exact(integers, scale)
+
+    makers(no_zero)
+    weight, x = rows(96, 301), rows(7)
+    packed = kernels.pack(kernels.rounded(weight), given=kernels.ANYTHING)
+    assert packed.range is None
+    assert (kernels.linear(x, packed) - x @ weight.T).norm() < 0.02 * (x @ weight.T).norm()
 
 
 @needs_int8
 @pytest.mark.parametrize("shape", [(1_536, 384), (384, 1_536), (51, 130)])
 @pytest.mark.parametrize("count", [FEW, MANY])
-def test_eight_bits_give_a_row_the_same_bits_in_any_company(shape, count):
+@pytest.mark.parametrize("given", [None, kernels.ANYTHING, kernels.AFTER_SILU])
+def test_eight_bits_give_a_row_the_same_bits_in_any_company(shape, given, count):
     outputs, inputs = shape
     weight, x = rows(outputs, inputs), rows(150, inputs)
     x[3] *= 1_000
-    packed = kernels.quantize(weight, rows=count)
+    x[5] = 0.0
+    x = within(given, x)
+    packed = kernels.pack(kernels.rounded(weight), rows=count, given=given)
     together = kernels.linear(x, packed)
     assert (together - x @ weight.T).norm() < 0.02 * (x @ weight.T).norm()
     for some in (1, 2, 3, 5, 8, 31, 64, 149):

@@ -31,7 +31,7 @@ from ssasr.engine import kernels
 from ssasr.engine.fastconformer.checkpoint import read_in_turn
 from ssasr.engine.fastconformer.config import load_config
 from ssasr.engine.fastconformer.transducer import Model, PredictionNetwork, Prompt
-from ssasr.engine.kernels import Int8Linear, Rounded
+from ssasr.engine.kernels import AFTER_RELU, AFTER_SILU, ANYTHING, Int8Linear, Rounded
 from ssasr.models import catalogue
 from ssasr.runtime.durable import sync_directory, write_atomically
 from ssasr.runtime.free_memory import return_free_memory
@@ -40,6 +40,14 @@ from ssasr.telemetry.logs import get_logger
 _FORMAT = "1"
 _LOG = get_logger(__name__)
 Tensors = Mapping[str, Tensor]
+_GIVEN = {
+    "linear2.weight": AFTER_SILU,
+    "pointwise_conv2.weight": AFTER_SILU,
+    "subsampling.linear.weight": AFTER_RELU,
+    "joint.head.weight": AFTER_RELU,
+    "linear_2.weight": AFTER_RELU,
+}
+"""What layers are given, by the end of their weights' names; the others anything."""
 
 
 def load_int8(name: str, directory: Path, rows: int) -> Model:
@@ -130,7 +138,7 @@ class Int8Prompt(Prompt):
         first = _taken(tensors, f"{prefix}linear_1.weight")
         own = Rounded(first.integers[:, :dim].contiguous(), first.scale)
         bias = tensors[f"{prefix}linear_1.bias"].clone()
-        self._frames = Int8Linear(kernels.pack(own, bias, rows=rows))
+        self._frames = Int8Linear(kernels.pack(own, bias, rows=rows, given=ANYTHING))
         columns = first.integers[:, dim:].float() * first.scale[:, None]
         self.columns = nn.Parameter(columns.t().contiguous(), requires_grad=False)
         bias = tensors[f"{prefix}linear_2.bias"].clone()
@@ -163,7 +171,8 @@ def packed(model: Model, tensors: Tensors, rows: int) -> Model:
 
 
 def _layer(tensors: Tensors, name: str, bias: Tensor | None, rows: int) -> Int8Linear:
-    return Int8Linear(kernels.pack(_taken(tensors, name), bias, rows=rows))
+    given = next((kind for end, kind in _GIVEN.items() if name.endswith(end)), ANYTHING)
+    return Int8Linear(kernels.pack(_taken(tensors, name), bias, rows=rows, given=given))
 
 
 def _taken(tensors: Tensors, name: str) -> Rounded:
