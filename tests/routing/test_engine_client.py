@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable, StartRefused
+from ssasr.net import engine_connection
 from ssasr.protocol.engine_link import Role
 from ssasr.protocol.liveness import GATEWAY, Timeouts
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
@@ -73,9 +74,9 @@ async def test_nobody_there():
 
 async def test_one_that_hangs_up_during_the_handshake():
     async with peer(_hang_up) as client:
-        started = trio.current_time()
-        assert isinstance(await refused(client), EngineUnavailable)
-        assert trio.current_time() - started < 1.0, "noticed, not timed out"
+        error = await refused(client)
+        assert isinstance(error, EngineUnavailable)
+        assert "cannot be reached" in str(error), "noticed, not timed out"
 
 
 async def _mute(_):
@@ -235,14 +236,11 @@ async def test_garbage_on_an_open_stream_is_a_lost_engine_and_harms_nobody_else(
                 await trio.sleep(0.05)
 
 
-async def test_a_stream_is_left_at_once():
-    """Closing once waited half a second for a reader that was cancelled already, at the end of
-    every session."""
-    took = []
+async def test_a_stream_is_left_at_once(monkeypatch):
+    """Closing once waited for a reader that was cancelled already, at the end of every session."""
+    monkeypatch.setattr(engine_connection, "CLOSE_SECONDS", 600.0)
     async with engine_server() as (_, client):
         engines = ResilientEngines(client, Metrics())
-        for _ in range(3):
+        with trio.fail_after(60):
             async with engines.open_stream(VERSION, OPENING):
-                left = trio.current_time()
-            took.append(trio.current_time() - left)
-    assert min(took) < 0.3
+                pass
