@@ -1,5 +1,6 @@
 """The public port over real sockets, with the scripted engine behind it."""
 
+import hashlib
 import json
 import urllib.parse
 
@@ -9,6 +10,9 @@ import structlog
 import trio
 from trio_websocket import ConnectionRejected
 
+from ssasr.gateway.auth.licence import Licence
+from ssasr.gateway.gateway import READ_AHEAD, READ_AHEAD_TOTAL
+from ssasr.protocol.client_link import MESSAGE_LIMIT
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import KEYTERM_LIMIT, TEXT_LIMIT
 from ssasr.protocol.parameters import parse_parameters
@@ -84,6 +88,38 @@ async def test_a_session(served, path):
     assert all(word["word_is_final"] for word in transcript.turns[-1]["words"])
     assert transcript.messages[-1]["audio_duration_seconds"] == 8
     assert transcript.close_code == 1000
+
+
+async def test_a_session_that_was_served_leaves_one_usage_record(served):
+    records = []
+    served.gateway.on_end = records.append
+    transcript = await converse(served.url, speech_like(3.0), sample_rate=16_000)
+    await converse(served.url, SILENCE, sample_rate=1)
+    (record,) = records
+    assert record.session_id == transcript.messages[0]["id"]
+    assert (record.audio_seconds, record.model, record.close_code) == (3.0, "en-default", 1000)
+    assert record.started <= record.ended
+    assert record.key_id == hashlib.sha256(KEY.encode()).hexdigest()[:16]
+
+
+async def test_a_licence_limits_the_sessions(served):
+    served.gateway.licence = Licence("Acme", expires=4_000_000_000, max_sessions=1)
+    async with connect(served.url, sample_rate=16_000) as one:
+        assert json.loads(await one.get_message())["type"] == "Begin"
+        assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 3009
+    served.gateway.licence = Licence("Acme", expires=0, max_sessions=None)
+    assert (await converse(served.url, SILENCE, sample_rate=16_000)).close_code == 3009
+    limits = served.gateway.metrics.exposition().decode()
+    assert 'cause="too_many_sessions",code="3009",limit="licence"} 2.0' in limits
+
+
+async def test_what_waits_of_all_sessions_together_is_bounded(served):
+    gateway = served.gateway
+    assert gateway.read_ahead() == READ_AHEAD
+    for sessions in (50, 5_000):
+        gateway._sessions = set(range(sessions))
+        assert gateway.read_ahead() == max(READ_AHEAD_TOTAL // sessions, MESSAGE_LIMIT)
+    gateway._sessions = set()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ssasr.net.http_server import (
     BODY_AHEAD,
     BODY_DEADLINE,
     KEEP_ALIVE,
+    LINGER,
     SEND_DEADLINE,
     HttpConnection,
     split_target,
@@ -139,6 +140,42 @@ async def test_a_large_body_that_nobody_reads_stops_nobody(served):
     with suppress(trio.BrokenResourceError):
         await served.client.send_all(bytes(size))
     await served.ends()
+
+
+async def test_of_a_body_that_its_app_leaves_waiting_no_more_is_read(nursery):
+    """The client waits, and not its data in our memory."""
+    client, server = trio.testing.lockstep_stream_pair()
+    piece, taken = bytes(BODY_AHEAD // 4), 0
+
+    async def reluctant(scope, receive, send):
+        await trio.sleep_forever()
+
+    async def put():
+        nonlocal taken
+        await client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        while True:
+            await client.send_all(piece)  # until it has been read
+            taken += len(piece)
+
+    nursery.start_soon(HttpConnection(server, reluctant, trio.Event()).run)
+    nursery.start_soon(put)
+    await trio.testing.wait_all_tasks_blocked()
+    assert BODY_AHEAD / 2 < taken <= 2 * BODY_AHEAD
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_a_client_still_sends_behind_its_answer_is_taken(nursery, autojump_clock):
+    """For a moment: closing a socket with unread bytes takes back what was written to it."""
+    client, server = trio.testing.lockstep_stream_pair()
+    nursery.start_soon(HttpConnection(server, echo, trio.Event()).run)
+    await client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n")
+    said = b""
+    while b"/p?=" not in said:
+        said += await client.receive_some()
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(LINGER / 2):
+        await client.send_all(bytes(50))  # until it has been read
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_body_in_many_small_chunks(served):
