@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field
@@ -98,7 +98,7 @@ class Link:
         except ConnectionClosed as closed:
             raise self._down(closed) from None
 
-    def deliver_to(self, sink: Sink[Message]) -> None:
+    def deliver_to(self, sink: Sink[Any]) -> None:
         self.websocket.deliver_to(sink, self._message)
 
     def _message(self, frame: str | bytes) -> Message:

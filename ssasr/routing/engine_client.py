@@ -34,6 +34,7 @@ from ssasr.protocol.engine_link import (
     Refusal,
     Role,
 )
+from ssasr.protocol.engine_wire import Message
 from ssasr.protocol.faults import PeerFault
 from ssasr.protocol.recognition import (
     Draining,
@@ -42,12 +43,10 @@ from ssasr.protocol.recognition import (
     Open,
     Opened,
     Route,
-    ToEngine,
     Update,
 )
 from ssasr.protocol.stream_position import StreamPosition
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
-from ssasr.runtime.handoff import Sink
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.tracing import current
@@ -112,40 +111,44 @@ class Address:
         return await connect(self.host, self.port, self.context, self.host)
 
 
-@frozen(eq=False)
-class LinkedStream:
-    """An ``EngineStream`` over a link."""
+@define(eq=False)
+class LinkedStream(Link):
+    """A link as an ``EngineStream``."""
 
-    link: Link
-    opened: Opened
-    position: StreamPosition
-    """The same object as the link's."""
+    opened: Opened = field(init=False)
 
-    async def send(self, message: ToEngine) -> None:
-        """Raises EngineLost."""
+    async def open(self, opening: Open) -> None:
+        """Send Open and wait for Opened. Raises EngineLost."""
         try:
-            await self.link.send(message)
-        except LinkDown as down:
-            raise _lost(down) from None
+            with trio.fail_after(OPEN_SECONDS):
+                await self.send(opening)
+                opened = await Link.receive(self)
+        except trio.TooSlowError:
+            raise EngineLost("the engine did not open the stream") from None
+        except (LinkDown, PeerFault) as fault:
+            raise _lost(fault) from None
+        assert isinstance(opened, Opened), "the machine lets nothing else come first"
+        self.opened, self.expected_from = opened, opened.chunk
+
+    @property
+    def position(self) -> StreamPosition:
+        return self.machine.position
 
     @property
     def route(self) -> Route:
-        return Route(self.opened.engine, self.link.address)
+        return Route(self.opened.engine, self.address)
 
-    @property
-    def clear(self) -> bool:
-        return self.link.clear
-
-    def offer(self, message: ToEngine) -> None:
-        self.link.offer(message)
-
-    def deliver_to(self, sink: Sink[FromEngine]) -> None:
-        self.link.deliver_to(sink)  # type: ignore[arg-type]  # the machine lets nothing else in
+    async def send(self, message: Message) -> None:
+        """Raises EngineLost."""
+        try:
+            await Link.send(self, message)
+        except LinkDown as down:
+            raise _lost(down) from None
 
     async def receive(self) -> FromEngine:
         """Raises EngineLost."""
         try:
-            message = await self.link.receive()
+            message = await Link.receive(self)
         except (LinkDown, PeerFault) as fault:
             raise _lost(fault) from None
         assert isinstance(message, Update | Final | Draining), "the machine lets nothing else in"
@@ -156,21 +159,6 @@ def _lost(fault: LinkDown | PeerFault) -> EngineLost:
     if isinstance(fault, PeerSilent):
         return EngineSilent(str(fault))
     return EngineLost(str(fault))
-
-
-async def open_link(link: Link, opening: Open) -> LinkedStream:
-    """Send Open and wait for Opened. Raises EngineLost."""
-    try:
-        with trio.fail_after(OPEN_SECONDS):
-            await link.send(opening)
-            opened = await link.receive()
-    except trio.TooSlowError:
-        raise EngineLost("the engine did not open the stream") from None
-    except (LinkDown, PeerFault) as fault:
-        raise _lost(fault) from None
-    assert isinstance(opened, Opened), "the machine lets nothing else come first"
-    link.expected_from = opened.chunk
-    return LinkedStream(link, opened, link.machine.position)
 
 
 @define(eq=False)
@@ -212,14 +200,14 @@ class EngineClient:
         streams: list[trio.abc.Stream] = []
         try:
             async with plain_nursery() as nursery:
-                link = await self._connect(nursery, model_version, opening.session_id, streams)
-                stream = await open_link(link, opening)
+                stream = await self._connect(nursery, model_version, opening.session_id, streams)
+                await stream.open(opening)
                 opened = True
-                nursery.start_soon(link.watch)
+                nursery.start_soon(stream.watch)
                 try:
                     yield stream
                 finally:
-                    await link.close()
+                    await stream.close()
                     nursery.cancel_scope.cancel()
         except Exception as error:
             if not opened:
@@ -235,7 +223,7 @@ class EngineClient:
         model_version: str,
         session_id: str,
         streams: list[trio.abc.Stream],
-    ) -> Link:
+    ) -> LinkedStream:
         """Connect and make the handshake. The TCP or TLS stream is appended to ``streams``, for the
         caller to close. Raises what ``_raise_refusal`` translates."""
         with self._note_silence(model_version, CONNECT_SECONDS):
@@ -254,7 +242,7 @@ class EngineClient:
                 subprotocol=SUBPROTOCOL,
                 headers=[(name.encode(), value.encode()) for name, value in headers],
             )
-        return Link(websocket, EngineLink(Role.GATEWAY), self._answered_by(answer))
+        return LinkedStream(websocket, EngineLink(Role.GATEWAY), self._answered_by(answer))
 
     def _answered_by(self, answer: Headers) -> str:
         """A balancer names every engine that it asked, the one that took the stream last."""

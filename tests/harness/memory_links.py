@@ -20,7 +20,7 @@ from ssasr.engine.speakers.windows import Diarizer
 from ssasr.errors import EngineBusy, EngineUnavailable
 from ssasr.net.engine_connection import Link
 from ssasr.protocol.engine_link import EngineLink, Role
-from ssasr.routing.engine_client import open_link
+from ssasr.routing.engine_client import LinkedStream
 from ssasr.runtime.handoff import HandoffChannel
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.metrics import Metrics
@@ -160,13 +160,13 @@ class MemoryEngines:
         async with plain_nursery() as nursery:
             await nursery.start(host.run)
             await nursery.start(self._serve, host, wire)
-            link = Link(wire.left, EngineLink(Role.GATEWAY))
+            stream = LinkedStream(wire.left, EngineLink(Role.GATEWAY))
             try:
-                stream = await open_link(link, opening)
-                nursery.start_soon(link.watch)
+                await stream.open(opening)
+                nursery.start_soon(stream.watch)
                 yield stream
             finally:
-                await link.close()
+                await stream.close()
                 nursery.cancel_scope.cancel()
 
     async def _serve(self, host, wire, *, task_status):
@@ -208,11 +208,12 @@ class SharedMemoryEngines:
         wire = Wire()
         async with plain_nursery() as nursery:
             await nursery.start(self._serve, wire)
-            link = Link(wire.left, EngineLink(Role.GATEWAY))
+            stream = LinkedStream(wire.left, EngineLink(Role.GATEWAY))
             try:
-                yield await open_link(link, opening)
+                await stream.open(opening)
+                yield stream
             finally:
-                await link.close()
+                await stream.close()
                 nursery.cancel_scope.cancel()
 
     async def _serve(self, wire, *, task_status):
