@@ -103,7 +103,11 @@ class EngineHost:
         """States to release with the next step."""
         self._busy = Load(LOAD_MEMORY)
         self._metrics = metrics
-        self._meter = metrics.engine_meter(name)
+        # Labels are looked up once: a step is too often for that.
+        self._steps, self._batch = metrics.steps.labels(name), metrics.batch.labels(name)
+        self._audio = metrics.engine_audio.labels(name)
+        self._windows = metrics.speaker_windows.labels(name)
+        self._window_seconds = metrics.speaker_seconds.labels(name)
         self._show_state()
 
     def _show_state(self) -> None:
@@ -245,8 +249,9 @@ class EngineHost:
         seconds = now - started
         self._busy.worked(seconds, now)
         self.recognizer.worked(seconds, now)
-        audio = sum([share.samples for share in step_inputs]) / SAMPLE_RATE
-        self._meter.step(len(step_inputs), audio, seconds)
+        self._steps.observe(seconds)
+        self._batch.observe(len(step_inputs))
+        self._audio.inc(sum([share.samples for share in step_inputs]) / SAMPLE_RATE)
 
     def _step(
         self,
@@ -286,7 +291,8 @@ class EngineHost:
         voices = iter(self.diarizer.listen([window for share in due for window in share.windows]))
         for share in due:
             share.voices = [next(voices) for _ in share.windows]
-        self._meter.listened(sum(len(share.windows) for share in due), perf_counter() - began)
+        self._windows.inc(sum(len(share.windows) for share in due))
+        self._window_seconds.inc(perf_counter() - began)
 
     async def _deliver_forever(self) -> None:
         async for step_inputs, outcomes in self._batches:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -247,16 +247,6 @@ class Metrics:
         """A session has ended. ``limit``: which one it met, for TOO_MANY_SESSIONS."""
         self.closes.labels(*_end(cause, limit)).inc()
 
-    def engine_meter(self, engine: str) -> "StepMeter":
-        """Looks the labels up once: a step is too often for that."""
-        return StepMeter(
-            self.steps.labels(engine),
-            self.batch.labels(engine),
-            self.engine_audio.labels(engine),
-            self.speaker_windows.labels(engine),
-            self.speaker_seconds.labels(engine),
-        )
-
     def exposition(self) -> bytes:
         """Prometheus text format."""
         self.scrapes += 1
@@ -272,23 +262,3 @@ def limits_of(cause: EndCause) -> tuple[SessionLimit | None, ...]:
 def _end(cause: EndCause, limit: SessionLimit | None) -> tuple[str, str, str]:
     """Label values; an empty one is no label to Prometheus."""
     return cause.value, str(int(END_CAUSES[cause])), limit.value if limit else ""
-
-
-@frozen
-class StepMeter:
-    """The metrics of one engine's steps."""
-
-    steps: Histogram
-    batch: Histogram
-    audio: Counter
-    windows: Counter
-    window_seconds: Counter
-
-    def listened(self, windows: int, seconds: float) -> None:
-        self.windows.inc(windows)
-        self.window_seconds.inc(seconds)
-
-    def step(self, streams: int, audio_seconds: float, seconds: float) -> None:
-        self.steps.observe(seconds)
-        self.batch.observe(streams)
-        self.audio.inc(audio_seconds)
