@@ -142,6 +142,11 @@ SECTIONS = (
     ("Speakers in made conversations", "speakers/speakers", (
         "conversations", "minutes", "words", "live", "revised", "number_right", "cpu_s_per_s",
     )),
+    ("Speakers in live sessions", "speaker_sessions", (
+        "speaker_sessions.conversations", "speaker_sessions.words",
+        "speaker_sessions.label_delay.p50", "speaker_sessions.label_delay.p95",
+        "speaker_sessions.turn_end.p95", "speaker_sessions.turn_end_without_labels.p95",
+    )),
     ("Whisper: word times against a forced alignment", "word_times", (
         "clips", "words", "start_p50_ms", "start_p95_ms", "start_median_signed_ms",
         "end_p50_ms", "end_p95_ms",

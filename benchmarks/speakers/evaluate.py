@@ -36,6 +36,8 @@ SILENCE = 640 * RATE // 1_000
 BOUNDARY = 480 * RATE // 1_000
 """After the last word, where the turn is cut."""
 LONGEST = 60 * RATE
+SILENT = 10 ** (-25 / 20)
+"""Of a turn's root mean square."""
 
 
 def turns_of(words):
@@ -103,6 +105,25 @@ def without_pauses(spans):
     return [span for each in joined.values() for span in each]
 
 
+def without_silence(spans, samples):
+    """The reference's turns without stretches of a second or more that are as good as silent: the
+    times of its words reach across them."""
+    block = RATE // 20
+    loudness = np.sqrt((samples[: len(samples) // block * block].reshape(-1, block) ** 2).mean(1))
+    kept = []
+    for who, start, end in spans:
+        turn = loudness[start // block : end // block]
+        loud = np.flatnonzero(turn > SILENT * np.sqrt((turn**2).mean()))
+        breaks = np.flatnonzero(np.diff(loud) > RATE // block)
+        firsts, lasts = (loud[[0, *(breaks + 1)]], loud[[*breaks, -1]] + 1)
+        kept += [
+            (who, max(start, start // block * block + int(first) * block),
+             min(end, start // block * block + int(last) * block))
+            for first, last in zip(firsts, lasts, strict=True)
+        ]  # fmt: skip
+    return kept
+
+
 def rttm(name, spans):
     return "".join(
         f"SPEAKER {name} 1 {start / RATE:.3f} {(end - start) / RATE:.3f} <NA> <NA> {who} <NA> "
@@ -129,7 +150,10 @@ def judge(path, diarizer, given):
     readers = [word[0] for word in said]
     first = [word.speaker for turn in shown for word in turn.words]
     if given.rttm:
-        write_files(given.rttm, name, labels, about["turns"], zip(said, first, last, strict=True))
+        samples, _ = soundfile.read(path.with_suffix(".flac"), dtype="float32")
+        spoken = without_silence(about["turns"], samples)
+        references = {"ref": about["turns"], "spoken": spoken}
+        write_files(given.rttm, name, labels, references, zip(said, first, last, strict=True))
     return {
         "name": name, "speakers": len(about["speakers"]), "words": len(said),
         "live": right_words(readers, first), "revised": right_words(readers, last),
@@ -148,8 +172,8 @@ def revised_labels(labels, shown):
     return [word.speaker for order in sorted(revised) for word in revised[order].words]
 
 
-def write_files(folder, name, labels, turns, words):
-    """For ``score.py``: who speaks when, in the reference and found, and who says which word."""
+def write_files(folder, name, labels, references, words):
+    """For ``score.py``: who speaks when, in the references and found, and who says which word."""
     folder.mkdir(parents=True, exist_ok=True)
     speakers = cluster(labels._timeline.samples, labels.limit)
     known = [each for each in labels._timeline._spans if each.attribution.number is not None]
@@ -159,7 +183,8 @@ def write_files(folder, name, labels, turns, words):
         one = span if span.attribution.number is not None else nearest
         spans.append((f"s{speakers[one.attribution.number]}", span.start, span.end))
     (folder / f"{name}.hyp.rttm").write_text(rttm(name, without_pauses(spans)))
-    (folder / f"{name}.ref.rttm").write_text(rttm(name, turns))
+    for kind, turns in references.items():
+        (folder / f"{name}.{kind}.rttm").write_text(rttm(name, turns))
     rows = {"reference": [], "live": [], "revised": []}
     for (reader, text, _, _), first, last in words:
         for column, who in zip(rows.values(), (reader, first, last), strict=True):

@@ -2,9 +2,11 @@
 and word errors with speakers (cpWER) by meeteval, which need an environment of their own:
 
     python benchmarks/speakers/score.py REFERENCES HYPOTHESES [--half choices|judged|meetings]
+        [--turns]
 
-Overlapped speech counts. The reference is one stretch for a turn, so the pauses in it are missed by
-whoever finds them. Files that the hypotheses lack are left out, and counted.
+Overlapped speech counts. The reference is the turns without what is silent for a second or more;
+with ``--turns`` it is one stretch for a turn, and whoever finds the pauses in it misses speech.
+Files that the hypotheses lack are left out, and counted.
 """
 
 import argparse
@@ -45,9 +47,11 @@ def main():
     parser.add_argument("references", type=Path)
     parser.add_argument("hypotheses", type=Path)
     parser.add_argument("--half", default="judged")
+    parser.add_argument("--turns", action="store_true")
     given = parser.parse_args()
-    every = sorted(given.references.glob(f"*{given.half}-*.ref.rttm"))
-    of = {path: given.hypotheses / path.name.replace(".ref.", ".hyp.") for path in every}
+    kind = "ref" if given.turns else "spoken"
+    every = sorted(given.references.glob(f"*{given.half}-*.{kind}.rttm"))
+    of = {path: given.hypotheses / path.name.replace(f".{kind}.", ".hyp.") for path in every}
     references = [path for path in every if of[path].exists()]
     print(f"{len(references)} files, {len(every) - len(references)} left out")
     for collar in (0.0, 0.25):

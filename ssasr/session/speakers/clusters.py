@@ -268,9 +268,9 @@ class _Merging:
 
     def _of_one(self, among: slice) -> Vector:
         """What the cosines would be if all were one voice."""
-        chance = self._chance[among] / self._dots[among, among].diagonal()
-        certain = np.sqrt(np.maximum(1 - chance, LEAST_CERTAIN))
-        return np.outer(certain, certain)
+        chance = self._chance[among] / self._dots.diagonal()[among]
+        known = np.sqrt(np.maximum(1 - chance, LEAST_CERTAIN)).astype(np.float32)
+        return np.outer(known, known)
 
     def merge_nearest(self, least: float, among: slice = ALL, *, linked: bool = False) -> bool:
         """False if no two clusters are so alike, in parts of what two of one voice would be.
