@@ -8,6 +8,8 @@ measures, and that the model was unsure of are replaced by it: the likest first,
 ``alike`` and ``unsure`` are the bounds: how like a term words must be, from 0 to 1, and how sure
 the model may have been of them, on average.
 
+Settings that edit nothing are left out.
+
 *after terms*: texts that were decoded with the list already. *instead*: those decoded without one.
 *found*: terms said that are written now and were not; *made_up*: terms that are written now and
 were not said, *made_up_absent* those of lists of absent terms; *edits*: all; *other_errors_more*:
@@ -32,8 +34,8 @@ from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.hypothesis_alignment import bare
 from ssasr.engine.whisper.recognizer import create
 
-ALIKE = (0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
-UNSURE = (0.3, 0.5, 0.7, 0.9, 1.0)
+ALIKE = (0.7, 0.8, 0.9)
+UNSURE = (0.5, 0.7, 1.0)
 
 
 def by_letters(one: str, other: str) -> float:
@@ -146,6 +148,8 @@ def measured(texts: list[Text], how: str, score) -> Iterator[dict]:
             note(effect, text.absent, was, scored(text, now, score) if edits else was, edits)
         hours = effect.absent_seconds / 3_600
         per_hour = round(effect.made_up_absent / hours, 1) if hours else None
+        if not effect.edits and not effect.made_up_absent:
+            continue
         row = {"how": how, "measure": measure, "alike": alike, "unsure": unsure}
         yield row | asdict(effect) | {"made_up_absent_per_hour": per_hour}
 
