@@ -5,7 +5,7 @@ one stays as it is; inflections are in the list. Of a word with a hyphen or an a
 is a word, and so is all of it together."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 from ssasr.runtime.sections import read_sections
@@ -32,8 +32,8 @@ def languages() -> frozenset[str]:
 
 
 @cache
-def hide(languages: tuple[str, ...]) -> Callable[[Sequence[str]], Sequence[str]]:
-    """What is shown of words, if one of these languages is spoken: the same texts with ``***`` in
+def hide(languages: tuple[str, ...]) -> Callable[[str], str]:
+    """What is shown of a word, if one of these languages is spoken: the same text with ``***`` in
     place of each listed word. Languages without a list hide nothing."""
     patterns = [_patterns()[code] for code in languages if code in _patterns()]
 
@@ -47,4 +47,4 @@ def hide(languages: tuple[str, ...]) -> Callable[[Sequence[str]], Sequence[str]]
     def compound(match: re.Match[str]) -> str:
         return HIDDEN if listed(_JOINER.sub("", match[0])) else match[0]
 
-    return lambda words: [_PART.sub(part, _COMPOUND.sub(compound, word)) for word in words]
+    return lambda text: _PART.sub(part, _COMPOUND.sub(compound, text))

@@ -32,7 +32,7 @@ from ssasr.protocol.recognition import SAMPLE_RATE, Final, Finalize, Update
 from ssasr.protocol.settings import SHORTEST_PAUSE, TurnSettings
 from ssasr.protocol.speech_models import Family
 from ssasr.protocol.values import value
-from ssasr.session.rewriting import Rewrite, rewriting
+from ssasr.session.rewriting import Rewrite, Rewriting
 from ssasr.session.segment import Segment
 from ssasr.session.speakers.labels import SpeakerLabels
 from ssasr.session.transcript import Transcript, probability
@@ -75,6 +75,7 @@ class TurnPolicy:
         self._chunk = chunk
         self._segment = Segment(segment, start)
         self._transcript = Transcript()
+        self._rewriting = Rewriting()
         self._turn_sent = False  # a partial of the turn that is open; outlives a wordless segment
         self._forces: list[int] = []  # ascending
         self._changes: deque[tuple[int, TurnSettings]] = deque()
@@ -345,7 +346,7 @@ class TurnPolicy:
         return [Send(Silence(*span))]
 
     def _rewrite(self, answer: Update | Final) -> Rewrite | None:
-        return rewriting(self._settings, answer.language)
+        return self._rewriting.of(self._settings, answer.language)
 
     def _language(self, answer: Update | Final, *, shown: bool) -> _Language:
         if not (shown and self._settings.language_detection) or answer.language is None:

@@ -11,8 +11,7 @@ from tests.session.test_turns import SECOND, Script, ends, session, speak, turns
 
 
 def hidden(word, *languages):
-    (shown,) = hide(languages)([word])
-    return shown
+    return hide(languages)(word)
 
 
 @pytest.mark.parametrize(
