@@ -144,8 +144,6 @@ class Scheduler:
         for share, outcome in zip(step_inputs, outcomes, strict=True):
             stream = share.stream
             stream.in_batch = False
-            if stream.plan is not None:
-                stream.plan.found(share.segment, share.voices)
             if not self.is_current(stream):
                 spent.append(stream.state)
             elif share.final_at is not None or outcome.unfinished or share.more:

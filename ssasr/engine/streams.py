@@ -121,6 +121,8 @@ def prepare(streams: Sequence["Stream"], array: SampleArray) -> None:
 def answers(share: StepInput, outcome: Outcome) -> list[Update | Final]:
     """What the model found, as messages for the session."""
     plan = share.stream.plan
+    if plan is not None:  # here, since answers are made in order, and perhaps after the next step
+        plan.found(share.segment, share.voices)
     final = share.final_at is not None and not outcome.unfinished
     results = outcome.results[:-1] if final else outcome.results
     messages: list[Update | Final] = [

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssasr.engine.recognizer import Outcome, StepResult
+from ssasr.engine.scheduler import Scheduler
 from ssasr.engine.streams import Stream, StreamId, answers
 from ssasr.protocol.recognition import Audio, Final, Finalize, Open, StreamOptions
 from ssasr.protocol.voices import CONTEXT, Voices
@@ -26,8 +27,6 @@ def step(stream):
     ends = list(range(take.upto - take.samples + CHUNK, take.upto + 1, CHUNK))
     ends = ends if take.final_at is None else [*ends, take.final_at]
     outcome = Outcome(tuple(StepResult(end, (), (), end) for end in ends))
-    if stream.plan is not None:
-        stream.plan.found(take.segment, take.voices)
     given = answers(take, outcome)
     stream.settle(take, outcome)
     return given
@@ -86,6 +85,27 @@ def test_windows_do_not_depend_on_how_the_audio_comes(one, other, ends):
     grid = {(segment, end) for segment, end in first if end not in ends}
     starts = [0, *[end for end in ends if end <= sum(cuts)]]
     assert all((end - starts[segment]) % HOP == 0 for segment, end in grid)
+
+
+def test_the_last_window_goes_with_the_final_however_late_answers_are_made():
+    """An engine that takes a stream over is past the end already when it learns of it. The updates
+    until there are old to the session, and what goes with them is lost."""
+    scheduler = Scheduler(CHUNK, 1, 1, 8, HOP)
+    assert scheduler.reserve()
+    stream = scheduler.admit_reserved(Open("s", OPTIONS))
+    scheduler.feed(stream, audio(0, 800), 0.0)
+    done = []
+    for ends in ((600, 700, 800), (630,)):
+        (share,) = scheduler.next_batch()
+        share.voices = [Voices(w.end - len(w.audio), w.end, ()) for w in share.windows]
+        outcome = Outcome(tuple(StepResult(end, (), (), end) for end in ends))
+        scheduler.complete([share], [outcome], 0.0)
+        done.append((share, outcome))
+        if len(done) == 1:
+            scheduler.feed(stream, Finalize(0, 630), 0.0)
+    *updates, final = [answer for each in done for answer in answers(*each)]
+    assert [voices.end for update in updates for voices in update.voices] == [250, 500, 750]
+    assert [voices.end for voices in final.voices] == [630]
 
 
 def test_a_stream_that_is_taken_over_hears_the_same_windows():
