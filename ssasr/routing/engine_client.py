@@ -116,6 +116,8 @@ class LinkedStream(Link):
     """A link as an ``EngineStream``."""
 
     opened: Opened = field(init=False)
+    position: StreamPosition = field(init=False)
+    """The machine's own."""
 
     async def open(self, opening: Open) -> None:
         """Send Open and wait for Opened. Raises EngineLost."""
@@ -129,10 +131,7 @@ class LinkedStream(Link):
             raise _lost(fault) from None
         assert isinstance(opened, Opened), "the machine lets nothing else come first"
         self.opened, self.expected_from = opened, opened.chunk
-
-    @property
-    def position(self) -> StreamPosition:
-        return self.machine.position
+        self.position = self.machine.position
 
     @property
     def route(self) -> Route:
