@@ -363,8 +363,10 @@ class WhisperRecognizer:
         """The language to decode in; None: to be detected."""
         if not self.vocabulary.multilingual:
             return "en"
-        asked = due.kind is Kind.LANGUAGE and not due.goes_on
-        detected = None if asked else segment.language.settled
+        if due.goes_on:
+            detected = segment.language.name  # the first part's
+        else:
+            detected = None if due.kind is Kind.LANGUAGE else segment.language.settled
         return segment.options.language or detected
 
     def _words(self, hypothesis: Hypothesis, due: Due, terms: Terms | None) -> list[Spoken]:

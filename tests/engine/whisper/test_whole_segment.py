@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 
 from ssasr.engine.recognizer import Work
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.whisper.placement import LEAD
-from ssasr.engine.whisper.segment import RINGING, Kind
+from ssasr.engine.whisper.segment import RINGING, Due, Kind
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.whole_segment import WholeSegment
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
@@ -104,6 +105,15 @@ def test_the_word_before_what_was_left_out_is_not_said_twice():
     _, text = decoded((("first", 1, 2), ("here", 4.0, 5.4)), (("Here", 4.1, 4.6), ("too", 4.7, 5)))
     assert text == "first here too"
     assert decoded((("first", 1, 2), ("here", 4.0, 5.4)), (("here", 4.1, 5.3),))[1] == "first here"
+
+
+def test_what_is_decoded_next_is_in_the_same_language():
+    """Though that is not sure yet: a second of speech tells it worse than all of it did."""
+    model, whole = recognizer(), segment()
+    model.vocabulary = evolve(model.vocabulary, multilingual=True)
+    whole.language.found("de", 0.4, LONG)
+    first, following = Due(Kind.FINAL, 0, LONG), Due(Kind.FINAL, SAMPLE_RATE, LONG, goes_on=True)
+    assert [model._language(whole, due) for due in (first, following)] == [None, "de"]
 
 
 def test_silence_is_not_decoded():
