@@ -239,7 +239,8 @@ class WhisperRecognizer:
             stream.stepped_at = self._now
         self._detect_speech(batch, streams)
         self._go_on(streams)
-        if not self._pool.wait(PATIENCE) and all(one.in_background for one in streams):
+        nothing_else = all(one.in_background and one.waits for one in streams)
+        if not self._pool.wait(PATIENCE) and nothing_else:
             self._background.wait(SHORT_PATIENCE)
         self._go_on(streams)
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
@@ -271,8 +272,9 @@ class WhisperRecognizer:
         if self._pool.workers:
             for stream in live[: self._pool.free]:
                 self._begin([stream], self._pool)
-            for stream in later[: self._background.free]:
-                self._begin([stream], self._background)
+            free = self._background.free
+            for worker in range(min(free, len(later))):
+                self._begin(later[worker::free][: self.decoding.passes.rows], self._background)
         elif live:
             self._begin(live[: self.decoding.passes.rows], self._pool)
         elif later and all(one.job is None or one.in_background for one in streams):

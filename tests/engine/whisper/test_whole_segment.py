@@ -1,5 +1,7 @@
 """A segment of a file: one decode, at its end, of all that was said."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -150,11 +152,25 @@ class Noted:
     """A ``Decoding`` of which one knows what was decoded."""
 
     def __init__(self, decoding):
-        self.decoding, self.passes, self.lengths = decoding, decoding.passes, []
+        self.decoding, self.passes, self.calls = decoding, decoding.passes, []
 
     def __call__(self, requests):
-        self.lengths += [len(request.samples) for request in requests]
+        self.calls.append([len(request.samples) for request in requests])
         return self.decoding(requests)
+
+    @property
+    def lengths(self):
+        return [length for call in self.calls for length in call]
+
+
+def again(work):
+    return [Work(each.state, each.audio[:0], each.final_at) for each in work]
+
+
+def step_until_done(model, work):
+    while work:
+        outcomes = zip(work, model.step(work), strict=True)
+        work = again([each for each, outcome in outcomes if outcome.unfinished])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -167,13 +183,35 @@ def test_a_file_waits_for_live_streams(workers):
         Work(model.new_state(options, 0), audio, len(audio))
         for options, audio in ((whole, noise(3, 1)), (StreamOptions(), noise(2, 2)))
     ]
-    while work:
-        outcomes = model.step(work)
-        work = [
-            Work(each.state, each.audio[:0], each.final_at)
-            for each, outcome in zip(work, outcomes, strict=True)
-            if outcome.unfinished
-        ]
+    step_until_done(model, work)
     (file,) = [length for length in noted.lengths if length > 2 * SAMPLE_RATE]
     if not workers:
         assert noted.lengths[-1] == file
+
+
+def finals(model, count):
+    whole = StreamOptions(offline=True)
+    pieces = [noise(3, seed) for seed in range(count)]
+    return [Work(model.new_state(whole, 0), audio, len(audio)) for audio in pieces]
+
+
+def test_windows_that_wait_share_the_free_workers():
+    model = recognizer(workers=2)
+    noted = model.decoding = Noted(model.decoding)
+    step_until_done(model, finals(model, 4))
+    assert sorted(map(len, noted.calls)) == [2, 2]
+
+
+def test_a_window_that_comes_in_waits_for_no_worker(monkeypatch):
+    model, waited, go_on = recognizer(workers=2), [], threading.Event()
+    monkeypatch.setattr(model, "_decode", lambda *given: go_on.wait())
+    monkeypatch.setattr(model._background, "wait", waited.append)
+    decoding = finals(model, 1)
+    listening = Work(model.new_state(StreamOptions(offline=True), 0), noise(1, 9), None)
+    try:
+        model.step([*decoding, listening])
+        assert not waited
+        model.step(again(decoding))
+        assert len(waited) == 1
+    finally:
+        go_on.set()
