@@ -32,6 +32,7 @@ def _threads():
 
 
 @pytest.mark.skipif(not int8_limit(), reason="8-bit integers are of no use to this processor")
+@pytest.mark.timeout(400)  # threads that share operations wait for each other on a busy machine
 @pytest.mark.parametrize("arrangement", [Arrangement(3, 1), Arrangement(2, 2)])
 def test_parts_answer_what_the_whole_does(english, arrangement):
     def run(make):
