@@ -179,6 +179,7 @@ async def test_a_host_that_is_listed_no_more_gets_nothing(receiver, tmp_path):
     post_to(receiver, webhooks)
     outbox = await sent(webhooks)
     assert (receiver.posts, outbox.given_up) == ([], 1)
+    assert outbox.failures == 1, "no further try can help"
 
 
 async def test_a_name_does_not_lead_into_a_private_network(receiver):

@@ -61,6 +61,13 @@ async def test_a_number_that_goes_on_in_the_next_turn():
     assert both.transcript == "#### #### #### ####."
 
 
+async def test_a_number_of_its_own_though_the_turn_before_ends_with_another():
+    """The two together are too long for it."""
+    each = redactor("redact_pii_policies=us_social_security_number&format_turns=true")
+    await each(turn("Order 123456789"))
+    assert (await each(turn("078-05-1120, ok?", 1))).transcript == "####, ok?"
+
+
 @pytest.mark.parametrize(
     ("policy", "first", "second", "shown"),
     [
