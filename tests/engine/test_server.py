@@ -51,6 +51,19 @@ async def test_another_version_of_the_protocol_is_refused_by_name():
         assert (await handshake(client, subprotocols=[]))[0] == 400
 
 
+async def test_only_who_knows_the_secret_gets_a_stream():
+    async with engine_server() as (server, client):
+        server.secret = "a secret of the house"
+        for wrong in (None, server.secret[:-1], server.secret + "s", "ein Schlüssel"):
+            client.secret = wrong
+            with pytest.raises(EngineUnavailable, match="401"):
+                async with client.open_stream(VERSION, OPENING):
+                    pass
+        client.secret = server.secret
+        async with client.open_stream(VERSION, OPENING) as stream:
+            assert stream.opened.model == "scripted"
+
+
 async def test_another_model_or_path_is_not_there():
     async with engine_server() as (_, client):
         assert (await handshake(client, version="ml-default"))[0] == 404

@@ -113,6 +113,20 @@ async def test_turns_beyond_those_that_may_wait_are_answered_without_being_asked
     assert len(endpoint.posts) == MOST_WAITING
 
 
+async def test_nothing_follows_termination(endpoint, monkeypatch):
+    """The request that is under way is given up."""
+    monkeypatch.setattr(llm, "LAST_ANSWERS", 0.0)
+    endpoint.release = trio.Event()
+    answers, messages = gateway_of(endpoint).companion(REQUEST), HandoffChannel(1_000)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answers.run, messages)
+            await answers(turn(0))
+            await endpoint.wait_posts(1)
+            await answers(Termination(1, 1))
+    endpoint.release.set()
+
+
 @pytest.mark.parametrize(
     ("script", "answer", "code"),
     [

@@ -307,6 +307,13 @@ async def test_a_whole_body_reaches_the_engines():
     assert answer.headers["retry-after"] == "5"
 
 
+async def test_a_form_without_an_end_is_refused():
+    """What was uploaded may be a part of it."""
+    answer = await post(app_of(FakeJobs()), SPEECH)
+    assert answer.status == 400
+    assert "no end" in answer.json()["error"]["message"]
+
+
 async def test_fields_that_were_left_empty_are_as_left_out():
     names = ("model", "language", "prompt", "response_format", "temperature", "stream",
              "timestamp_granularities[]")  # fmt: skip
