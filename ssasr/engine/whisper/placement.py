@@ -15,12 +15,6 @@ LEAD = 8 * VAD_FRAME
 """Audio kept before speech begins: detection lags behind soft beginnings."""
 LEFT_OUT = SAMPLE_RATE
 """Speech after the last word, and after a pause, that is more than a decoder is late by."""
-UNSAID = SAMPLE_RATE * 6 // 10
-"""Speech beside a pause that is too much to belong to the word on its other side."""
-LETTERS = 12
-"""People say so many in a second."""
-LENGTHENED = SAMPLE_RATE * 3 // 10
-"""How much longer the last word is."""
 
 
 def in_speech(words: Sequence[Spoken], floor: int, speech_buffer: SpeechBuffer) -> list[Spoken]:
@@ -44,37 +38,3 @@ def left_out(words: Sequence[Spoken], end: int, speech_buffer: SpeechBuffer) -> 
     if sum(until - begin for begin, until in after_pause) < LEFT_OUT:
         return None
     return max(last, after_pause[0][0] - LEAD)
-
-
-def unsaid(
-    words: Sequence[Spoken], begin: int, end: int, speech_buffer: SpeechBuffer
-) -> int | None:
-    """Where what the words leave out of the audio between ``begin`` and ``end`` begins, though the
-    alignment gives it to the last word: nobody pauses within one, or takes long for a short one."""
-    if not words:
-        return None
-    last = words[-1].word
-    before_it = in_speech(words[-2:-1], 0, speech_buffer)
-    said_until = before_it[0].word.end if before_it else begin
-    spans = speech_buffer.stretches(begin, end)
-    pauses = [one for one in range(1, len(spans)) if spans[one][0] >= said_until]
-    if not pauses:
-        return None
-    pause, goes_on = spans[pauses[0] - 1][1], spans[pauses[0]][0]
-    before = max(0, pause - last.start)
-    after = sum(until - start for start, until in spans[pauses[0] :])
-    usual = LENGTHENED + _letters(last.text) * SAMPLE_RATE // LETTERS
-    if min(before, after) < UNSAID and before + after - usual < UNSAID:
-        return None
-    return max(pause, goes_on - LEAD)
-
-
-def ended_by(spoken: Spoken, at: int) -> Spoken:
-    """The same word, over by then."""
-    word = spoken.word
-    return evolve(spoken, word=evolve(word, start=min(word.start, at), end=min(word.end, at)))
-
-
-def _letters(text: str) -> int:
-    """A digit is a word of four."""
-    return sum(4 if each.isdigit() else each.isalpha() for each in text)

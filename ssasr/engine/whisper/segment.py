@@ -383,8 +383,7 @@ class Segment:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
         assert self.due is not None
         due, words = self._first_part or (self.due, [])
-        begin = self._left_out(hypothesis, self.due)
-        words = [*words, *hypothesis]
+        words, begin = [*words, *hypothesis], left_out(hypothesis, due.end, self.speech_buffer)
         if begin is not None:
             self._first_part, self.due = (due, words), Due(due.kind, begin, due.end, goes_on=True)
             return
@@ -404,10 +403,6 @@ class Segment:
         if mark.stands:
             self._keep_language(mark.end)
             self._trim(mark)
-
-    def _left_out(self, hypothesis: Sequence[Spoken], due: Due) -> int | None:
-        """Where what it leaves out begins, if it is much."""
-        return left_out(hypothesis, due.end, self.speech_buffer)
 
     def _agreed(self, end: int) -> int:
         """How many of the pending words are final now."""

@@ -2,13 +2,10 @@
 with all of the audio as its context. Pure, as ``segment``.
 """
 
-from collections.abc import Sequence
-
 from attrs import define
 
 from ssasr.engine.recognizer import StepResult
-from ssasr.engine.whisper.hypothesis_alignment import Spoken
-from ssasr.engine.whisper.placement import LEAD, ended_by, unsaid
+from ssasr.engine.whisper.placement import LEAD
 from ssasr.engine.whisper.segment import LEAST_SPEECH, RINGING, Due, Kind, Segment
 
 
@@ -39,19 +36,3 @@ class WholeSegment(Segment):
             return None
         begin = max(self.start, spoken[0][0] - LEAD)
         return Due(Kind.FINAL, begin, min(at, spoken[-1][1] + RINGING))
-
-    def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
-        """What was decoded next may begin with the word before it."""
-        before = self._first_part[1][-1:] if self._first_part else []
-        if before and hypothesis and before[0].key == hypothesis[0].key:
-            hypothesis = hypothesis[1:]
-        super().apply(hypothesis, reliable=reliable)
-        if self._first_part is not None and self.due is not None:
-            words = self._first_part[1]
-            words[-1] = ended_by(words[-1], self.due.begin)
-
-    def _left_out(self, hypothesis: Sequence[Spoken], due: Due) -> int | None:
-        begin = super()._left_out(hypothesis, due)
-        if begin is None:
-            begin = unsaid(hypothesis, due.begin, due.end, self.speech_buffer)
-        return begin

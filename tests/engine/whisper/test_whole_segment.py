@@ -67,48 +67,6 @@ def test_what_the_decoder_leaves_out_after_a_pause_is_decoded_next():
     assert [word.text for word in answers[-1].words] == ["first", "rest"]
 
 
-PAUSED = ((3, SPEECH), (1, SILENCE), (1.5, SPEECH))
-
-
-def decoded(first, rest=()):
-    """Where a second decode began, in seconds, if one was made, and the words."""
-    whole, texts = segment(), {False: say(*first), True: say(*rest)}
-    for seconds, probability in PAUSED:
-        receive(whole, seconds, probability)
-    end = whole.speech_buffer.received
-    dues, answers = walk(whole, lambda due: texts[due.goes_on], final_at=end)
-    again = [round((due.begin + LEAD) / SAMPLE_RATE, 1) for due in dues[1:]]
-    words = answers[-1].words
-    assert [word.start for word in words] == sorted(word.start for word in words)
-    return again, " ".join(word.text for word in words)
-
-
-def test_what_is_left_out_may_have_been_given_to_the_last_word():
-    """It lasts beyond the pause, or begins behind it and is too long for its letters."""
-    rest = (("dear", 4.2, 4.6), ("friend", 4.6, 5.2))
-    for begin, end in ((2.0, 5.3), (3.9, 5.3), (4.1, 5.3)):
-        again, text = decoded((("first", 1, 2), ("here", begin, end)), rest)
-        assert (again, text) == ([3.9], "first here dear friend")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        (("first", 1, 2.7), ("here", 2.7, 4.3), ("now", 4.3, 5.4)),
-        (("first", 1, 2), ("extraordinarily", 3.9, 5.4)),
-        (("first", 1, 2), ("1914", 2.8, 5.4)),
-    ],
-)
-def test_the_last_word_may_be_long(words):
-    assert decoded(words)[0] == []
-
-
-def test_the_word_before_what_was_left_out_is_not_said_twice():
-    _, text = decoded((("first", 1, 2), ("here", 4.0, 5.4)), (("Here", 4.1, 4.6), ("too", 4.7, 5)))
-    assert text == "first here too"
-    assert decoded((("first", 1, 2), ("here", 4.0, 5.4)), (("here", 4.1, 5.3),))[1] == "first here"
-
-
 def test_what_is_decoded_next_is_in_the_same_language():
     """Though that is not sure yet: a second of speech tells it worse than all of it did."""
     model, whole = recognizer(), segment()
