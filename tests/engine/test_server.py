@@ -157,7 +157,7 @@ async def test_nonsense_ends_the_link_and_nothing_else(frame):
     async with engine_server(max_streams=2) as (server, client):
         async with client.open_stream(VERSION, OPENING) as other:
             async with client.open_stream(VERSION, OPENING) as stream:
-                await stream.link.websocket.send(frame)
+                await stream.websocket.send(frame)
                 with trio.fail_after(60), pytest.raises(EngineLost, match="1002"):
                     await stream.receive()
             await other.send(Audio(0, SECOND))

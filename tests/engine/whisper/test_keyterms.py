@@ -73,7 +73,7 @@ def test_terms_that_cannot_occur_change_nothing(recognizer, path, offline):
 
 
 def test_a_strength_of_0_is_no_list(recognizer):
-    path, terms = SPEECH, ("imediate", "predecesors")
+    path, terms = JFK, ("fellow Amerikans",)
     plain = spoken(recognizer, path, offline=True)
     recognizer.strength, usual = 100.0, recognizer.strength
     changed = spoken(recognizer, path, terms, offline=True)
