@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
+from socket import create_server
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -64,6 +65,7 @@ class Ours:
     def __init__(self, engine: str, *more: str) -> None:
         command = [sys.executable, "-m", "ssasr", "serve", "--host", "127.0.0.1"]
         command += ["--port", str(PORT), "--engines", engine, *more]
+        create_server(("127.0.0.1", PORT)).close()  # another server there would answer for ours
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
