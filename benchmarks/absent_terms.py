@@ -24,10 +24,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from attrs import asdict, define, fields
+from attrs import define, fields
 
 from benchmarks.conditions import conditions, publish
-from benchmarks.keyterms import Drafting, Encoder, cases, occurrences
+from benchmarks.keyterms import Drafting, Encoder, cases, counted, occurrences
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import load_audio, load_scorer
 from ssasr.engine.recognizer import RecognizerSettings, Work
@@ -198,18 +198,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    about = {"model": arguments.model}
-    if arguments.merge:
-        found = [json.loads(line) for line in arguments.merge.read_text().splitlines()]
-        counts = [Count(**each["count"]) for each in found]
-        about = found[0]["about"]
-    else:
-        counts = []
-        for count in measured(arguments):
-            counts.append(count)
-            if arguments.counts:
-                with arguments.counts.open("a") as file:
-                    file.write(json.dumps({"about": about, "count": asdict(count)}) + "\n")
+    about, counts = counted(
+        arguments, {"model": arguments.model}, measured, lambda count: Count(**count)
+    )
     publish({**conditions(), **about, "absent_terms": rows(counts)}, arguments.json)
 
 

@@ -325,19 +325,27 @@ class Count:
 def main() -> None:
     arguments = parse()
     about = {"half": arguments.half, "how": arguments.how, "model": arguments.model}
+    about, counts = counted(arguments, about, measured, read_count)
+    publish({**conditions(), **about, "keyterms": rows(counts)}, arguments.json)
+
+
+def counted(arguments: argparse.Namespace, about: dict, measured, read) -> tuple[dict, list]:
+    """What ``measured`` counts, each kept in the file ``--counts`` as soon as it is there; or with
+    ``--merge`` what such a file has, by ``read``, and what that was about."""
     if arguments.merge:
         found = [json.loads(line) for line in arguments.merge.read_text().splitlines()]
-        counts = [Count(**{**each["count"], "totals": Totals(**each["count"]["totals"])})
-                  for each in found]  # fmt: skip
-        about = found[0]["about"]
-    else:
-        counts = []
-        for count in measured(arguments):
-            counts.append(count)
-            if arguments.counts:
-                with arguments.counts.open("a") as file:
-                    file.write(json.dumps({"about": about, "count": asdict(count)}) + "\n")
-    publish({**conditions(), **about, "keyterms": rows(counts)}, arguments.json)
+        return found[0]["about"], [read(each["count"]) for each in found]
+    counts = []
+    for count in measured(arguments):
+        counts.append(count)
+        if arguments.counts:
+            with arguments.counts.open("a") as file:
+                file.write(json.dumps({"about": about, "count": asdict(count)}) + "\n")
+    return about, counts
+
+
+def read_count(count: dict) -> Count:
+    return Count(**{**count, "totals": Totals(**count["totals"])})
 
 
 def measured(arguments: argparse.Namespace) -> Iterator[Count]:
