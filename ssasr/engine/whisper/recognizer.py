@@ -242,7 +242,7 @@ class WhisperRecognizer:
         nothing_else = all(one.in_background and one.waits for one in streams)
         if not self._pool.wait(PATIENCE) and nothing_else:
             self._background.wait(SHORT_PATIENCE)
-        self._go_on(streams)
+        self._go_on([one for one in streams if one.waits])  # the others have said all there is
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
         self._stepped = streams
         return outcomes
