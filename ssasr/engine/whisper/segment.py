@@ -7,9 +7,9 @@ come out. No torch, no clock.
 position before its decode is done, so the result is the same when another engine takes the segment
 over, or when the audio comes in large pieces because the engine is behind. The positions are: every
 ``STEP`` of speech, for partial results; ``SETTLE`` after speech has stopped, so that the last words
-are there before they are asked for; when an excerpt has grown to ``CROWDED``; when the language is
-to be detected (``language``); and the end of the segment, unless an earlier decode already covers
-all speech before it. Silence is never decoded.
+are there before they are asked for; when an excerpt is ``crowded`` (``excerpts``); when the
+language is to be detected (``language``); and the end of the segment, unless an earlier decode
+already covers all speech before it. Silence is never decoded.
 
 *What may be left out.* Decodes for partial results only. An engine under load multiplies ``STEP``
 for all streams (``partial_interval``); and a segment that is taken over leaves out those before the
@@ -27,10 +27,8 @@ settled, unless a rest or a cut comes first: two hypotheses can agree on a wrong
 segment whose words may be tentative until its end (``StreamOptions.tentative``) no word becomes
 final by agreement.
 
-*What is forgotten.* The audio before a silence between words, once a settled excerpt is longer than
-``COMFORTABLE``; otherwise the audio before a word, once the excerpt is ``CROWDED``. After a rest
-all words are final and the audio is dropped. Where words are tentative, excerpts are longer and
-decodes rarer, so all but the longest turns end with one decode of the whole turn.
+*What is forgotten.* The audio before a cut, where an excerpt has grown too long (``excerpts``).
+After a rest all words are final and the audio is dropped.
 
 *The end may lie in the past.* The session decides on the end of a turn after the segment has
 advanced further. So the decodes and the language of the last ``BACK`` samples are remembered, and
@@ -44,8 +42,9 @@ from enum import IntEnum
 from attrs import define, evolve, field, frozen
 
 from ssasr.engine.recognizer import StepResult
-from ssasr.engine.whisper import finality
+from ssasr.engine.whisper import excerpts, finality
 from ssasr.engine.whisper.end_of_turn import likelihood
+from ssasr.engine.whisper.excerpts import Excerpts
 from ssasr.engine.whisper.finality import Finality
 from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
 from ssasr.engine.whisper.language import SpokenLanguage
@@ -70,14 +69,7 @@ LEAST_SPEECH = 6 * VAD_FRAME
 FIRST_PARTIAL = 14 * VAD_FRAME
 """No decode of continuing speech shorter than this (0.45 s): the model invents words for less."""
 REST = SAMPLE_RATE
-COMFORTABLE = 8 * SAMPLE_RATE
-CROWDED = 12 * SAMPLE_RATE
-TENTATIVE_STEPS = 2
-TENTATIVE_COMFORTABLE = 20 * SAMPLE_RATE
-TENTATIVE_CROWDED = 26 * SAMPLE_RATE
-"""The same where words are tentative: the model was trained with 30 s."""
-CONTEXT = SAMPLE_RATE
-"""Audio that a cut leaves before it and after it, if it can."""
+"""Silence after which all words are final."""
 BACK = 10 * SAMPLE_RATE
 """How far in the past the session may end the segment and still get the decode of that position."""
 
@@ -298,9 +290,9 @@ class Segment:
             return None if self._settled() else Due(Kind.SETTLED, self.origin, end)
         if self._detects() and self.language.due(speech_buffer.spoken):
             return Due(Kind.LANGUAGE, self.origin, self.position)
-        if self.position - self.origin >= self._crowded:
+        if self.position - self.origin >= self._excerpts.crowded:
             return Due(Kind.CROWDED, self.origin, self.position)
-        if self._partial_due(interval * self._step):
+        if self._partial_due(interval * STEP * self._excerpts.steps):
             return Due(Kind.PARTIAL, self.origin, self.position)
         return None
 
@@ -309,16 +301,8 @@ class Segment:
         return finality.BY_MODE[self.options.mode]
 
     @property
-    def _step(self) -> int:
-        return STEP * TENTATIVE_STEPS if self.options.tentative else STEP
-
-    @property
-    def _comfortable(self) -> int:
-        return TENTATIVE_COMFORTABLE if self.options.tentative else COMFORTABLE
-
-    @property
-    def _crowded(self) -> int:
-        return TENTATIVE_CROWDED if self.options.tentative else CROWDED
+    def _excerpts(self) -> Excerpts:
+        return excerpts.TENTATIVE if self.options.tentative else excerpts.LIVE
 
     def _detects(self) -> bool:
         return self.multilingual and not self.options.language
@@ -444,29 +428,11 @@ class Segment:
 
     def _trim(self, mark: _Mark) -> None:
         """Cut where what was due says that earlier words are done. It depends on nothing else."""
-        length = mark.end - mark.begin
-        if length <= self._comfortable:
-            return
-        cut = self._silent_cut(mark)
-        if cut is None and length >= self._crowded:
-            cut = self._cut_before_word(mark)
+        cut = self._excerpts.cut(mark.begin, mark.end, mark.words, self.speech_buffer)
         if cut is None:
             return
         self._commit(sum(spoken.word.start + spoken.word.end <= 2 * cut for spoken in self.pending))
         self._begin_at(cut)
-
-    def _silent_cut(self, mark: _Mark) -> int | None:
-        """The middle of the last silence with enough audio before and after it."""
-        pauses = self.speech_buffer.pauses(mark.begin, mark.end)
-        fits = [cut for cut in pauses if mark.begin + CONTEXT <= cut <= mark.end - CONTEXT]
-        return fits[-1] if fits else None
-
-    def _cut_before_word(self, mark: _Mark) -> int:
-        """The start of the last word with twice the usual context after it; failing that, a place
-        that leaves half of the audio."""
-        starts = [spoken.word.start for spoken in mark.words]
-        fits = [at for at in starts if mark.begin + CONTEXT <= at <= mark.end - 2 * CONTEXT]
-        return fits[-1] if fits else mark.end - self._crowded // 2
 
     def _begin_at(self, origin: int, *, again: bool = False) -> None:
         """Decodes begin here from now on. ``again``: nothing was said since they last moved."""

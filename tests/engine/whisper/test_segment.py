@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from attrs import evolve
 
+from ssasr.engine.whisper import excerpts
 from ssasr.engine.whisper import segment as policy
 from ssasr.engine.whisper.end_of_turn import evidence, likelihood
 from ssasr.engine.whisper.hypothesis_alignment import without_squeezed
@@ -366,7 +367,7 @@ def test_a_crowded_excerpt_is_cut_before_a_word():
 @pytest.mark.parametrize("tentative", [False, True])
 def test_audio_is_bounded_whatever_the_decoder_says(tentative):
     segment = new_segment(tentative=tentative)
-    longest = policy.TENTATIVE_CROWDED if tentative else policy.CROWDED
+    longest = (excerpts.TENTATIVE if tentative else excerpts.LIVE).crowded
     for _ in range(120):
         for due in hear(segment, 1, SPEECH):
             assert due.end - due.begin < longest + CHUNK
