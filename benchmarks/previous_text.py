@@ -110,7 +110,7 @@ def decode(recognizer: WhisperRecognizer, samples, known: Given) -> str:
     terms = terms_of(known.terms, tokenizer, recognizer.strength, known.names)
     before = tuple(tokenizer.encode(f" {known.text}")) if known.text else ()
     with torch.inference_mode():
-        (found,) = recognizer.decoding([Request(samples, "en", terms=terms, given=before)])
+        (found,) = recognizer.decoding([Request(samples, "en", terms=terms, prompt=before)])
     return tokenizer.decode(found.tokens)
 
 

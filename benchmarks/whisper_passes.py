@@ -41,7 +41,7 @@ def measure(network, rows: int) -> list[dict]:
         {
             "rows": rows,
             "frames": size.frames,
-            "hear_ms": milliseconds(lambda size=size: passes.hear(size)),
+            "hear_ms": milliseconds(lambda size=size: passes.encode(size)),
             "read_ms": {
                 width: milliseconds(lambda size=size, width=width: passes.read(size, width))
                 for width in WIDTHS

@@ -104,9 +104,9 @@ class Kept:
     def initial_state(self, n, device):
         return self._vad.initial_state(n, device)
 
-    def listen(self, frames, state):
+    def detect(self, frames, state):
         def make():
-            result, after = self._vad.listen(frames, state)
+            result, after = self._vad.detect(frames, state)
             return result.numpy(), after.h.numpy(), after.c.numpy(), after.context.numpy()
 
         what = b"".join(t.numpy().tobytes() for t in (frames, state.h, state.c, state.context))

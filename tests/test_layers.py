@@ -44,7 +44,7 @@ PURE = {
     "session.turns", "session.segment", "session.transcript", "session.speech_activity",
     "session.formatting", "session.heartbeat", "session.spoken", "engine.scheduler",
     "engine.streams", "engine.recognizer", "engine.scripted", "routing.replay", "routing.retry",
-    "gateway.openai.given", "gateway.openai.realtime_events",
+    "gateway.openai.json_object", "gateway.openai.realtime_events",
     "gateway.openai.realtime_link", "gateway.openai.realtime_settings",
 }  # fmt: skip
 IMPURE = {"trio", "torch", "structlog", "prometheus_client", "time", "socket", "os",

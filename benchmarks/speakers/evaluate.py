@@ -64,7 +64,7 @@ def listened(samples, turns, diarizer, batch=1):
     ends = [min(max(word[3] for word in turn) + BOUNDARY, len(samples)) for turn in turns]
     for segment, at in enumerate(ends or [len(samples)]):
         windows = plan.due(pcm, segment, start, at, at)
-        found.append([diarizer.listen([window])[0] for window in windows])
+        found.append([diarizer.find_voices([window])[0] for window in windows])
         start = at
     return found, time.process_time() - began
 

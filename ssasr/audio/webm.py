@@ -1,6 +1,6 @@
 """WebM to Opus packets, in any cut: what a browser's MediaRecorder sends (RFC 8794, RFC 9559).
 
-Elements that hold others are walked into, those that are wanted are taken whole, all else is
+Elements that hold others are opened, those that are wanted are taken whole, all else is
 skipped. A live recording's segment and clusters are of unknown length, which is no matter here:
 nothing depends on where one ends.
 """

@@ -77,7 +77,7 @@ class Player:
     log: StreamLog
     _stream: trio.abc.Stream = field(init=False)
     _begun: trio.Event = field(factory=trio.Event)
-    _speaking: bool = False
+    _sending: bool = False
     _waiting: list[bytes] = field(factory=list)
     """Control frames, for the speaker to send."""
     _reader: FrameReader = field(factory=FrameReader)
@@ -120,23 +120,23 @@ class Player:
             answer += data
         first, _, rest = bytes(answer).partition(b"\r\n\r\n")
         check_answer(first, key)
-        self._take(rest)
+        self._note_arrivals(rest)
         return stream
 
     async def _converse(self) -> None:
         async with plain_nursery() as nursery:
-            nursery.start_soon(self._speak)
-            await self._listen()
+            nursery.start_soon(self._send)
+            await self._receive()
             nursery.cancel_scope.cancel()
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + OPEN_SECONDS + self.log.track.seconds * 4
             while self.log.code is None:
                 data = await self._stream.receive_some(RECEIVE_SIZE)
                 if not data:
                     return
-                for payload in self._take(data):
+                for payload in self._note_arrivals(data):
                     await self._send_soon(encode_frame(PONG, payload))
                 if self.log.ended is not None:
                     scope.deadline = self.log.ended + FINISH_SECONDS
@@ -148,12 +148,12 @@ class Player:
 
     async def _send_soon(self, frame: bytes) -> None:
         """At once, or, while the speaker has the stream, with its next message."""
-        if self._speaking:
+        if self._sending:
             self._waiting.append(frame)
         else:
             await self._stream.send_all(frame)
 
-    def _take(self, data: bytes | bytearray) -> list[bytes]:
+    def _note_arrivals(self, data: bytes | bytearray) -> list[bytes]:
         """Note what came; the payloads of pings."""
         now = trio.current_time()
         pings = []
@@ -168,18 +168,18 @@ class Player:
                 pings.append(frame.payload)
         return pings
 
-    async def _speak(self) -> None:
+    async def _send(self) -> None:
         await self._begun.wait()
-        self._speaking = True
+        self._sending = True
         try:
             await self._send_track()
-            await self._leave()
+            await self._terminate()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.log.problem = self.log.problem or str(error)
-        self._speaking = False
+        self._sending = False
         self.log.ended = trio.current_time()
 
-    async def _leave(self) -> None:
+    async def _terminate(self) -> None:
         await self._stream.send_all(TERMINATE + b"".join(self._waiting))
 
     async def _send_track(self) -> None:

@@ -76,10 +76,10 @@ class SoakClient(Player):
 
     ending: str
 
-    async def _leave(self) -> None:
+    async def _terminate(self) -> None:
         match self.ending:
             case "terminate":
-                await Player._leave(self)
+                await super()._terminate()
             case "close":
                 await self._stream.send_all(encode_frame(CLOSE, b"\x03\xe8"))
             case "vanish":

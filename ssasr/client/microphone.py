@@ -160,7 +160,7 @@ class LiveMicrophone:
             self._words = tentative(message)
         self._draw()
 
-    def hear(self, pcm: bytes) -> None:
+    def show_level(self, pcm: bytes) -> None:
         self._level = decibels(pcm)
         self._draw()
 
@@ -180,11 +180,11 @@ def listen(request: Request, device: Input) -> None:
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
         screen = LiveMicrophone(console, live)
-        run(lambda: stream_microphone(request, device, screen, screen.hear))
+        run(lambda: stream_microphone(request, device, screen, screen.show_level))
 
 
 async def stream_microphone(
-    request: Request, device: Input, screen: Screen, hear: Callable[[bytes], None]
+    request: Request, device: Input, screen: Screen, show_level: Callable[[bytes], None]
 ) -> None:
     """Raises ClientError."""
     parameters = {"sample_rate": device.rate, "encoding": "pcm_s16le", **request.parameters}
@@ -193,7 +193,7 @@ async def stream_microphone(
             audio = Audio.new()
             await nursery.start(stop_at_interrupt, audio.close)
             with audio.fed_by(device):
-                nursery.start_soon(send_audio, session, audio, hear)
+                nursery.start_soon(send_audio, session, audio, show_level)
                 while (message := await session.receive()) is not None:
                     screen.show(message)
             nursery.cancel_scope.cancel()
@@ -233,9 +233,11 @@ class Audio:
         self._send.close()
 
 
-async def send_audio(session: ClientSession, audio: Audio, hear: Callable[[bytes], None]) -> None:
+async def send_audio(
+    session: ClientSession, audio: Audio, show_level: Callable[[bytes], None]
+) -> None:
     async for chunk in audio.received:
-        hear(chunk)
+        show_level(chunk)
         await session.send_audio(chunk)
     await session.send_json(encode(Terminate()))
 

@@ -279,16 +279,18 @@ class EngineHost:
                 works[number] = Work(state, works[number].audio, share.final_at)
             elif share.changed:
                 recognizer.configure(works[number].state, share.options)
-        self._listen(step_inputs)
+        self._find_voices(step_inputs)
         return recognizer.step(works)
 
-    def _listen(self, step_inputs: Sequence[StepInput]) -> None:
+    def _find_voices(self, step_inputs: Sequence[StepInput]) -> None:
         """In the model thread: find the speakers in all windows that are due, in one batch."""
         due = [share for share in step_inputs if share.windows]
         if not due or self.diarizer is None:
             return
         began = perf_counter()
-        voices = iter(self.diarizer.listen([window for share in due for window in share.windows]))
+        voices = iter(
+            self.diarizer.find_voices([window for share in due for window in share.windows])
+        )
         for share in due:
             share.voices = [next(voices) for _ in share.windows]
         self._windows.inc(sum(len(share.windows) for share in due))

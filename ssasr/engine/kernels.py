@@ -134,7 +134,7 @@ def pack(
     Raises RuntimeError where ``int8_limit`` is 0."""
     integers, scale, limit = weight.integers, weight.scale, _limit()
     outputs, inputs = integers.shape
-    if given is not None and not _takes(limit, given.zero):
+    if given is not None and not _kernel_takes_zero(limit, given.zero):
         given = None
     zero = given.zero if given else 0
     multiply = _fastest(limit, inputs, outputs, rows, zero)(integers, scale, zero)
@@ -207,16 +207,16 @@ def int8_limit() -> int:
     ``REDUCED``; 0 where integers are of no use. Asked of the libraries and not of the processor: a
     library may be configured not to use what the processor has."""
     limit = next((limit for limit in (FULL, REDUCED) if exact_makers(limit)), 0)
-    return limit if limit and _pays(limit) else 0
+    return limit if limit and _is_worthwhile(limit) else 0
 
 
 @cache
-def _takes(limit: int, zero: int) -> bool:
+def _kernel_takes_zero(limit: int, zero: int) -> bool:
     """Whether a kernel takes that zero off itself, exactly and fast."""
-    return bool(exact_makers(limit, zero)) and _pays(limit, zero)
+    return bool(exact_makers(limit, zero)) and _is_worthwhile(limit, zero)
 
 
-def _pays(limit: int, zero: int = 0) -> bool:
+def _is_worthwhile(limit: int, zero: int = 0) -> bool:
     """Whether integers are faster than floats, as they are on x86. Some libraries have a kernel
     everywhere, and where nobody has written a fast one it is slower by far: this is not close."""
     if machine() in ("x86_64", "AMD64"):

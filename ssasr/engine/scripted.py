@@ -122,14 +122,14 @@ class ScriptedRecognizer:
         results = []
         for first in range(0, len(work.audio), CHUNK):
             audio = work.audio[first : first + CHUNK]
-            speech = _listen(segment, audio)
+            speech = _detect_speech(segment, audio)
             results.append(_report(segment, segment.position, speech, _words(segment), segment.now))
         if work.final_at is not None:
             results.append(_finish(segment, work.final_at))
         return Outcome(tuple(results))
 
 
-def _listen(
+def _detect_speech(
     segment: _Segment, audio: np.ndarray[tuple[int], np.dtype[np.float32]]
 ) -> tuple[float, ...]:
     """Advance through ``audio``; the speech probability of each frame completed."""

@@ -133,15 +133,17 @@ class SileroVad(nn.Module):
 
     def forward(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
         """``frames`` (n, 512) in [-1, 1] -> speech probability (n,), state after them."""
-        probability, state = self.listen(frames[:, None], state)
+        probability, state = self.detect(frames[:, None], state)
         return probability[:, 0], state
 
-    def listen(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
+    def detect(self, frames: Tensor, state: VadState) -> tuple[Tensor, VadState]:
         """``frames`` (n, k, 512) -> (n, k): k consecutive frames of each of n streams."""
-        probability, hidden, cells = self.hear(frames, state)
+        probability, hidden, cells = self.detect_with_states(frames, state)
         return probability, VadState(hidden[-1], cells[-1], frames[:, -1, -CONTEXT:].clone())
 
-    def hear(self, frames: Tensor, state: VadState) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def detect_with_states(
+        self, frames: Tensor, state: VadState
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The same, with the LSTM's output and cell (n, 128) after each of the frames."""
         n, k, length = frames.shape
         assert length == VAD_FRAME, f"a frame has {VAD_FRAME} samples, not {length}"

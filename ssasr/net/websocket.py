@@ -101,7 +101,7 @@ class WebSocket:
         self._sending = trio.StrictFIFOLock()
         self._torn = False
         if head:
-            self._take(head)
+            self._handle(head)
         nursery.start_soon(self._run)
 
     # -- in ----------------------------------------------------------------------------------------
@@ -143,16 +143,16 @@ class WebSocket:
 
     async def _read_some(self) -> None:
         try:
-            self._take(bytes(await self._stream.receive_some(READ_SIZE)))
+            self._handle(bytes(await self._stream.receive_some(READ_SIZE)))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._take(b"")
+            self._handle(b"")
 
     async def _wait_stopped(self, reader: EpollReader) -> None:
         """Let the epoll reader read until the channel is full or the connection has ended."""
         assert self._socket is not None, "the epoll reader is for sockets"
         fileno = self._socket.fileno()
         if fileno < 0:
-            self._take(b"")
+            self._handle(b"")
             return
         self._stopped, self._watched = trio.Event(), fileno
         reader.watch(fileno, self._on_readable)
@@ -166,11 +166,11 @@ class WebSocket:
     def _on_readable(self) -> None:
         assert self._watched is not None, "called while it is watched"
         try:
-            self._take(os.read(self._watched, READ_SIZE))
+            self._handle(os.read(self._watched, READ_SIZE))
         except BlockingIOError:
             return  # nothing to read after all
         except OSError:
-            self._take(b"")
+            self._handle(b"")
         except Exception as bug:  # raised in the connection's own task
             self._bug, self._ended = bug, True
         if self._ended or (not self._messages.clear and self._messages.full):
@@ -182,7 +182,7 @@ class WebSocket:
             self._watched = None
         self._stopped.set()
 
-    def _take(self, data: bytes) -> None:
+    def _handle(self, data: bytes) -> None:
         """Handle bytes that were read; no bytes mean that the connection has ended."""
         self.received += len(data)
         if not data:
@@ -192,9 +192,9 @@ class WebSocket:
                 if self.closed is None:
                     self._messages.offer(event)
             else:
-                self._obey(event)
+                self._answer_control(event)
 
-    def _obey(self, event: Ping | Close) -> None:
+    def _answer_control(self, event: Ping | Close) -> None:
         match event:
             case Ping(payload):
                 pong = encode_pong(payload, self._key)

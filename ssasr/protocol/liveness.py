@@ -91,9 +91,9 @@ class Liveness:
         self._idle = self._idle + passed if expecting and not worked else 0.0
         self._asked = self._asked and not alive
         self._unanswered = self._unanswered + passed if self._asked else 0.0
-        return self._judge(expecting)
+        return self._verdict(expecting)
 
-    def _judge(self, expecting: bool) -> Verdict:
+    def _verdict(self, expecting: bool) -> Verdict:
         timeouts = self.timeouts
         if self._idle >= WORK_SECONDS:
             return Verdict.STUCK

@@ -1,4 +1,4 @@
-"""The packet's walk in ARCHITECTURE.md names functions that there are, in the classes that it
+"""The packet's way in ARCHITECTURE.md names functions that there are, in the classes that it
 says."""
 
 import ast
@@ -23,10 +23,10 @@ def classes():
     return found
 
 
-def test_every_function_of_the_walk_is_there():
+def test_every_function_on_the_way_is_there():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    walk = text.partition("## One packet")[2].partition("\n## ")[0]
-    named = re.findall(r"`(_?[A-Z]\w+)\.(\w+)`", walk)
+    way = text.partition("## One packet")[2].partition("\n## ")[0]
+    named = re.findall(r"`(_?[A-Z]\w+)\.(\w+)`", way)
     there = classes()
     assert len(named) > 25
     assert [

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 RETIRED = (
     "lane", "lanes", "doorbell", "express", "crew", "ledger", "tape", "tapes", "told", "heard",
     "news", "short way", "short ways", "hearing", "voicing", "front door", "doors", "let go of",
-    "parcel", "parcels", "pulse",
+    "parcel", "parcels", "pulse", "walk", "walks", "walked", "walking",
 )  # fmt: skip
 PATTERN = re.compile(rf"(?<![\w/.-])({'|'.join(RETIRED)})(?![\w/-])", re.IGNORECASE)
 PLACES = ("ssasr/**/*.py", "ssasr/web/*.js", "tests/**/*.py", "docs/*.md", "*.md")

@@ -81,7 +81,7 @@ def makers(monkeypatch):
 
     def use(*makers):
         monkeypatch.setattr(kernels, "_MAKERS", makers)
-        for cached in (kernels.int8_limit, kernels._fastest, kernels._takes):
+        for cached in (kernels.int8_limit, kernels._fastest, kernels._kernel_takes_zero):
             cached.cache_clear()
 
     yield use
@@ -113,7 +113,7 @@ def test_elsewhere_a_zero_must_not_make_a_kernel_slower_than_floats(makers, monk
     times = iter((2.0, 1.0))
     monkeypatch.setattr(kernels, "_seconds", lambda job: next(times))
     makers(exact)
-    assert not kernels._takes(127, kernels.ANYTHING.zero)
+    assert not kernels._kernel_takes_zero(127, kernels.ANYTHING.zero)
 
 
 def test_without_a_kernel_nothing_is_quantised(makers):

@@ -30,7 +30,7 @@ def _audio(streams, frames, seed=1):
 
 def test_consecutive_frames_at_once_equal_frame_by_frame(random_vad):
     audio = _audio(3, 11)
-    at_once, after = random_vad.listen(audio, random_vad.initial_state(3))
+    at_once, after = random_vad.detect(audio, random_vad.initial_state(3))
     state = random_vad.initial_state(3)
     for k in range(11):
         probability, state = random_vad(audio[:, k], state)
@@ -41,9 +41,9 @@ def test_consecutive_frames_at_once_equal_frame_by_frame(random_vad):
 
 def test_a_stream_gets_the_same_alone_as_in_any_batch(random_vad):
     audio = _audio(5, 4)
-    together, after = random_vad.listen(audio, random_vad.initial_state(5))
+    together, after = random_vad.detect(audio, random_vad.initial_state(5))
     for row, state in enumerate(unstack(after)):
-        alone, own = random_vad.listen(audio[row : row + 1], random_vad.initial_state(1))
+        alone, own = random_vad.detect(audio[row : row + 1], random_vad.initial_state(1))
         assert torch.allclose(alone[0], together[row], atol=1e-6)
         assert torch.allclose(own.h, state.h, atol=1e-6)
 
@@ -57,7 +57,7 @@ def test_the_state_matters(random_vad):
 
 
 def test_stack_and_unstack_are_inverses(random_vad):
-    _, state = random_vad.listen(_audio(4, 2), random_vad.initial_state(4))
+    _, state = random_vad.detect(_audio(4, 2), random_vad.initial_state(4))
     again = stack(unstack(state))
     for name in ("h", "c", "context"):
         assert torch.equal(getattr(again, name), getattr(state, name))
@@ -70,7 +70,7 @@ def test_a_state_is_not_changed_by_listening(random_vad):
     state = random_vad.initial_state(2)
     copies = [state.h.clone(), state.c.clone(), state.context.clone()]
     audio = _audio(2, 3)
-    _, after = random_vad.listen(audio, state)
+    _, after = random_vad.detect(audio, state)
     assert all(
         torch.equal(a, b) for a, b in zip(copies, (state.h, state.c, state.context), strict=True)
     )
@@ -105,7 +105,7 @@ def test_equals_onnxruntime_on_real_speech():
         context = frame[-64:]
 
     vad = SileroVad.load(path)
-    got, _ = vad.listen(torch.from_numpy(frames)[None], vad.initial_state(1))
+    got, _ = vad.detect(torch.from_numpy(frames)[None], vad.initial_state(1))
     assert max(wanted) > 0.9
     assert min(wanted) < 0.1
     assert np.abs(got[0].numpy() - wanted).max() < 1e-5

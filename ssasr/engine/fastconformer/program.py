@@ -129,7 +129,7 @@ class Program:
         slot, chunk = inputs.column(Column.SLOT), inputs.column(Column.CHUNK)
         position, new = inputs.column(Column.POSITION), inputs.column(Column.NEW)
         self.slots.put_audio(slot, position, inputs.audio, new)
-        speech = self._listen(inputs)
+        speech = self._detect_speech(inputs)
         # A row without a chunk goes through the motions in the padding slot.
         computed = chunk >= 0
         slot = torch.where(computed, slot, self.layout.slots)
@@ -214,7 +214,7 @@ class Program:
         mel: Tensor = self._log_mel(stretch.samples, stretch.present)
         return mel.to(self._dtype)
 
-    def _listen(self, inputs: Inputs) -> Tensor:
+    def _detect_speech(self, inputs: Inputs) -> Tensor:
         """(batch, VAD frames) probabilities of speech; keeps the detector's state."""
         slot, first = inputs.column(Column.SLOT), inputs.column(Column.VAD_FIRST)
         count = inputs.column(Column.VAD_COUNT)

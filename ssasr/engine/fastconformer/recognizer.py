@@ -391,7 +391,7 @@ class SileroDetector:
 
     def __call__(self, frames: Tensor, context: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         before = VadState(state[:, 0], state[:, 1], context)
-        probability, hidden, cells = self._vad.hear(frames, before)
+        probability, hidden, cells = self._vad.detect_with_states(frames, before)
         return probability, torch.stack([torch.stack(hidden, 1), torch.stack(cells, 1)], dim=2)
 
 

@@ -1,6 +1,6 @@
 """The transducer on top of the encoder: prediction network, joint, greedy decoding with state.
 
-A transducer walks along the encoder's frames. At each frame it asks the joint network, given the
+A transducer goes along the encoder's frames. At each frame it asks the joint network, given the
 frame and the text so far, for a token; *blank* moves on to the next frame, anything else is emitted
 and changes the text. Greedy decoding of a batch could go frame by frame with an inner loop over
 tokens (the specification: ``decode_plainly`` of the tests), but then all rows wait at every frame

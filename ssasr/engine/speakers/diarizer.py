@@ -46,12 +46,12 @@ class VoiceDiarizer:
 
     def warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, CONTEXT).astype(np.float32)
-        self.listen([Window(CONTEXT, noise)])
+        self.find_voices([Window(CONTEXT, noise)])
         with torch.inference_mode():
             self.embedding.embed(torch.from_numpy(noise[None, :PIECE]).to(self.device))
 
     @torch.inference_mode()
-    def listen(self, windows: Sequence[Window]) -> list[Voices]:
+    def find_voices(self, windows: Sequence[Window]) -> list[Voices]:
         spoken = [
             pieces(window, activity)
             for window, activity in zip(windows, self._activity(windows), strict=True)

@@ -29,11 +29,11 @@ class ScriptedDiarizer:
     def warm_up(self) -> None:
         pass
 
-    def listen(self, windows: Sequence[Window]) -> list[Voices]:
-        return [_listen(window) for window in windows]
+    def find_voices(self, windows: Sequence[Window]) -> list[Voices]:
+        return [_voices_in(window) for window in windows]
 
 
-def _listen(window: Window) -> Voices:
+def _voices_in(window: Window) -> Voices:
     start = window.end - len(window.audio)
     frames = window.audio[: len(window.audio) // VAD_FRAME * VAD_FRAME].reshape(-1, VAD_FRAME)
     loud = np.sqrt((frames**2).mean(axis=1)) > SPEECH_LEVEL if len(frames) else np.zeros(0, bool)

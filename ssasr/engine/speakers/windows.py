@@ -42,7 +42,7 @@ class Diarizer(Protocol):
     def warm_up(self) -> None:
         """Do whatever makes the first windows as fast as the later ones."""
 
-    def listen(self, windows: Sequence[Window]) -> list[Voices]:
+    def find_voices(self, windows: Sequence[Window]) -> list[Voices]:
         """Who is active in each, in their order."""
 
 

@@ -69,7 +69,7 @@ def warp(cost: Matrix) -> NDArray[np.intp]:
 
 
 def _first_frames(total: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Walk back from the last token and frame; prefer the diagonal when moves cost the same."""
+    """Go back from the last token and frame; prefer the diagonal when moves cost the same."""
     tokens, frames = total.shape
     first = np.zeros(tokens, dtype=np.intp)
     token, frame = tokens - 1, frames - 1

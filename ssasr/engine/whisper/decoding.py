@@ -59,8 +59,8 @@ class Request:
     """Key terms that the text may hold."""
     translate: bool = False
     """Into English."""
-    given: tuple[int, ...] = ()
-    """Tokens of a text that this one may be taken to follow; the last ``Decoding.most_given`` of
+    prompt: tuple[int, ...] = ()
+    """Tokens of a text that this one may be taken to follow; the last ``Decoding.most_prompt`` of
     them count."""
 
 
@@ -100,7 +100,7 @@ class _Row:
     frames: int
     limit: int
     terms: Terms | None = None
-    given: Sequence[int] = ()
+    prompt: Sequence[int] = ()
     """What stands before all inputs."""
     language: str = ""
     translate: bool = False
@@ -131,12 +131,12 @@ class _Row:
     def most_tokens(self) -> int:
         """That it may put into the decoder."""
         terms = LONGEST if self.terms else 0
-        return len(self.given) + len(self.draft) + self.limit + terms
+        return len(self.prompt) + len(self.draft) + self.limit + terms
 
     def inputs(self) -> Inputs:
         """For the next pass."""
         asked = self.trials[0].asked if self.trials else ()
-        return Inputs(self.pending, self.certain, self.before, asked, len(self.given))
+        return Inputs(self.pending, self.certain, self.before, asked, len(self.prompt))
 
     def hypothesis(self) -> Hypothesis:
         return Hypothesis(
@@ -163,7 +163,7 @@ class Decoding:
         self._full_stop = vocabulary.tokenizer.encode(".")[0]
         self.longest = passes.frames * FRAME
         """Samples that the encoder has positions for."""
-        self.most_given = passes.room // 2 - 1
+        self.most_prompt = passes.room // 2 - 1
         """Tokens of the text before it that count, as in Whisper's own decoding."""
 
     def __call__(self, requests: Sequence[Request], padding: int = PADDING) -> list[Hypothesis]:
@@ -172,7 +172,7 @@ class Decoding:
         excerpts = [self._excerpt(request, padding) for request in requests]
         batch = self.passes.begin(excerpts, max(row.most_tokens for row in rows))
         self._start(rows, requests, batch)
-        self._read_given(rows, batch)
+        self._read_prompt(rows, batch)
         active = list(rows)
         while True:
             found = batch.read([row.inputs() for row in active])
@@ -188,13 +188,13 @@ class Decoding:
     def _row(self, request: Request) -> _Row:
         seconds = len(request.samples) / 16_000
         tokens = self._vocabulary.tokenizer
-        given = [tokens.previous, *request.given[-self.most_given :]] if request.given else []
-        room = self.passes.room - 8 - len(given)
+        prompt = [tokens.previous, *request.prompt[-self.most_prompt :]] if request.prompt else []
+        room = self.passes.room - 8 - len(prompt)
         limit = min(int(TOKENS_PER_SECOND * seconds) + SPARE_TOKENS, room)
         frames = min(-(-len(request.samples) // FRAME), self.passes.frames)
         draft = list(request.draft[:limit])
         draft += self._ending(draft[-1]) if draft else []
-        return _Row(draft, frames, limit, request.terms, given)
+        return _Row(draft, frames, limit, request.terms, prompt)
 
     def _excerpt(self, request: Request, padding: int) -> Excerpt:
         padded = -(-(len(request.samples) + padding) // LENGTH_STEP) * LENGTH_STEP
@@ -220,13 +220,13 @@ class Decoding:
             row.certain = len(prefix)
             row.skip = len(prefix) - 1
 
-    def _read_given(self, rows: Sequence[_Row], batch: Batch) -> None:
+    def _read_prompt(self, rows: Sequence[_Row], batch: Batch) -> None:
         """In passes as wide as they may be. A row that has no more reads the first of its own
         tokens, which it reads again."""
         widest = self.passes.widest
-        for at in range(0, max(len(row.given) for row in rows), widest):
-            parts = [row.given[at : at + widest] or row.pending[:1] for row in rows]
-            befores = [min(at, len(row.given)) for row in rows]
+        for at in range(0, max(len(row.prompt) for row in rows), widest):
+            parts = [row.prompt[at : at + widest] or row.pending[:1] for row in rows]
+            befores = [min(at, len(row.prompt)) for row in rows]
             batch.read(
                 [
                     Inputs(part, len(part), before)
@@ -247,20 +247,20 @@ class Decoding:
         """Take what a pass gave for the row, as far as its inputs hold."""
         scores = outputs.scores[:, :, : row.frames]
         if row.trials:
-            self._judge(row, outputs, scores)
+            self._finish_trial(row, outputs, scores)
             return
         if not row.before:
             row.no_speech = outputs.no_speech
-        used = self._take(row, outputs, scores)
+        used = self._accept_draft(row, outputs, scores)
         row.scores.append(scores[:, :used])
         row.before += used
         if row.complete and row.terms is not None:
             trials = row.terms.trials(row.tokens, [*row.logprobs, row.end], row.language)
-            room = self.passes.room - len(row.given) - row.skip
+            room = self.passes.room - len(row.prompt) - row.skip
             row.trials = [each for each in trials if each.longest <= room]
-            self._try(row)
+            self._prepare_trial(row)
 
-    def _take(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> int:
+    def _accept_draft(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> int:
         """Accept the draft as far as greedy agrees, set what comes next; the inputs that count.
         Loops are looked for after each token, or a draft would hide where they begin."""
         end = self._vocabulary.tokenizer.end
@@ -283,7 +283,7 @@ class Decoding:
                 return used
         raise AssertionError("there is a choice after the last token of the draft")
 
-    def _try(self, row: _Row) -> None:
+    def _prepare_trial(self, row: _Row) -> None:
         """The next pass is for the next term, after what stands before its place."""
         row.done = not row.trials
         if row.trials:
@@ -293,18 +293,18 @@ class Decoding:
             row.pending, row.certain = [before, *trial.asked[:-1]], 1
             row.before = row.skip + trial.begin
 
-    def _judge(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> None:
+    def _finish_trial(self, row: _Row, outputs: Outputs, scores: NDArray[np.float32]) -> None:
         """Write the term that was tried, if it is worth it."""
         trial, *others = row.trials
         worth = gain(trial, outputs.asked, [*row.logprobs, row.end]) + trial.cost
         row.trials = others
         if worth >= 0:
-            self._write(row, trial, outputs, scores, worth)
+            self._write_term(row, trial, outputs, scores, worth)
             row.trials = [each for each in others if each.end <= trial.begin]
-        self._try(row)
+        self._prepare_trial(row)
 
     @staticmethod
-    def _write(
+    def _write_term(
         row: _Row, trial: Trial, outputs: Outputs, scores: NDArray[np.float32], worth: float
     ) -> None:
         """Put the term into the text, with where it was said and how sure it is: ``worth`` is by

@@ -126,7 +126,7 @@ class GraphPasses:
     @torch.inference_mode(False)  # whose tensors could not be written by a replay outside of it
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Record every size, the largest first: later recordings fit into its memory then."""
+        """Capture every size, the largest first: later graphs fit into its memory then."""
         for size in sorted(self._sizes, reverse=True):
             self.table(size).device[:, _Column.FRAMES] = size.frames
             self._encode_graphs[size] = self._recorder.capture(partial(self._encode_pass, size))
@@ -141,11 +141,11 @@ class GraphPasses:
         return _GraphBatch(self, size, excerpts)
 
     def table(self, size: _Size) -> _Mirrored:
-        """(rows, columns), to be written before ``hear`` and ``read``."""
+        """(rows, columns), to be written before ``encode`` and ``read``."""
         return self._tables.sized(size.rows, self._columns)
 
     def samples(self, size: _Size) -> _Mirrored:
-        """(rows, samples), before ``hear``."""
+        """(rows, samples), before ``encode``."""
         return self._samples.sized(size.rows, size.frames * FRAME)
 
     def _width(self, tokens: int) -> int:
@@ -258,7 +258,7 @@ class _GraphBatch:
     def read(self, inputs: Sequence[Inputs]) -> list[Outputs]:
         passes = self._passes
         for slot, row in zip(self._slots, inputs, strict=True):
-            self._table[slot, _Column.BEFORE] = row.given + row.before
+            self._table[slot, _Column.BEFORE] = row.prompt_length + row.before
             self._table[slot, _Column.FIRST] = -1 if row.before else row.certain - 1
             rest = self._table[slot, len(_Column) :]
             rest[: len(row.tokens)] = row.tokens

@@ -44,7 +44,7 @@ class Inputs:
     certain: int
     before: int
     asked: Sequence[int] = ()
-    given: int = 0
+    prompt_length: int = 0
     """Tokens of the text before it, which stand in the cache before all of these."""
 
 
@@ -90,7 +90,7 @@ class Passes(Protocol):
         """Do whatever makes the first pass as fast as the later ones."""
 
     def begin(self, excerpts: Sequence[Excerpt], tokens: int) -> Batch:
-        """Hear these; no row will have more than so many tokens. The batch before, if there was
+        """Encode these; no row will have more than so many tokens. The batch before, if there was
         one in this thread, is over."""
 
 
@@ -222,9 +222,9 @@ class _PlainBatch:
         openings = [number * longest for number, row in enumerate(inputs) if not row.before]
         logits, no_speech, scores = self._network.read(
             torch.tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in inputs]),
-            torch.tensor([row.given + row.before for row in inputs]),
+            torch.tensor([row.prompt_length + row.before for row in inputs]),
             self._cache,
-            min(max(row.given + row.before for row in inputs) + longest, self._capacity),
+            min(max(row.prompt_length + row.before for row in inputs) + longest, self._capacity),
             torch.tensor(places),
             torch.tensor(first),
             torch.tensor(openings, dtype=torch.long),

@@ -86,7 +86,7 @@ MOST_WORKERS = 4
 
 
 @frozen
-class _Judging:
+class _EndOfTurnJob:
     """Whether speakers sound as if they had finished; ``place``: of the stream among them."""
 
     found: Future[list[float]]
@@ -94,7 +94,7 @@ class _Judging:
 
 
 @frozen
-class _Decoding:
+class _DecodeJob:
     """What is said, with the words that make it up; ``place`` as above."""
 
     found: Future[list[tuple[Hypothesis, list[Spoken]]]]
@@ -110,7 +110,7 @@ class _Stream:
     vad: VadState
     final_at: int | None = None
     answers: list[StepResult] = field(factory=list)
-    job: "_Judging | _Decoding | None" = None
+    job: "_EndOfTurnJob | _DecodeJob | None" = None
     """What is being found out about the segment."""
     begun_at: float | None = None
     """When the first step with it began, where there is a clock."""
@@ -120,8 +120,8 @@ class _Stream:
         """Whether it is behind and comes on more slowly than real time. One whose
         client sends a file faster than that is behind too, and one that was taken over."""
         speech_buffer = self.segment.speech_buffer
-        walked = (speech_buffer.position - speech_buffer.start) / SAMPLE_RATE
-        slow = self.begun_at is not None and walked < now - self.begun_at
+        advanced = (speech_buffer.position - speech_buffer.start) / SAMPLE_RATE
+        slow = self.begun_at is not None and advanced < now - self.begun_at
         return slow and not self.in_background and speech_buffer.behind >= BEHIND
 
     def note_speaking(self, now: float) -> bool:
@@ -138,13 +138,13 @@ class _Stream:
 
     @property
     def waits(self) -> bool:
-        """Whether it cannot be walked through any further yet."""
-        return self.segment.due is not None or self.segment.to_judge
+        """Whether it cannot advance any further yet."""
+        return self.segment.due is not None or self.segment.end_of_turn_due
 
     @property
     def urgency(self) -> tuple[bool, int, int]:
         """The smaller, the more urgent: first those where somebody waits for the last words of a
-        turn, or will as soon as they have been walked through; then by what is due; then whoever
+        turn, or will as soon as these have advanced so far; then by what is due; then whoever
         has waited longest for new words. Streams in the background have an order of their own."""
         segment, due = self.segment, self.segment.due
         turn_ends = self.final_at is not None or segment.speech_buffer.silence_ahead >= SETTLE
@@ -207,7 +207,7 @@ class WhisperRecognizer:
             self._smart_turn.probability([tone])
             for _ in range(2):
                 self.decoding([Request(tone, self.languages[0])])
-                self._vad.listen(silence, self._vad.initial_state(1, self._device))
+                self._vad.detect(silence, self._vad.initial_state(1, self._device))
 
     def new_state(
         self,
@@ -238,11 +238,11 @@ class WhisperRecognizer:
             stream.final_at, stream.answers = work.final_at, []
             stream.stepped_at = self._now
         self._detect_speech(batch, streams)
-        self._go_on(streams)
+        self._advance(streams)
         nothing_else = all(one.in_background and one.waits for one in streams)
         if not self._pool.wait(PATIENCE) and nothing_else:
             self._background.wait(SHORT_PATIENCE)
-        self._go_on([one for one in streams if one.waits])  # the others have said all there is
+        self._advance([one for one in streams if one.waits])  # the others have said all there is
         outcomes = [Outcome(tuple(one.answers), one.waits) for one in streams]
         self._stepped = streams
         return outcomes
@@ -256,53 +256,53 @@ class WhisperRecognizer:
         self._interval.note_speaking(sum(one.note_speaking(now) for one in self._streams))
         self._interval.worked(seconds, now, busy=self._pool.busy, keeps_up=keeps_up)
 
-    def _go_on(self, streams: Sequence[_Stream]) -> None:
-        """Tell the segments what was found out, walk on through the audio that there is, and begin
-        what is most urgent of that which is needed next."""
+    def _advance(self, streams: Sequence[_Stream]) -> None:
+        """Give the segments what was found out, let them advance through the audio that there is,
+        and begin what is most urgent of that which is needed next."""
         for stream in streams:
             if stream.job is not None and stream.job.found.done():
                 self._apply(stream.segment, stream.job)
                 stream.job = None
             if stream.job is None:
-                stream.answers += stream.segment.walk(stream.final_at, self._interval.factor)
+                stream.answers += stream.segment.advance(stream.final_at, self._interval.factor)
         waiting = [stream for stream in streams if stream.job is None and stream.waits]
         waiting.sort(key=lambda stream: stream.urgency)
         live = [stream for stream in waiting if not stream.in_background]
         later = [stream for stream in waiting if stream.in_background]
         if self._pool.workers:
             for stream in live[: self._pool.free]:
-                self._begin([stream], self._pool)
+                self._start_jobs([stream], self._pool)
             free = self._background.free
             for worker in range(min(free, len(later))):
-                self._begin(later[worker::free][: self.decoding.passes.rows], self._background)
+                self._start_jobs(later[worker::free][: self.decoding.passes.rows], self._background)
         elif live:
-            self._begin(live[: self.decoding.passes.rows], self._pool)
+            self._start_jobs(live[: self.decoding.passes.rows], self._pool)
         elif later and all(one.job is None or one.in_background for one in streams):
             alone = all(stream.in_background for stream in self._streams)
-            self._begin(later[: self.decoding.passes.rows if alone else 1], self._pool)
+            self._start_jobs(later[: self.decoding.passes.rows if alone else 1], self._pool)
 
-    def _begin(self, streams: Sequence[_Stream], pool: WorkerPool) -> None:
+    def _start_jobs(self, streams: Sequence[_Stream], pool: WorkerPool) -> None:
         """Find out what these streams wait for, in batches."""
-        judged = [stream for stream in streams if stream.segment.to_judge]
-        if judged:
-            sounds = [stream.segment.speech_buffer.recent(WINDOW) for stream in judged]
-            judging = pool.begin(lambda: self._smart_turn.probability(sounds).tolist())
-            for place, stream in enumerate(judged):
-                stream.job = _Judging(judging, place)
+        pausing = [stream for stream in streams if stream.segment.end_of_turn_due]
+        if pausing:
+            sounds = [stream.segment.speech_buffer.recent(WINDOW) for stream in pausing]
+            estimates = pool.begin(lambda: self._smart_turn.probability(sounds).tolist())
+            for place, stream in enumerate(pausing):
+                stream.job = _EndOfTurnJob(estimates, place)
         due = [(one, one.segment.due) for one in streams if one.segment.due is not None]
         if due:
             requests = [self._request(stream.segment, what) for stream, what in due]
             decoding = pool.begin(partial(self._decode, requests, [what for _, what in due]))
             for place, ((stream, _), request) in enumerate(zip(due, requests, strict=True)):
-                stream.job = _Decoding(decoding, place, request)
+                stream.job = _DecodeJob(decoding, place, request)
 
-    def _apply(self, segment: Segment, job: _Judging | _Decoding) -> None:
+    def _apply(self, segment: Segment, job: _EndOfTurnJob | _DecodeJob) -> None:
         """What was found."""
-        if isinstance(job, _Judging):
-            segment.judge(evidence(job.found.result()[job.place], segment.closing))
+        if isinstance(job, _EndOfTurnJob):
+            segment.set_evidence(evidence(job.found.result()[job.place], segment.closing))
             return
         hypothesis, spoken = job.found.result()[job.place]
-        if segment.due is not None and segment.due.goes_on:
+        if segment.due is not None and segment.due.continues:
             pass  # the language is the first part's
         elif job.request.language is None:
             segment.detected(hypothesis.language, hypothesis.language_confidence)
@@ -322,7 +322,7 @@ class WhisperRecognizer:
             if count:
                 stacked = torch.from_numpy(np.stack([frames[number] for number in numbers]))
                 state = stack([streams[number].vad for number in numbers])
-                result, state = self._vad.listen(stacked.to(self._device), state)
+                result, state = self._vad.detect(stacked.to(self._device), state)
                 probabilities = result.cpu().numpy()
                 for number, after in zip(numbers, unstack(state), strict=True):
                     streams[number].vad = after
@@ -334,7 +334,7 @@ class WhisperRecognizer:
             segment.samples(due), self._language(segment, due), segment.draft(due),
             segment.options.languages, segment.language.before,
             segment.language.settled, self._terms(segment.options), segment.options.translate,
-            self._given(segment.options),
+            self._prompt(segment.options),
         )  # fmt: skip
 
     def _terms(self, options: StreamOptions) -> Terms | None:
@@ -343,7 +343,7 @@ class WhisperRecognizer:
         tokenizer = self.vocabulary.tokenizer
         return terms_of(options.keyterms, tokenizer, self.strength, options.names)
 
-    def _given(self, options: StreamOptions) -> tuple[int, ...]:
+    def _prompt(self, options: StreamOptions) -> tuple[int, ...]:
         """Whisper reads a text before its own as what was said before."""
         text = options.prompt.strip()[-LONGEST_PROMPT:] if options.offline else ""
         return tuple(self.vocabulary.tokenizer.encode(f" {text}")) if text else ()
@@ -365,7 +365,7 @@ class WhisperRecognizer:
         """The language to decode in; None: to be detected."""
         if not self.vocabulary.multilingual:
             return "en"
-        if due.goes_on:
+        if due.continues:
             detected = segment.language.name  # the first part's
         else:
             detected = None if due.kind is Kind.LANGUAGE else segment.language.settled

@@ -91,7 +91,7 @@ class Due:
     kind: Kind
     begin: int
     end: int
-    goes_on: bool = False
+    continues: bool = False
     """Whether they are what the decode before it left out."""
 
 
@@ -108,7 +108,7 @@ class _Mark:
 
 @define(eq=False)
 class Segment:
-    """``walk`` says what can be said until a decode is needed; ``apply`` takes its words.
+    """``advance`` says what can be said until a decode is needed; ``apply`` takes its words.
 
     ``multilingual``: of a model whose language is not known unless the options force one."""
 
@@ -120,7 +120,7 @@ class Segment:
     """Position at which the last of those became final that the segment begins with."""
     multilingual: bool = False
     language: SpokenLanguage = field(factory=SpokenLanguage)
-    """As of where the segment has been walked to, and at last as of its end."""
+    """As of where the segment has advanced to, and at last as of its end."""
     speech_buffer: SpeechBuffer = field(init=False)
     pending: list[Spoken] = field(factory=list)
     """The newest hypothesis after the committed words."""
@@ -128,11 +128,11 @@ class Segment:
     """End of the audio in the newest hypothesis."""
     due: Due | None = None
     """The decode that comes next, if any."""
-    to_judge: bool = False
-    """Whether the end of turn is to be judged before the next answer."""
+    end_of_turn_due: bool = False
+    """Whether the end of turn is to be estimated before the next answer."""
     evidence: float | None = None
     """That the turn ends with this pause, but for its length (``end_of_turn``); None: the pause has
-    not been judged yet, or is over."""
+    not been looked at yet, or is over."""
     _hypotheses: list[_Mark] = field(factory=list)
     """As many as have to agree, the newest last, since the last rest. Where the committed words end
     in them is found anew when there are more of these: an engine that takes the segment over knows
@@ -148,8 +148,8 @@ class Segment:
     """The last position for which an answer was given."""
     _speech: tuple[float, ...] = ()
     """Probabilities for the next answer."""
-    _judged: int | None = None
-    """The end of speech for which the end of turn was judged."""
+    _estimated_for: int | None = None
+    """The end of speech for which the end of turn was estimated."""
     _ending: _Mark | None = None
     """The decode at the end of the segment."""
     _first_part: tuple[Due, list[Spoken]] | None = None
@@ -178,11 +178,12 @@ class Segment:
         self.language.expect(options.languages)
         self._keep_language(self.position)
 
-    # -- walking -------------------------------------------------------------------------------
+    # -- advancing -----------------------------------------------------------------------------
 
-    def walk(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
-        """Advance from chunk to chunk until the audio ends, or ``due`` or ``to_judge`` is set.
-        Returns the answers; with ``final_at`` the last is the final one, once nothing is due."""
+    def advance(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
+        """Advance from chunk to chunk until the audio ends, or ``due`` or ``end_of_turn_due`` is
+        set. Returns the answers; with ``final_at`` the last is the final one, once nothing is
+        due."""
         answers: list[StepResult] = []
         if self._first_part is not None:
             return answers  # the second part is due
@@ -196,15 +197,15 @@ class Segment:
                 return answers
             if self._answered < self.position:
                 self.due = self._due_here(interval)
-                self.to_judge = self.due is None and self._pause_reached()
-                if self.due or self.to_judge:
+                self.end_of_turn_due = self.due is None and self._pause_reached()
+                if self.due or self.end_of_turn_due:
                     return answers
-                self._rest()
+                self._commit_at_rest()
                 answers.append(self._answer())
             following = self.start + ((self.position - self.start) // CHUNK + 1) * CHUNK
             if following > end and end != final_at:
                 break
-            self._enter(min(following, end))
+            self._advance_to(min(following, end))
         return answers
 
     def _ends(self, at: int) -> bool:
@@ -213,9 +214,9 @@ class Segment:
         on_grid = (at - self.start) % CHUNK == 0
         return at < self.position or (at == self.position and not (on_grid and at > self._answered))
 
-    def _enter(self, position: int) -> None:
+    def _advance_to(self, position: int) -> None:
         speaking = self.speech_buffer.spoken
-        self._speech += self.speech_buffer.walk(position)
+        self._speech += self.speech_buffer.advance(position)
         if self.speech_buffer.spoken > speaking:
             self.evidence = None
 
@@ -247,7 +248,7 @@ class Segment:
     def _pause_reached(self) -> bool:
         end = self.speech_buffer.speech_end
         reached = self.speech_buffer.silence >= self.options.pause
-        return reached and self._judged != end and self._settled()
+        return reached and self._estimated_for != end and self._settled()
 
     @property
     def closing(self) -> float | None:
@@ -257,12 +258,12 @@ class Segment:
             return None
         return self.pending[-1].closing if self.pending else 0.0
 
-    def judge(self, evidence: float) -> None:
+    def set_evidence(self, evidence: float) -> None:
         """``evidence``: that the speaker, who has paused, has finished."""
-        self._judged, self.to_judge = self.speech_buffer.speech_end, False
+        self._estimated_for, self.end_of_turn_due = self.speech_buffer.speech_end, False
         self.evidence = evidence
 
-    def _rest(self) -> None:
+    def _commit_at_rest(self) -> None:
         """After a rest all words are final; without speech only ``LEAD`` is kept."""
         speech_buffer = self.speech_buffer
         resting = speech_buffer.speech_end is None
@@ -323,12 +324,12 @@ class Segment:
     def _due_at_end(self, at: int) -> Due | None:
         if self._ending is not None:
             return None
-        self.language = self._languages[_place(self._languages, at)][1]
-        origin = self._origins[_place(self._origins, at)][1]
-        said_until = self.speech_buffer.said_until(at)
-        if said_until is None or said_until <= origin:
+        self.language = self._languages[_index_at(self._languages, at)][1]
+        origin = self._origins[_index_at(self._origins, at)][1]
+        speech_until = self.speech_buffer.speech_until(at)
+        if speech_until is None or speech_until <= origin:
             return None
-        end = min(at, said_until + RINGING)
+        end = min(at, speech_until + RINGING)
         mark = self._mark_at(at)
         return None if mark and mark.end >= end else Due(Kind.FINAL, origin, end)
 
@@ -361,7 +362,7 @@ class Segment:
 
     def _keep_language(self, position: int) -> None:
         self._languages.append((max(position, self._languages[-1][0]), evolve(self.language)))
-        del self._languages[: _place(self._languages, self.position - BACK)]
+        del self._languages[: _index_at(self._languages, self.position - BACK)]
 
     def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
@@ -369,7 +370,7 @@ class Segment:
         due, words = self._first_part or (self.due, [])
         words, begin = [*words, *hypothesis], left_out(hypothesis, due.end, self.speech_buffer)
         if begin is not None:
-            self._first_part, self.due = (due, words), Due(due.kind, begin, due.end, goes_on=True)
+            self._first_part, self.due = (due, words), Due(due.kind, begin, due.end, continues=True)
             return
         self.due = self._first_part = None
         mark = _Mark(due.begin, due.end, tuple(words), due.kind is not Kind.PARTIAL)
@@ -438,7 +439,7 @@ class Segment:
         """Decodes begin here from now on. ``again``: nothing was said since they last moved."""
         since = self._origins.pop()[0] if again else self.position
         self._origins.append((since, origin))
-        del self._origins[: _place(self._origins, self.position - BACK)]
+        del self._origins[: _index_at(self._origins, self.position - BACK)]
         self.speech_buffer.forget(self._origins[0][1])
 
     # -- answers -------------------------------------------------------------------------------
@@ -449,11 +450,11 @@ class Segment:
     def _final_words(self, at: int) -> tuple[Word, ...]:
         """Every word up to ``at``, final: those that the client may have as such, and what the
         decode that stands says after them."""
-        said_until = self.speech_buffer.said_until(at)
+        speech_until = self.speech_buffer.speech_until(at)
         decided = at
-        if said_until is not None and at - said_until >= RINGING:
+        if speech_until is not None and at - speech_until >= RINGING:
             # A silence that was found long enough at its end, and cut in its middle.
-            decided += min(at - said_until, BOUNDARY_BACK)
+            decided += min(at - speech_until, BOUNDARY_BACK)
             decided = max(at, min(decided, self.speech_buffer.silent_until(at)))
         count = bisect_right(self._committed_at, decided)
         committed = [word for word in self.committed[:count] if word.start < at]
@@ -463,6 +464,6 @@ class Segment:
         return (*committed, *(evolve(word, final=True) for word in words if word.start < at))
 
 
-def _place(entries: Sequence[tuple[int, object]], at: int) -> int:
+def _index_at(entries: Sequence[tuple[int, object]], at: int) -> int:
     """Of the entry that holds at ``at``; they hold from their positions on."""
     return max(0, bisect_right(entries, at, key=lambda entry: entry[0]) - 1)

@@ -1,8 +1,8 @@
 """The audio of one segment, and which frames of it are speech.
 
 Audio arrives in pieces of any size, with the speech detector's probability for each whole frame.
-The segment advances through it (``walk``) in steps of its own, so that results depend on positions
-and not on the pieces. No torch, no clock.
+The segment advances through it (``advance``) in steps of its own, so that results depend on
+positions and not on the pieces. No torch, no clock.
 """
 
 from collections import deque
@@ -62,7 +62,7 @@ class SpeechBuffer:
         self.received += len(audio)
         self._ahead.extend((probability, self.threshold) for probability in probabilities)
 
-    def walk(self, position: int) -> tuple[float, ...]:
+    def advance(self, position: int) -> tuple[float, ...]:
         """Advance to ``position``, at most to the end of the audio received. Returns the
         probabilities of the frames that end on the way."""
         count = (position - self.start) // VAD_FRAME - (self.position - self.start) // VAD_FRAME
@@ -125,7 +125,7 @@ class SpeechBuffer:
         at ``end``: one that is not must not count, since it may not have been processed yet."""
         return np.array(self._speech[self._frame(begin) : self._frame(end)], dtype=bool)
 
-    def said_until(self, at: int) -> int | None:
+    def speech_until(self, at: int) -> int | None:
         """The end of the last frame of speech that is over at ``at``; None if all is silent."""
         for frame in range(min(self._frame(at), len(self._speech)) - 1, -1, -1):
             if self._speech[frame]:

@@ -13,14 +13,14 @@ from ssasr.engine.whisper.segment import LEAST_SPEECH, RINGING, Due, Kind, Segme
 class WholeSegment(Segment):
     """Its length is the session's choice: no longer than the encoder takes."""
 
-    def walk(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
+    def advance(self, final_at: int | None, interval: int = 1) -> list[StepResult]:
         """One answer for all the audio that there is, or the final one."""
         if self._first_part is not None:
             return []
         received = self.speech_buffer.received
         end = received if final_at is None else min(final_at, received)
         if end > self.position:
-            self._enter(end)
+            self._advance_to(end)
         if final_at is None:
             return [self._answer()] if self._answered < self.position else []
         self.due = self._due_at_end(final_at)

@@ -60,19 +60,19 @@ def workload(
         return encoded().read([Inputs([1] * TOKENS, 1, 0)])
 
     @torch.inference_mode()
-    def listen() -> object:
-        return vad.listen(frames, state)
+    def detect_speech() -> object:
+        return vad.detect(frames, state)
 
     @torch.inference_mode()
-    def judge() -> object:
+    def estimate_end() -> object:
         return smart_turn.probability([window])
 
     return Workload(
         {
-            "detector": Unit(listen, LISTENED),
+            "detector": Unit(detect_speech, LISTENED),
             "encoder": Unit(encode, excerpt.frames * FRAME / SAMPLE_RATE),
             "decoder": Unit(read),
-            "end_of_turn": Unit(judge),
+            "end_of_turn": Unit(estimate_end),
         },
         max(1, workers),
         lambda streams: demand(streams, capacity),

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from ssasr.gateway.auth.access import Access
 from ssasr.gateway.auth.tokens import LONGEST_SESSION, TokenRequest
 from ssasr.gateway.openai.errors import of_fault
-from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.json_object import JsonObject, Refused
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_settings import RealtimeSettings
 from ssasr.protocol.faults import ClientFault
@@ -59,13 +59,13 @@ class ClientSecret:
             return cls(token, {})
         try:
             padded = rest[0] + "=" * (-len(rest[0]) % 4)
-            return cls(token, Given.read(base64.urlsafe_b64decode(padded)).fields)
+            return cls(token, JsonObject.read(base64.urlsafe_b64decode(padded)).fields)
         except (binascii.Error, ValueError):
             raise Refused("The client secret is damaged", "invalid_client_secret") from None
 
     def settings(self, settings: RealtimeSettings) -> RealtimeSettings:
         """Raises Refused."""
-        return settings.updated(Given(self.session, "session"))
+        return settings.updated(JsonObject(self.session, "session"))
 
 
 @frozen(eq=False)
@@ -83,19 +83,19 @@ class ClientSecrets:
     async def answer(self, request: Request) -> Response:
         authorization = request.headers.get("authorization")
         try:
-            issued = self.issue(authorization, Given.read(await read_body(request) or b"{}"))
+            issued = self.issue(authorization, JsonObject.read(await read_body(request) or b"{}"))
         except ClientFault as fault:
             return of_fault(fault).response()
         except Refused as refused:
             return refused.response()
         return JSONResponse(issued, headers={"cache-control": "no-store"})
 
-    def issue(self, authorization: str | None, asked: Given) -> dict[str, object]:
+    def issue(self, authorization: str | None, asked: JsonObject) -> dict[str, object]:
         """Raises ClientFault where there is no key, Refused."""
-        expiry = asked.inner("expires_after") or Given({})
+        expiry = asked.inner("expires_after") or JsonObject({})
         expiry.text("anchor", ("created_at",))
         seconds = expiry.integer("seconds", SHORTEST, LONGEST) or USUAL
-        session = asked.inner("session") or Given({}, "session")
+        session = asked.inner("session") or JsonObject({}, "session")
         settings = RealtimeSettings().updated(session)
         settings.parameters(settings.transcription.engine(self.names))
         if len(json.dumps(session.fields)) > MOST_SETTINGS:

@@ -17,7 +17,7 @@ from ssasr.gateway.auth.access import Grant, bare
 from ssasr.gateway.gateway import Gateway, refuse
 from ssasr.gateway.openai.client_secrets import ClientSecret
 from ssasr.gateway.openai.errors import ApiError, of_fault
-from ssasr.gateway.openai.given import Refused
+from ssasr.gateway.openai.json_object import Refused
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_link import RealtimeLink
 from ssasr.gateway.openai.realtime_settings import RealtimeSettings, Transcription

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.json_object import JsonObject, Refused
 from ssasr.gateway.openai.realtime_settings import LOGPROBS, WORDS, RealtimeSettings
 from ssasr.protocol.joining import join, space_between
 from ssasr.protocol.messages import Turn, TurnWord
@@ -97,8 +97,8 @@ class EventWriter:
             {"type": kind, "event_id": f"event_{self.session_id}_{self._count}", **fields}
         )
 
-    def error(self, refused: Refused, given: Given | None) -> str:
-        asked = None if given is None else given.fields.get("event_id")
+    def error(self, refused: Refused, message: JsonObject | None) -> str:
+        asked = None if message is None else message.fields.get("event_id")
         return self.event(
             "error",
             error={

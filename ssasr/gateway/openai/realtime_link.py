@@ -20,7 +20,7 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.json_object import JsonObject, Refused
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_events import EventWriter, Item, finals_of
 from ssasr.gateway.openai.realtime_settings import FORMATS, RealtimeSettings
@@ -98,14 +98,14 @@ class RealtimeLink:
         """The answer to a ``session.update``; None: it is something else, and the session has to
         begin. Raises ClientFault."""
         check_size(frame)
-        given = None
+        message = None
         try:
-            given = Given.read(frame)
-            if given.text("type") != "session.update":
+            message = JsonObject.read(frame)
+            if message.text("type") != "session.update":
                 return None
-            self._update(given)
+            self._update(message)
         except Refused as refused:
-            return self._write.error(refused, given)
+            return self._write.error(refused, message)
         return self._write.event("session.updated", session=self._session())
 
     def settle(self) -> SessionParameters:
@@ -120,19 +120,19 @@ class RealtimeLink:
         if self._ended:
             return []
         check_size(frame)
-        given = None
+        message = None
         try:
             if isinstance(frame, bytes):
                 raise Refused("Expected a text frame", "invalid_json")
-            given = Given.read(frame)
-            kind = given.text("type") or ""
+            message = JsonObject.read(frame)
+            kind = message.text("type") or ""
             handler = HANDLERS.get(kind)
             if handler is None:
                 code = NOT_HERE if kind in KNOWN_ELSEWHERE else "invalid_event_type"
                 raise Refused(f"Invalid event type: '{kind[:80]}'", code, "type")
-            return handler(self, given)
+            return handler(self, message)
         except Refused as refused:
-            return [self._answer(self._write.error(refused, given))]
+            return [self._answer(self._write.error(refused, message))]
 
     def _answer(self, frame: str) -> Answered:
         self._unsent += 1
@@ -140,10 +140,10 @@ class RealtimeLink:
             raise ClientFault(CloseCode.INVALID_INPUT, "Too many events without reading an answer")
         return Answered(frame)
 
-    def _update(self, given: Given) -> SessionParameters:
-        session = given.inner("session")
+    def _update(self, message: JsonObject) -> SessionParameters:
+        session = message.inner("session")
         if session is None:
-            raise given.refused("session", "an object")
+            raise message.refused("session", "an object")
         settings = self.settings.updated(session)
         if self.engine is not None and settings.format != self.settings.format:
             raise Refused(
@@ -161,18 +161,18 @@ class RealtimeLink:
         self.settings = settings
         return parameters
 
-    def _receive_update(self, given: Given) -> Sequence[Event]:
-        parameters = self._update(given)
+    def _receive_update(self, message: JsonObject) -> Sequence[Event]:
+        parameters = self._update(message)
         answer = self._answer(self._write.event("session.updated", session=self._session()))
         return [ConfigurationUpdated(parameters), answer]
 
-    def _receive_audio(self, given: Given) -> Sequence[Event]:
-        data = given.octets("audio")
+    def _receive_audio(self, message: JsonObject) -> Sequence[Event]:
+        data = message.octets("audio")
         self._fresh += len(data)
         size = self._rate * LONGEST_PIECE
         return [AudioReceived(data[at : at + size]) for at in range(0, len(data), size)]
 
-    def _receive_commit(self, _: Given) -> Sequence[Event]:
+    def _receive_commit(self, _: JsonObject) -> Sequence[Event]:
         milliseconds = self._fresh * 1_000 / self._rate
         if milliseconds < SHORTEST_COMMIT_MS:
             raise Refused(
@@ -183,7 +183,7 @@ class RealtimeLink:
         item = self._close_open()
         return [self._answer(self._commit(item)), EndpointForced(acknowledged=True)]
 
-    def _receive_clear(self, _: Given) -> Sequence[Event]:
+    def _receive_clear(self, _: JsonObject) -> Sequence[Event]:
         answer = self._answer(self._write.event("input_audio_buffer.cleared"))
         if not self._fresh:
             return [answer]
@@ -335,7 +335,7 @@ class RealtimeLink:
         return self.settings.shown() | named
 
 
-HANDLERS: dict[str, Callable[[RealtimeLink, Given], Sequence[Event]]] = {
+HANDLERS: dict[str, Callable[[RealtimeLink, JsonObject], Sequence[Event]]] = {
     "session.update": RealtimeLink._receive_update,
     "input_audio_buffer.append": RealtimeLink._receive_audio,
     "input_audio_buffer.commit": RealtimeLink._receive_commit,

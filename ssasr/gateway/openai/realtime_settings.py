@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from attrs import evolve, field, frozen
 
 from ssasr.gateway.openai.errors import ApiError
-from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.json_object import JsonObject, Refused
 from ssasr.gateway.openai.models import DIARIZING, ModelNames
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import DAY_MS, LONGEST_SILENCE
@@ -53,7 +53,7 @@ class TurnDetection:
     """Silence after which there is an event, once; None: never."""
 
     @classmethod
-    def of(cls, given: Given) -> "TurnDetection":
+    def of(cls, given: JsonObject) -> "TurnDetection":
         kind = given.text("type", ("server_vad", "semantic_vad")) or "server_vad"
         own: dict[str, Any] = {
             "threshold": given.number("threshold", 0, 1),
@@ -113,7 +113,7 @@ class Transcription:
     prompt: str | None = field(default=None, repr=False)
     delay: str | None = None
 
-    def updated(self, given: Given) -> "Transcription":
+    def updated(self, given: JsonObject) -> "Transcription":
         values: dict[str, Any] = {
             "model": given.text("model"),
             "language": given.text("language"),
@@ -184,7 +184,7 @@ class RealtimeSettings:
     noise_reduction: str | None = None
     include: tuple[str, ...] = ()
 
-    def updated(self, session: Given) -> "RealtimeSettings":
+    def updated(self, session: JsonObject) -> "RealtimeSettings":
         """Raises Refused, and then nothing has changed."""
         session.text("type", ("transcription",))
         changed = self
@@ -197,7 +197,7 @@ class RealtimeSettings:
         given = None if audio is None else audio.inner("input")
         return changed if given is None else changed._with_input(given)
 
-    def _with_input(self, given: Given) -> "RealtimeSettings":
+    def _with_input(self, given: JsonObject) -> "RealtimeSettings":
         changed = self
         if (wanted := given.inner("format")) is not None:
             kind = wanted.text("type", tuple(FORMATS)) or "audio/pcm"
@@ -217,7 +217,7 @@ class RealtimeSettings:
             changed = evolve(changed, transcription=named)
         return changed._with_detection(given)
 
-    def _with_detection(self, given: Given) -> "RealtimeSettings":
+    def _with_detection(self, given: JsonObject) -> "RealtimeSettings":
         if "turn_detection" in given:
             wanted = given.inner("turn_detection")
             detection = None if wanted is None else TurnDetection.of(wanted)

@@ -52,7 +52,7 @@ def _used(atoms: Sequence[Atom], texts: Sequence[str]) -> Iterator[Finding]:
             yield finding(atoms, "username", at, at + _has_digits(atoms, at + 1), 0.6)
         elif TYPED.fullmatch(before) and not _says_nothing(atoms, at):
             around = texts[max(at - 16, 0) : at + 16]
-            given = _given(atoms, at)
+            given = _end_of_digits(atoms, at)
             if given and any(ABOUT_LOGIN.fullmatch(text) for text in around):
                 yield finding(atoms, "password", at, given, 0.5)
 
@@ -64,7 +64,7 @@ def _has_digits(atoms: Sequence[Atom], at: int) -> bool:
     )
 
 
-def _given(atoms: Sequence[Atom], at: int) -> int:
+def _end_of_digits(atoms: Sequence[Atom], at: int) -> int:
     """The last atom of something with digits from ``at`` on, after two other words at most; 0 if
     there is none."""
     last, digits = at, False
@@ -104,7 +104,7 @@ def _announced(atoms: Sequence[Atom], policy: str, cue: int) -> Iterator[Finding
     before = start - 1 if contracted else _announces(atoms, start)
     directly = start < len(atoms) and not (contracted or atoms[start - 1].stop)
     directly = directly and atoms[start].text not in BEFORE_SECRET
-    if directly and (given := _given(atoms, start)):
+    if directly and (given := _end_of_digits(atoms, start)):
         yield finding(atoms, policy, start, given, 0.5)  # "password green three seven"
     elif policy == "username" and before != start - 1 and _follows(atoms, start):
         yield finding(atoms, policy, start, start, 0.5)  # "the username jdoe"
@@ -150,5 +150,5 @@ def _secret(atoms: Sequence[Atom], policy: str, before: int) -> Iterator[Finding
             break
     if last > before:
         yield finding(atoms, policy, before + 1, last, 0.7)
-    elif policy == "password" and (given := _given(atoms, before + 1)):
+    elif policy == "password" and (given := _end_of_digits(atoms, before + 1)):
         yield finding(atoms, policy, before + 1, given, 0.5)

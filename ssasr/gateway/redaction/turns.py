@@ -63,7 +63,7 @@ class TurnRedactor(Companion):
             return message
         if message.turn_order != self._turn:
             self._turn, self._hidden, self._shown = message.turn_order, [], ()
-        policies = await self._judge([word.text for word in message.words])
+        policies = await self._find_policies([word.text for word in message.words])
         if message.end_of_turn:
             self._remember(message)
             turn = self._masked(message, policies, len(message.words))
@@ -86,12 +86,12 @@ class TurnRedactor(Companion):
         said = [*self._before, *(word.text for word in turn.words)]
         self._before = said[-REMEMBERED:]
 
-    async def _judge(self, words: list[str]) -> list[str | None]:
+    async def _find_policies(self, words: list[str]) -> list[str | None]:
         """For each word the policy that hides it, or None."""
         offset = len(self._before)
         found = await self.find([*self._before, *words], self.policies)
         alone: list[Finding] | None = []
-        if words and _goes_on(self._before[-1:], words[:1]):
+        if words and _number_continues(self._before[-1:], words[:1]):
             alone = await self.find(words, self.policies & NUMBERS)  # it may be a number of its own
         if found is None or alone is None:
             return [HASH] * len(words)
@@ -135,7 +135,7 @@ class TurnRedactor(Companion):
         return token + punctuation[0] if written and punctuation else token
 
 
-def _goes_on(before: Sequence[str], first: Sequence[str]) -> bool:
+def _number_continues(before: Sequence[str], first: Sequence[str]) -> bool:
     """Whether a number may go from one turn into the next."""
     return all(any(atom.code for atom in read(words)) for words in (before, first))
 

@@ -35,7 +35,7 @@ def readers():
 def test_a_reader_sounds_like_herself_and_not_like_another(diarizer, readers):
     silence = np.zeros(SECOND, np.float32)
     windows = [np.concatenate([silence, reader, silence]) for reader in readers]
-    runs_of = diarizer.listen([Window(len(audio), audio) for audio in windows])
+    runs_of = diarizer.find_voices([Window(len(audio), audio) for audio in windows])
     linda, john, again = (window.voices for window in runs_of)
     assert abs(linda[0].runs[0].start - SECOND) < SECOND / 4
     assert abs(linda[-1].runs[-1].end - 5 * SECOND) < SECOND / 4
@@ -51,9 +51,9 @@ def test_a_batch_hears_what_each_window_holds(diarizer, readers):
     audio = np.concatenate(readers)
     ends = [3 * SECOND, 6 * SECOND, 600, 0, len(audio)]
     windows = [Window(end, audio[:end]) for end in ends]
-    together = diarizer.listen(windows)
+    together = diarizer.find_voices(windows)
     for window, runs_of in zip(windows, together, strict=True):
-        (alone,) = diarizer.listen([window])
+        (alone,) = diarizer.find_voices([window])
         assert [voice.runs for voice in runs_of.voices] == [voice.runs for voice in alone.voices]
         for one, other in zip(runs_of.voices, alone.voices, strict=True):
             assert one.clean == other.clean
@@ -64,14 +64,14 @@ def test_a_batch_hears_what_each_window_holds(diarizer, readers):
 
 @pytest.mark.weights
 def test_nobody_is_heard_in_silence(diarizer):
-    assert diarizer.listen([Window(SECOND, np.zeros(SECOND, np.float32))])[0].voices == ()
+    assert diarizer.find_voices([Window(SECOND, np.zeros(SECOND, np.float32))])[0].voices == ()
 
 
 def test_the_scripted_one_tells_tones_apart():
     times = np.arange(2 * SECOND) / SECOND
     low, high = (np.sin(2 * np.pi * pitch * times).astype(np.float32) / 2 for pitch in (200, 1_600))
     audio = np.concatenate([low, high, np.zeros(SECOND, np.float32), low])
-    (runs_of,) = ScriptedDiarizer().listen([Window(100 + len(audio), audio)])
+    (runs_of,) = ScriptedDiarizer().find_voices([Window(100 + len(audio), audio)])
     assert runs_of.start == 100
     one, other = sorted(runs_of.voices, key=lambda voice: len(voice.runs), reverse=True)
     assert [len(voice.runs) for voice in (one, other)] == [2, 1]

@@ -20,13 +20,13 @@ def receive(segment, seconds, probability):
     segment.speech_buffer.receive(np.zeros(chunks * CHUNK, np.float32), [probability] * 3 * chunks)
 
 
-def walk(segment, decode=lambda due: [], final_at=None, interval=1):
+def advance(segment, decode=lambda due: [], final_at=None, interval=1):
     """On to the end of what was received: (the decodes on the way, the answers)."""
     dues, answers = [], []
     while True:
-        answers += segment.walk(final_at, interval)
-        if segment.to_judge:
-            segment.judge(0.5)
+        answers += segment.advance(final_at, interval)
+        if segment.end_of_turn_due:
+            segment.set_evidence(0.5)
         elif segment.due is not None:
             dues.append(segment.due)
             segment.apply(decode(segment.due), reliable=True)
@@ -34,9 +34,9 @@ def walk(segment, decode=lambda due: [], final_at=None, interval=1):
             return dues, answers
 
 
-def hear(segment, seconds, probability, **more):
+def feed(segment, seconds, probability, **more):
     receive(segment, seconds, probability)
-    return walk(segment, **more)[0]
+    return advance(segment, **more)[0]
 
 
 def say(*words, unsure=()):

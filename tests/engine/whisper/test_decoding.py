@@ -91,10 +91,10 @@ def test_drafts_of_other_rows_do_not_matter(plain):
 def test_what_was_said_before_is_of_its_row_alone(plain):
     before = (3, 1, 4, 15, 9, 26, 5)
     alone = [plain([Request(samples, "en")])[0] for samples in LOUD]
-    after = [plain([Request(samples, "en", given=before)])[0] for samples in LOUD]
+    after = [plain([Request(samples, "en", prompt=before)])[0] for samples in LOUD]
     assert any(one.tokens != other.tokens for one, other in zip(alone, after, strict=True))
     mixed = [
-        Request(samples, "en", given=before if number % 2 else ())
+        Request(samples, "en", prompt=before if number % 2 else ())
         for number, samples in enumerate(LOUD)
     ]
     for number, found in enumerate(plain(mixed)):
@@ -103,8 +103,8 @@ def test_what_was_said_before_is_of_its_row_alone(plain):
 
 def test_of_what_was_said_before_only_the_end_counts(plain):
     long = tuple(number % 60 for number in range(900))
-    (found,) = plain([Request(LOUD[1], "en", given=long)])
-    same(found, plain([Request(LOUD[1], "en", given=long[-plain.most_given :])])[0])
+    (found,) = plain([Request(LOUD[1], "en", prompt=long)])
+    same(found, plain([Request(LOUD[1], "en", prompt=long[-plain.most_prompt :])])[0])
 
 
 def test_a_language_is_found_among_those_that_may_be(multilingual):

@@ -94,10 +94,10 @@ def test_what_listens_and_judges(device):
     vad, turn = SileroVad().requires_grad_(False), SmartTurn().eval().requires_grad_(False)
     frames = torch.randn(2, 3, 512)
     sounds = [tiny.speech(seconds, 5) for seconds in (1.0, 9.0)]
-    here = vad.listen(frames, vad.initial_state(2))[0], turn.probability(sounds)
+    here = vad.detect(frames, vad.initial_state(2))[0], turn.probability(sounds)
     vad, turn = vad.to(device), turn.to(device)
-    probability, state = vad.listen(frames.to(device), vad.initial_state(2, device))
-    again, _ = vad.listen(frames.to(device), state)
+    probability, state = vad.detect(frames.to(device), vad.initial_state(2, device))
+    again, _ = vad.detect(frames.to(device), state)
     there = probability.cpu(), turn.probability(sounds).cpu()
     for one, other in zip(here, there, strict=True):
         assert torch.allclose(one, other, atol=1e-5)

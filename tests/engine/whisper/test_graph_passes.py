@@ -53,7 +53,7 @@ def test_replays_say_what_plain_passes_do(plain, replayed, data):
         other = data.draw(st.lists(st.integers(0, 70), max_size=3))
         given = tuple(range(data.draw(st.sampled_from([0, 3, 15, 40]))))
         requests.append(
-            Request(samples, language, (*draft[:cut], *other, *draft[cut:]), given=given)
+            Request(samples, language, (*draft[:cut], *other, *draft[cut:]), prompt=given)
         )
     for one, other in zip(replayed(requests), plain(requests), strict=True):
         same(one, other)

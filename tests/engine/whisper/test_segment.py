@@ -14,12 +14,12 @@ from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from tests.engine.whisper.segments import (
     SILENCE,
     SPEECH,
+    advance,
     asking,
-    hear,
+    feed,
     new_segment,
     receive,
     say,
-    walk,
 )
 
 
@@ -34,7 +34,7 @@ def _listening(mode):
     """A segment with four seconds of speech behind it."""
     segment = new_segment(mode=mode)
     receive(segment, 4, SPEECH)
-    segment.speech_buffer.walk(segment.speech_buffer.received)
+    segment.speech_buffer.advance(segment.speech_buffer.received)
     return segment
 
 
@@ -43,39 +43,39 @@ def _result(*runs):
     segment = new_segment()
     for seconds, probability in runs:
         receive(segment, seconds, probability)
-    segment.speech_buffer.walk(segment.speech_buffer.received)
+    segment.speech_buffer.advance(segment.speech_buffer.received)
     return segment
 
 
 def test_silence_is_never_decoded_and_is_forgotten():
     segment = new_segment()
-    assert hear(segment, 60, SILENCE) == []
-    assert segment.walk(segment.position)[-1].words == ()
+    assert feed(segment, 60, SILENCE) == []
+    assert segment.advance(segment.position)[-1].words == ()
     assert len(segment.speech_buffer.recent(10**9)) <= LEAD
 
 
 def test_speech_is_decoded_on_the_grid_and_once_when_it_stops():
     segment = new_segment(start=777)
-    due = hear(segment, 3, SPEECH)
+    due = feed(segment, 3, SPEECH)
     assert [one.kind for one in due] == [Kind.PARTIAL] * len(due)
     assert [(one.end - 777) % policy.STEP for one in due] == [0] * len(due)
     assert np.diff([one.end for one in due]).tolist() == [policy.STEP] * (len(due) - 1)
     stopped = segment.speech_buffer.speech_end
-    quiet = hear(segment, 3, SILENCE)
+    quiet = feed(segment, 3, SILENCE)
     assert [(one.kind, one.end) for one in quiet] == [(Kind.SETTLED, stopped + policy.RINGING)]
 
 
 def test_a_longer_partial_interval_leaves_out_tentative_words_only():
     segment = new_segment()
-    due = hear(segment, 6, SPEECH, interval=4)
+    due = feed(segment, 6, SPEECH, interval=4)
     assert np.diff([one.end for one in due]).tolist() == [4 * policy.STEP] * (len(due) - 1)
-    assert [one.kind for one in hear(segment, 1, SILENCE, interval=4)] == [Kind.SETTLED]
+    assert [one.kind for one in feed(segment, 1, SILENCE, interval=4)] == [Kind.SETTLED]
 
 
 def test_a_click_is_not_a_word():
     segment = new_segment()
     segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), [SILENCE, SPEECH, SILENCE])
-    assert hear(segment, 12, SILENCE) == []
+    assert feed(segment, 12, SILENCE) == []
     assert len(segment.speech_buffer.recent(10**9)) <= LEAD + CHUNK
 
 
@@ -83,7 +83,7 @@ def test_every_chunk_has_one_answer_with_its_speech():
     segment = new_segment(start=5)
     receive(segment, 2, SPEECH)
     receive(segment, 2, SILENCE)
-    _, answers = walk(segment)
+    _, answers = advance(segment)
     assert [one.position for one in answers] == list(range(5 + CHUNK, segment.position + 1, CHUNK))
     assert {len(one.speech) for one in answers} == {3}
 
@@ -91,11 +91,11 @@ def test_every_chunk_has_one_answer_with_its_speech():
 def test_an_answer_waits_for_the_decode_that_it_tells_of():
     segment = new_segment()
     receive(segment, 1, SPEECH)
-    before = segment.walk(None)
+    before = segment.advance(None)
     assert segment.due is not None
     assert before[-1].position < segment.position
     segment.apply(say(("now", 0.1, 0.5)), reliable=True)
-    answer = segment.walk(None)[0]
+    answer = segment.advance(None)[0]
     assert [word.text for word in answer.words] == ["now"]
     assert answer.decoded == answer.position
 
@@ -126,44 +126,44 @@ def test_a_hypothesis_that_was_cut_makes_nothing_final():
 
 def test_a_rest_makes_everything_final_and_forgets_the_audio():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
-    hear(segment, 12, SILENCE, decode=lambda due: say(("hello.", 0.2, 0.9)))
+    feed(segment, 1, SPEECH)
+    feed(segment, 12, SILENCE, decode=lambda due: say(("hello.", 0.2, 0.9)))
     assert [(word.text, word.final) for word in segment.words()] == [("hello.", True)]
     assert len(segment.speech_buffer.recent(10**9)) <= LEAD + CHUNK
 
 
 def test_the_end_of_turn_is_judged_once_in_a_pause_when_its_words_are_there():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
+    feed(segment, 1, SPEECH)
     receive(segment, 1, SILENCE)
     judged = []
     for _ in range(9):
-        segment.walk(None)
-        if segment.to_judge:
+        segment.advance(None)
+        if segment.end_of_turn_due:
             assert segment._settled()
             judged.append(segment.speech_buffer.silence)
-            segment.judge(0.7)
+            segment.set_evidence(0.7)
         elif segment.due is not None:
             segment.apply([], reliable=True)
     assert len(judged) == 1
     assert 0 <= judged[0] - segment.options.pause < CHUNK
     assert segment.evidence == 0.7
-    hear(segment, 0.2, SPEECH)
+    feed(segment, 0.2, SPEECH)
     assert segment.evidence is None
 
 
 def test_the_end_of_turn_is_the_likelier_the_longer_the_silence_is():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
+    feed(segment, 1, SPEECH)
     receive(segment, 1.5, SILENCE)
-    _, answers = walk(segment)
+    _, answers = advance(segment)
     said = [one.end_of_turn_confidence for one in answers if one.end_of_turn_confidence]
     assert said == sorted(said)
     pause = segment.options.pause / SAMPLE_RATE
     assert likelihood(0.5, pause) <= said[0] <= likelihood(0.5, pause + 0.1)
     assert said[-1] == pytest.approx(likelihood(0.5, 1.5), abs=0.01)
-    assert hear(segment, 0.3, SPEECH) == []
-    assert walk(segment)[1] == []
+    assert feed(segment, 0.3, SPEECH) == []
+    assert advance(segment)[1] == []
     assert segment.evidence is None
 
 
@@ -178,10 +178,10 @@ def test_the_full_stop_and_the_sound_make_an_end_likelier():
 
 def test_what_closes_a_text_is_the_mark_at_its_end():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
+    feed(segment, 1, SPEECH)
     assert segment.closing is None
     words = [evolve(one, closing=-0.3) for one in say(("well", 0.2, 0.5), ("yes.", 0.6, 0.9))]
-    hear(segment, 0.3, SILENCE, decode=lambda due: words)
+    feed(segment, 0.3, SILENCE, decode=lambda due: words)
     assert segment.closing == -0.3
     segment.pending = say(("yes,", 0.2, 0.9))
     assert segment.closing is None
@@ -189,27 +189,27 @@ def test_what_closes_a_text_is_the_mark_at_its_end():
 
 def test_the_end_takes_the_words_of_a_decode_that_covers_all_speech():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
-    hear(segment, 0.5, SILENCE, decode=lambda due: say(("yes", 0.2, 0.9)))
-    dues, answers = walk(segment, final_at=segment.position)
+    feed(segment, 1, SPEECH)
+    feed(segment, 0.5, SILENCE, decode=lambda due: say(("yes", 0.2, 0.9)))
+    dues, answers = advance(segment, final_at=segment.position)
     assert dues == []
     assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
 def test_the_end_decodes_speech_that_nothing_covered():
     segment = new_segment()
-    hear(segment, 1, SPEECH)
+    feed(segment, 1, SPEECH)
     at = segment.position
-    dues, answers = walk(segment, lambda due: say(("yes", 0.2, 0.9)), final_at=at)
+    dues, answers = advance(segment, lambda due: say(("yes", 0.2, 0.9)), final_at=at)
     assert dues == [Due(Kind.FINAL, segment.origin, at)]
     assert [(word.text, word.final) for word in answers[-1].words] == [("yes", True)]
 
 
 def test_words_at_the_end_lie_before_it():
     segment = new_segment()
-    hear(segment, 2, SPEECH)
+    feed(segment, 2, SPEECH)
     hypothesis = say(("in", 0.2, 0.5), ("out", 1.5, 1.8))
-    _, answers = walk(segment, lambda due: hypothesis, final_at=SAMPLE_RATE)
+    _, answers = advance(segment, lambda due: hypothesis, final_at=SAMPLE_RATE)
     assert [(word.text, word.final) for word in answers[-1].words] == [("in", True)]
 
 
@@ -252,18 +252,18 @@ def test_a_mode_that_changes_holds_from_there_on():
 def test_words_that_the_client_has_stay_and_need_no_partials_again():
     said = [Word("so", 3_000, 8_000, 0.9, final=True), Word("far", 40_000, 64_000, 0.9, final=True)]
     segment = new_segment(committed=said, taken_over=9 * policy.STEP)
-    dues = hear(segment, 6, SPEECH)
+    dues = feed(segment, 6, SPEECH)
     assert dues[0].end == (9 - 2) * policy.STEP
     at = segment.position
     hypothesis = say(("So", 0.2, 0.5), ("far,", 2.5, 4.0), ("on", 5.0, 5.5))
-    _, answers = walk(segment, lambda due: hypothesis, final_at=at)
+    _, answers = advance(segment, lambda due: hypothesis, final_at=at)
     assert [word.text for word in answers[-1].words] == ["so", "far", "on"]
 
 
 def test_a_language_is_asked_for_by_the_amount_of_speech():
     segment = new_segment(multilingual=True)
     asked, decode = asking(segment, lambda due: ("de", 0.9 if due.end > 2 * SAMPLE_RATE else 0.6))
-    hear(segment, 8, SPEECH, decode=decode)
+    feed(segment, 8, SPEECH, decode=decode)
     assert {kind for kind, _ in asked} == {Kind.LANGUAGE}
     assert [round(end / SAMPLE_RATE, 1) for _, end in asked] == [1.1, 1.6, 2.2, 3.4, 5.1]
     assert segment.language.settled == "de"
@@ -272,9 +272,9 @@ def test_a_language_is_asked_for_by_the_amount_of_speech():
 def test_a_pause_settles_a_language_too():
     segment = new_segment(multilingual=True)
     asked, decode = asking(segment, lambda due: ("de", 0.9 if due.kind is Kind.SETTLED else 0.5))
-    hear(segment, 1.1, SPEECH, decode=decode)
+    feed(segment, 1.1, SPEECH, decode=decode)
     assert not segment.language.settled
-    hear(segment, 0.5, SILENCE, decode=decode)
+    feed(segment, 0.5, SILENCE, decode=decode)
     assert [kind for kind, _ in asked] == [Kind.LANGUAGE, Kind.SETTLED]
     assert segment.language.settled
 
@@ -284,10 +284,10 @@ def test_no_word_is_final_before_the_language_is_known():
     segment = new_segment(multilingual=True)
     hypothesis = say(("seguida", 0.2, 0.6))
     _, decode = asking(segment, lambda due: ("pt", 0.4), lambda due: hypothesis)
-    hear(segment, 4, SPEECH, decode=decode)
+    feed(segment, 4, SPEECH, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("seguida", False)]
     _, decode = asking(segment, lambda due: ("es", 0.9), lambda due: hypothesis)
-    hear(segment, 1, SPEECH, decode=decode)
+    feed(segment, 1, SPEECH, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("seguida", True)]
 
 
@@ -296,7 +296,7 @@ def test_a_word_that_the_model_is_not_sure_of_is_final_when_it_was_said_three_ti
     said = [("ja", 0.1, 0.4), ("doch", 0.5, 0.8), ("nein", 0.9, 1.2)]
     segment = new_segment(multilingual=multilingual, languages=("de",))
     receive(segment, 4, SPEECH)
-    segment.speech_buffer.walk(segment.speech_buffer.received)
+    segment.speech_buffer.advance(segment.speech_buffer.received)
     committed = []
     for at in (2.5, 3.0, 3.5):
         segment.due = Due(Kind.PARTIAL, 0, int(at * SAMPLE_RATE))
@@ -309,12 +309,12 @@ def test_a_rest_does_not_wait_for_the_language():
     segment = new_segment(multilingual=True)
     said = say(("sì", 0.2, 0.6))
     _, decode = asking(segment, lambda due: ("it", 0.4), lambda due: said)
-    hear(segment, 0.8, SPEECH, decode=decode)
-    hear(segment, 2, SILENCE, decode=decode)
+    feed(segment, 0.8, SPEECH, decode=decode)
+    feed(segment, 2, SILENCE, decode=decode)
     assert [(word.text, word.final) for word in segment.words()] == [("sì", True)]
     assert not segment.language.settled
     asked, decode = asking(segment, lambda due: ("it", 0.9))
-    hear(segment, 1.3, SPEECH, decode=decode)
+    feed(segment, 1.3, SPEECH, decode=decode)
     assert [kind for kind, _ in asked] == [Kind.LANGUAGE]
 
 
@@ -327,19 +327,19 @@ def test_words_in_the_making_settle_no_language():
             segment.detected("nl", 0.99)
         return []
 
-    hear(segment, 0.9, SPEECH, decode=decode)
+    feed(segment, 0.9, SPEECH, decode=decode)
     assert segment.language.name == "nl"
     assert not segment.language.settled
 
 
 def test_a_long_excerpt_is_cut_in_its_last_silence():
     segment = new_segment()
-    hear(segment, 4, SPEECH)
-    hear(segment, 0.5, SILENCE)
-    hear(segment, 5, SPEECH)
+    feed(segment, 4, SPEECH)
+    feed(segment, 0.5, SILENCE)
+    feed(segment, 5, SPEECH)
     assert segment.origin == 0
     said = say(("a", 3.0, 4.03), ("b", 4.52, 5.0), ("c", 6.0, 6.5))
-    hear(segment, 0.3, SILENCE, decode=lambda due: said)
+    feed(segment, 0.3, SILENCE, decode=lambda due: said)
     assert 4.03 <= segment.origin / SAMPLE_RATE <= 4.52
     assert [(word.text, word.final) for word in segment.words()] == [
         ("a", True), ("b", False), ("c", False),
@@ -357,7 +357,7 @@ def test_a_crowded_excerpt_is_cut_before_a_word():
             return say(*words)
         return []
 
-    hear(segment, 12.5, SPEECH, decode=decode)
+    feed(segment, 12.5, SPEECH, decode=decode)
     assert len(crowded) == 1
     cut = segment.origin / SAMPLE_RATE
     assert cut == pytest.approx(9.1)
@@ -369,7 +369,7 @@ def test_audio_is_bounded_whatever_the_decoder_says(tentative):
     segment = new_segment(tentative=tentative)
     longest = (excerpts.TENTATIVE if tentative else excerpts.LIVE).crowded
     for _ in range(120):
-        for due in hear(segment, 1, SPEECH):
+        for due in feed(segment, 1, SPEECH):
             assert due.end - due.begin < longest + CHUNK
     kept = len(segment.speech_buffer.recent(10**9))
     assert kept < longest + max(policy.BACK, longest // 2) + CHUNK
@@ -379,7 +379,7 @@ def test_tentative_words_may_all_change_when_the_turn_ends():
     """What it ends with is one decode of all of it; words in the making come every 1.2 s."""
     segment = new_segment(tentative=True)
     before = say(("Gwen", 0.2, 0.6), ("of", 0.7, 0.9), ("Er", 1.0, 1.3))
-    dues = hear(segment, 14, SPEECH, decode=lambda due: before)
+    dues = feed(segment, 14, SPEECH, decode=lambda due: before)
     assert {due.kind for due in dues} == {Kind.PARTIAL}
     assert {due.begin for due in dues} == {0}
     assert {due.end % (2 * STEP) for due in dues} == {0}
@@ -388,9 +388,9 @@ def test_tentative_words_may_all_change_when_the_turn_ends():
     ]  # fmt: skip
     after = say(("Gweniverr", 0.2, 1.3), ("called", 1.4, 2.0))
     receive(segment, 0.5, SILENCE)
-    (settled,), _ = walk(segment, decode=lambda due: after)
+    (settled,), _ = advance(segment, decode=lambda due: after)
     assert (settled.kind, settled.begin) == (Kind.SETTLED, 0)
-    dues, answers = walk(segment, final_at=round(14.4 * SAMPLE_RATE))
+    dues, answers = advance(segment, final_at=round(14.4 * SAMPLE_RATE))
     assert not dues
     assert [word.text for word in answers[-1].words] == ["Gweniverr", "called"]
     assert all(word.final for word in answers[-1].words)
@@ -410,9 +410,9 @@ def test_what_a_decoder_leaves_out_after_a_pause_is_decoded_next():
     segment = _result((1.5, SPEECH), (0.5, SILENCE))
     receive(segment, 2.5, SPEECH)
     receive(segment, 0.3, SILENCE)
-    dues, _ = walk(segment, _ends_early)
+    dues, _ = advance(segment, _ends_early)
     settled, rest = dues[-2:]
-    assert (settled.begin, rest) == (0, evolve(settled, begin=rest.begin, goes_on=True))
+    assert (settled.begin, rest) == (0, evolve(settled, begin=rest.begin, continues=True))
     assert 1.5 * SAMPLE_RATE <= rest.begin <= 2.0 * SAMPLE_RATE
     assert [word.text for word in segment.words()] == ["Chapter", "34.", "Uncle", "Billy."]
     assert segment.draft(settled) == (0, 1, 0, 1)
@@ -421,16 +421,16 @@ def test_what_a_decoder_leaves_out_after_a_pause_is_decoded_next():
 def test_what_a_decoder_leaves_out_is_not_lost_at_the_end():
     segment = _result((1.5, SPEECH), (0.5, SILENCE))
     receive(segment, 2.5, SPEECH)
-    _, answers = walk(segment, _ends_early, final_at=segment.speech_buffer.received)
+    _, answers = advance(segment, _ends_early, final_at=segment.speech_buffer.received)
     assert [word.text for word in answers[-1].words] == ["Chapter", "34.", "Uncle", "Billy."]
     assert all(word.final for word in answers[-1].words)
 
 
 def test_nothing_is_decoded_twice_for_a_word_or_for_noise_that_a_decoder_finds_no_words_in():
     segment = _result((1.5, SPEECH), (0.5, SILENCE), (0.8, SPEECH), (0.3, SILENCE))
-    assert [due.goes_on for due in walk(segment, _ends_early)[0]] == [False]
+    assert [due.continues for due in advance(segment, _ends_early)[0]] == [False]
     segment = _result((1.5, SPEECH), (0.5, SILENCE), (3, SPEECH), (0.3, SILENCE))
-    assert [due.goes_on for due in walk(segment)[0]] == [False]
+    assert [due.continues for due in advance(segment)[0]] == [False]
 
 
 def test_words_without_audio_are_dropped_in_runs_only():

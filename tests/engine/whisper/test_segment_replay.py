@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssasr.engine.whisper.segment import CHUNK, Kind
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME
-from tests.engine.whisper.segments import SILENCE, SPEECH, asking, new_segment, say, walk
+from tests.engine.whisper.segments import SILENCE, SPEECH, advance, asking, new_segment, say
 
 
 def _talk(frames):
@@ -80,14 +80,14 @@ def test_results_do_not_depend_on_how_the_audio_arrived(
                     segment.configure(evolve(segment.options, vad_threshold=0.25))
                 segment.speech_buffer.receive(np.zeros(CHUNK, np.float32), probabilities)
             place = min(place + size, until)
-            answers += walk(segment, decode)[1]
+            answers += advance(segment, decode)[1]
         if softly is not None and softly >= place:
             segment.configure(evolve(segment.options, vad_threshold=0.25))
         missing = at - segment.speech_buffer.received
         if missing > 0:
             rest = [p for chunk in chunks[place:] for p in chunk][: missing // VAD_FRAME]
             segment.speech_buffer.receive(np.zeros(missing, np.float32), rest)
-        *more, final = walk(segment, decode, final_at=at)[1]
+        *more, final = advance(segment, decode, final_at=at)[1]
         found = final.words, final.language, final.language_confidence
         return [one for one in answers + more if one.position <= at], found
 
@@ -126,7 +126,7 @@ def _again(probabilities, part, decoder, **more):
             excerpts.append((segment.position, due))
             return decode(due)
 
-        return walk(segment, noted, final_at=len(audio))[1], excerpts
+        return advance(segment, noted, final_at=len(audio))[1], excerpts
 
     answers, excerpts = decode_all()
     run = 1 + int(part * (len(answers) - 2))

@@ -14,7 +14,7 @@ from ssasr.engine.whisper.segment import RINGING, Due, Kind
 from ssasr.engine.whisper.vocabulary import Vocabulary
 from ssasr.engine.whisper.whole_segment import WholeSegment
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
-from tests.engine.whisper.segments import SILENCE, SPEECH, receive, say, walk
+from tests.engine.whisper.segments import SILENCE, SPEECH, advance, receive, say
 from tests.engine.whisper.tiny import recognizer
 
 OFFLINE = StreamOptions(offline=True)
@@ -30,11 +30,11 @@ def test_nothing_is_decoded_before_the_end(parts):
     whole = segment()
     for _ in range(parts):
         receive(whole, 20 / parts, SPEECH)
-        dues, answers = walk(whole)
+        dues, answers = advance(whole)
         assert dues == []
         assert all(answer.words == () for answer in answers)
     end = whole.speech_buffer.received
-    dues, answers = walk(whole, lambda due: say(("hello", 1, 2), ("world", 2, 3)), final_at=end)
+    dues, answers = advance(whole, lambda due: say(("hello", 1, 2), ("world", 2, 3)), final_at=end)
     assert [(due.kind, due.begin, due.end) for due in dues] == [(Kind.FINAL, 0, end)]
     assert [word.text for word in answers[-1].words if word.final] == ["hello", "world"]
     assert answers[-1].position == end
@@ -50,7 +50,7 @@ def test_silence_around_what_was_said_is_left_out_and_a_pause_in_it_is_not():
         (4, SILENCE),
     ):
         receive(whole, seconds, probability)
-    (due,), _ = walk(whole, final_at=whole.speech_buffer.received)
+    (due,), _ = advance(whole, final_at=whole.speech_buffer.received)
     assert due.begin == pytest.approx(5 * SAMPLE_RATE - LEAD, abs=2_000)
     assert due.end == pytest.approx(12 * SAMPLE_RATE + RINGING, abs=4_000)
 
@@ -60,10 +60,10 @@ def test_what_the_decoder_leaves_out_after_a_pause_is_decoded_next():
     for seconds, probability in ((3, SPEECH), (1, SILENCE), (3, SPEECH)):
         receive(whole, seconds, probability)
     early = {False: say(("first", 1, 3.2)), True: say(("rest", 4.5, 6.5))}
-    dues, answers = walk(
-        whole, lambda due: early[due.goes_on], final_at=whole.speech_buffer.received
+    dues, answers = advance(
+        whole, lambda due: early[due.continues], final_at=whole.speech_buffer.received
     )
-    assert [due.goes_on for due in dues] == [False, True]
+    assert [due.continues for due in dues] == [False, True]
     assert [word.text for word in answers[-1].words] == ["first", "rest"]
 
 
@@ -72,22 +72,22 @@ def test_what_is_decoded_next_is_in_the_same_language():
     model, whole = recognizer(), segment()
     model.vocabulary = evolve(model.vocabulary, multilingual=True)
     whole.language.found("de", 0.4, LONG)
-    first, following = Due(Kind.FINAL, 0, LONG), Due(Kind.FINAL, SAMPLE_RATE, LONG, goes_on=True)
+    first, following = Due(Kind.FINAL, 0, LONG), Due(Kind.FINAL, SAMPLE_RATE, LONG, continues=True)
     assert [model._language(whole, due) for due in (first, following)] == [None, "de"]
 
 
 def test_silence_is_not_decoded():
     whole = segment()
     receive(whole, 20, SILENCE)
-    dues, answers = walk(whole, final_at=whole.speech_buffer.received)
+    dues, answers = advance(whole, final_at=whole.speech_buffer.received)
     assert (dues, answers[-1].words) == ([], ())
 
 
 def test_the_end_may_lie_behind():
     whole = segment()
     receive(whole, 10, SPEECH)
-    walk(whole)
-    (due,), answers = walk(whole, lambda due: say(("hello", 1, 2)), final_at=LONG)
+    advance(whole)
+    (due,), answers = advance(whole, lambda due: say(("hello", 1, 2)), final_at=LONG)
     assert due.end == LONG
     assert answers[-1].position == LONG
 

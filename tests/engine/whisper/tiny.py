@@ -54,7 +54,7 @@ class LoudnessVad:
         zeros = torch.zeros(n, 1, device=device)
         return VadState(zeros, zeros, zeros)
 
-    def listen(self, frames, state):
+    def detect(self, frames, state):
         level = frames.square().mean(-1).sqrt()
         return torch.where(level > 0.01, 0.97, 0.02), state
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ssasr.gateway.auth.access import Access, parse_keys
 from ssasr.gateway.auth.tokens import TokenMint
 from ssasr.gateway.openai.client_secrets import ClientSecret, ClientSecrets
-from ssasr.gateway.openai.given import Given, Refused
+from ssasr.gateway.openai.json_object import JsonObject, Refused
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_settings import RealtimeSettings
 from ssasr.protocol.close_codes import CloseCode
@@ -30,7 +30,7 @@ def endpoint():
 
 
 def issue(endpoint, body, key=KEY):
-    return endpoint.issue(key, Given(body))
+    return endpoint.issue(key, JsonObject(body))
 
 
 def test_a_secret_opens_one_session_with_its_settings(endpoint):

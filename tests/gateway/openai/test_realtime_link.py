@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssasr.gateway.openai.given import Refused
+from ssasr.gateway.openai.json_object import Refused
 from ssasr.gateway.openai.models import ModelNames
 from ssasr.gateway.openai.realtime_link import HANDLERS, MOST_UNSENT, RealtimeLink
 from ssasr.protocol.client_link import (

@@ -1,4 +1,4 @@
-"""Reads values of the right type out of a client's JSON; what is wrong is named by its path."""
+"""The JSON of a client: reads values of the right type; what is wrong is named by its path."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ class Refused(ApiError):
 
 
 @frozen
-class Given:
+class JsonObject:
     """A JSON object and where it stands. Every method answers None for what is absent or null, and
     raises Refused for a value that cannot be used."""
 
@@ -26,7 +26,7 @@ class Given:
     path: str = ""
 
     @classmethod
-    def read(cls, text: str | bytes) -> "Given":
+    def read(cls, text: str | bytes) -> "JsonObject":
         try:
             value = strict_json.read(text if isinstance(text, str) else text.decode())
         except (ValueError, RecursionError):
@@ -42,10 +42,10 @@ class Given:
         path = f"{self.path}.{name}" if self.path else name
         return Refused(f"Invalid value for '{path}': expected {expected}", param=path)
 
-    def inner(self, name: str) -> "Given | None":
+    def inner(self, name: str) -> "JsonObject | None":
         value = self._typed(name, "an object", dict)
         path = f"{self.path}.{name}" if self.path else name
-        return None if value is None else Given(value, path)
+        return None if value is None else JsonObject(value, path)
 
     def text(self, name: str, choices: tuple[str, ...] = ()) -> str | None:
         value: str | None = self._typed(name, "a string", str)
