@@ -57,30 +57,23 @@ class _Language(TypedDict, total=False):
 
 
 class TurnPolicy:
-    """The policy of one session. ``chunk``: samples between two of the engine's steps; ``start``,
-    ``segment``: where the stream begins; ``speakers``: assigns words to speakers, in a session that
-    asks for it."""
+    """The policy of one session. ``chunk``: samples between two of the engine's steps;
+    ``speakers``: assigns words to speakers, in a session that asks for it."""
 
     def __init__(
-        self,
-        settings: TurnSettings,
-        *,
-        chunk: int,
-        start: int = 0,
-        segment: int = 0,
-        speakers: SpeakerLabels | None = None,
+        self, settings: TurnSettings, *, chunk: int, speakers: SpeakerLabels | None = None
     ) -> None:
         self._settings = settings
         self._speakers = speakers
         self._chunk = chunk
-        self._segment = Segment(segment, start)
+        self._segment = Segment(0, 0)
         self._transcript = Transcript()
         self._rewriting = Rewriting()
         self._turn_sent = False  # a partial of the turn that is open; outlives a wordless segment
         self._forces: list[int] = []  # ascending
         self._changes: deque[tuple[int, TurnSettings]] = deque()
         self._silence_start: int | None = None
-        self._silence_reported = start
+        self._silence_reported = 0
 
     # -- what the session may ask ------------------------------------------------------------------
 

@@ -333,15 +333,15 @@ def test_updates_of_other_segments_and_old_updates_are_ignored():
 
 
 def test_a_forced_end_waits_for_the_last_step_before_it():
-    policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK, start=160, segment=4)
-    assert policy.settled(160)
-    assert not policy.settled(161)
-    policy.update(Update(4, 2_720, (0.9,) * 5, (), 2_720))
+    policy = TurnPolicy(turn_settings(parse_parameters("")), chunk=CHUNK)
+    assert policy.settled(0)
+    assert not policy.settled(1)
+    policy.update(Update(0, 2_560, (0.9,) * 5, (), 2_560))
     assert policy.in_turn
-    assert policy.force(5_280) == []
-    assert policy.update(Update(4, 5_280, (0.9,) * 5, (), 5_280)) == [Finalize(4, 5_280)]
-    policy.final(Final(4, 5_280, ()))
-    assert policy.settled(5_280)
+    assert policy.force(5_120) == []
+    assert policy.update(Update(0, 5_120, (0.9,) * 5, (), 5_120)) == [Finalize(0, 5_120)]
+    policy.final(Final(0, 5_120, ()))
+    assert policy.settled(5_120)
     assert not policy.in_turn
 
 
