@@ -30,7 +30,7 @@ from benchmarks.conditions import conditions, publish
 from benchmarks.keyterms import Drafting, Encoder, cases, counted, occurrences
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import load_audio, load_scorer
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
@@ -101,7 +101,7 @@ def written(
     words: list[Word] = []
     for at in range(0, len(samples), WINDOW):
         part = samples[at : at + WINDOW]
-        state = recognizer.new_state(options, 0)
+        state = recognizer.new_state(options, SegmentStart(0))
         words += step_until_done(recognizer, Work(state, part, len(part)))[-1].words
     return words
 

@@ -55,7 +55,7 @@ from ssasr.engine import kernels
 from ssasr.engine.fastconformer.encoder import Attention, Encoder, Span
 from ssasr.engine.fastconformer.quantized import packed, rounded
 from ssasr.engine.fastconformer.transducer import Joint, Model
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import StreamOptions
 
 WAYS = ("int8", "float32", "onnxruntime", "onnxruntime_each", "transformers")
@@ -122,7 +122,7 @@ class PacedJoint(Joint):
 def ours(model: Model, streams: int, chunk_frames: int) -> Step:
     recognizer = make_recognizer(model, chunk_frames, streams, warm=False)
     audio = Audio(recognizer.chunk)
-    states = [recognizer.new_state(StreamOptions(), 0) for _ in range(streams)]
+    states = [recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in range(streams)]
     number = 0
 
     def step() -> object:

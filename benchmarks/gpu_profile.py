@@ -10,7 +10,7 @@ from benchmarks.random_fastconformer import Audio, make_recognizer
 from benchmarks.recognizer_steps import NoDevice
 from ssasr.engine.fastconformer.slots import Layout
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import StreamOptions
 
 
@@ -40,7 +40,7 @@ def profile_step(model: Model, chunk_frames: int, rows: int) -> Profile:
     recognizer = make_recognizer(model, chunk_frames, rows)
     audio = Audio(recognizer.chunk)
     rows = min(rows, recognizer.max_batch)
-    states = [recognizer.new_state(StreamOptions(), 0) for _ in range(rows)]
+    states = [recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in range(rows)]
 
     def step(number: int) -> float:
         begin = time.perf_counter()

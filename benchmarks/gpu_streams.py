@@ -39,7 +39,7 @@ from benchmarks.random_fastconformer import (
 )
 from ssasr.engine.devices import choose_device, choose_dtype
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 from ssasr.runtime.garbage import collect_rarely
 
@@ -147,7 +147,7 @@ def _fresh(recognizer, number: int, dice: random.Random, shortest: float = 1.0) 
     """A new segment of up to eight seconds."""
     chunk_s = recognizer.chunk / SAMPLE_RATE
     steps = max(1, round(dice.uniform(shortest, 8.0) / chunk_s))
-    state = recognizer.new_state(StreamOptions(), 0)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0))
     return _Live(number, state, dice.randrange(1000), steps)
 
 

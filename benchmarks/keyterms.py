@@ -45,7 +45,7 @@ from attrs import asdict, define, evolve, field, fields
 from benchmarks.conditions import conditions, publish
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import held_out, load_audio, load_scorer
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.biasing import terms_of
 from ssasr.engine.whisper.decoding import PADDING, Decoding, Hypothesis, Request
 from ssasr.engine.whisper.passes import Passes
@@ -114,7 +114,7 @@ def streamed(
 ) -> Written:
     """The words of a whole clip heard chunk by chunk."""
     options = StreamOptions(languages=("en",), keyterms=terms, tentative=tentative)
-    state = recognizer.new_state(options, 0)
+    state = recognizer.new_state(options, SegmentStart(0))
     chunk, heard = recognizer.chunk, []
     whole = len(samples) // chunk * chunk
     for at in range(0, whole + 1, chunk):

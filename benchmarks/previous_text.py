@@ -26,7 +26,7 @@ from benchmarks.conditions import conditions, publish
 from benchmarks.keyterms import Case, Drafting, Encoder, alignment, cases
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import load_audio, load_scorer
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.biasing import terms_of
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
@@ -70,7 +70,7 @@ class Totals:
 def answers(recognizer: WhisperRecognizer, case: Case, evaldata: Path, score) -> list[Answer]:
     """What the clip says between pauses, where its first and its last word are beyond doubt."""
     samples = load_audio(evaldata / case.clip["file"])[: 28 * SAMPLE_RATE]
-    state = recognizer.new_state(StreamOptions(languages=("en",), offline=True), 0)
+    state = recognizer.new_state(StreamOptions(languages=("en",), offline=True), SegmentStart(0))
     words = step_until_done(recognizer, Work(state, samples, len(samples)))[-1].words
     said = score.norm(case.clip["reference"], "en")
     spelled = [" ".join(score.norm(word.text, "en")) for word in words]

@@ -20,7 +20,7 @@ from ssasr.engine.fastconformer.recognizer import (
 )
 from ssasr.engine.fastconformer.slots import Slots
 from ssasr.engine.fastconformer.transducer import Model
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
@@ -173,7 +173,7 @@ def measured_rate(model: Model, chunk_frames: int, limit: float) -> float:
     streams = 8
     recognizer = make_recognizer(model, chunk_frames, streams, warm=False)
     audio = Audio(recognizer.chunk)
-    states = [recognizer.new_state(StreamOptions(), 0) for _ in range(streams)]
+    states = [recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in range(streams)]
     steps = max(1, round(3 * SAMPLE_RATE / recognizer.chunk))
     tokens, seconds = 0, streams * steps * recognizer.chunk / SAMPLE_RATE
     for step in range(steps):

@@ -20,7 +20,7 @@ from benchmarks.conditions import publish
 from benchmarks.random_fastconformer import Audio, make_recognizer, model_config, random_model
 from ssasr.bench.report import machine
 from ssasr.engine.fastconformer.program import Answer, Inputs
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import StreamOptions
 from ssasr.runtime.garbage import collect_rarely
 
@@ -73,7 +73,9 @@ def measure(model, streams, chunk_ms, steps):
             if number % SEGMENT_STEPS == 0:
                 for state in states:
                     recognizer.release(state)
-                states = [recognizer.new_state(StreamOptions(), 0) for _ in range(streams)]
+                states = [
+                    recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in range(streams)
+                ]
             works = [Work(s, audio.chunk(i, number)) for i, s in enumerate(states)]
             begin = time.thread_time()
             recognizer.step(works)

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.conditions import conditions, publish
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_quality import TAIL, load_audio, load_scorer
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.recognition import StreamOptions
 
@@ -39,7 +39,7 @@ def quieter(samples: np.ndarray, decibels: int) -> np.ndarray:
 
 def transcribed(recognizer: WhisperRecognizer, samples: np.ndarray, threshold: float) -> str:
     audio = np.concatenate([samples, np.zeros(TAIL, np.float32)])
-    state = recognizer.new_state(StreamOptions(vad_threshold=threshold), 0)
+    state = recognizer.new_state(StreamOptions(vad_threshold=threshold), SegmentStart(0))
     chunk, answers = recognizer.chunk, []
     for at in range(0, len(audio), chunk):
         last = at + chunk >= len(audio)

@@ -33,7 +33,7 @@ from benchmarks.stepping import step_until_done
 from ssasr.engine.fastconformer.biasing import Edges
 from ssasr.engine.fastconformer.checkpoint import load_model
 from ssasr.engine.fastconformer.recognizer import FastConformerRecognizer, SileroDetector, build
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import StreamOptions
 
@@ -77,7 +77,7 @@ def recordings(evaldata: Path) -> list[Clip]:
 def written(
     recognizer: FastConformerRecognizer, audio: np.ndarray, terms: tuple[str, ...]
 ) -> list[str]:
-    state = recognizer.new_state(StreamOptions(keyterms=terms), 0)
+    state = recognizer.new_state(StreamOptions(keyterms=terms), SegmentStart(0))
     whole = len(audio) // recognizer.chunk * recognizer.chunk
     for at in range(0, whole, recognizer.chunk):
         step_until_done(recognizer, Work(state, audio[at : at + recognizer.chunk]))

@@ -32,7 +32,7 @@ from attrs import define, field
 
 from benchmarks.conditions import conditions
 from benchmarks.stepping import step_until_done
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import WhisperRecognizer, create
 from ssasr.protocol.modes import MODES
@@ -97,7 +97,7 @@ def stream(
     """Word receipt times are in seconds of the virtual clock."""
     audio = np.concatenate([samples, np.zeros(TAIL, np.float32)])
     run, clock, told = Run(), 0.0, ()
-    state = recognizer.new_state(options, 0)
+    state = recognizer.new_state(options, SegmentStart(0))
     chunk = recognizer.chunk
     whole = len(audio) // chunk * chunk
     for at in range(0, whole + 1, chunk):

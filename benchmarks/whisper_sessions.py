@@ -158,9 +158,7 @@ class Session:
     def _step(self, stream: Stream):
         take = stream.take()
         if take.fresh:
-            stream.state = self.recognizer.new_state(
-                take.options, take.start, take.committed, take.committed_at, take.language_before
-            )
+            stream.state = self.recognizer.new_state(take.options, take.start)
         outcome = self.recognizer.step([Work(stream.state, take.audio, take.final_at)])[0]
         if take.final_at is not None or outcome.unfinished or take.more:
             for state in stream.settle(take, outcome):

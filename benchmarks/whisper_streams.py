@@ -29,7 +29,7 @@ import torch
 from attrs import define, field
 
 from benchmarks.conditions import conditions
-from ssasr.engine.recognizer import Recognizer, RecognizerSettings, State, Work
+from ssasr.engine.recognizer import Recognizer, RecognizerSettings, SegmentStart, State, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME, StreamOptions
 
@@ -135,7 +135,7 @@ def settle(recognizer: Recognizer, player: Player, work: Work, outcome, now: flo
         words = outcome.results[-1].words
         player.words += len(words)
         player.ttfs.append(now - player.begun - work.final_at / SAMPLE_RATE)
-        player.state = recognizer.new_state(StreamOptions(), work.final_at)
+        player.state = recognizer.new_state(StreamOptions(), SegmentStart(work.final_at))
         player.segment = player.position = work.final_at
         player.frames, player.speech_end, player.final_at = 0, None, None
     elif player.turn_over():
@@ -148,7 +148,7 @@ def run(recognizer: Recognizer, folder: Path, streams: int, seconds: float, cloc
     chance = random.Random(streams)
     players = [
         Player(material(folder, seconds, number), chance.uniform(0, 3),
-               recognizer.new_state(StreamOptions(), 0))
+               recognizer.new_state(StreamOptions(), SegmentStart(0)))
         for number in range(streams)
     ]  # fmt: skip
     now, busy, steps, cpu = 0.0, [], 0, time.process_time()

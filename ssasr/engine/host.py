@@ -268,13 +268,7 @@ class EngineHost:
             recognizer.release(state)
         for number, share in enumerate(step_inputs):
             if share.fresh:
-                state = recognizer.new_state(
-                    share.options,
-                    share.start,
-                    share.committed,
-                    share.committed_at,
-                    share.language_before,
-                )
+                state = recognizer.new_state(share.options, share.start)
                 share.stream.state = state
                 works[number] = Work(state, works[number].audio, share.final_at)
             elif share.changed:

@@ -24,6 +24,20 @@ State = object
 
 
 @value
+class SegmentStart:
+    """What a segment starts with, at stream sample ``at``.
+
+    ``committed`` words are final already (a replay): they stay first in every hypothesis. The last
+    of them became so with the answer for position ``committed_at``, and no others before.
+    ``language_before``: what was spoken before the segment, where that is known."""
+
+    at: int
+    committed: tuple[Word, ...] = ()
+    committed_at: int = 0
+    language_before: str | None = None
+
+
+@value
 class Work:
     """One stream's share of a step.
 
@@ -95,18 +109,8 @@ class Recognizer(Protocol):
     def warm_up(self) -> None:
         """Do whatever makes the first real step as fast as the later ones."""
 
-    def new_state(
-        self,
-        options: StreamOptions,
-        start: int,
-        committed: tuple[Word, ...] = (),
-        committed_at: int = 0,
-        language_before: str | None = None,
-    ) -> State:
-        """Fresh state of a segment that starts at stream sample ``start``. ``committed`` words are
-        final already (a replay): they stay first in every hypothesis. The last of them became so
-        with the answer for position ``committed_at``, and no others before. ``language_before``:
-        what was spoken before the segment, where that is known."""
+    def new_state(self, options: StreamOptions, start: SegmentStart) -> State:
+        """Fresh state of a segment."""
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """Change the options of a running segment."""

@@ -22,6 +22,7 @@ from ssasr.engine.recognizer import (
     Outcome,
     Recognizer,
     RecognizerSettings,
+    SegmentStart,
     State,
     StepResult,
     Work,
@@ -92,16 +93,9 @@ class ScriptedRecognizer:
     def warm_up(self) -> None:
         pass
 
-    def new_state(
-        self,
-        options: StreamOptions,
-        start: int,
-        committed: tuple[Word, ...] = (),
-        committed_at: int = 0,
-        language_before: str | None = None,
-    ) -> State:
+    def new_state(self, options: StreamOptions, start: SegmentStart) -> State:
         # Replayed audio gives the committed words again, so they need not be kept apart.
-        return _Segment(start, options.known(self.languages), start)
+        return _Segment(start.at, options.known(self.languages), start.at)
 
     def configure(self, state: State, options: StreamOptions) -> None:
         assert isinstance(state, _Segment), "a state made by this recogniser"

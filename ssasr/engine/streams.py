@@ -13,7 +13,7 @@ from attrs import define, frozen
 from numpy.typing import NDArray
 
 from ssasr.engine.pcm_buffer import DISCARD_STEP, PcmBuffer
-from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, State
+from ssasr.engine.recognizer import MANY_CHUNKS, Outcome, SegmentStart, State
 from ssasr.engine.speakers.windows import Window, WindowPlan
 from ssasr.errors import SsasrError
 from ssasr.protocol.recognition import (
@@ -26,7 +26,6 @@ from ssasr.protocol.recognition import (
     StreamOptions,
     ToEngine,
     Update,
-    Word,
     language_after,
 )
 from ssasr.protocol.voices import CONTEXT, Voices
@@ -68,15 +67,12 @@ class StepInput:
 
     stream: "Stream"
     segment: int
-    start: int
+    start: SegmentStart
     upto: int
     """After the step, the model has processed everything before this sample."""
     samples: int
     final_at: int | None
     options: StreamOptions
-    committed: tuple[Word, ...]
-    committed_at: int
-    language_before: str | None
     fresh: bool
     changed: bool
     more: bool
@@ -151,9 +147,8 @@ class Stream:
 
     __slots__ = (
         "_applied", "_changes", "_chunk", "_ending", "_finals", "_kept_behind", "_max_chunks",
-        "_pcm", "committed", "committed_at", "id", "in_batch", "language_before", "next_input",
-        "options", "plan", "position", "ready_since", "received", "segment", "segment_start",
-        "session_id", "state", "unfinished",
+        "_pcm", "id", "in_batch", "next_input", "options", "plan", "position", "ready_since",
+        "received", "segment", "session_id", "start", "state", "unfinished",
     )  # fmt: skip
 
     def __init__(
@@ -170,10 +165,10 @@ class Stream:
         self.options: StreamOptions = opening.options
         self.session_id = opening.session_id
         self.segment = opening.segment
-        self.segment_start = opening.start
-        self.committed = opening.committed
-        self.committed_at = opening.committed_at
-        self.language_before = opening.language_before
+        self.start = SegmentStart(
+            opening.start, opening.committed, opening.committed_at, opening.language_before
+        )
+        """Of the open segment."""
         self.position = opening.start
         """The model has processed everything before this sample."""
         self.received = opening.start - opening.context
@@ -254,11 +249,7 @@ class Stream:
         self.unfinished = False
         if self.plan is not None:
             share.windows = self.plan.due(
-                self._pcm,
-                share.segment,
-                share.start,
-                share.upto,
-                share.final_at,
+                self._pcm, share.segment, share.start.at, share.upto, share.final_at
             )
         return share
 
@@ -276,8 +267,7 @@ class Stream:
         pieces += buffer.read(first, upto)
         more = final_at is None and (self.received - upto >= chunk or bool(self._finals))
         share = self.next_input = StepInput(
-            self, self.segment, self.segment_start, upto, upto - first, final_at, options,
-            self.committed, self.committed_at, self.language_before,
+            self, self.segment, self.start, upto, upto - first, final_at, options,
             applied is None, applied is not options, more,
         )  # fmt: skip
         return share
@@ -306,10 +296,10 @@ class Stream:
         if share.final_at is None or outcome.unfinished:
             return ()
         state, last = self.state, outcome.results[-1]
-        self.language_before = language_after(
-            self.language_before, last.words, last.language, last.language_confidence
+        language = language_after(
+            self.start.language_before, last.words, last.language, last.language_confidence
         )
-        self._begin_segment(self._finals.popleft())
+        self._begin_segment(SegmentStart(self._finals.popleft(), language_before=language))
         return (state,)
 
     def _options_at(self, end: int) -> tuple[StreamOptions, int | None]:
@@ -322,15 +312,14 @@ class Stream:
             options = changed
         return options, None
 
-    def _begin_segment(self, at: int) -> None:
+    def _begin_segment(self, start: SegmentStart) -> None:
         self.segment += 1
-        self.segment_start = self.position = at
-        self.committed, self.committed_at = (), 0
+        self.start, self.position = start, start.at
         self.state = self._applied = None
         self._trim()
 
     def _trim(self) -> None:
-        keep_from = max(self.segment_start, self.position - KEPT_BEHIND)
+        keep_from = max(self.start.at, self.position - KEPT_BEHIND)
         while self._changes and self._changes[0][0] <= keep_from:
             self.options = self._changes.pop(0)[1]
         self._pcm.discard_before(keep_from + KEPT_BEHIND - self._kept_behind)

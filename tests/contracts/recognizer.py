@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ssasr.engine.recognizer import Recognizer, State, StepResult, Work
+from ssasr.engine.recognizer import Recognizer, SegmentStart, State, StepResult, Work
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 
 Clip = NDArray[np.float32]
@@ -74,7 +74,9 @@ def stream(
 
 
 def _stream_alone(recognizer: Recognizer, clip: Clip, start: int = 0) -> list[StepResult]:
-    return stream(recognizer, recognizer.new_state(StreamOptions(), start), clip, start)
+    return stream(
+        recognizer, recognizer.new_state(StreamOptions(), SegmentStart(start)), clip, start
+    )
 
 
 def _check_run(recognizer: Recognizer, run: Sequence[StepResult], start: int, length: int) -> None:
@@ -117,7 +119,7 @@ def _check_batches(
     """Streams that begin one after the other and share batches, in both orders, get what they get
     alone, but for how often they come."""
     for order in (1, -1):
-        states = [recognizer.new_state(StreamOptions(), 0) for _ in clips]
+        states = [recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in clips]
         begun = [3 * number for number in range(len(clips))]
         results: list[list[StepResult]] = [[] for _ in clips]
         done = [False] * len(clips)
@@ -168,7 +170,7 @@ def _check_final_before_position(recognizer: Recognizer, clip: Clip) -> None:
     whole = len(clip) // recognizer.chunk * recognizer.chunk
     for part in (0.25, 0.5, 0.9):
         at = int(whole * part)
-        state = recognizer.new_state(StreamOptions(), 0)
+        state = recognizer.new_state(StreamOptions(), SegmentStart(0))
         run = stream(recognizer, state, clip[:whole], final_at=at)
         last = run[-1]
         assert last.position == at
@@ -184,7 +186,7 @@ def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
     delivered = next((h.words for h in first if any(w.final for w in h.words)), ())
     committed = tuple(word for word in delivered if word.final)
     assert committed, "the clip must give final words, or nothing is tested"
-    state = recognizer.new_state(StreamOptions(), 0, committed)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0, committed))
     again = stream(recognizer, state, clip)
     for result in again:
         if result.position >= committed[-1].end:
@@ -196,9 +198,9 @@ def _check_committed_words(recognizer: Recognizer, clip: Clip) -> None:
 def _check_offline(recognizer: Recognizer, clip: Clip) -> None:
     """A file's words are there at its end, however it comes and whoever listens beside it."""
     whole = StreamOptions(offline=True)
-    bit_by_bit = stream(recognizer, recognizer.new_state(whole, 0), clip)
+    bit_by_bit = stream(recognizer, recognizer.new_state(whole, SegmentStart(0)), clip)
     beside = [
-        Work(recognizer.new_state(options, 0), clip, len(clip))
+        Work(recognizer.new_state(options, SegmentStart(0)), clip, len(clip))
         for options in (whole, StreamOptions())
     ]
     at_once = step_until_done(recognizer, beside)[0][-1]
@@ -210,16 +212,16 @@ def _check_offline(recognizer: Recognizer, clip: Clip) -> None:
 def _check_unknown_languages(recognizer: Recognizer, clip: Clip) -> None:
     """They come from outside, and count for nothing."""
     plain = _stream_alone(recognizer, clip)
-    state = recognizer.new_state(StreamOptions(languages=("tlh",)), 0)
+    state = recognizer.new_state(StreamOptions(languages=("tlh",)), SegmentStart(0))
     assert stream(recognizer, state, clip) == plain
-    state = recognizer.new_state(StreamOptions(), 0)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0))
     recognizer.configure(state, StreamOptions(languages=("tlh", "qya")))
     assert stream(recognizer, state, clip) == plain
 
 
 def _check_nothing_heard(recognizer: Recognizer) -> None:
     """No audio and silence give no words."""
-    state = recognizer.new_state(StreamOptions(), 0)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0))
     results = step_until_done(recognizer, [Work(state, np.zeros(0, dtype=np.float32), 0)])[0]
     assert [result.words for result in results] == [()], "the end of a segment is answered once"
     silence = np.zeros(20 * recognizer.chunk, dtype=np.float32)

@@ -32,7 +32,7 @@ def run_batch(scheduler, now):
 def finish(scheduler, step_inputs, now, unfinished=False):
     messages, outcomes = [], []
     for take in step_inputs:
-        position = take.start if take.final_at is None else take.final_at
+        position = take.start.at if take.final_at is None else take.final_at
         outcomes.append(Outcome((StepResult(position, (), (), position),), unfinished))
         take.stream.state = take
         messages += [(take.stream, message) for message in answers(take, outcomes[-1])]
@@ -147,7 +147,7 @@ def test_finalize_ahead_of_and_behind_the_position():
     assert [type(message) for _, message in messages] == [Final]
     assert (stream.segment, stream.position) == (1, 130)
     (take,) = scheduler.next_batch()
-    assert (take.start, take.samples, take.fresh) == (130, 100, True)
+    assert (take.start.at, take.samples, take.fresh) == (130, 100, True)
 
 
 def test_the_next_takes_are_made_while_a_step_runs():
@@ -171,7 +171,11 @@ def test_the_next_takes_are_made_while_a_step_runs():
     assert [step_inputs[stream] for stream in early[2:]] == made[2:]
     assert step_inputs[early[0]].samples == 2 * CHUNK, "what came meanwhile is not left behind"
     assert (step_inputs[early[1]].samples, step_inputs[early[1]].final_at) == (7, CHUNK + 7)
-    assert (step_inputs[ending].segment, step_inputs[ending].start, step_inputs[ending].fresh) == (
+    assert (
+        step_inputs[ending].segment,
+        step_inputs[ending].start.at,
+        step_inputs[ending].fresh,
+    ) == (
         1,
         CHUNK,
         True,
@@ -226,7 +230,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(stream=streams, share=st.floats(0, 1))
     def finalize(self, stream, share):
         if stream is not None and self.scheduler.is_current(stream) and not stream.urgent:
-            at = int(stream.segment_start + share * (stream.received - stream.segment_start))
+            at = int(stream.start.at + share * (stream.received - stream.start.at))
             self.scheduler.feed(stream, Finalize(stream.segment, at), self.now)
 
     @rule(stream=streams)

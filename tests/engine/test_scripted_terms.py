@@ -3,7 +3,7 @@
 import numpy as np
 from attrs import evolve
 
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.scripted import CHUNK, ScriptedRecognizer
 from ssasr.protocol.recognition import StreamOptions
 
@@ -14,7 +14,7 @@ AUDIO = (0.1 * np.random.default_rng(3).standard_normal(20 * 10 * CHUNK)).astype
 def said(options, later=None, pieces=1):
     """``later``: options from the middle on."""
     recognizer = ScriptedRecognizer()
-    state = recognizer.new_state(options, 0)
+    state = recognizer.new_state(options, SegmentStart(0))
     middle = len(AUDIO) // 2
     for half in (AUDIO[:middle], AUDIO[middle:]):
         for part in np.split(half, pieces):

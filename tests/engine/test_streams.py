@@ -41,7 +41,7 @@ def test_new_options_hold_from_the_audio_after_them(script, data):
         while stream.ready and data.draw(st.booleans()):
             step(stream, used)
     if data.draw(st.booleans()):
-        at = data.draw(st.integers(stream.segment_start, stream.received))
+        at = data.draw(st.integers(stream.start.at, stream.received))
         stream.receive(Finalize(stream.segment, at))
     while stream.ready:
         step(stream, used)
@@ -69,11 +69,11 @@ def test_a_segment_begins_with_the_language_that_was_spoken_before():
         stream.receive(Audio(stream.received, bytes(2 * CHUNK)))
         stream.receive(Finalize(stream.segment, stream.received))
         take = stream.take()
-        before.append(take.language_before)
+        before.append(take.start.language_before)
         last = StepResult(take.final_at, (), words, take.final_at, 0.0, language, confidence)
         stream.settle(take, Outcome((last,)))
     assert before == ["en", "en", "de"]
-    assert stream.language_before == "de"
+    assert stream.start.language_before == "de"
 
 
 EVENTS = st.one_of(
@@ -104,7 +104,7 @@ def test_a_take_made_ahead_is_the_one_that_would_be_made_at_the_last_moment(scri
         elif event == "new":
             message = Configure(StreamOptions(pause=plain.received))
         elif event == "final" and not plain.urgent:
-            at = data.draw(st.integers(plain.segment_start, plain.received))
+            at = data.draw(st.integers(plain.start.at, plain.received))
             message = Finalize(plain.segment, at)
         elif event == "prepare" and ahead.ready and ahead.next_input is None:
             prepare([ahead], SampleArray(data.draw(st.sampled_from([0, CHUNK, 10 * CHUNK]))))

@@ -44,11 +44,18 @@ from ssasr.engine.fastconformer.streaming import (
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.fastconformer.workload import padding_rows, workload
 from ssasr.engine.graphs import CudaGraphRecorder
-from ssasr.engine.recognizer import Outcome, RecognizerSettings, State, StepResult, Work
+from ssasr.engine.recognizer import (
+    Outcome,
+    RecognizerSettings,
+    SegmentStart,
+    State,
+    StepResult,
+    Work,
+)
 from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
 from ssasr.models.catalogue import resolve
-from ssasr.protocol.recognition import StreamOptions, Word
+from ssasr.protocol.recognition import StreamOptions
 from ssasr.runtime.processors import cores
 
 CHUNK_MS = 160
@@ -182,21 +189,15 @@ class FastConformerRecognizer:
         """Records the graphs, where the device has them."""
         self._runner.warm_up()
 
-    def new_state(
-        self,
-        options: StreamOptions,
-        start: int,
-        committed: tuple[Word, ...] = (),
-        committed_at: int = 0,
-        language_before: str | None = None,
-    ) -> State:
+    def new_state(self, options: StreamOptions, start: SegmentStart) -> State:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
             raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")
-        slot, transcript = self._free.pop(), Transcript(self._piece_table, start, committed)
+        transcript = Transcript(self._piece_table, start.at, start.committed)
+        slot = self._free.pop()
         self._slot_state.open(slot, transcript, self._prompt(options))
         self._set_terms(slot, options.keyterms)
-        return Segment(slot, start, transcript)
+        return Segment(slot, start.at, transcript)
 
     def configure(self, state: State, options: StreamOptions) -> None:
         """The language and the key terms from the next chunk on; nothing else concerns this

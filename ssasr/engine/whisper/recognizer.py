@@ -26,6 +26,7 @@ from ssasr.engine.recognizer import (
     Outcome,
     Recognizer,
     RecognizerSettings,
+    SegmentStart,
     State,
     StepResult,
     Work,
@@ -209,17 +210,11 @@ class WhisperRecognizer:
                 self.decoding([Request(tone, self.languages[0])])
                 self._vad.detect(silence, self._vad.initial_state(1, self._device))
 
-    def new_state(
-        self,
-        options: StreamOptions,
-        start: int,
-        committed: tuple[Word, ...] = (),
-        committed_at: int = 0,
-        language_before: str | None = None,
-    ) -> State:
+    def new_state(self, options: StreamOptions, start: SegmentStart) -> State:
         segment = (WholeSegment if options.offline else Segment)(
-            self._known(options), start, list(committed), committed_at,
-            multilingual=self.vocabulary.multilingual, language=SpokenLanguage(language_before),
+            self._known(options), start.at, list(start.committed), start.committed_at,
+            multilingual=self.vocabulary.multilingual,
+            language=SpokenLanguage(start.language_before),
         )  # fmt: skip
         stream = _Stream(segment, self._vad.initial_state(1, self._device))
         self._streams.add(stream)

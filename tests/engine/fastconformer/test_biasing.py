@@ -10,7 +10,7 @@ from ssasr.engine.fastconformer.biasing import BOOST, MOST, Edges, TermSlots
 from ssasr.engine.fastconformer.checkpoint import load_model
 from ssasr.engine.fastconformer.transducer import decode
 from ssasr.engine.keyterms import Trie
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import StreamOptions
 from tests.engine.fastconformer.test_transducer import decode_plainly, emitted, row, texts
 
@@ -88,7 +88,10 @@ def test_a_place_is_kept_from_chunk_to_chunk_and_can_be_gone_back_to():
 
 def said(recognizer, audio, terms, others=()):
     """``others``: lists of streams that are stepped beside it."""
-    states = [recognizer.new_state(StreamOptions(keyterms=each), 0) for each in (terms, *others)]
+    states = [
+        recognizer.new_state(StreamOptions(keyterms=each), SegmentStart(0))
+        for each in (terms, *others)
+    ]
     chunk = recognizer.chunk
     whole = len(audio) // chunk * chunk
     for at in range(0, whole, chunk):

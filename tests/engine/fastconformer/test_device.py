@@ -20,7 +20,7 @@ from ssasr.engine.fastconformer.recognizer import (
 )
 from ssasr.engine.fastconformer.slots import Slots
 from ssasr.engine.graphs import CapturedGraph
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.vad import SileroVad
 from ssasr.protocol.recognition import StreamOptions
 from tests.engine.recorder import CaptureRules
@@ -91,7 +91,7 @@ def test_one_device_and_one_dtype(architecture, dtype, chunk_frames, request, mo
         recognizer.warm_up()
     warm = recorder.replays
     assert warm == 1
-    state = recognizer.new_state(StreamOptions(), 0)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0))
     chunk = np.zeros(recognizer.chunk, np.float32)
     recognizer.step([Work(state, chunk)])
     recognizer.step([Work(state, chunk[:100], recognizer.chunk + 100)])

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from ssasr.engine.fastconformer.config import load_config
 from ssasr.engine.fastconformer.recognizer import largest_batch
 from ssasr.engine.fastconformer.slots import Layout
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.errors import EngineBusy
 from ssasr.protocol.recognition import VAD_FRAME, StreamOptions, Word
 from tests.engine.fastconformer import reference
@@ -42,7 +42,9 @@ class Stream:
     state: object = field(init=False)
 
     def __attrs_post_init__(self):
-        self.state = self.recognizer.new_state(self.options, self.start, self.committed)
+        self.state = self.recognizer.new_state(
+            self.options, SegmentStart(self.start, self.committed)
+        )
 
     def work(self, chunks=1, final_at=None):
         """The next chunks, or all up to ``final_at`` (samples of this stream's audio)."""
@@ -340,7 +342,7 @@ def test_an_ended_segment_is_not_stepped_again(english, make_recognizer):
 
 def test_releasing_twice_frees_one_slot(english, make_recognizer):
     recognizer = make_recognizer(english[1], 1)
-    state = recognizer.new_state(StreamOptions(), 0)
+    state = recognizer.new_state(StreamOptions(), SegmentStart(0))
     recognizer.release(state)
     recognizer.release(state)
     assert recognizer.statistics().free_slots == recognizer.statistics().slots

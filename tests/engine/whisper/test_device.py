@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssasr.engine.graphs import CapturedGraph
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.smart_turn import SmartTurn
 from ssasr.engine.vad import SileroVad
 from ssasr.engine.whisper.graph_passes import GraphPasses
@@ -44,7 +44,7 @@ def passes(network):
 def words_of(recognizer, streams):
     """Final words of streams that go side by side."""
     recognizer.warm_up()
-    states = [recognizer.new_state(StreamOptions(), 0) for _ in streams]
+    states = [recognizer.new_state(StreamOptions(), SegmentStart(0)) for _ in streams]
     longest = max(map(len, streams))
     for begin in range(0, longest, recognizer.chunk):
         rows = [
@@ -79,7 +79,9 @@ def test_the_real_detector_there(device):
     recognizer = tiny.recognizer(device=device, run=passes, vad=vad)
     recognizer.warm_up()
     samples = tiny.speech(1.0, 2)[: recognizer.chunk]
-    (outcome,) = recognizer.step([Work(recognizer.new_state(StreamOptions(), 0), samples)])
+    (outcome,) = recognizer.step(
+        [Work(recognizer.new_state(StreamOptions(), SegmentStart(0)), samples)]
+    )
     assert len(outcome.results[-1].speech) == len(samples) // 512
 
 

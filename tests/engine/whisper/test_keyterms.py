@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.biasing import terms_of
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.recognizer import create
@@ -55,7 +55,7 @@ def spoken(recognizer, path, terms=(), *, offline=False):
     """Words with times and confidences, as of a session or of a file."""
     samples = soundfile.read(path, dtype="float32")[0]
     options = StreamOptions(languages=("en",), keyterms=terms, offline=offline)
-    state = recognizer.new_state(options, 0)
+    state = recognizer.new_state(options, SegmentStart(0))
     chunk = len(samples) if offline else recognizer.chunk
     for at in range(0, len(samples), chunk):
         final_at = len(samples) if at + chunk >= len(samples) else None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import StreamOptions
 from tests.conftest import JFK
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.weights
 
 
 def words(recognizer, samples, threshold):
-    state = recognizer.new_state(StreamOptions(vad_threshold=threshold), 0)
+    state = recognizer.new_state(StreamOptions(vad_threshold=threshold), SegmentStart(0))
     work = Work(state, samples, len(samples))
     while True:
         (outcome,) = recognizer.step([work])

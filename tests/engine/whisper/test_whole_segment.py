@@ -7,7 +7,7 @@ import pytest
 import torch
 from attrs import evolve
 
-from ssasr.engine.recognizer import Work
+from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.engine.tokenizers import WhisperTokenizer
 from ssasr.engine.whisper.placement import LEAD
 from ssasr.engine.whisper.segment import RINGING, Due, Kind
@@ -138,7 +138,7 @@ def test_a_file_waits_for_live_streams(workers):
     noted = model.decoding = Noted(model.decoding)
     whole = StreamOptions(offline=True)
     work = [
-        Work(model.new_state(options, 0), audio, len(audio))
+        Work(model.new_state(options, SegmentStart(0)), audio, len(audio))
         for options, audio in ((whole, noise(3, 1)), (StreamOptions(), noise(2, 2)))
     ]
     step_until_done(model, work)
@@ -150,7 +150,7 @@ def test_a_file_waits_for_live_streams(workers):
 def finals(model, count):
     whole = StreamOptions(offline=True)
     pieces = [noise(3, seed) for seed in range(count)]
-    return [Work(model.new_state(whole, 0), audio, len(audio)) for audio in pieces]
+    return [Work(model.new_state(whole, SegmentStart(0)), audio, len(audio)) for audio in pieces]
 
 
 def test_windows_that_wait_share_the_free_workers():
@@ -165,7 +165,9 @@ def test_a_window_that_comes_in_waits_for_no_worker(monkeypatch):
     monkeypatch.setattr(model, "_decode", lambda *given: go_on.wait())
     monkeypatch.setattr(model._background, "wait", waited.append)
     decoding = finals(model, 1)
-    listening = Work(model.new_state(StreamOptions(offline=True), 0), noise(1, 9), None)
+    listening = Work(
+        model.new_state(StreamOptions(offline=True), SegmentStart(0)), noise(1, 9), None
+    )
     try:
         model.step([*decoding, listening])
         assert not waited
