@@ -17,8 +17,9 @@ HOP = 160
 """Samples between two mel frames, 10 ms."""
 
 
-def mel_filters(bins: int) -> NDArray[np.float32]:
-    """Triangular filters on Slaney's mel scale, each of unit area: (bins, WINDOW // 2 + 1).
+def mel_filters(bins: int, transform: int = WINDOW) -> NDArray[np.float32]:
+    """Triangular filters on Slaney's mel scale, each of unit area: (bins, transform // 2 + 1).
+    ``transform``: samples that the spectrum is taken of.
 
     The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 steps for a factor
     of 6.4); Slaney, Auditory Toolbox, 1998. Computed at construction: it takes under a millisecond.
@@ -32,7 +33,7 @@ def mel_filters(bins: int) -> NDArray[np.float32]:
         mels * linear,
         knee * np.exp(log_step * (mels - knee / linear)),
     )
-    spectrum = np.linspace(0.0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
+    spectrum = np.linspace(0.0, SAMPLE_RATE / 2, transform // 2 + 1)
     width = np.diff(hertz)
     distance = hertz[:, None] - spectrum[None, :]
     rising = -distance[:-2] / width[:-1, None]
