@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import attrs
 
-from ssasr.client.captions import Cue, cues
+from ssasr.client.captions import cues
+from ssasr.protocol import subtitles
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn
 
@@ -44,26 +45,17 @@ def _named(speaker: str | None) -> str:
 
 def srt(turns: Sequence[Turn]) -> str:
     """SubRip."""
-    blocks = [
-        f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n"
-        f"{_named(cue.speaker)}{_lines(cue)}\n"
-        for number, cue in enumerate(cues(turns), 1)
-    ]
-    return "\n".join(blocks)
+    return subtitles.srt(
+        (cue.start, cue.end, _named(cue.speaker) + "\n".join(cue.lines)) for cue in cues(turns)
+    )
 
 
 def vtt(turns: Sequence[Turn]) -> str:
     """WebVTT."""
-    blocks = [
-        f"\n{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n"
-        f"{_voice(cue.speaker)}{_escaped(_lines(cue))}\n"
+    return subtitles.vtt(
+        (cue.start, cue.end, _voice(cue.speaker) + subtitles.escaped("\n".join(cue.lines)))
         for cue in cues(turns)
-    ]
-    return "WEBVTT\n" + "".join(blocks)
-
-
-def _lines(cue: Cue) -> str:
-    return "\n".join(cue.lines)
+    )
 
 
 def _voice(speaker: str | None) -> str:
@@ -91,17 +83,6 @@ def _plain(turn: Turn) -> dict[str, object]:
         **speaker,
         "words": [attrs.asdict(word, filter=wanted) for word in turn.words],
     }
-
-
-def _escaped(line: str) -> str:
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _timestamp(ms: int, mark: str) -> str:
-    seconds, ms = divmod(ms, 1_000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{ms:03}"
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Turn]], str]] = MappingProxyType(

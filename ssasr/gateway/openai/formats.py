@@ -9,6 +9,7 @@ from attrs import define, evolve, field, frozen
 
 from ssasr.gateway.openai.languages import name_of
 from ssasr.gateway.openai.transcription import Piece
+from ssasr.protocol import subtitles
 from ssasr.protocol.joining import join, space_between
 from ssasr.protocol.messages import Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
@@ -193,19 +194,18 @@ def plain(transcript: Transcript) -> str:
 
 
 def srt(transcript: Transcript) -> str:
-    blocks = [
-        f"{number}\n{_time(each.start, ',')} --> {_time(each.end, ',')}\n{each.text}\n"
-        for number, each in enumerate(transcript.segments, 1)
-    ]
-    return "\n".join(blocks)
+    return subtitles.srt((*_milliseconds(each), each.text) for each in transcript.segments)
 
 
 def vtt(transcript: Transcript) -> str:
-    blocks = [
-        f"\n{_time(each.start, '.')} --> {_time(each.end, '.')}\n{_escaped(each.text)}\n"
-        for each in transcript.segments
-    ]
-    return "WEBVTT\n" + "".join(blocks)
+    return subtitles.vtt(
+        (*_milliseconds(each), subtitles.escaped(each.text)) for each in transcript.segments
+    )
+
+
+def _milliseconds(spoken: Spoken) -> tuple[int, int]:
+    """Where it starts and ends."""
+    return spoken.start * 1_000 // SAMPLE_RATE, spoken.end * 1_000 // SAMPLE_RATE
 
 
 def event(kind: str, **fields: object) -> bytes:
@@ -216,14 +216,3 @@ def event(kind: str, **fields: object) -> bytes:
 
 def seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, 3)
-
-
-def _escaped(line: str) -> str:
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _time(samples: int, mark: str) -> str:
-    rest, ms = divmod(samples * 1_000 // SAMPLE_RATE, 1_000)
-    minutes, rest = divmod(rest, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{rest:02}{mark}{ms:03}"
