@@ -255,18 +255,18 @@ def recognition_config(values: Values) -> Any:
 
 
 def run_serve(values: Values, _: argparse.Namespace) -> int:
-    from ssasr.cli.processes import all_in_one as serving
-    from ssasr.runtime import process as running
+    from ssasr.cli.processes.all_in_one import serve
+    from ssasr.runtime.process import run
 
     public = public_config(values, tuple(map(EngineKind, values["engines"])))
-    running.run(partial(serving.serve, public, recognition_config(values)))
+    run(partial(serve, public, recognition_config(values)))
     return 0
 
 
 def run_gateway(values: Values, _: argparse.Namespace) -> int:
-    from ssasr.cli.processes import gateway as serving_gateway
+    from ssasr.cli.processes.gateway import GatewayConfig, serve_gateway, serve_workers
     from ssasr.routing.engine_client import Address
-    from ssasr.runtime import process as running
+    from ssasr.runtime.process import run
 
     if values["asr_endpoint"] is None:
         raise UsageError("--asr-endpoint is needed: where are the engines (ws://HOST:PORT)?")
@@ -276,25 +276,25 @@ def run_gateway(values: Values, _: argparse.Namespace) -> int:
     if values["asr_ca"] is not None:
         with blamed_on(values, "asr_ca"):
             address = Address.parse(values["asr_endpoint"], values["asr_ca"])
-    config = serving_gateway.GatewayConfig(
+    config = GatewayConfig(
         public_config(values, engines),
         address,
         required=values["engines"] is not None,
         secret=engine_secret(values),
     )
     if values["workers"] > 1:
-        return serving_gateway.serve_workers(config, values["workers"], exit_status)
-    running.run(partial(serving_gateway.serve_gateway, config))
+        return serve_workers(config, values["workers"], exit_status)
+    run(partial(serve_gateway, config))
     return 0
 
 
 def run_engine(values: Values, _: argparse.Namespace) -> int:
-    from ssasr.cli.processes import engine as serving_engine
-    from ssasr.runtime import process as running
+    from ssasr.cli.processes.engine import EngineConfig, serve_engine
+    from ssasr.runtime.process import run
 
     if values["model"] is None:
         raise UsageError("--model is needed: english, multilingual, or the name of a model")
-    config = serving_engine.EngineConfig(
+    config = EngineConfig(
         host=values["host"],
         port=values["port"],
         model=values["model"],
@@ -305,5 +305,5 @@ def run_engine(values: Values, _: argparse.Namespace) -> int:
         secret=engine_secret(values),
         metrics_port=values["metrics_port"],
     )
-    running.run(partial(serving_engine.serve_engine, config))
+    run(partial(serve_engine, config))
     return 0
