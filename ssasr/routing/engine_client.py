@@ -10,6 +10,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -46,13 +47,14 @@ from ssasr.protocol.recognition import (
     Update,
 )
 from ssasr.protocol.stream_position import StreamPosition
+from ssasr.routing.attempts import AGAIN_SECONDS, first_answers
 from ssasr.routing.engine_stream import EngineSilent, EngineStream
 from ssasr.runtime.process import plain_nursery
 from ssasr.telemetry.logs import get_logger
 from ssasr.telemetry.tracing import current
 
 CONNECT_SECONDS = 2.0
-"""For the name lookup, TCP, TLS and the handshake. Engines accept or refuse in milliseconds."""
+"""For the name lookup, TCP, TLS and the handshake, all attempts (``attempts``) together."""
 OPEN_SECONDS = 5.0
 """From Open to Opened; an engine under load answers between two steps."""
 PROBE_SECONDS = 2.0
@@ -64,8 +66,8 @@ NO_ANSWER = (
 """No connection, no HTTP, or no answer in time."""
 ATTEMPT_HEADER = "X-Ssasr-Attempt"
 UNANSWERED_SECONDS = 30.0
-"""For how long after a time-out the balancer is asked for any engine instead of the least loaded:
-until a supervisor is likely to have noticed an engine that hangs. A guess."""
+"""For how long after an engine was silent the balancer is asked for any instead of the least
+loaded: until a supervisor is likely to have noticed an engine that hangs. A guess."""
 
 log = get_logger(__name__)
 
@@ -126,7 +128,7 @@ class LinkedStream(Link):
                 await self.send(opening)
                 opened = await Link.receive(self)
         except trio.TooSlowError:
-            raise EngineLost("the engine did not open the stream") from None
+            raise EngineSilent("the engine did not open the stream") from None
         except (LinkDown, PeerFault) as fault:
             raise _lost(fault) from None
         assert isinstance(opened, Opened), "the machine lets nothing else come first"
@@ -174,7 +176,7 @@ class EngineClient:
     """Sent to the engines, as ``--engine-secret-file`` says."""
     _answering: dict[str, bool] = field(factory=dict)
     _unanswered: dict[str, float] = field(factory=dict)
-    """When a connection or a probe for a version last timed out."""
+    """When an engine of a version last left a question unanswered."""
 
     def answers(self, model_version: str) -> bool:
         """Whether an engine of that version answered the last probe."""
@@ -200,7 +202,8 @@ class EngineClient:
         try:
             async with plain_nursery() as nursery:
                 stream = await self._connect(nursery, model_version, opening.session_id, streams)
-                await stream.open(opening)
+                with self._note_silence(model_version):
+                    await stream.open(opening)
                 opened = True
                 nursery.start_soon(stream.watch)
                 try:
@@ -213,8 +216,9 @@ class EngineClient:
                 _raise_refusal(error)
             raise
         finally:
-            for each in streams:
-                await trio.aclose_forcefully(each)
+            with trio.CancelScope(shield=True):  # all of them, and nothing is waited for
+                for each in streams:
+                    await trio.aclose_forcefully(each)
 
     async def _connect(
         self,
@@ -223,24 +227,43 @@ class EngineClient:
         session_id: str,
         streams: list[trio.abc.Stream],
     ) -> LinkedStream:
-        """Connect and make the handshake. The TCP or TLS stream is appended to ``streams``, for the
-        caller to close. Raises what ``_raise_refusal`` translates."""
-        with self._note_silence(model_version, CONNECT_SECONDS):
-            headers = [
-                *self._headers(model_version),
-                (SESSION_HEADER, session_id),
-                *current().headers(),
-            ]
+        """A link to the engine that was the first to answer. Its TCP or TLS stream is appended to
+        ``streams``, for the caller to close. Raises what ``_raise_refusal`` translates."""
+        ask = partial(self._link, nursery, model_version, session_id, streams)
+        first, *others = await first_answers(ask, CONNECT_SECONDS)
+        for other in others:
+            other.websocket.abort()
+        return first
+
+    async def _link(
+        self,
+        nursery: trio.Nursery,
+        model_version: str,
+        session_id: str,
+        streams: list[trio.abc.Stream],
+        attempt: int,
+    ) -> LinkedStream:
+        """One attempt of ``_connect``."""
+        headers = [
+            *self._headers(model_version, attempt),
+            (SESSION_HEADER, session_id),
+            *current().headers(),
+        ]
+        with self._note_silence(model_version):
             stream = await self.address.connect()
-            streams.append(stream)
-            websocket, answer = await open_websocket(
-                stream,
-                nursery,
-                self.address.netloc,
-                PATH,
-                subprotocol=SUBPROTOCOL,
-                headers=[(name.encode(), value.encode()) for name, value in headers],
-            )
+            try:
+                websocket, answer = await open_websocket(
+                    stream,
+                    nursery,
+                    self.address.netloc,
+                    PATH,
+                    subprotocol=SUBPROTOCOL,
+                    headers=[(name.encode(), value.encode()) for name, value in headers],
+                )
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+        streams.append(stream)
         return LinkedStream(websocket, EngineLink(Role.GATEWAY), self._answered_by(answer))
 
     def _answered_by(self, answer: Headers) -> str:
@@ -248,41 +271,43 @@ class EngineClient:
         asked = dict(answer).get(ENGINE_HEADER.lower().encode(), b"").decode("latin-1")
         return asked.rpartition(",")[2].strip() or self.address.netloc
 
-    def _headers(self, version: str) -> list[tuple[str, str]]:
+    def _headers(self, version: str, attempt: int) -> list[tuple[str, str]]:
         """Headers of a request. An engine that hangs has few streams, so a balancer that picks the
-        least loaded one would choose it again and again; with ``ATTEMPT_HEADER``, ours chooses at
-        random."""
+        least loaded one would choose it again and again; with ``ATTEMPT_HEADER``, ours goes round
+        all of them."""
         since = trio.current_time() - self._unanswered.get(version, -math.inf)
-        again = [(ATTEMPT_HEADER, "2")] if since < UNANSWERED_SECONDS else []
+        attempt += since < UNANSWERED_SECONDS
+        again = [(ATTEMPT_HEADER, str(attempt))] if attempt > 1 else []
         secret = [] if self.secret is None else [("Authorization", f"Bearer {self.secret}")]
         return [(VERSION_HEADER, version), *again, *secret]
 
     @contextmanager
-    def _note_silence(self, version: str, seconds: float) -> Iterator[None]:
-        """Raises trio.TooSlowError."""
+    def _note_silence(self, version: str) -> Iterator[None]:
+        """Note it if the block is given up after more than a moment without an answer."""
+        began = trio.current_time()
         try:
-            with trio.fail_after(seconds):
-                yield
-        except trio.TooSlowError:
-            self._unanswered[version] = trio.current_time()
+            yield
+        except (trio.Cancelled, EngineSilent):
+            if trio.current_time() - began >= AGAIN_SECONDS:
+                self._unanswered[version] = trio.current_time()
             raise
 
     async def _probe(self, version: str) -> None:
         while True:
             ready = False
             with suppress(*NO_ANSWER):
-                with self._note_silence(version, PROBE_SECONDS):
-                    ready = await self._ask(version) == 200
+                ready = 200 in await first_answers(partial(self._ask, version), PROBE_SECONDS)
             if ready != self._answering.get(version):
                 log.info("engines", version=version, ready=ready)
             self._answering[version] = ready
             await trio.sleep(PROBE_SECONDS)
 
-    async def _ask(self, version: str) -> int:
+    async def _ask(self, version: str, attempt: int) -> int:
         """Ask ``GET /ready``; the status of the answer."""
-        headers = [("Host", self.address.netloc), *self._headers(version)]
-        async with await self.address.connect() as stream:
-            return (await exchange(stream, "GET", "/ready", headers, b"")).status
+        headers = [("Host", self.address.netloc), *self._headers(version, attempt)]
+        with self._note_silence(version):
+            async with await self.address.connect() as stream:
+                return (await exchange(stream, "GET", "/ready", headers, b"")).status
 
 
 def _raise_refusal(error: Exception) -> NoReturn:

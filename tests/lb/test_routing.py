@@ -80,7 +80,7 @@ async def test_a_replica_that_never_answers_is_passed_over_in_time(run_dir: Path
         assert engines[0].handshakes >= 1
 
 
-async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
+async def test_further_attempts_go_round(run_dir: Path):
     """A replica that hangs has few connections; by ``least_conn`` it would get every new one."""
     engines = [StubEngine(EN, silent=True), StubEngine(EN2)]
     async with cluster(run_dir, engines, {"english.test": [EN, EN2]}) as c:
@@ -95,14 +95,14 @@ async def test_a_second_attempt_is_dealt_by_chance(run_dir: Path):
                 nursery.start_soon(attempt)
             await c.until(lambda: len(reached) + engines[0].handshakes == 20)
             nursery.cancel_scope.cancel()
-        assert 1 <= len(reached) < 20
+        assert len(reached) == 10
 
 
 async def test_a_gateway_gets_past_a_replica_that_hangs(run_dir: Path, monkeypatch):
     """Its streams have left it, so it has the fewest. A gateway that is sent there again and again
     would call the model unreachable for as long as it hangs. (The stub speaks no engine link; that
     it is found out is the sign that it was reached.)"""
-    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 3.0)
     hanging, other = StubEngine(EN), StubEngine(EN2)
     async with cluster(run_dir, [hanging, other], {"english.test": [EN, EN2]}) as c:
         leave = {EN: trio.Event(), EN2: trio.Event()}
@@ -120,10 +120,9 @@ async def test_a_gateway_gets_past_a_replica_that_hangs(run_dir: Path, monkeypat
             hanging.silent = True
             address = engine_client.Address.parse(c.nginx.url.replace("http", "ws"))
             client = engine_client.EngineClient(address, ["en-default"], required=True)
-            assert "did not answer in time" in await refusal(client)
-            with trio.fail_after(60):
-                while "does not speak" not in await refusal(client):
-                    pass
+            before = hanging.handshakes
+            assert "does not speak" in await refusal(client)
+            assert hanging.handshakes > before
             leave[EN2].set()
 
 

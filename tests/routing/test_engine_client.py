@@ -4,12 +4,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio_websocket import serve_websocket
 
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable, StartRefused
 from ssasr.net import engine_connection
-from ssasr.protocol.engine_link import Role
+from ssasr.protocol.engine_link import SUBPROTOCOL, Role
 from ssasr.protocol.liveness import GATEWAY, Timeouts
 from ssasr.protocol.recognition import Audio, Open, StreamOptions, Update
+from ssasr.routing import engine_client
 from ssasr.routing.engine_client import Address, EngineClient
 from ssasr.routing.engine_stream import EngineSilent
 from ssasr.routing.failover import ResilientEngines
@@ -17,6 +19,7 @@ from ssasr.telemetry.metrics import Metrics
 from tests.harness.engines import VERSION, engine_server
 
 OPENING = Open("session", StreamOptions())
+ATTEMPT = b"X-Ssasr-Attempt"
 
 
 def client_for(port, required=True):
@@ -201,6 +204,97 @@ async def test_an_idle_stream_is_kept_alive(monkeypatch):
             assert idle.cancelled_caught
             await stream.send(Audio(0, bytes(3_200)))
             assert isinstance(await stream.receive(), Update)
+
+
+def hanging_before(direct, count):
+    """A handler, as of several engines behind one address: ``direct``'s for all connections but
+    the first ``count``, which are taken and never answered. And the heads of the requests."""
+    heads = []
+
+    async def handle(stream):
+        heads.append(await stream.receive_some())
+        if len(heads) <= count:
+            await trio.sleep_forever()
+        upstream = await trio.open_tcp_stream(direct.address.host, direct.address.port)
+        async with upstream, trio.open_nursery() as nursery:
+            await upstream.send_all(heads[-1])
+            nursery.start_soon(_pump, stream, upstream)
+            await _pump(upstream, stream)
+
+    return handle, heads
+
+
+async def _pump(source, sink):
+    async for data in source:
+        await sink.send_all(data)
+
+
+async def test_while_one_engine_hangs_another_takes_the_stream(monkeypatch):
+    """SIGSTOP: the kernel of the one accepts connections, and nobody answers them."""
+    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 60.0)
+    async with engine_server() as (server, direct):
+        handle, heads = hanging_before(direct, 2)
+        async with peer(handle) as client:
+            engines = ResilientEngines(client, Metrics())
+            with trio.fail_after(60):
+                async with engines.open_stream(VERSION, OPENING) as stream:
+                    await stream.send(Audio(0, bytes(3_200)))
+                    assert isinstance(await stream.receive(), Update)
+                while server.host.scheduler.in_use:
+                    await trio.sleep(0.05)
+        assert ATTEMPT not in heads[0], "the least loaded engine will do"
+        assert all(ATTEMPT in head for head in heads[1:]), "any but the one that hangs"
+
+
+async def test_while_one_engine_hangs_the_gateway_is_ready(monkeypatch):
+    monkeypatch.setattr(engine_client, "PROBE_SECONDS", 60.0)
+    async with engine_server() as (_, direct):
+        handle, heads = hanging_before(direct, 1)
+        async with peer(handle) as client, trio.open_nursery() as nursery:
+            probing = EngineClient(client.address, [VERSION], required=True)
+            nursery.start_soon(probing.run)
+            with trio.fail_after(30):
+                while not probing.is_ready():
+                    await trio.sleep(0.01)
+            assert len(heads) > 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_one_that_takes_a_link_and_opens_no_stream_is_noted(monkeypatch):
+    """Its event loop lives and its model hangs: any other engine may be better."""
+    monkeypatch.setattr(engine_client, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(engine_client, "CONNECT_SECONDS", 60.0)
+    heads = []
+
+    async def serve(request):
+        heads.append(dict(request.headers))
+        await request.accept(subprotocol=SUBPROTOCOL)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve_websocket, serve, "127.0.0.1", 0, None)
+        client = client_for(server.port)
+        for _ in range(2):
+            assert isinstance(await refused(client), EngineSilent)
+        assert heads[-1][b"x-ssasr-attempt"] == b"2"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_engine_that_answers_too_late_keeps_no_place(monkeypatch):
+    """Two have answered at the same moment; the stream is with the first of them."""
+    monkeypatch.setattr("ssasr.engine.server.OPEN_SECONDS", 600.0)
+
+    async def both(ask, _):
+        return [await ask(1), await ask(2)]
+
+    monkeypatch.setattr(engine_client, "first_answers", both)
+    async with engine_server() as (server, client):
+        with trio.fail_after(60):
+            async with client.open_stream(VERSION, OPENING) as stream:
+                while server.host.scheduler.in_use > 1:
+                    await trio.sleep(0.01)
+                await stream.send(Audio(0, bytes(3_200)))
+                assert isinstance(await stream.receive(), Update)
 
 
 async def test_garbage_on_an_open_stream_is_a_lost_engine_and_harms_nobody_else():
