@@ -2,17 +2,17 @@
 WebSocket.
 
 Which request does so is not known before, because a proxy sends an upgrade on whichever of its
-connections is idle. So hypercorn does not get the socket but a ``RequestStream``, which reads every
-head before hypercorn does and hands over one request at a time. It also keeps what hypercorn leaves
-open: deadlines for heads, bodies and writes (hypercorn writes inside a shield), and no HTTP/2 in
-clear text, which nobody needs here: a second protocol is a second way in.
+connections is idle. So the connection reads every head itself, and hypercorn gets a ``_Request``
+for its socket: one request, and no other. That also keeps what hypercorn leaves open: deadlines for
+heads, bodies and writes (hypercorn writes inside a shield), and no HTTP/2 in clear text, which
+nobody needs here: a second protocol is a second way in.
 """
 
 import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -92,33 +92,107 @@ class HttpConnection:
     stream: trio.abc.Stream
     app: AsgiApp
     stopping: trio.Event
+    data: bytes = field(init=False, default=b"")
+    """Read, and not handed to hypercorn."""
+    _idle: trio.CancelScope = field(factory=trio.CancelScope)
+    _sending: trio.CancelScope = field(factory=trio.CancelScope)
 
     async def run(self) -> bytes:
         """A request head that asks for a WebSocket, and what was read behind it; empty once the
         connection is done. Whoever called closes the stream."""
-        requests = RequestStream(self.stream)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, requests)
-            if await requests.read_request(HEAD_DEADLINE):
-                await self._serve(requests)
-            if not requests.upgrade:
-                await requests.linger()
+            nursery.start_soon(self._watch)
+            upgrade = await self._serve()
             nursery.cancel_scope.cancel()
-        return requests.upgrade
+        return upgrade
 
-    async def _watch(self, requests: "RequestStream") -> None:
+    async def _watch(self) -> None:
         try:
             await self.stopping.wait()
-            requests.end_when_idle()
+            self._idle.cancel()
             await trio.sleep_forever()
         finally:
-            requests.cut()
+            self._sending.cancel()  # a write is shielded from the end of all else
 
-    async def _serve(self, requests: "RequestStream") -> None:
-        app = ASGIWrapper(_App(self.app, requests))  # type: ignore[arg-type]  # plain mappings
-        server = TCPServer(app, CONFIG, WorkerContext(None), {}, requests)  # type: ignore[arg-type]
-        with requests.serving:
-            await server.run()
+    async def _serve(self) -> bytes:
+        wait = HEAD_DEADLINE
+        while await self._read_head(wait):
+            if self.data.startswith(HTTP2_PREFACE):
+                await self.send(HTTP2_REFUSED)
+                break
+            framing, offered = _parse(self.data)
+            if any(b"websocket" in value.lower() for value in offered):
+                return self.data
+            if offered:  # HTTP/2, which hypercorn would speak
+                head, _, rest = self.data.partition(HEAD_END)
+                self.data = _UPGRADE.sub(b"", head + b"\r\n") + b"\r\n" + rest
+                framing, _ = _parse(self.data)
+            request = _Request(self, framing)
+            await request.serve()
+            if not request.is_whole:
+                await self._linger()
+            if not request.goes_on:
+                break
+            wait = KEEP_ALIVE
+        return b""
+
+    async def _read_head(self, wait: float) -> bool:
+        """Until a whole head is there, or more than one may be; False: none comes. ``wait``:
+        seconds for its first byte."""
+        if self.stopping.is_set():
+            return False
+        with trio.move_on_after(wait) as self._idle:
+            if not self.data:
+                await self.read()
+        if not self.data:
+            return False
+        with trio.move_on_after(HEAD_DEADLINE):
+            looked = 0
+            while self.data.find(HEAD_END, looked, MAX_HEAD + len(HEAD_END)) < 0:
+                looked = max(len(self.data) - len(HEAD_END) + 1, 0)
+                if len(self.data) > MAX_HEAD:
+                    self.data = self.data[: MAX_HEAD + 1]  # hypercorn answers 431
+                    break
+                if not await self.read():
+                    return False
+            return True
+        return False
+
+    async def _linger(self) -> None:
+        """After an answer to a request that was not read to its end."""
+        with trio.move_on_after(LINGER), suppress(*GONE):
+            if isinstance(self.stream, trio.abc.HalfCloseableStream):
+                await self.stream.send_eof()
+            while await self.read():
+                self.data = b""
+
+    async def read(self) -> bool:
+        """Read on; False: the client has gone."""
+        try:
+            data = await self.stream.receive_some(READ_SIZE)
+        except GONE:
+            return False
+        self.data += data
+        return bool(data)
+
+    async def send(self, data: bytes) -> bool:
+        """False: the client does not read."""
+        with trio.move_on_after(SEND_DEADLINE) as self._sending, suppress(*GONE):
+            await self.stream.send_all(data)
+            return True
+        return False
+
+
+def _parse(data: bytes) -> tuple[h11.Connection, list[bytes]]:
+    """A machine that is past the request's head, and the protocols that it wants to change to. A
+    head that is none has none; hypercorn says what is wrong with it."""
+    framing = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    with suppress(h11.RemoteProtocolError):
+        framing.receive_data(data)
+        request = framing.next_event()
+        if isinstance(request, h11.Request):
+            return framing, [value for name, value in request.headers if name == b"upgrade"]
+    return framing, []
 
 
 @frozen
@@ -135,165 +209,51 @@ class _NoSocket:
 
 
 @define(eq=False)
-class RequestStream:
-    """What hypercorn takes for its socket: a connection's requests, one at a time. It ends by
-    cancelling ``serving`` between two of them; the connection itself stays open."""
+class _Request:
+    """What hypercorn takes for its socket, and what it calls as its app. hypercorn is cancelled
+    when the app is done, or when it has answered without the app; the connection stays open."""
 
-    stream: trio.abc.Stream
-    serving: trio.CancelScope = field(factory=trio.CancelScope)
-    """What hypercorn runs in."""
-    upgrade: bytes = b""
-    """The head that asks for a WebSocket and what was read behind it."""
+    connection: HttpConnection
+    _framing: h11.Connection
+    """Finds the end of the request; its head is parsed."""
     socket: _NoSocket = field(factory=_NoSocket)
-    _data: bytes = b""
-    """Read, and not handed over."""
-    _framing: h11.Connection = field(factory=lambda: h11.Connection(h11.SERVER))
-    """Finds the end of the request that is being handed over; its head is parsed."""
-    _is_new: bool = False
-    """Nothing of the request has been handed over."""
-    _is_whole: bool = True
-    """All of it has."""
-    _stopping: bool = False
-    _closed: bool = False
-    _over: bool = False
-    """hypercorn ends as soon as the app has."""
-    _taken: trio.Event = field(factory=trio.Event)
+    is_whole: bool = False
+    """All of the request has been handed over."""
+    goes_on: bool = False
+    """Another request may follow."""
+    _is_new: bool = True
+    """Nothing of it has."""
+    _is_working: bool = False
+    _is_begun: bool = False
+    _is_answered: bool = False
+    """The last of the answer has been sent."""
+    _is_closed: bool = False
     _ahead: int = 0
     """Bytes of the body that were handed over and not taken by the app."""
-    _working: bool = False
-    _answered: trio.Event = field(factory=trio.Event)
-    _receiving: trio.CancelScope = field(factory=trio.CancelScope)
-    _sending: trio.CancelScope = field(factory=trio.CancelScope)
-    _watching: trio.CancelScope = field(factory=trio.CancelScope)
-    _idle: trio.CancelScope = field(factory=trio.CancelScope)
+    _taken: trio.Event = field(factory=trio.Event)
+    _serving: trio.CancelScope = field(factory=trio.CancelScope)
 
-    # -- its owner's ------------------------------------------------------------------------------
+    async def serve(self) -> None:
+        app = ASGIWrapper(self._work)  # type: ignore[arg-type]  # plain mappings
+        server = TCPServer(app, CONFIG, WorkerContext(None), {}, self)  # type: ignore[arg-type]
+        with self._serving:
+            await server.run()
 
-    async def read_request(self, wait: float) -> bool:
-        """Until a request for hypercorn is there; False: none comes. ``wait``: seconds for its
-        first byte."""
-        if not await self._read_head(wait):
-            return False
-        if self._data.startswith(HTTP2_PREFACE):
-            with suppress(*GONE):
-                await self.send_all(HTTP2_REFUSED)
-            return False
-        offered = self._parse()
-        if any(b"websocket" in value.lower() for value in offered):
-            self.upgrade, self._data = self._data, b""
-            return False
-        if offered:  # HTTP/2, which hypercorn would speak
-            head, _, rest = self._data.partition(HEAD_END)
-            self._data = _UPGRADE.sub(b"", head + b"\r\n") + b"\r\n" + rest
-            self._parse()
-        self._is_new, self._is_whole = True, False
-        self._ahead, self._answered = 0, trio.Event()
-        return True
-
-    def end_when_idle(self) -> None:
-        self._stopping = True
-        self._idle.cancel()
-
-    def cut(self) -> None:
-        """End a write, wherever it is shielded from its end."""
-        self._sending.cancel()
-
-    async def linger(self) -> None:
-        """After an answer to a request that was not read to its end."""
-        if self._is_whole:
-            return
-        with trio.move_on_after(LINGER), suppress(*GONE):
-            if isinstance(self.stream, trio.abc.HalfCloseableStream):
-                await self.stream.send_eof()
-            while await self._read():
-                pass
-
-    async def _read_head(self, wait: float) -> bool:
-        """Until a whole head is there, or more than one may be; False: none comes."""
-        with trio.CancelScope() as self._idle:
-            if self._stopping:
-                return False
-            if not self._data:
-                self._idle.deadline = trio.current_time() + wait
-                self._data = await self._read()
-        if not self._data:
-            return False
-        with trio.move_on_after(HEAD_DEADLINE):
-            looked = 0
-            while self._data.find(HEAD_END, looked, MAX_HEAD + len(HEAD_END)) < 0:
-                looked = max(len(self._data) - len(HEAD_END) + 1, 0)
-                if len(self._data) > MAX_HEAD:
-                    self._data = self._data[: MAX_HEAD + 1]  # hypercorn answers 431
-                    break
-                if not (data := await self._read()):
-                    return False
-                self._data += data
-            return True
-        return False
-
-    def _parse(self) -> list[bytes]:
-        """The protocols that the request wants to change to. A head that is none has none;
-        hypercorn says what is wrong with it."""
-        self._framing = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        with suppress(h11.RemoteProtocolError):
-            self._framing.receive_data(self._data)
-            request = self._framing.next_event()
-            if isinstance(request, h11.Request):
-                return [value for name, value in request.headers if name == b"upgrade"]
-        return []
-
-    async def _read(self) -> bytes:
-        try:
-            return bytes(await self.stream.receive_some(READ_SIZE))
-        except GONE:
-            return b""
-
-    # -- the app's, by ``_App`` -------------------------------------------------------------------
-
-    def work(self) -> None:
-        self._working = True
-
-    def take(self, size: int) -> None:
-        """The app has taken so many bytes of its request's body."""
-        self._ahead -= size
-        self._taken.set()
-
-    def answered(self, *, whole: bool) -> None:
-        """The app is done. Not ``whole``: in the middle of its answer, and hypercorn closes."""
-        self._working = False
-        if whole:
-            self._answered.set()
-        self._watching.cancel()
-        if self._over:
-            self.serving.cancel()
-
-    # -- hypercorn's ------------------------------------------------------------------------------
+    # -- the socket -------------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """More of the request; the next one once it has been answered. Empty: the client has gone.
-        ``max_bytes``: of a read, not of what is left of the one before."""
-        with trio.CancelScope() as self._receiving:
-            if self._closed:
-                await self._end()
-            if self._is_whole and await self._wait_answered():
-                if not await self.read_request(KEEP_ALIVE):
-                    await self._end()
-                return self._hand_over()
-            if self._is_new or (not self._is_whole and await self._read_body()):
-                return self._hand_over()
-            self._over = True
-            return b""
-        return await self._end()
-
-    async def _wait_answered(self) -> bool:
-        """False: the client has gone. What it sends meanwhile is its next request."""
-        while not self._answered.is_set() and len(self._data) <= MAX_HEAD:
-            with trio.CancelScope() as self._watching:
-                if not (data := await self._read()):
-                    return False
-                self._data += data
-        await self._answered.wait()
-        return True
+        """More of the request. Empty: the client has gone. ``max_bytes``: of a read, not of what is
+        left of the one before."""
+        if self._is_closed:
+            await trio.sleep_forever()
+        if self._is_new or (not self.is_whole and await self._read_body()):
+            return self._hand_over()
+        while self.is_whole:  # what comes is the next request
+            if len(self.connection.data) > MAX_HEAD:
+                await trio.sleep_forever()
+            if not await self.connection.read():
+                break
+        return b""
 
     async def _read_body(self) -> bool:
         """False: it does not come."""
@@ -301,99 +261,73 @@ class RequestStream:
             self._taken = trio.Event()
             await self._taken.wait()
         with trio.move_on_after(BODY_DEADLINE):
-            self._data = await self._read()
-        return bool(self._data)
+            return await self.connection.read()
+        return False
 
     def _hand_over(self) -> bytes:
         """What has been read of the request."""
-        data, self._data = self._data, b""
+        data, self.connection.data = self.connection.data, b""
         try:
             if not self._is_new:
                 self._framing.receive_data(data)
-            while not self._is_whole:
+            while not self.is_whole:
                 event = self._framing.next_event()
                 if isinstance(event, h11.Data):
                     self._ahead += len(event.data)
                 elif isinstance(event, h11.EndOfMessage):
-                    self._data = self._framing.trailing_data[0]
-                    self._is_whole = True
+                    self.connection.data = self._framing.trailing_data[0]
+                    self.is_whole = True
                 else:
                     break
         except h11.RemoteProtocolError:  # as hypercorn will find, answer and close
             pass
         self._is_new = False
-        return data[: len(data) - len(self._data)]
-
-    async def _end(self) -> NoReturn:
-        self._over = True
-        if not self._working:
-            self.serving.cancel()
-        await trio.sleep_forever()
-        raise AssertionError("it was cancelled")
+        return data[: len(data) - len(self.connection.data)]
 
     async def send_all(self, data: bytes) -> None:
         """Raises trio.BrokenResourceError."""
-        if not self._closed:
-            with trio.move_on_after(SEND_DEADLINE) as self._sending, suppress(*GONE):
-                await self.stream.send_all(data)
-                return
+        if self._is_closed or not await self.connection.send(data):
             await self.aclose()
-        raise trio.BrokenResourceError("the client does not read")
+            raise trio.BrokenResourceError("the client does not read")
 
     async def send_eof(self) -> None:
         """Nothing: whoever owns the connection decides."""
 
     async def aclose(self) -> None:
         """No more requests."""
-        self._closed = True
-        self._receiving.cancel()
+        self._is_closed = True
+        if not self._is_working:
+            self._serving.cancel()
 
+    # -- the app ----------------------------------------------------------------------------------
 
-@frozen(eq=False)
-class _App:
-    """The ASGI callable, as hypercorn calls it."""
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def take() -> Event:
+            event = await receive()
+            self._ahead -= len(event.get("body", b""))
+            self._taken.set()
+            return event
 
-    app: AsgiApp
-    requests: RequestStream
+        async def answer(event: Event) -> None:
+            self._is_begun = True
+            await send(event)
+            self._is_answered = event["type"] == "http.response.body" and not event.get("more_body")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, query = split_target(
             (scope["raw_path"] + b"?" + scope["query_string"]).decode("ascii")
         )
         scope["path"], scope["raw_path"] = unquote(path), path.encode()
         scope["query_string"] = query.encode()
-        exchange = _Exchange(self.requests, receive, send)
-        self.requests.work()
+        self._is_working = True
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.connection.app(scope, take, answer)
         except Exception:  # an app's bug is not the server's end
             log.exception("request failed", path=path)
-            await exchange.fail()
+            if not self._is_begun:
+                headers = [(b"content-length", b"0")]
+                await answer({"type": "http.response.start", "status": 500, "headers": headers})
+                await answer({"type": "http.response.body"})
         finally:
-            self.requests.answered(whole=exchange.is_whole)
-
-
-@define(eq=False)
-class _Exchange:
-    requests: RequestStream
-    _receive: Receive
-    _send: Send
-    is_begun: bool = False
-    is_whole: bool = False
-    """The last of the answer has been sent."""
-
-    async def receive(self) -> Event:
-        event = await self._receive()
-        self.requests.take(len(event.get("body", b"")))
-        return event
-
-    async def send(self, event: Event) -> None:
-        self.is_begun = True
-        await self._send(event)
-        self.is_whole = event["type"] == "http.response.body" and not event.get("more_body")
-
-    async def fail(self) -> None:
-        if not self.is_begun:
-            headers = [(b"content-length", b"0")]
-            await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-            await self.send({"type": "http.response.body"})
+            self._is_working = False
+            self.goes_on = self.is_whole and self._is_answered and not self._is_closed
+            self._serving.cancel()
