@@ -1,5 +1,4 @@
-"""The packet's way in ARCHITECTURE.md names functions that there are, in the classes that it
-says."""
+"""ARCHITECTURE.md names modules, classes and functions that there are."""
 
 import ast
 import re
@@ -32,3 +31,17 @@ def test_every_function_on_the_way_is_there():
     assert [
         f"{name}.{function}" for name, function in named if function not in there.get(name, ())
     ] == []
+
+
+def test_every_module_and_class_is_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    there = classes()
+    modules = re.findall(r"`([a-z_]+(?:[./][a-z_]+)+)`", text)
+    assert len(modules) > 12
+    for name in modules:
+        path = name.removesuffix(".py").replace(".", "/")
+        found = [ROOT / start / (path + end) for start in ("", "ssasr") for end in (".py", "")]
+        assert any(each.exists() for each in found), name
+    aliases = {"Rewrite"}  # a type of functions
+    for name in re.findall(r"`(_?[A-Z]\w+)`", text):
+        assert name in there.keys() | aliases, name
