@@ -381,7 +381,7 @@ async def keep_alive(session: Session) -> None:
             return None
         if verdict is Verdict.ASK:
             websocket.ping()
-        return liveness.rest(second)
+        return liveness.next_check_in(second)
 
     await Timer(check).run_until_over(PING_INTERVAL)
 

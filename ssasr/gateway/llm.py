@@ -22,8 +22,8 @@ from attrs import define, field, frozen
 from ssasr.errors import StartRefused
 from ssasr.net.http_client import Answer, RequestFailed, Target, post
 from ssasr.protocol import strict_json
+from ssasr.protocol.integrations import LlmRequest
 from ssasr.protocol.messages import LLMGatewayResponse, SessionMessage, Termination, Turn
-from ssasr.protocol.outward import LlmRequest
 from ssasr.runtime.handoff import Outlet
 from ssasr.session.companion import Companion
 

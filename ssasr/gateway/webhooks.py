@@ -22,8 +22,8 @@ from ssasr.gateway.outbox.outbox import Backoff, NotTaken, Outbox
 from ssasr.net.http_client import RequestFailed, Target, post
 from ssasr.protocol.codec import encode
 from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.integrations import Webhook
 from ssasr.protocol.messages import SessionMessage, Turn
-from ssasr.protocol.outward import Webhook
 from ssasr.session.companion import Companion
 from ssasr.telemetry.logs import get_logger
 

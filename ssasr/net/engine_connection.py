@@ -63,7 +63,7 @@ class Link:
     _timer: Timer = field(init=False)
     _seen: int = 0
     """Messages received up to the last check."""
-    _resting: bool = False
+    _check_is_far: bool = False
     """The next check is far off, because nothing is expected of the peer."""
 
     def __attrs_post_init__(self) -> None:
@@ -86,8 +86,8 @@ class Link:
             raise self._down(closed) from None
 
     def _frame(self, message: Message) -> str | bytes:
-        if self._resting and self.machine.role is Role.GATEWAY:
-            self._resting = False
+        if self._check_is_far and self.machine.role is Role.GATEWAY:
+            self._check_is_far = False
             self._timer.hasten()
         return self.machine.send(message)
 
@@ -114,7 +114,7 @@ class Link:
         """Check until cancelled whether the peer is alive. The connection to a dead one is broken;
         ``send`` and ``receive`` then raise PeerSilent."""
         self._liveness = Liveness(PATIENCE[self.machine.role], math.floor(trio.current_time()))
-        await self._timer.run_until_over(self._rest())
+        await self._timer.run_until_over(self._next_check_in())
 
     def _check(self, second: float) -> float | None:
         verdict = self._liveness.check(
@@ -126,15 +126,15 @@ class Link:
             self._silent = verdict
             self.websocket.abort()
             return None
-        return self._rest()
+        return self._next_check_in()
 
-    def _rest(self) -> float:
+    def _next_check_in(self) -> float:
         """Seconds until the next check."""
-        rest = self._liveness.rest(expecting=self._is_answer_expected())
+        rest = self._liveness.next_check_in(expecting=self._is_answer_expected())
         busy = self.machine.role is Role.GATEWAY and self._messages > self._seen
         self._seen = self._messages
-        self._resting = rest > CHECK_SECONDS and not busy
-        return rest if self._resting else CHECK_SECONDS
+        self._check_is_far = rest > CHECK_SECONDS and not busy
+        return rest if self._check_is_far else CHECK_SECONDS
 
     def _is_answer_expected(self) -> bool:
         """Whether the peer owes us an answer. Only a gateway expects one, and only while it waits

@@ -67,8 +67,8 @@ class LivenessStatistics:
 
 @define
 class Liveness:
-    """The liveness of a link's peer. Call ``check`` when ``rest`` has passed, or earlier; ``now``
-    is any monotonic clock."""
+    """The liveness of a link's peer. Call ``check`` when ``next_check_in`` has passed, or earlier;
+    ``now`` is any monotonic clock."""
 
     timeouts: Timeouts
     _checked: float
@@ -105,7 +105,7 @@ class Liveness:
             return Verdict.ASK
         return Verdict.WELL
 
-    def rest(self, *, expecting: bool) -> float:
+    def next_check_in(self, *, expecting: bool) -> float:
         """Seconds until the next check."""
         if expecting or self._asked:
             self._planned = CHECK_SECONDS
@@ -120,8 +120,8 @@ class Liveness:
 @define
 class ClientLiveness:
     """The liveness of a client. It owes no answers, and is sent a ping after ``PING_INTERVAL``
-    without a message. Created with the time when it was last active; call ``check`` when ``rest``
-    has passed."""
+    without a message. Created with the time when it was last active; call ``check`` when
+    ``next_check_in`` has passed."""
 
     _alive: float
     _asked: bool = False
@@ -147,7 +147,7 @@ class ClientLiveness:
         self._asked, self._bytes, self._unanswered_checks, self._alive = True, received, 0, now
         return Verdict.ASK
 
-    def rest(self, now: float) -> float:
+    def next_check_in(self, now: float) -> float:
         """Seconds until the next check."""
         if self._asked:
             return QUICK_PONG if self._unanswered_checks == 0 else PONG_DEADLINE - QUICK_PONG

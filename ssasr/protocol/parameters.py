@@ -14,6 +14,7 @@ from attrs import field, frozen
 
 from ssasr.protocol.chinese import written_chinese
 from ssasr.protocol.faults import invalid_value
+from ssasr.protocol.integrations import LlmRequest, Webhook, read_llm, read_webhook
 from ssasr.protocol.limits import (
     COMPRESSED,
     KEYTERM_LIMIT,
@@ -32,7 +33,6 @@ from ssasr.protocol.modes import (
     WITHOUT_U,
     Patience,
 )
-from ssasr.protocol.outward import LlmRequest, Webhook, read_llm, read_webhook
 from ssasr.protocol.query import Query
 from ssasr.protocol.recognition import (
     SAMPLE_RATE,

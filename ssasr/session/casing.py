@@ -27,21 +27,21 @@ _FUNCTION_WORDS = """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
-def goes_on(last_word: str, silence: int) -> bool:
+def sentence_continues(last_word: str, silence: int) -> bool:
     """Whether what is said after so many milliseconds belongs to the sentence of that word."""
     return bool(last_word) and silence < LONGEST_GAP and not ends_sentence(last_word)
 
 
-def was_no_end(last_word: str, next_word: str, silence: int) -> bool:
+def is_stray_full_stop(last_word: str, next_word: str, silence: int) -> bool:
     """Whether the full stop of the last word is one in mid-sentence, by the word that the model
     wrote after so many milliseconds."""
     ended = last_word.endswith(".") and ends_sentence(last_word)
     return ended and silence < LONGEST_GAP and next_word.islower()
 
 
-def begin(word: str, *, going_on: bool) -> str:
+def first_word(word: str, *, continues: bool) -> str:
     """The first word of a turn."""
-    if going_on:
+    if continues:
         bare = word.rstrip(",;:")
         small = bare.istitle() and bare.lower() in FUNCTION_WORDS
         return word[0].lower() + word[1:] if small else word

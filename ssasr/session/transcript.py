@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from ssasr.protocol.joining import join
 from ssasr.protocol.messages import TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
-from ssasr.session.casing import begin, goes_on, lower_capitals
+from ssasr.session.casing import first_word, lower_capitals, sentence_continues
 from ssasr.session.formatting import plain
 from ssasr.session.rewriting import Rewrite
 
@@ -118,7 +118,9 @@ class Transcript:
                 continue  # only a dash or a note
             start = max(start, self.milliseconds(word.start))
             if first:
-                text = begin(text, going_on=goes_on(self._turn_before, start - end))
+                text = first_word(
+                    text, continues=sentence_continues(self._turn_before, start - end)
+                )
                 first = False
             end = max(start, end, self.milliseconds(word.end))
             yield _Kept(text, bare, start, end, probability(word.confidence), final)
@@ -162,7 +164,7 @@ class Transcript:
         self._open = []
         texts = [word.text for word in self._finals]
         if (lowered := lower_capitals(texts)) != texts:
-            lowered[0] = begin(lowered[0], going_on=False)
+            lowered[0] = first_word(lowered[0], continues=False)
             self._finals = list(map(_Kept.written, self._finals, lowered))
             self._sent, self.final_text = [], ""
         return self.words(formatted=formatted, finality=True)

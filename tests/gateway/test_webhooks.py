@@ -10,7 +10,7 @@ from ssasr.gateway.outbox.outbox import Backoff
 from ssasr.gateway.webhooks import LAST_POSTS_DEADLINE, NAME, WebhookHosts, Webhooks, open_webhooks
 from ssasr.net.http_client import RequestFailed, Target, post
 from ssasr.protocol.faults import ClientFault
-from ssasr.protocol.outward import Webhook
+from ssasr.protocol.integrations import Webhook
 from ssasr.protocol.parameters import parse_parameters
 from tests.harness.clients import converse, speech_like
 from tests.harness.collecting_server import CollectingServer

@@ -20,7 +20,7 @@ def looks(
     found = []
     now = at
     while True:
-        now += liveness.rest(expecting=expecting)
+        now += liveness.next_check_in(expecting=expecting)
         if now > at + seconds:
             return found
         verdict = liveness.check(now, received(now), messages(now), expecting=expecting)
@@ -38,7 +38,7 @@ def test_one_that_owes_nothing_is_asked_seldom():
     liveness = Liveness(GATEWAY, 0.0)
     now, pongs = 0.0, 0
     while now < 1_000:
-        now += liveness.rest(expecting=False)
+        now += liveness.next_check_in(expecting=False)
         verdict = liveness.check(now, pongs, 0, expecting=False)
         assert verdict in {Verdict.WELL, Verdict.ASK}
         pongs += verdict is Verdict.ASK
@@ -51,7 +51,7 @@ def test_one_that_owes_nothing_is_asked_seldom():
 
 def test_work_that_comes_after_long_idleness_is_waited_for_no_longer():
     liveness = Liveness(GATEWAY, 0.0)
-    assert liveness.rest(expecting=False) == GATEWAY.ask_idle
+    assert liveness.next_check_in(expecting=False) == GATEWAY.ask_idle
     assert liveness.check(15.0, 1, 0, expecting=True) is Verdict.WELL
     found = looks(liveness, 10, received=lambda now: 1, expecting=True, at=15)
     assert next(now for now, verdict in found if verdict is Verdict.SILENT) <= 19
@@ -123,7 +123,7 @@ def pulse_looks(seconds, *, spoke=lambda now: 0, received=lambda now: 0, held=la
             found.append((now, verdict))
         if verdict is Verdict.SILENT:
             break
-        now += liveness.rest(now)
+        now += liveness.next_check_in(now)
     return found
 
 

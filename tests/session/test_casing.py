@@ -4,7 +4,7 @@ import pytest
 
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.recognition import Word
-from ssasr.session.casing import begin, goes_on, lower_capitals
+from ssasr.session.casing import first_word, lower_capitals, sentence_continues
 from ssasr.session.transcript import Transcript
 from tests.session.test_turns import SECOND, Script, ends, speak, turns
 
@@ -31,7 +31,7 @@ MULTILINGUAL = "speech_model=universal-streaming-multilingual"
     ],
 )
 def test_the_first_word_of_a_sentence(word, capital):
-    assert begin(word, going_on=False) == capital
+    assert first_word(word, continues=False) == capital
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_the_first_word_of_a_sentence(word, capital):
      ("Moses", "Moses"), ("town", "town")],
 )  # fmt: skip
 def test_the_first_word_after_half_a_sentence(word, small):
-    assert begin(word, going_on=True) == small
+    assert first_word(word, continues=True) == small
 
 
 def test_what_goes_on():
-    assert goes_on("love", 800)
-    assert goes_on("said...", 800)
-    assert goes_on("said,", 800)
-    assert not goes_on("love.", 800)
-    assert not goes_on("love.”", 800)
-    assert not goes_on("love", 3_000)
-    assert not goes_on("", 0)
+    assert sentence_continues("love", 800)
+    assert sentence_continues("said...", 800)
+    assert sentence_continues("said,", 800)
+    assert not sentence_continues("love.", 800)
+    assert not sentence_continues("love.”", 800)
+    assert not sentence_continues("love", 3_000)
+    assert not sentence_continues("", 0)
 
 
 @pytest.mark.parametrize(

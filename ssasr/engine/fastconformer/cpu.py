@@ -88,14 +88,14 @@ class CpuProgram(Program):
         young = span.first < config.conv_context
         exists = _convolved(span, config.conv_context, x.shape[1]) if bool(young.any()) else None
         for number, block in enumerate(self._blocks()):
-            x = block.halfway(x)
+            x = block.before_attention(x)
             x = x + self._attended(number, block.self_attn, block.norm_self_att(x), cache, rows)
             gated = cache.convolution(number, block.conv.gate(block.norm_conv(x)))
             if exists is not None:
                 gated = torch.where(exists, gated, 0.0)
             mixed = _depthwise(gated, *self._taps[number])
             x = x + block.conv.pointwise_conv2(fn.silu(block.conv.norm(mixed)))
-            x = block.rest(x)
+            x = block.after_convolution(x)
         return x
 
     def _blocks(self) -> list[Block]:

@@ -268,11 +268,11 @@ class Block(nn.Module):
         self.norm_feed_forward2 = nn.LayerNorm(config.hidden_size)
         self.norm_out = nn.LayerNorm(config.hidden_size)
 
-    def halfway(self, x: Tensor) -> Tensor:
+    def before_attention(self, x: Tensor) -> Tensor:
         """The part before attention, (batch, c, dim)."""
         return torch.add(x, self.feed_forward1(self.norm_feed_forward1(x)), alpha=0.5)
 
-    def rest(self, x: Tensor) -> Tensor:
+    def after_convolution(self, x: Tensor) -> Tensor:
         """The part after the convolution."""
         x = torch.add(x, self.feed_forward2(self.norm_feed_forward2(x)), alpha=0.5)
         return self.norm_out(x)  # type: ignore[no-any-return]
@@ -321,13 +321,13 @@ class Encoder(nn.Module):
             x = x * math.sqrt(self.config.hidden_size)
         masks = self._masks(span, x.shape[1])
         for number, block in enumerate(self._blocks()):
-            x = block.halfway(x)
+            x = block.before_attention(x)
             queries, new = block.self_attn.project(block.norm_self_att(x))
             keys_values = cache.attention(number, new)
             x = x + block.self_attn.attend(queries, keys_values, relative[number], masks.usable)
             gated = cache.convolution(number, block.conv.gate(block.norm_conv(x)))
             x = x + block.conv.convolve(torch.where(masks.attended, gated, 0.0))
-            x = block.rest(x)
+            x = block.after_convolution(x)
         return x
 
     def _blocks(self) -> Iterator[Block]:

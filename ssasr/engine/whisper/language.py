@@ -63,7 +63,7 @@ class SpokenLanguage:
         if names and self.settled not in names:
             self.settled = None
 
-    def rest(self) -> None:
+    def begin_afresh(self) -> None:
         """What follows is asked about afresh, with this as what was spoken before."""
         self.before = self.settled or self.before
         self._ask_at = SURE_AFTER

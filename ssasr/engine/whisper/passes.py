@@ -108,8 +108,6 @@ class Network:
         self._not_first = differ.nonzero().flatten().to(self.device)
         tokens = vocabulary.tokenizer
         self._start, self._no_speech = tokens.start, tokens.no_speech
-        self.never = tokens.start
-        """A token that no text holds."""
         named = [tokens.languages[name] for name in vocabulary.languages if vocabulary.multilingual]
         self._languages = torch.tensor(named, dtype=torch.long, device=self.device)
 

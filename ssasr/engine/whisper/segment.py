@@ -274,9 +274,9 @@ class Segment:
                 return
             self._commit(len(self.pending))
             self._hypotheses, self.pending = [], []
-            self.language.rest()
+            self.language.begin_afresh()
             self._keep_language(self.position)
-            speech_buffer.rest()
+            speech_buffer.begin_afresh()
         self._begin_at(max(self.origin, self.position - LEAD), again=resting)
 
     # -- deciding ------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class SpeechBuffer:
                 self.spoken += VAD_FRAME
         return tuple(probability for probability, _ in frames)
 
-    def rest(self) -> None:
+    def begin_afresh(self) -> None:
         """Begin to count speech afresh: all words so far are final."""
         self.speech_end = None
         self.spoken = 0

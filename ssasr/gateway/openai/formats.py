@@ -14,7 +14,7 @@ from ssasr.protocol.joining import join, space_between
 from ssasr.protocol.messages import Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.protocol.text import ends_sentence
-from ssasr.session.casing import begin, goes_on, was_no_end
+from ssasr.session.casing import first_word, is_stray_full_stop, sentence_continues
 from ssasr.session.speakers.labels import PENDING, SpeakerLabels
 
 LONGEST = 7 * SAMPLE_RATE
@@ -95,11 +95,11 @@ class Transcript:
         segment, first = self.segments[-1], words[0]
         last = segment.words[-1]
         silence = (first.start - last.end) * 1_000 // SAMPLE_RATE
-        if not self.sent and was_no_end(last.text, first.text, silence):
+        if not self.sent and is_stray_full_stop(last.text, first.text, silence):
             last = evolve(last, text=last.text[:-1])
             self.segments[-1] = evolve(segment, words=(*segment.words[:-1], last))
             self.text = self.text.removesuffix(".")
-        text = begin(first.text, going_on=goes_on(last.text, silence))
+        text = first_word(first.text, continues=sentence_continues(last.text, silence))
         return (evolve(first, text=text), *words[1:])
 
     def _labelled(self, spoken: Spoken, speakers: SpeakerLabels) -> list[Spoken]:

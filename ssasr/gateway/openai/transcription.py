@@ -142,7 +142,7 @@ class FileTranscription:
                         await self._pass_on(window, windows)
                     if cutting.samples > LONGEST_AUDIO * SAMPLE_RATE:
                         raise too_long()
-                for window in cutting.rest():
+                for window in cutting.remaining():
                     await self._pass_on(window, windows)
             finally:
                 self.samples = cutting.samples

@@ -56,7 +56,7 @@ class Windows:
             first = bytes(self._pending[: 2 * LONGEST])
             yield self._cut(quietest(np.frombuffer(first, "<i2")))
 
-    def rest(self) -> Iterator[Window]:
+    def remaining(self) -> Iterator[Window]:
         if self._pending:
             yield self._cut(len(self._pending) // 2)
 

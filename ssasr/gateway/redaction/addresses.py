@@ -211,7 +211,7 @@ def street_addresses(atoms: Sequence[Atom]) -> Iterator[Finding]:
             continue
         home = any(HOME.fullmatch(a.text) for a in atoms[max(at - 4, 0) : at])
         if home and (street := _small_street(atoms, last + 1)) > 0:
-            yield finding(atoms, "location", at, _rest(atoms, street), 0.6)
+            yield finding(atoms, "location", at, _end_of_address(atoms, street), 0.6)
 
 
 def _small_street(atoms: Sequence[Atom], start: int) -> int:
@@ -225,7 +225,7 @@ def _small_street(atoms: Sequence[Atom], start: int) -> int:
     return 0
 
 
-def _rest(atoms: Sequence[Atom], street: int) -> int:
+def _end_of_address(atoms: Sequence[Atom], street: int) -> int:
     """The last atom of the sentence, if it is near: a town's name may be recognised as small
     words."""
     for at in range(street, min(street + 4, len(atoms))):

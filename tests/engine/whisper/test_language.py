@@ -59,7 +59,7 @@ def test_little_speech_settles_nothing():
 def test_after_a_rest_it_is_asked_for_again():
     language = SpokenLanguage("en")
     _asked(language, 20, lambda at: ("de", 0.9))
-    language.rest()
+    language.begin_afresh()
     assert (language.before, language.settled) == ("de", "de")
     assert _asked(language, 20, lambda at: ("fr", 0.9))[0] == (1, "fr")
 

@@ -14,7 +14,7 @@ def cut(pcm, sizes):
         found += windows.add(pcm[at : at + 2 * size])
         at += 2 * size
     found += windows.add(pcm[at:])
-    return [*found, *windows.rest()]
+    return [*found, *windows.remaining()]
 
 
 def noise(seconds):
