@@ -7,8 +7,16 @@ import trio
 from attrs import frozen
 from trio.testing import memory_stream_pair
 
-from ssasr.net.frames import FrameReader, encode_message
+from ssasr.net.frames import (
+    NO_MASK,
+    FrameReader,
+    encode_frame,
+    encode_message,
+    encode_pong,
+)
 from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, WebSocket
+
+PING = 0x9
 
 
 @asynccontextmanager
@@ -176,6 +184,26 @@ async def test_pings_are_answered_while_messages_wait(make_pair):
         with trio.fail_after(30):
             while client.received == before:
                 await trio.sleep(0.01)
+
+
+async def test_pings_of_a_peer_that_does_not_read_take_no_memory():
+    """Once it reads, it finds what it was sent, and the answer to its last ping."""
+    message, count = bytes(32_000_000), 20_000  # more than the buffers of any kernel take
+    async with socket_pair() as (raw, right), trio.open_nursery() as nursery:
+        server = WebSocket(right, nursery, client=False)
+        server.offer(message)
+        await trio.testing.wait_all_tasks_blocked()
+        pings = b"".join(encode_frame(PING, b"%d" % number, NO_MASK) for number in range(count))
+        await raw.send_all(pings)
+        expected = encode_message(message, None) + encode_pong(b"%d" % (count - 1), None)
+        with trio.fail_after(60):
+            while server.received < len(pings):
+                await trio.sleep(0.01)
+            received = bytearray()
+            while len(received) < len(expected):
+                received += await raw.receive_some(1 << 20)
+        assert received == expected, "one pong"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_sends_too_much_is_held_back():

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import trio
-from attrs import evolve
+from attrs import evolve, frozen
 from trio.testing import memory_stream_one_way_pair
 
 from ssasr.audio.decoding import make_decoder
@@ -18,6 +18,7 @@ from ssasr.protocol.client_link import ConfigurationUpdated
 from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.messages import Turn
 from ssasr.protocol.parameters import parse_parameters
+from ssasr.protocol.recognition import Audio, Final
 from ssasr.routing.engine_stream import EngineSilent
 from ssasr.session.companion import Companion
 from ssasr.session.inference import Settings
@@ -142,6 +143,58 @@ async def test_force_endpoint_ends_the_turn_at_once(engines, autojump_clock, nur
             await trio.sleep(0.001)
     assert trio.current_time() - before < 0.15
     nursery.cancel_scope.cancel()
+
+
+class Recording:
+    """``engines`` that write down what each stream is sent and answers, in order."""
+
+    def __init__(self, engines):
+        self._engines = engines
+        self.passed = []
+
+    @asynccontextmanager
+    async def open_stream(self, version, opening):
+        async with self._engines.open_stream(version, opening) as stream:
+            yield RecordingStream(stream, self.passed.append)
+
+
+@frozen
+class RecordingStream:
+    stream: object
+    note: object
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def offer(self, message):
+        self.note(message)
+        self.stream.offer(message)
+
+    async def send(self, message):
+        self.note(message)
+        await self.stream.send(message)
+
+    async def receive(self):
+        answer = await self.stream.receive()
+        self.note(answer)
+        return answer
+
+    def deliver_to(self, sink):
+        pass  # all through ``receive``
+
+
+async def test_what_is_said_after_a_forced_end_waits_for_it(engines, autojump_clock, connect):
+    """Otherwise the words would depend on how far ahead of the engine a client sends."""
+    engines = Recording(engines)
+    client, at = connect(), 16_000
+    after = pieces(SPEECH[at : 2 * at])
+    client.send(*pieces(SPEECH[:at]), {"type": "ForceEndpoint"}, *after, {"type": "Terminate"})
+    await make_session(engines, client).run()
+    assert len(client.finals) == 2
+    finals = [n for n, each in enumerate(engines.passed) if isinstance(each, Final)]
+    audio = {each.start: n for n, each in enumerate(engines.passed) if isinstance(each, Audio)}
+    assert engines.passed[finals[0]].at == at
+    assert audio[at - 1_600] < finals[0] < audio[at]
 
 
 async def test_a_client_that_stops_has_its_turn_ended(engines, autojump_clock, nursery, connect):
@@ -357,15 +410,21 @@ async def test_nothing_is_sent_that_the_redactor_has_not_seen(engines, autojump_
 
 
 @pytest.mark.parametrize("error", [EngineBusy, EngineUnavailable, EngineLost, EngineSilent])
-async def test_whatever_becomes_of_the_engine_the_client_gets_a_code(connect, error):
+@pytest.mark.parametrize("said", [(), ({"type": "Terminate"},)])
+async def test_whatever_becomes_of_the_engine_the_client_gets_a_code(
+    connect, autojump_clock, error, said
+):
+    """Also one that has said everything before Begin."""
+
     class Broken:
         @asynccontextmanager
         async def open_stream(self, version, opening):
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(1)
             raise error("for whatever reason")
             yield
 
     client = connect()
+    client.send(*said)
     cause = await make_session(Broken(), client).run()
-    assert client.said[-1]["type"] == "Error"
+    assert client.types == ["Error"]
     assert client.closed_with == END_CAUSES[cause]
