@@ -35,11 +35,10 @@ import numpy as np
 
 from benchmarks.conditions import publish
 from benchmarks.gateway_speed import calibrate
-from ssasr.bench.frames import BINARY, TEXT, FrameReader, encode_frame, handshake
+from ssasr.bench.frames import BINARY, encode_frame, handshake
 from ssasr.bench.processes import usage
 from ssasr.bench.report import machine
-from ssasr.net.frames import FrameReader as SocketReader
-from ssasr.net.frames import Ping, encode_message, encode_pong
+from ssasr.net.frames import FrameReader, Ping, encode_message, encode_pong
 from ssasr.protocol.engine_link import SUBPROTOCOL, EngineLink, Role
 from ssasr.protocol.recognition import (
     VAD_FRAME,
@@ -115,7 +114,7 @@ class Engine(Peer):
             f"Sec-WebSocket-Accept: {accept}\r\n"
             f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode()
         )
-        self.link, self.cutter = EngineLink(Role.ENGINE), SocketReader(masked=True, limit=1 << 20)
+        self.link, self.cutter = EngineLink(Role.ENGINE), FrameReader(masked=True, limit=1 << 20)
 
     def say(self, message):
         self.socket.send(encode_message(self.link.send(message), None))
@@ -199,7 +198,7 @@ class Client(Peer):
             f"127.0.0.1:{port}", f"/v3/ws?{query}", os.urandom(16), {"Authorization": KEY}
         )
         connection.sendall(request)
-        self.head, self.reader = b"", FrameReader()
+        self.head, self.reader = b"", FrameReader(masked=False, limit=1 << 20)
         super().__init__(rig, connection)
 
     def hear(self, data):
@@ -208,13 +207,13 @@ class Client(Peer):
             if b"\r\n\r\n" not in self.head:
                 return
             data, self.head = self.head.split(b"\r\n\r\n", 1)[1], None
-        for frame in self.reader.feed(data):
-            if frame.opcode != TEXT:
+        for event in self.reader.feed(data):
+            if not isinstance(event, str):
                 continue
             if self.session is None:
-                self.session = json.loads(frame.payload)["id"]
+                self.session = json.loads(event)["id"]
                 self.rig.begun(self)
-            elif frame.payload.endswith(b'"type":"Turn"}'):
+            elif event.endswith('"type":"Turn"}'):
                 self.rig.seen(self.session)
 
     def speak(self):

@@ -1,23 +1,20 @@
-"""The least of RFC 6455 that the load generator needs. Pure: bytes in, frames out.
+"""The handshake and the frames that the load generator sends (RFC 6455). Pure.
 
-A general WebSocket library would cost more than the server under test, which has its own for whole
-frames too (``net.frames``). Frames are masked as those of real clients are, with one key for all: a
-frame is made once for all streams.
+A general WebSocket library would cost more than the server under test. Frames are masked as those
+of real clients are, with one key for all: a frame is made once for all streams. The server's are
+read by ``net.frames``.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
-
-from attrs import define, field, frozen
+from collections.abc import Mapping
 
 from ssasr.errors import SsasrError
 from ssasr.net import frames
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TEXT, BINARY, CLOSE, PONG = 1, 2, 8, 10
 LONGEST_HEAD = 16 * 1024
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-_FIN, _MASKED = 0x80, 0x80
 _KEY = b"\x37\xfa\x21\x3d"  # RFC 6455, section 5.7
 
 
@@ -54,68 +51,3 @@ def check_answer(head: bytes, key: bytes) -> None:
     expected = base64.b64encode(hashlib.sha1(base64.b64encode(key) + _GUID).digest())
     if fields.get("sec-websocket-accept", "").strip() != expected.decode().lower():
         raise WireError("the server's Sec-WebSocket-Accept does not fit the key")
-
-
-@frozen
-class Frame:
-    """A whole message, or a control frame."""
-
-    opcode: int
-    payload: bytes
-
-    @property
-    def close_code(self) -> int:
-        """1005 when the peer gave none."""
-        return int.from_bytes(self.payload[:2], "big") if len(self.payload) >= 2 else 1005
-
-    @property
-    def close_reason(self) -> str:
-        return self.payload[2:].decode("utf-8", "replace")
-
-
-@define
-class FrameReader:
-    """The frames in what a server sends, however it is cut."""
-
-    limit: int = 1 << 24
-    """Bytes of one message."""
-    _buffer: bytearray = field(factory=bytearray)
-    _message: bytes = b""
-    _opcode: int = 0
-
-    def feed(self, data: bytes | bytearray) -> Iterator[Frame]:
-        """Raises WireError for a masked frame and for a message beyond the limit."""
-        self._buffer += data
-        while (cut := self._cut()) is not None:
-            first, payload = cut
-            opcode = first & 0x0F
-            if opcode >= CLOSE:
-                yield Frame(opcode, payload)
-                continue
-            self._opcode = opcode or self._opcode
-            self._message += payload
-            if first & _FIN:
-                whole, self._message = self._message, b""
-                yield Frame(self._opcode, whole)
-
-    def _cut(self) -> tuple[int, bytes] | None:
-        """The first byte and the payload of the next frame, if it is all there."""
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return None
-        size, start = buffer[1], 2
-        if size & _MASKED:
-            raise WireError("the server masks its frames")
-        if size >= 126:
-            width = 2 if size == 126 else 8
-            start += width
-            if len(buffer) < start:
-                return None
-            size = int.from_bytes(buffer[2:start], "big")
-        if size + len(self._message) > self.limit:
-            raise WireError(f"a message of more than {self.limit} bytes")
-        if len(buffer) < start + size:
-            return None
-        first, payload = buffer[0], bytes(buffer[start : start + size])
-        del buffer[: start + size]
-        return first, payload

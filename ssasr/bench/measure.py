@@ -92,7 +92,7 @@ def _collect_stream(samples: Samples, log: StreamLog, settings: TurnSettings) ->
         samples.transcripts.append((log.track.reference, " ".join(filter(None, said))))
 
 
-def turns(arrivals: Sequence[tuple[float, bytes]]) -> list[_TurnSoFar]:
+def turns(arrivals: Sequence[tuple[float, str]]) -> list[_TurnSoFar]:
     """The Turn messages, by turn, in order."""
     found: dict[int, _TurnSoFar] = {}
     for at, text in arrivals:

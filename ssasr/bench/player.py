@@ -14,16 +14,15 @@ from attrs import define, field, frozen
 from ssasr.bench.frames import (
     CLOSE,
     LONGEST_HEAD,
-    PING,
     PONG,
     TEXT,
-    FrameReader,
     WireError,
     check_answer,
     encode_frame,
     handshake,
 )
 from ssasr.bench.recordings import Track
+from ssasr.net.frames import Close, FrameReader, Ping
 from ssasr.runtime.process import plain_nursery
 
 OPEN_SECONDS = 10.0
@@ -33,7 +32,8 @@ FINISH_SECONDS = 60.0
 NO_CLOSE = 1006
 """The connection ended without a close frame."""
 TERMINATE = encode_frame(TEXT, b'{"type":"Terminate"}')
-BEGIN = b'"Begin"'
+BEGIN = '"Begin"'
+LONGEST_MESSAGE = 1 << 24
 RECEIVE_SIZE = 65_536
 
 
@@ -42,7 +42,7 @@ class StreamLog:
     """What one client saw. Times are seconds of one monotonic clock."""
 
     track: Track
-    arrivals: list[tuple[float, bytes]] = field(factory=list)
+    arrivals: list[tuple[float, str]] = field(factory=list)
     """Text messages, as they came."""
     began: float | None = None
     """When sample 0 was spoken; None if there was no Begin."""
@@ -80,7 +80,7 @@ class Player:
     _sending: bool = False
     _waiting: list[bytes] = field(factory=list)
     """Control frames, for the speaker to send."""
-    _reader: FrameReader = field(factory=FrameReader)
+    _reader: FrameReader = field(factory=lambda: FrameReader(masked=False, limit=LONGEST_MESSAGE))
 
     async def play(self) -> None:
         """Whatever goes wrong is in the log."""
@@ -136,7 +136,7 @@ class Player:
                 data = await self._stream.receive_some(RECEIVE_SIZE)
                 if not data:
                     return
-                for payload in self._note_arrivals(data):
+                for payload in self._note_arrivals(bytes(data)):
                     await self._send_soon(encode_frame(PONG, payload))
                 if self.log.ended is not None:
                     scope.deadline = self.log.ended + FINISH_SECONDS
@@ -153,19 +153,24 @@ class Player:
         else:
             await self._stream.send_all(frame)
 
-    def _note_arrivals(self, data: bytes | bytearray) -> list[bytes]:
-        """Note what came; the payloads of pings."""
+    def _note_arrivals(self, data: bytes) -> list[bytes]:
+        """Note what came; the payloads of pings. Raises WireError."""
         now = trio.current_time()
         pings = []
-        for frame in self._reader.feed(data):
-            if frame.opcode == TEXT:
-                self.log.arrivals.append((now, frame.payload))
-                if not self._begun.is_set() and BEGIN in frame.payload[-40:] + frame.payload[:40]:
-                    self._begun.set()
-            elif frame.opcode == CLOSE:
-                self.log.code, self.log.closed = frame.close_code, now
-            elif frame.opcode == PING:
-                pings.append(frame.payload)
+        for event in self._reader.feed(data):
+            match event:
+                case str():
+                    self.log.arrivals.append((now, event))
+                    if not self._begun.is_set() and BEGIN in event[-40:] + event[:40]:
+                        self._begun.set()
+                case Ping(payload):
+                    pings.append(payload)
+                case Close(_, reason, fault=True):
+                    raise WireError(f"the server breaks the protocol: {reason}")
+                case Close(code):
+                    self.log.code, self.log.closed = code, now
+                case bytes():
+                    pass
         return pings
 
     async def _send(self) -> None:

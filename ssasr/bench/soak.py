@@ -90,10 +90,10 @@ class SoakClient(Player):
         log = self.log
         if log.code != ENDINGS[self.ending].code:
             return f"{self.ending}: closed with {log.code} ({log.problem})"
-        terminated = b'"Termination"' in (log.arrivals[-1][1] if log.arrivals else b"")
+        terminated = '"Termination"' in (log.arrivals[-1][1] if log.arrivals else "")
         if terminated != (self.ending == "terminate"):
             return f"{self.ending}: {'a' if terminated else 'no'} Termination"
-        if sum(b'"Turn"' in text for _, text in log.arrivals) < 3:
+        if sum('"Turn"' in text for _, text in log.arrivals) < 3:
             return f"{self.ending}: hardly any words"
         return ""
 

@@ -20,7 +20,7 @@ def log_of(*said, began=100.0):
     for order, (at, words) in enumerate(said):
         turn = {"type": "Turn", "turn_order": order, "end_of_turn": True}
         turn["words"] = [{"text": t, "start": a, "end": b} for t, a, b in words]
-        log.arrivals.append((at, json.dumps(turn).encode()))
+        log.arrivals.append((at, json.dumps(turn)))
     return log
 
 
@@ -54,7 +54,7 @@ def test_a_label_that_differs_after_the_revision_is_counted():
             word["speaker"] = speaker
         words = [{**w, "speaker": s} for w, s in zip(turn["words"], second, strict=True)]
         revision = {"type": "SpeakerRevision", "revisions": [{"turn_order": 0, "words": words}]}
-        log.arrivals = [(101.0, json.dumps(each).encode()) for each in (turn, revision)]
+        log.arrivals = [(101.0, json.dumps(each)) for each in (turn, revision)]
         return log
 
     reference = labelled("AB", "AA")

@@ -1,17 +1,11 @@
 """Our own WebSocket frames, against wsproto's server."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, Request
 
 from ssasr.bench.frames import (
     BINARY,
-    CLOSE,
-    TEXT,
-    Frame,
-    FrameReader,
     WireError,
     check_answer,
     encode_frame,
@@ -51,35 +45,3 @@ def test_a_server_reads_our_frames(size):
         bytes(event.data) for event in server.events() if isinstance(event, BytesMessage)
     )
     assert got == payload
-
-
-@given(st.lists(st.text(max_size=300), max_size=6), st.data())
-def test_we_read_a_server_s_frames_however_they_are_cut(texts, data):
-    server, _ = shaken_hands()
-    stream = b"".join(server.send(TextMessage(text)) for text in texts)
-    stream += server.send(CloseConnection(3005, "why"))
-    reader, frames, at = FrameReader(), [], 0
-    while at < len(stream):
-        step = data.draw(st.integers(1, len(stream) - at))
-        frames += reader.feed(stream[at : at + step])
-        at += step
-    assert frames[:-1] == [Frame(TEXT, text.encode()) for text in texts]
-    assert (frames[-1].opcode, frames[-1].close_code) == (CLOSE, 3005)
-
-
-def test_a_message_in_pieces_is_one_message():
-    pieces = b"\x01\x02ab" + b"\x00\x01c" + b"\x80\x01d"
-    assert list(FrameReader().feed(pieces)) == [Frame(TEXT, b"abcd")]
-
-
-def test_a_masked_frame_is_an_error():
-    with pytest.raises(WireError):
-        list(FrameReader().feed(encode_frame(TEXT, b"x")))
-
-
-def test_a_message_beyond_the_limit_is_refused_before_it_has_come():
-    server, _ = shaken_hands()
-    reader = FrameReader(limit=100)
-    assert len(list(reader.feed(server.send(TextMessage("x" * 100))))) == 1
-    with pytest.raises(WireError):
-        list(reader.feed(server.send(TextMessage("x" * 70_000))[:10]))

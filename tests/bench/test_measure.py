@@ -29,7 +29,7 @@ def turn(words, *, ended=False, confidence=0.1, order=0):
 
 def log_of(*arrivals, speech=((0.5, 2.0),), reference=None):
     track = Track([b""] * 40, speech, reference, 0.1)
-    log = StreamLog(track, [(at, json.dumps(message).encode()) for at, message in arrivals])
+    log = StreamLog(track, [(at, json.dumps(message)) for at, message in arrivals])
     log.began, log.ended, log.closed, log.code = 100.0, 104.0, 104.25, 1000
     return log
 
