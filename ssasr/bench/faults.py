@@ -20,6 +20,8 @@ LASTING = frozenset({"stop", "slow"})
 """Kinds for which ``Fault.seconds`` means something."""
 SLOW_PERIOD, SLOW_SHARE = 0.2, 0.75
 """``slow``: in every period of so many seconds the process is stopped for this share."""
+FIRST_RANDOM = 5.0
+"""Seconds before random faults begin."""
 _AT = re.compile(r"(?P<kind>[a-z_]+)@(?P<at>[0-9.]+)(\+(?P<seconds>[0-9.]+))?")
 _MANY = re.compile(
     r"(?P<kind>[a-z_]+)\*(?P<count>[0-9]+)/(?P<every>[0-9.]+)(\+(?P<seconds>[0-9.]+))?"
@@ -35,8 +37,8 @@ class Fault:
     seconds: float = 2.0
 
 
-def parse_schedule(text: str, random: Random, *, first: float = 5.0) -> list[Fault]:
-    """In order of time; random faults begin ``first`` seconds in. Raises ValueError."""
+def parse_schedule(text: str, random: Random) -> list[Fault]:
+    """In order of time. Raises ValueError."""
     faults = []
     for part in text.split(","):
         if match := _AT.fullmatch(part.strip()):
@@ -44,7 +46,7 @@ def parse_schedule(text: str, random: Random, *, first: float = 5.0) -> list[Fau
         elif match := _MANY.fullmatch(part.strip()):
             every, lasting = float(match["every"]), float(match["seconds"] or 2.0)
             for index in range(int(match["count"])):
-                at = first + (index + random.random()) * every
+                at = FIRST_RANDOM + (index + random.random()) * every
                 faults.append(Fault(at, match["kind"], lasting))
         else:
             raise ValueError(f"{part!r} is not of the form kind@S, kind@S+S or kind*N/S")

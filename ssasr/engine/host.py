@@ -344,9 +344,9 @@ class LocalStream:
     @property
     def opened(self) -> Opened:
         host = self.host
-        tells = host.diarizer is not None
+        speakers = host.diarizer is not None
         recognizer = host.recognizer
-        return Opened(recognizer.name, recognizer.chunk, host.name, tells, recognizer.translates)
+        return Opened(recognizer.name, recognizer.chunk, host.name, speakers, recognizer.translates)
 
     @property
     def route(self) -> Route:

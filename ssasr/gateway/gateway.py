@@ -51,7 +51,7 @@ READ_AHEAD = 24 << 20
 Only beyond that is the client held back, and its pings remain unread."""
 READ_AHEAD_TOTAL = 256 << 20
 """Bytes that all sessions together may have waiting, besides one message each."""
-STRANGE_MODELS = 100
+UNKNOWN_MODELS = 100
 """Unknown model names that are logged, once each; later ones are not."""
 REFUSAL_DEADLINE = 2.0
 """Seconds to send a refusal and its close frame."""
@@ -119,7 +119,7 @@ class Gateway:
     _sessions: set[Session | Job] = field(factory=set)
     _ended: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _count_ended: int = 0
-    _strange_models: set[str] = field(factory=set)
+    _unknown_models: set[str] = field(factory=set)
     """Names that were taken for the vendor's, and logged."""
 
     def __attrs_post_init__(self) -> None:
@@ -236,7 +236,7 @@ class Gateway:
         grant = self.admit(authorization or None, Query(query).text("token"))
         try:
             parameters = parse_parameters(query, self.speech_models)
-            self._note_model(parameters.speech_model)
+            self._warn_of_unknown_model(parameters.speech_model)
             return grant, self.terms(parameters, str(uuid.uuid4()), grant)
         except BaseException:  # whatever it was, nobody else gives the places back
             grant.release()
@@ -299,11 +299,11 @@ class Gateway:
             companions=self.features.companions(parameters, session_id, kind),
         )
 
-    def _note_model(self, name: str) -> None:
-        if name in SPEECH_MODELS or name in self._strange_models:
+    def _warn_of_unknown_model(self, name: str) -> None:
+        if name in SPEECH_MODELS or name in self._unknown_models:
             return
-        if len(self._strange_models) < STRANGE_MODELS:
-            self._strange_models.add(name)
+        if len(self._unknown_models) < UNKNOWN_MODELS:
+            self._unknown_models.add(name)
             log.warning("an unknown speech model is served as one of family P", speech_model=name)
 
     def _span(self, terms: SessionTerms) -> Span:

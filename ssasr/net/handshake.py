@@ -100,7 +100,6 @@ async def open_websocket(
     *,
     subprotocol: str,
     headers: Headers = (),
-    ahead: int = MESSAGE_LIMIT,
 ) -> tuple[WebSocket, Headers]:
     """Ask for a WebSocket that speaks ``subprotocol``; with it come the headers of the answer,
     their names in lower case. Raises ConnectionRejected for an ordinary
@@ -119,7 +118,7 @@ async def open_websocket(
         await _raise_rejection(stream, handshake, event, answer[end:])
     if not isinstance(event, AcceptConnection) or event.subprotocol != subprotocol:
         raise BrokenHandshake(f"it does not speak {subprotocol}")
-    websocket = WebSocket(stream, nursery, client=True, head=answer[end:], ahead=ahead)
+    websocket = WebSocket(stream, nursery, client=True, head=answer[end:])
     return websocket, [(name.lower(), bytes(value)) for name, value in event.extra_headers]
 
 

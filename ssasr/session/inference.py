@@ -160,11 +160,11 @@ class Inference:
         async with self._engines.open_stream(model_version, opening) as stream:
             self._stream, self._position = stream, stream.position
             self._route = lambda: stream.route
-            tells = self._options.speakers and stream.opened.speakers
+            labels = self._options.speakers and stream.opened.speakers
             self._policy = TurnPolicy(
                 turn_settings(self._parameters),
                 chunk=stream.opened.chunk,
-                speakers=SpeakerLabels(self._parameters.max_speakers) if tells else None,
+                speakers=SpeakerLabels(self._parameters.max_speakers) if labels else None,
             )
             opened(stream.opened)
             self._look_for_heartbeat()

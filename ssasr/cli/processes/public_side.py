@@ -225,7 +225,7 @@ def make_access(config: PublicConfig) -> Access:
     return Access(keys, mint, shared, shared)
 
 
-def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None) -> None:
+def reload_files(config: PublicConfig, access: Access, tls: ssl.SSLContext | None) -> None:
     """Read the key file and the certificate again, for new connections; one that cannot be used is
     reported, and what was there before stays."""
     try:
@@ -241,7 +241,7 @@ def read_again(config: PublicConfig, access: Access, tls: ssl.SSLContext | None)
 
 
 def files_to_watch(config: PublicConfig) -> list[Path]:
-    """What ``read_again`` reads."""
+    """What ``reload_files`` reads."""
     named = (config.keys_file, config.tls_certificate, config.tls_key)
     return [path for path in named if path is not None]
 
@@ -254,7 +254,7 @@ async def watch_parent(parent: int, stop: Callable[[], None]) -> None:
     await trio.sleep_forever()
 
 
-def say_stopped(sessions: int, records_lost: int) -> None:
+def log_stopped(sessions: int, records_lost: int) -> None:
     """The last line of a process."""
     if records_lost:
         log.error("stopped", sessions=sessions, usage_records_lost=records_lost)
@@ -306,7 +306,7 @@ async def serve_public(
         measuring = partial(measure_loop_lag, metrics.loop_lag)
         own = (*keeping, *sending, *reporting, gateway.session_log.bursts.run)
         await _serve(config, gateway, app, tls, (*own, *services, collecting, measuring), shown)
-    say_stopped(gateway.session_count().ended, 0 if usage is None else usage.lost)
+    log_stopped(gateway.session_count().ended, 0 if usage is None else usage.lost)
 
 
 def address_of(config: PublicConfig, port: int) -> str:
@@ -326,7 +326,7 @@ async def _serve(
 ) -> None:
     """``metrics``: what shows them on a port of their own."""
     worker = config.worker
-    reload = partial(read_again, config, gateway.access, tls)
+    reload = partial(reload_files, config, gateway.access, tls)
     if worker is not None:
         reload()  # one that is started later than the others knows what they know
     async with trio.open_nursery() as process:

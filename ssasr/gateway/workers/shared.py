@@ -65,12 +65,11 @@ def forget(directory: Path, worker: int) -> None:
 class SharedQuota:
     """``access.SessionQuota`` and ``access.UsedTokens`` of one worker."""
 
-    def __init__(self, directory: Path, worker: int, memory: int = MEMORY) -> None:
+    def __init__(self, directory: Path, worker: int) -> None:
         self._connection = _connect(directory, BUSY_SECONDS)
         self._owed: list[bytes] = []
         """Places that could not be given back yet."""
         self._worker = worker
-        self._memory = memory
 
     def take(self, key: bytes, limit: int | None) -> bool:
         self._settle()
@@ -127,9 +126,9 @@ class SharedQuota:
     def redeem(self, token: Token, now: float) -> None:
         """As ``UsedTokens``; raises QuotaBusy too."""
         with self._transaction() as transaction:
-            if len(self) >= self._memory:
+            if len(self) >= MEMORY:
                 transaction.execute("delete from tokens where expires_at <= ?", (now,))
-                if len(self) >= self._memory:
+                if len(self) >= MEMORY:
                     raise TokenMemoryFull("Too many temporary tokens")
             try:
                 transaction.execute(
