@@ -68,14 +68,14 @@ def _texts(words: Sequence[SpokenWord]) -> list[str]:
 def speakers(log: StreamLog) -> list[str | None]:
     """Of the words of ``final_words``, after the last revision."""
     labels: dict[object, list[str | None]] = {}
-    for message in said(log):
+    for message in turn_messages(log):
         for turn in message.get("revisions", [message]):
             if message["type"] == "SpeakerRevision" or turn["end_of_turn"]:
                 labels[turn["turn_order"]] = [word.get("speaker") for word in turn["words"]]
     return [speaker for turn in labels.values() for speaker in turn]
 
 
-def said(log: StreamLog) -> list[dict[str, Any]]:
+def turn_messages(log: StreamLog) -> list[dict[str, Any]]:
     """Turns and what revises them."""
     messages = (json.loads(text) for _, text in log.arrivals)
     return [each for each in messages if each.get("type") in {"Turn", "SpeakerRevision"}]
@@ -88,7 +88,7 @@ def compare(logs: Sequence[StreamLog], expected: Callable[[StreamLog], StreamLog
         reference = expected(log)
         wanted, got = final_words(reference), final_words(log)
         words += len(wanted)
-        identical += said(reference) == said(log)
+        identical += turn_messages(reference) == turn_messages(log)
         was_by, is_by = speakers(reference), speakers(log)
         labelled += sum(speaker is not None for speaker in was_by)
         matcher = difflib.SequenceMatcher(None, _texts(wanted), _texts(got), autojunk=False)

@@ -59,11 +59,11 @@ def load_int8(name: str, directory: Path, rows: int) -> Model:
     with torch.device("meta"):
         model = Model(load_config(directory))
     made_from = _digest(directory)
-    tensors = _read(path, made_from)
+    tensors = _load(path, made_from)
     if tensors is None:
         tensors = rounded(read_in_turn(directory, model), model)
-        if _keep(path, tensors, made_from):
-            tensors = _read(path, made_from) or tensors  # mapped
+        if _save(path, tensors, made_from):
+            tensors = _load(path, made_from) or tensors  # mapped
         return_free_memory()
     model = packed(model, tensors, rows)
     return_free_memory()
@@ -135,7 +135,7 @@ class Int8Prompt(Prompt):
 
     def __init__(self, tensors: Tensors, prefix: str, dim: int, rows: int) -> None:
         nn.Module.__init__(self)
-        first = _taken(tensors, f"{prefix}linear_1.weight")
+        first = _rounded_of(tensors, f"{prefix}linear_1.weight")
         own = Rounded(first.integers[:, :dim].contiguous(), first.scale)
         bias = tensors[f"{prefix}linear_1.bias"].clone()
         self._frames = Int8Linear(kernels.pack(own, bias, rows=rows, given=ANYTHING))
@@ -172,10 +172,10 @@ def packed(model: Model, tensors: Tensors, rows: int) -> Model:
 
 def _layer(tensors: Tensors, name: str, bias: Tensor | None, rows: int) -> Int8Linear:
     given = next((kind for end, kind in _GIVEN.items() if name.endswith(end)), ANYTHING)
-    return Int8Linear(kernels.pack(_taken(tensors, name), bias, rows=rows, given=given))
+    return Int8Linear(kernels.pack(_rounded_of(tensors, name), bias, rows=rows, given=given))
 
 
-def _taken(tensors: Tensors, name: str) -> Rounded:
+def _rounded_of(tensors: Tensors, name: str) -> Rounded:
     return Rounded(tensors[f"{name}.integers"], tensors[f"{name}.scale"].clone())
 
 
@@ -210,10 +210,10 @@ class _Mapped(Mapping[str, Tensor]):
         return len(self.names)
 
 
-def _read(path: Path, made_from: str) -> Tensors | None:
+def _load(path: Path, made_from: str) -> Tensors | None:
     """The tensors, mapped; None if there is no such file, or not the right one."""
     try:
-        expected = _beside(path).read_text("ascii").strip()
+        expected = _digest_file(path).read_text("ascii").strip()
         if catalogue.sha256(path) != expected:
             _LOG.warning("rounded weights are damaged and made anew", path=str(path))
             return None
@@ -225,7 +225,7 @@ def _read(path: Path, made_from: str) -> Tensors | None:
         return None
 
 
-def _keep(path: Path, tensors: Tensors, made_from: str) -> bool:
+def _save(path: Path, tensors: Tensors, made_from: str) -> bool:
     """Whether it could be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,12 +235,12 @@ def _keep(path: Path, tensors: Tensors, made_from: str) -> bool:
         digest = catalogue.sha256(staged)
         staged.replace(path)
         sync_directory(path.parent)
-        write_atomically(_beside(path), digest + "\n")
+        write_atomically(_digest_file(path), digest + "\n")
     except OSError as error:
         _LOG.warning("rounded weights cannot be kept", path=str(path), error=str(error))
         return False
     return True
 
 
-def _beside(path: Path) -> Path:
+def _digest_file(path: Path) -> Path:
     return path.with_suffix(".sha256")

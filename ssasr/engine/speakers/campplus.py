@@ -68,7 +68,7 @@ class CamPlusPlus(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``features`` (n, frames, 80) without their mean -> (n, 192)."""
         x = self.head(features)
-        x = self.tdnn(_beside(x, 5, 1)[:, ::2]).relu_()
+        x = self.tdnn(_with_neighbours(x, 5, 1)[:, ::2]).relu_()
         for block in self.blocks:
             x = block(x)
         x = self.last(x)
@@ -80,7 +80,7 @@ def _deviation(x: Tensor) -> Tensor:
     return x.std(dim=1) if x.shape[1] > 1 else torch.full_like(x[:, 0], 1e-2)
 
 
-def _beside(x: Tensor, taps: int, dilation: int) -> Tensor:
+def _with_neighbours(x: Tensor, taps: int, dilation: int) -> Tensor:
     """(n, frames, channels) -> (n, frames, taps × channels): with the frames around."""
     frames, reach = x.shape[1], taps // 2 * dilation
     padded = F.pad(x, (0, 0, reach, reach))
@@ -151,7 +151,7 @@ class _Context(nn.Module):
         mask = self.mask(self.squeeze(mean + around).relu_()).sigmoid_()
         if frames > _POOLED:
             mask = mask.repeat_interleave(_POOLED, dim=1)[:, :frames]
-        local: Tensor = self.local(_beside(x, 3, self.dilation))
+        local: Tensor = self.local(_with_neighbours(x, 3, self.dilation))
         return local.mul_(mask)
 
 

@@ -27,7 +27,7 @@ class WorkerPool:
 
     def __init__(self, workers: int = 0, *, background: bool = False) -> None:
         self.workers = workers
-        begin = _step_back if background else None
+        begin = _lower_priority if background else None
         self._threads = ThreadPoolExecutor(workers, "decode", begin) if workers else None
         self._running: set[Future[Any]] = set()
 
@@ -64,5 +64,5 @@ class WorkerPool:
         return bool(self._running)
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # Linux: of the thread
