@@ -8,8 +8,8 @@ in place, is read past.
 
 import struct
 from collections.abc import Callable
-from typing import Protocol
 
+from ssasr.audio.pcm import Decoder
 from ssasr.protocol.faults import ClientFault, invalid_value
 
 LOOKED_AT = 12
@@ -22,13 +22,6 @@ LONGEST_HEADER = 64 * 1024
 WAV_FORMATS = {"pcm_s16le": (1, 16), "pcm_mulaw": (7, 8), "pcm_alaw": (6, 8)}
 """Format tag and bits of a sample."""
 _EXTENSIBLE = 0xFFFE
-
-
-class Decoder(Protocol):
-    """As ``decoding.Decoder``."""
-
-    def decode(self, data: bytes) -> bytes: ...
-    def flush(self) -> bytes: ...
 
 
 def container_of(head: bytes) -> str | None:

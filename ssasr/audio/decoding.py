@@ -4,24 +4,12 @@ Every decoder gives the same samples for the same bytes in any cut (``opus``, on
 is the exception that its framing makes). Decoders hold state and belong to one session.
 """
 
-from typing import Protocol
-
 from ssasr.audio.containers import StartChecked
-from ssasr.audio.pcm import SAMPLE_FORMATS, NativeRate, PcmDecoder
+from ssasr.audio.pcm import SAMPLE_FORMATS, Decoder, NativeRate, PcmDecoder
 from ssasr.audio.resampling import Resampler
 from ssasr.protocol.faults import invalid_value
 from ssasr.protocol.parameters import SessionParameters
 from ssasr.protocol.recognition import SAMPLE_RATE
-
-
-class Decoder(Protocol):
-    """Bytes of one session's audio in, little-endian signed 16-bit PCM at 16 kHz out."""
-
-    def decode(self, data: bytes) -> bytes:
-        """Whole samples, perhaps none: a resampler keeps what it has not finished."""
-
-    def flush(self) -> bytes:
-        """What was kept, at the end of the audio; nothing may be decoded afterwards."""
 
 
 def make_decoder(parameters: SessionParameters) -> Decoder:

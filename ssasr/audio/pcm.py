@@ -1,4 +1,4 @@
-"""Uncompressed audio: 16-bit PCM, mu-law and A-law."""
+"""The interface of decoders, and those of uncompressed audio: 16-bit PCM, mu-law and A-law."""
 
 import functools
 from collections.abc import Callable
@@ -7,6 +7,16 @@ from typing import Protocol
 import numpy as np
 
 from ssasr.audio.resampling import Resampler, Samples, pcm_bytes
+
+
+class Decoder(Protocol):
+    """Bytes of one session's audio in, little-endian signed 16-bit PCM at 16 kHz out."""
+
+    def decode(self, data: bytes) -> bytes:
+        """Whole samples, perhaps none: a resampler keeps what it has not finished."""
+
+    def flush(self) -> bytes:
+        """What was kept, at the end of the audio; nothing may be decoded afterwards."""
 
 
 class WholeSamples:

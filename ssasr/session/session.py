@@ -21,7 +21,7 @@ from typing import NoReturn, Protocol
 import trio
 from attrs import Factory, define, field, frozen
 
-from ssasr.audio.decoding import Decoder
+from ssasr.audio.pcm import Decoder
 from ssasr.errors import EngineBusy, EngineError, EngineLost, EngineUnavailable
 from ssasr.net.websocket import ConnectionClosed, MessageSocket
 from ssasr.protocol.client_link import (

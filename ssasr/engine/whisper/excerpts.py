@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ssasr.engine.whisper.hypothesis_alignment import Spoken
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord
 from ssasr.engine.whisper.speech_buffer import SpeechBuffer
 from ssasr.protocol.recognition import SAMPLE_RATE
 
@@ -26,7 +26,7 @@ class Excerpts:
     steps: int = 1
 
     def cut(
-        self, begin: int, end: int, words: Sequence[Spoken], speech_buffer: SpeechBuffer
+        self, begin: int, end: int, words: Sequence[DecodedWord], speech_buffer: SpeechBuffer
     ) -> int | None:
         """Where the decode of ``begin`` to ``end``, which found these words, is to be cut."""
         if end - begin <= self.comfortable:

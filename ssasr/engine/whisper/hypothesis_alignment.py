@@ -32,7 +32,7 @@ LEAST_WORD = 320
 
 
 @frozen
-class Spoken:
+class DecodedWord:
     """A word, the tokens that spell it, and the log probability of the last of them, which is the
     mark where it ends with one."""
 
@@ -54,7 +54,9 @@ def bare(text: str) -> str:
     return kept or text
 
 
-def after(hypothesis: Sequence[Spoken], committed: Sequence[Word], begin: int) -> list[Spoken]:
+def after(
+    hypothesis: Sequence[DecodedWord], committed: Sequence[Word], begin: int
+) -> list[DecodedWord]:
     """The part of a hypothesis about the audio from ``begin`` on that follows the committed words.
 
     Of borders that fit as well the first: rather a word twice than one lost."""
@@ -68,7 +70,7 @@ def after(hypothesis: Sequence[Spoken], committed: Sequence[Word], begin: int) -
     return list(hypothesis[costs.index(min(costs)) :])
 
 
-def _alignment(tail: Sequence[tuple[str, Word]], words: Sequence[Spoken]) -> list[float]:
+def _alignment(tail: Sequence[tuple[str, Word]], words: Sequence[DecodedWord]) -> list[float]:
     """Cost of the best alignment of the tail with words that end before each border, 0 … n. Words
     before the tail cost nothing."""
     costs = [0.0] * (len(words) + 1)
@@ -93,7 +95,7 @@ def _difference(key: str, word: Word, other_key: str, other: Word) -> float:
     return OTHER * (1 - SequenceMatcher(None, key, other_key, autojunk=False).ratio())
 
 
-def without_squeezed(words: Sequence[Spoken]) -> list[Spoken]:
+def without_squeezed(words: Sequence[DecodedWord]) -> list[DecodedWord]:
     """Without runs of words that have no audio: the alignment gives every word its place, and what
     the decoder said twice, or made up, shares one frame. One such word may be a short one beside a
     long one; two in a row are not plausible."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from ssasr.engine.whisper.hypothesis_alignment import Spoken
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord
 from ssasr.engine.whisper.speech_buffer import SpeechBuffer
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME
 
@@ -17,7 +17,9 @@ LEFT_OUT = SAMPLE_RATE
 """Speech after the last word, and after a pause, that is more than a decoder is late by."""
 
 
-def in_speech(words: Sequence[Spoken], floor: int, speech_buffer: SpeechBuffer) -> list[Spoken]:
+def in_speech(
+    words: Sequence[DecodedWord], floor: int, speech_buffer: SpeechBuffer
+) -> list[DecodedWord]:
     """Word borders moved out of silence, kept in order and after ``floor``: nobody pauses within a
     word."""
     placed = []
@@ -29,7 +31,7 @@ def in_speech(words: Sequence[Spoken], floor: int, speech_buffer: SpeechBuffer) 
     return placed
 
 
-def left_out(words: Sequence[Spoken], end: int, speech_buffer: SpeechBuffer) -> int | None:
+def left_out(words: Sequence[DecodedWord], end: int, speech_buffer: SpeechBuffer) -> int | None:
     """Where what the words leave out of the audio before ``end`` begins, if it is much."""
     if not words:
         return None

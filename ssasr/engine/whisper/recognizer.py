@@ -41,7 +41,7 @@ from ssasr.engine.whisper.biasing import STRENGTH, Terms, terms_of
 from ssasr.engine.whisper.decoding import Decoding, Hypothesis, Request
 from ssasr.engine.whisper.end_of_turn import evidence
 from ssasr.engine.whisper.graph_passes import GraphPasses
-from ssasr.engine.whisper.hypothesis_alignment import Spoken, without_squeezed
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord, without_squeezed
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.model import Dims
 from ssasr.engine.whisper.partial_interval import PartialInterval, least_capacity, most_streams
@@ -98,7 +98,7 @@ class _EndOfTurnJob:
 class _DecodeJob:
     """What is said, with the words that make it up; ``place`` as above."""
 
-    found: Future[list[tuple[Hypothesis, list[Spoken]]]]
+    found: Future[list[tuple[Hypothesis, list[DecodedWord]]]]
     place: int
     request: Request
 
@@ -345,7 +345,7 @@ class WhisperRecognizer:
 
     def _decode(
         self, requests: Sequence[Request], dues: Sequence[Due]
-    ) -> list[tuple[Hypothesis, list[Spoken]]]:
+    ) -> list[tuple[Hypothesis, list[DecodedWord]]]:
         """In a worker, perhaps: it must not touch what belongs to a stream."""
         return [
             (found, [] if _nothing_said(found) else self._words(found, due, request.terms))
@@ -366,7 +366,7 @@ class WhisperRecognizer:
             detected = None if due.kind is Kind.LANGUAGE else segment.language.settled
         return segment.options.language or detected
 
-    def _words(self, hypothesis: Hypothesis, due: Due, terms: Terms | None) -> list[Spoken]:
+    def _words(self, hypothesis: Hypothesis, due: Due, terms: Terms | None) -> list[DecodedWord]:
         """Words with times in the stream and a confidence: the mean probability of the tokens."""
         tokenizer = self.vocabulary.tokenizer
         skip, count = hypothesis.skip, len(hypothesis.tokens)
@@ -386,11 +386,11 @@ class WhisperRecognizer:
                 float(np.exp(hypothesis.logprobs[place : last + 1]).mean()),
             )
             closing = float(hypothesis.logprobs[last])
-            words.append(Spoken(word, hypothesis.draft(place, last + 1), closing))
+            words.append(DecodedWord(word, hypothesis.draft(place, last + 1), closing))
             place = last + 1
         return [self._moved(spoken, due) for spoken in without_squeezed(words)]
 
-    def _moved(self, spoken: Spoken, due: Due) -> Spoken:
+    def _moved(self, spoken: DecodedWord, due: Due) -> DecodedWord:
         """Where the word was said, as far as it lies in the excerpt."""
         start, end = (
             min(max(at - self._delay, due.begin), due.end)

@@ -46,7 +46,7 @@ from ssasr.engine.whisper import excerpts, finality
 from ssasr.engine.whisper.end_of_turn import likelihood
 from ssasr.engine.whisper.excerpts import Excerpts
 from ssasr.engine.whisper.finality import Finality
-from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord, after
 from ssasr.engine.whisper.language import SpokenLanguage
 from ssasr.engine.whisper.placement import LEAD, in_speech, left_out
 from ssasr.engine.whisper.speech_buffer import Samples, SpeechBuffer
@@ -101,7 +101,7 @@ class _Mark:
 
     begin: int
     end: int
-    words: tuple[Spoken, ...]
+    words: tuple[DecodedWord, ...]
     stands: bool
     """Whether it is there whatever was left out."""
 
@@ -122,7 +122,7 @@ class Segment:
     language: SpokenLanguage = field(factory=SpokenLanguage)
     """As of where the segment has advanced to, and at last as of its end."""
     speech_buffer: SpeechBuffer = field(init=False)
-    pending: list[Spoken] = field(factory=list)
+    pending: list[DecodedWord] = field(factory=list)
     """The newest hypothesis after the committed words."""
     decoded: int = field(init=False)
     """End of the audio in the newest hypothesis."""
@@ -152,7 +152,7 @@ class Segment:
     """The end of speech for which the end of turn was estimated."""
     _ending: _Mark | None = None
     """The decode at the end of the segment."""
-    _first_part: tuple[Due, list[Spoken]] | None = None
+    _first_part: tuple[Due, list[DecodedWord]] | None = None
     """The decode that ``due`` goes on with, and the words so far."""
 
     def __attrs_post_init__(self) -> None:
@@ -364,7 +364,7 @@ class Segment:
         self._languages.append((max(position, self._languages[-1][0]), evolve(self.language)))
         del self._languages[: _index_at(self._languages, self.position - BACK)]
 
-    def apply(self, hypothesis: Sequence[Spoken], *, reliable: bool) -> None:
+    def apply(self, hypothesis: Sequence[DecodedWord], *, reliable: bool) -> None:
         """Take the words of the decode. ``reliable``: the decoder ended them by itself."""
         assert self.due is not None
         due, words = self._first_part or (self.due, [])
@@ -418,10 +418,12 @@ class Segment:
         rest = self._after_committed(self._hypotheses[-1])
         self.pending = self._in_speech(rest, self.committed)
 
-    def _after_committed(self, mark: _Mark) -> list[Spoken]:
+    def _after_committed(self, mark: _Mark) -> list[DecodedWord]:
         return after(mark.words, self.committed, mark.begin)
 
-    def _in_speech(self, words: Sequence[Spoken], committed: Sequence[Word]) -> list[Spoken]:
+    def _in_speech(
+        self, words: Sequence[DecodedWord], committed: Sequence[Word]
+    ) -> list[DecodedWord]:
         floor = committed[-1].end if committed else self.start
         return in_speech(words, floor, self.speech_buffer)
 

@@ -26,7 +26,7 @@ PAUSE = SAMPLE_RATE
 
 
 @frozen
-class Spoken:
+class SpokenSegment:
     """A segment: some words that belong together."""
 
     words: tuple[Word, ...]
@@ -45,13 +45,13 @@ class Spoken:
         return self.words[-1].end
 
 
-def segments(words: Sequence[Word]) -> list[Spoken]:
+def segments(words: Sequence[Word]) -> list[SpokenSegment]:
     found: list[list[Word]] = []
     for word in words:
         if not found or _ends_before(found[-1], word):
             found.append([])
         found[-1].append(word)
-    return [Spoken(tuple(each)) for each in found]
+    return [SpokenSegment(tuple(each)) for each in found]
 
 
 def _ends_before(segment: Sequence[Word], word: Word) -> bool:
@@ -67,12 +67,12 @@ class Transcript:
     speakers: SpeakerLabels | None = None
     sent: bool = False
     """What ``add`` returns is sent at once, and stands."""
-    segments: list[Spoken] = field(factory=list)
+    segments: list[SpokenSegment] = field(factory=list)
     text: str = ""
     language: str | None = None
     samples: int = 0
 
-    def add(self, piece: Piece) -> tuple[str, list[Spoken]]:
+    def add(self, piece: Piece) -> tuple[str, list[SpokenSegment]]:
         """The text that it adds, and the segments."""
         self.samples = piece.end
         self.language = self.language or piece.language
@@ -102,7 +102,7 @@ class Transcript:
         text = first_word(first.text, continues=sentence_continues(last.text, silence))
         return (evolve(first, text=text), *words[1:])
 
-    def _labelled(self, spoken: Spoken, speakers: SpeakerLabels) -> list[Spoken]:
+    def _labelled(self, spoken: SpokenSegment, speakers: SpeakerLabels) -> list[SpokenSegment]:
         """The same with who says it; in parts where several do."""
         per_ms = SAMPLE_RATE // 1_000
         words = tuple(
@@ -110,13 +110,13 @@ class Transcript:
             for each in spoken.words
         )
         turn = Turn(0, True, True, spoken.text, spoken.text, 1.0, words)
-        parts: list[Spoken] = []
+        parts: list[SpokenSegment] = []
         for word, labelled in zip(spoken.words, speakers.label(turn).words, strict=True):
             speaker = labelled.speaker or PENDING
             if parts and parts[-1].speaker == speaker:
                 parts[-1] = evolve(parts[-1], words=(*parts[-1].words, word))
             else:
-                parts.append(Spoken((word,), speaker))
+                parts.append(SpokenSegment((word,), speaker))
         return parts
 
     @property
@@ -150,7 +150,7 @@ def verbose(transcript: Transcript, task: str, granularities: Sequence[str]) -> 
     return {**whole, "usage": transcript.usage}
 
 
-def _segment(number: int, spoken: Spoken) -> dict[str, object]:
+def _segment(number: int, spoken: SpokenSegment) -> dict[str, object]:
     """What is Whisper's own and has no counterpart here is empty."""
     text = spoken.text.encode()
     logprobs = [log(max(word.confidence, 1e-6)) for word in spoken.words]
@@ -178,7 +178,7 @@ def diarized(transcript: Transcript) -> dict[str, object]:
     }
 
 
-def diarized_segment(number: int, spoken: Spoken) -> dict[str, object]:
+def diarized_segment(number: int, spoken: SpokenSegment) -> dict[str, object]:
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number:03}",
@@ -203,7 +203,7 @@ def vtt(transcript: Transcript) -> str:
     )
 
 
-def _milliseconds(spoken: Spoken) -> tuple[int, int]:
+def _milliseconds(spoken: SpokenSegment) -> tuple[int, int]:
     """Where it starts and ends."""
     return spoken.start * 1_000 // SAMPLE_RATE, spoken.end * 1_000 // SAMPLE_RATE
 

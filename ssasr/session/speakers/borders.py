@@ -22,7 +22,7 @@ BESIDE = 6 * SAMPLE_RATE // 10
 
 
 @frozen
-class Spoken:
+class TimedWord:
     """A word, in stream samples, and the number of its embedding, if it has one."""
 
     start: int
@@ -35,7 +35,7 @@ class Spoken:
 
 
 def speakers_of(
-    words: Sequence[Spoken], samples: Sequence[Sample], found: Speakers
+    words: Sequence[TimedWord], samples: Sequence[Sample], found: Speakers
 ) -> list[int | None]:
     """Of all words of a session, in their order."""
     own = [None if word.number is None else found.numbers[word.number] for word in words]
@@ -56,7 +56,7 @@ def speakers_of(
 
 
 def _share(
-    words: Sequence[Spoken], own: Sequence[int | None], edge: int, beside: int, found: Speakers
+    words: Sequence[TimedWord], own: Sequence[int | None], edge: int, beside: int, found: Speakers
 ) -> float:
     """Of the piece of the word ``edge``, how much is of the speaker of the word ``beside`` it."""
     if not 0 <= beside < len(words):

@@ -17,7 +17,7 @@ from ssasr.protocol.messages import RevisedTurn, SpeakerRevision, Turn, TurnWord
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 from ssasr.protocol.voices import Voices
 from ssasr.session.speakers.assignment import best_assignment
-from ssasr.session.speakers.borders import Spoken, speakers_of
+from ssasr.session.speakers.borders import TimedWord, speakers_of
 from ssasr.session.speakers.clusters import OnlineClusters, Speakers
 from ssasr.session.speakers.timeline import Attribution, Timeline
 
@@ -122,7 +122,7 @@ class SpeakerLabels:
         found = Speakers.of(samples, self.limit)
         names = self._names(found.numbers)
         spoken = [
-            Spoken(word.start * _PER_MS, word.end * _PER_MS, number)
+            TimedWord(word.start * _PER_MS, word.end * _PER_MS, number)
             for shown in self._turns
             for word, number in zip(shown.words, _numbers(shown.attribution), strict=True)
         ]

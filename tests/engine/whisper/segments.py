@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssasr.engine.whisper.hypothesis_alignment import Spoken
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord
 from ssasr.engine.whisper.segment import CHUNK, Kind, Segment
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions, Word
 
@@ -42,7 +42,7 @@ def feed(segment, seconds, probability, **more):
 def say(*words, unsure=()):
     """(text, start, end) in seconds -> a hypothesis, not sure of some of its texts."""
     return [
-        Spoken(
+        DecodedWord(
             Word(
                 text,
                 int(begin * SAMPLE_RATE),

@@ -2,14 +2,14 @@
 
 import pytest
 
-from ssasr.engine.whisper.hypothesis_alignment import Spoken, after
+from ssasr.engine.whisper.hypothesis_alignment import DecodedWord, after
 from ssasr.protocol.recognition import SAMPLE_RATE, Word
 
 
 def _say(*words):
     """(text, start s, end s), ..."""
     return [
-        Spoken(Word(text, int(start * SAMPLE_RATE), int(end * SAMPLE_RATE), 0.9), (number,))
+        DecodedWord(Word(text, int(start * SAMPLE_RATE), int(end * SAMPLE_RATE), 0.9), (number,))
         for number, (text, start, end) in enumerate(words)
     ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssasr.session.speakers.borders import Spoken, speakers_of
+from ssasr.session.speakers.borders import TimedWord, speakers_of
 from ssasr.session.speakers.clusters import Sample, Speakers
 from tests.session.speakers.voices import PEOPLE, SECOND
 
@@ -19,7 +19,7 @@ def piece(number, **shares):
 def spoken(pieces, gap=0.0):
     """Words of 0.25 s, eight a piece; ``gap``: seconds between the words of two pieces."""
     return [
-        Spoken(start, start + SECOND // 4 - int(gap * SECOND if n == 7 else 0), number)
+        TimedWord(start, start + SECOND // 4 - int(gap * SECOND if n == 7 else 0), number)
         for number in range(pieces)
         for n in range(8)
         for start in [2 * SECOND * number + n * SECOND // 4]
@@ -66,6 +66,6 @@ def test_a_piece_between_two_of_somebody_else_may_be_shared_with_both():
 
 def test_words_without_an_embedding_have_no_speaker_and_give_none():
     samples = [piece(0, a=1), piece(1, b=1)]
-    words = [Spoken(0, 100, None), *spoken(2), Spoken(70_000, 70_100, None)]
+    words = [TimedWord(0, 100, None), *spoken(2), TimedWord(70_000, 70_100, None)]
     assert letters(samples, words) == "-" + "A" * 8 + "B" * 8 + "-"
     assert letters([], words[:1]) == "-"
