@@ -7,10 +7,16 @@ of messages wait in that channel, reading stops and TCP holds the peer back; a p
 waits no longer than the messages sent before it. ``on_full`` is called when reading first stops;
 from then on pings wait behind what lies in the socket buffers of both machines.
 
+A channel bounds what waits, not what is done at once: a peer that sends pings or other small things
+as fast as it can would take the process for itself, since one read brings hundreds of them. So they
+are counted (``note_control``). Of a peer with too many no more is read in the same second, and from
+then on only a little at once.
+
 Outgoing messages are written to the socket at once. What the socket does not take is kept and
 written later, in order.
 """
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +44,11 @@ __all__ = ["CloseReason", "ConnectionClosed", "MessageSocket", "WebSocket"]
 READ_SIZE = 16 * 1024
 MESSAGE_LIMIT = 1 << 20
 """Bytes of one message. A longer one is cut off after this many bytes and one more."""
+CONTROL_LIMIT = 100
+"""Pings, and messages without audio, that are read of a peer in one second; sessions send a few a
+minute."""
+FLOODING_READ_SIZE = 1024
+"""Bytes read at once of a peer that has sent more than that: some fifty messages."""
 MESSAGE_WEIGHT = 64
 """Bytes counted for a waiting message besides its content."""
 
@@ -54,6 +65,9 @@ class MessageSocket(Source[str | bytes], Outlet[str | bytes], Protocol):
         """As ``HandoffChannel``."""
 
     def ping(self) -> None: ...
+    def note_control(self, count: int = 1) -> None:
+        """The peer has sent a message without audio; ``count``: as how many it counts."""
+
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None: ...
 
 
@@ -88,6 +102,9 @@ class WebSocket:
         self._messages = HandoffChannel[str | bytes](ahead, weigh)
         self._ended = False
         """The peer will send nothing more."""
+        self._controls, self._second = 0, -math.inf
+        """Pings and messages without audio in the second that began then."""
+        self._read_size = READ_SIZE
         self._unread = trio.Event()
         """The reading task has ended."""
         self._epoll = None if self._socket is None else current_reader()
@@ -105,6 +122,15 @@ class WebSocket:
         nursery.start_soon(self._run)
 
     # -- in ----------------------------------------------------------------------------------------
+
+    def note_control(self, count: int = 1) -> None:
+        """As ``MessageSocket``."""
+        now = trio.current_time()
+        if now >= self._second + 1.0:
+            self._controls, self._second = 0, now
+        self._controls += count
+        if self._controls > CONTROL_LIMIT:
+            self._read_size = FLOODING_READ_SIZE
 
     async def receive(self) -> str | bytes:
         """The next message. Raises ConnectionClosed, and what the sink of ``deliver_to`` raised."""
@@ -136,6 +162,9 @@ class WebSocket:
                     self.on_full()
                     self.on_full = None
                 await self._messages.wait_room()
+            elif self._controls > CONTROL_LIMIT:
+                await trio.sleep_until(self._second + 1.0)
+                self._controls = 0
             elif self._epoll is not None:
                 await self._wait_stopped(self._epoll)
             else:
@@ -143,7 +172,7 @@ class WebSocket:
 
     async def _read_some(self) -> None:
         try:
-            self._handle(bytes(await self._stream.receive_some(READ_SIZE)))
+            self._handle(bytes(await self._stream.receive_some(self._read_size)))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._handle(b"")
 
@@ -166,14 +195,15 @@ class WebSocket:
     def _on_readable(self) -> None:
         assert self._watched is not None, "called while it is watched"
         try:
-            self._handle(os.read(self._watched, READ_SIZE))
+            self._handle(os.read(self._watched, self._read_size))
         except BlockingIOError:
             return  # nothing to read after all
         except OSError:
             self._handle(b"")
         except Exception as bug:  # raised in the connection's own task
             self._bug, self._ended = bug, True
-        if self._ended or (not self._messages.clear and self._messages.full):
+        full = not self._messages.clear and self._messages.full
+        if self._ended or full or self._controls > CONTROL_LIMIT:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -197,6 +227,7 @@ class WebSocket:
     def _answer_control(self, event: Ping | Close) -> None:
         match event:
             case Ping(payload):
+                self.note_control()
                 pong = encode_pong(payload, self._key)
                 if self.clear:
                     self._write_soon(pong)

@@ -78,6 +78,8 @@ SEND_DEADLINE = 20.0
 """Seconds to send one message; a client that takes longer to read it is disconnected."""
 CLOSE_DEADLINE = 2.0
 """Seconds for the closing handshake."""
+CONTROL = 5
+"""Light messages that new parameters and a forced end count as (``WebSocket.note_control``)."""
 OPEN_PATIENCE = 3.0
 """Seconds that Begin waits for an engine to take the stream, so that a refusal can come first:
 longer than the time-out of a connection to an engine. Usually it takes milliseconds."""
@@ -276,6 +278,10 @@ class Session:
                     self._messages.offer(event)
                 case KeptAlive():
                     pass
+        if not packets:
+            self.websocket.note_control()
+        elif not isinstance(packets[0], AudioReceived):
+            self.websocket.note_control(CONTROL)
         return packets
 
     # -- resample ----------------------------------------------------------------------------------

@@ -14,7 +14,14 @@ from ssasr.net.frames import (
     encode_message,
     encode_pong,
 )
-from ssasr.net.websocket import MESSAGE_LIMIT, ConnectionClosed, WebSocket
+from ssasr.net.websocket import (
+    CONTROL_LIMIT,
+    FLOODING_READ_SIZE,
+    MESSAGE_LIMIT,
+    READ_SIZE,
+    ConnectionClosed,
+    WebSocket,
+)
 
 PING = 0x9
 
@@ -188,7 +195,7 @@ async def test_pings_are_answered_while_messages_wait(make_pair):
 
 async def test_pings_of_a_peer_that_does_not_read_take_no_memory():
     """Once it reads, it finds what it was sent, and the answer to its last ping."""
-    message, count = bytes(32_000_000), 20_000  # more than the buffers of any kernel take
+    message, count = bytes(32_000_000), 90  # more than the buffers of any kernel take
     async with socket_pair() as (raw, right), trio.open_nursery() as nursery:
         server = WebSocket(right, nursery, client=False)
         server.offer(message)
@@ -203,6 +210,25 @@ async def test_pings_of_a_peer_that_does_not_read_take_no_memory():
             while len(received) < len(expected):
                 received += await raw.receive_some(1 << 20)
         assert received == expected, "one pong"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("make_pair", [socket_pair, memory_pair])
+async def test_a_flood_of_pings_is_read_a_little_at_a_time(make_pair):
+    """And goes on being read."""
+    ping = encode_frame(PING, b"", NO_MASK)
+    async with make_pair() as (raw, right), trio.open_nursery() as nursery:
+        began = trio.current_time()
+        server = WebSocket(right, nursery, client=False)
+        await raw.send_all(ping * 20_000)
+        with trio.fail_after(60):
+            while not (first := server.received):
+                await trio.sleep(0.01)
+            while server.received <= first:
+                await trio.sleep(0.01)
+        a_second = CONTROL_LIMIT * len(ping) + FLOODING_READ_SIZE
+        seconds = 1 + trio.current_time() - began
+        assert server.received <= READ_SIZE + seconds * a_second
         nursery.cancel_scope.cancel()
 
 

@@ -13,7 +13,7 @@ from trio.testing import memory_stream_one_way_pair
 from ssasr.audio.decoding import make_decoder
 from ssasr.errors import EngineBusy, EngineLost, EngineUnavailable
 from ssasr.net.frames import NO_MASK, Close, FrameReader, encode_close, encode_message
-from ssasr.net.websocket import WebSocket
+from ssasr.net.websocket import CONTROL_LIMIT, FLOODING_READ_SIZE, READ_SIZE, WebSocket
 from ssasr.protocol.client_link import ConfigurationUpdated
 from ssasr.protocol.close_codes import END_CAUSES, EndCause
 from ssasr.protocol.messages import Turn
@@ -24,6 +24,7 @@ from ssasr.session.companion import Companion
 from ssasr.session.inference import Settings
 from ssasr.session.session import (
     CONFIGURATION,
+    CONTROL,
     SEND_DEADLINE,
     Session,
     SessionTerms,
@@ -387,6 +388,33 @@ async def test_configurations_without_end_take_no_memory(engines, autojump_clock
     assert len(session._inference._policy._changes) == 1
     update = ConfigurationUpdated(session.link.parameters)
     assert weigh_packet(update) == weigh_input(Settings(update.parameters)) == CONFIGURATION
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("message", "a_second"),
+    [
+        ({"type": "KeepAlive"}, CONTROL_LIMIT),
+        ({"type": "UpdateConfiguration"}, CONTROL_LIMIT // CONTROL),
+        ({"type": "ForceEndpoint"}, CONTROL_LIMIT // CONTROL),
+        (b"", CONTROL_LIMIT),
+    ],
+)
+async def test_a_flood_of_messages_without_audio_is_read_a_little_at_a_time(
+    engines, autojump_clock, nursery, connect, message, a_second
+):
+    """One such client took the whole process for itself."""
+    client, seconds = connect(), 10
+    session = make_session(engines, client)
+    nursery.start_soon(session.run)
+    await trio.sleep(1)
+    before = session.websocket.received
+    client.send(*[message] * 5_000)
+    size = len(encode_message(message if message == b"" else json.dumps(message), NO_MASK))
+    await trio.sleep(seconds)
+    read = (session.websocket.received - before) / size
+    at_once, later = READ_SIZE / size, a_second + FLOODING_READ_SIZE / size
+    assert seconds * a_second <= read <= at_once + (seconds + 1) * later
     nursery.cancel_scope.cancel()
 
 
