@@ -13,8 +13,10 @@ from urllib.request import urlopen
 
 import openai
 import pytest
+from websockets.sync.client import connect
 
 from tests.conftest import JFK
+from tests.harness.clients import pieces, speech_like
 from tests.harness.flac import silence
 from tests.harness.processes import server
 
@@ -152,13 +154,25 @@ NO_ROOM = {
 
 @pytest.mark.parametrize("how", NO_ROOM)
 def test_no_room_for_the_file(tmp_path, how):
+    """And who speaks meanwhile does not notice."""
     private = ["unshare", "--mount", "true"]
     if how == "the disk is full" and subprocess.run(private, check=False).returncode:
         pytest.skip("may not mount")
     with changed(tmp_path, NO_ROOM[how]) as (program, port):
-        with upload_to(port, 4 << 20) as upload:
-            upload.sendall(LARGE)
-            status, error = answer_on(upload)
-            assert (status, error["code"]) == (507, "insufficient_storage")
-            assert error["type"] == "server_error"
+        url = f"ws://127.0.0.1:{port}/v3/ws?sample_rate=16000"
+        with connect(url, additional_headers={"Authorization": "self-hosted"}) as live:
+            speech = pieces(speech_like(2.0))
+            for piece in speech[:10]:
+                live.send(piece)
+            with upload_to(port, 4 << 20) as upload:
+                upload.sendall(LARGE)
+                status, error = answer_on(upload)
+                assert (status, error["code"]) == (507, "insufficient_storage")
+                assert error["type"] == "server_error"
+            for piece in speech[10:]:
+                live.send(piece)
+            live.send('{"type": "Terminate"}')
+            *_, turn, last = map(json.loads, live)
+            assert turn["end_of_turn"]
+            assert (last["type"], last["audio_duration_seconds"]) == ("Termination", 2)
         check_as_before(program, port)

@@ -1,7 +1,8 @@
-"""A webhook outlives the server that owes it: real processes, one of them killed."""
+"""A webhook outlives the server that owes it: real processes, killed or stopped."""
 
 import asyncio
 import json
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from time import monotonic, sleep
@@ -44,14 +45,15 @@ def wait_for(condition):
         sleep(0.05)
 
 
-def test_a_server_that_was_killed_sends_it_when_it_is_back(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_nobody_took_is_sent_when_the_server_is_back(tmp_path, number):
     hook = free_port()
     options = ("--engine-kind", "scripted", "--engines", "english",
                "--webhook-hosts", "127.0.0.1", "--webhook-dir", tmp_path)  # fmt: skip
     with server(*options) as (program, port):
         messages = asyncio.run(session(port, hook))
         wait_for(lambda: list(tmp_path.glob("webhook-*")))
-        program.process.kill()
+        program.stop(number)
     receiver = HTTPServer(("127.0.0.1", hook), Receiver)
     receiver.bodies = []
     threading.Thread(target=receiver.serve_forever, daemon=True).start()

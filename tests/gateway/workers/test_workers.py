@@ -209,3 +209,54 @@ def test_usage_is_kept_by_each_worker_and_none_is_lost(tmp_path):
     files = tmp_path.rglob("usage-*.jsonl")
     lines = [line for path in files for line in path.read_text().splitlines()]
     assert len({json.loads(line)["session_id"] for line in lines}) == len(lines) == 12
+
+
+def test_a_worker_that_is_killed_takes_only_its_own_sessions_along(tmp_path):
+    """New ones are served meanwhile, it comes back, and each session that ended has one record."""
+    ended = []
+
+    async def one(port, opened, go_on):
+        """A session to its end, or to that of its worker."""
+        async with connect(f"ws://127.0.0.1:{port}/v3/ws", sample_rate=16_000) as websocket:
+            begin = json.loads(await websocket.get_message())
+            assert begin["type"] == "Begin"
+            opened.append(begin["id"])
+            await go_on.wait()
+            try:
+                await websocket.send_message('{"type":"Terminate"}')
+                while json.loads(await websocket.get_message())["type"] != "Termination":
+                    pass
+            except ConnectionClosed:
+                return
+        ended.append(begin["id"])
+
+    async def many(port, count, between=None):
+        opened, go_on = [], trio.Event()
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(count):
+                    nursery.start_soon(one, port, opened, go_on)
+                while len(opened) < count:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+                if between is not None:
+                    await between()
+                go_on.set()
+
+    with gateway("--usage-dir", tmp_path) as (program, port):
+        before = children(program)
+
+        async def kill_one():
+            os.kill(before[0], signal.SIGKILL)
+            while before[0] in children(program):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await many(port, 6)
+
+        trio.run(many, port, 20, kill_one)
+        assert 6 < len(ended) < 26, "six new ones, and some of the twenty, not all"
+        wait_until(lambda: len(set(children(program)) - set(before)) == 1)
+        wait_until(lambda: status(port))
+        trio.run(many, port, 6)
+        nobody_left(port)
+        program.stop()
+    lines = [line for path in tmp_path.rglob("usage-*") for line in path.read_text().splitlines()]
+    assert sorted(json.loads(line)["session_id"] for line in lines) == sorted(ended)
