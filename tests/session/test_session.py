@@ -398,6 +398,7 @@ async def test_configurations_without_end_take_no_memory(engines, autojump_clock
         ({"type": "UpdateConfiguration"}, CONTROL_LIMIT // CONTROL),
         ({"type": "ForceEndpoint"}, CONTROL_LIMIT // CONTROL),
         (b"", CONTROL_LIMIT),
+        (bytes(2), CONTROL_LIMIT),
     ],
 )
 async def test_a_flood_of_messages_without_audio_is_read_a_little_at_a_time(
@@ -410,7 +411,9 @@ async def test_a_flood_of_messages_without_audio_is_read_a_little_at_a_time(
     await trio.sleep(1)
     before = session.websocket.received
     client.send(*[message] * 5_000)
-    size = len(encode_message(message if message == b"" else json.dumps(message), NO_MASK))
+    size = len(
+        encode_message(message if isinstance(message, bytes) else json.dumps(message), NO_MASK)
+    )
     await trio.sleep(seconds)
     read = (session.websocket.received - before) / size
     at_once, later = READ_SIZE / size, a_second + FLOODING_READ_SIZE / size
