@@ -112,6 +112,7 @@ def to_reference(model: Model):
     weight = model.encoder_projector.weight
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     names += ("num_mel_bins", "sliding_window", "conv_kernel_size", "subsampling_conv_channels")
+    names += ("attention_bias", "convolution_bias")
     config = NemotronAsrStreamingConfig(
         encoder_config=NemotronAsrStreamingEncoderConfig(
             **{name: getattr(encoder, name) for name in names}
