@@ -152,7 +152,7 @@ def encode(model: Model, mel: Tensor, mel_frames: Tensor, chunk: int) -> Tensor:
 def _block(block: Block, x: Tensor, relative: Tensor, mask: Tensor) -> Tensor:
     batch, count, dim = x.shape
     attention = block.self_attn
-    x = block.halfway(x)
+    x = block.before_attention(x)
     queries, new = attention.project(block.norm_self_att(x))
     by_head = queries.view(batch, count, attention.heads, attention.head_size)
     scores = attention._position_scores(by_head, relative, count)
@@ -166,7 +166,7 @@ def _block(block: Block, x: Tensor, relative: Tensor, mask: Tensor) -> Tensor:
     gated = block.conv.gate(block.norm_conv(x))
     context = block.conv.depthwise_conv.kernel_size[0] - 1
     x = x + block.conv.convolve(fn.pad(gated, (0, 0, context, 0)))
-    return block.rest(x)
+    return block.after_convolution(x)
 
 
 def summaries(model: Model, tokens: Tensor) -> Tensor:

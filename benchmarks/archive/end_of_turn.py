@@ -29,6 +29,7 @@ import numpy as np
 import soundfile
 import torch
 
+from ssasr.engine.recognizer import SegmentStart
 from ssasr.engine.smart_turn import WINDOW, SmartTurn
 from ssasr.engine.vad import SileroVad
 from ssasr.models import catalogue
@@ -59,7 +60,7 @@ def clips(folder, limit, categories=CATEGORIES):
 def speech_frames(vad, samples):
     """Speech probability of each frame."""
     frames = samples[: len(samples) // VAD_FRAME * VAD_FRAME].reshape(1, -1, VAD_FRAME)
-    probability, _ = vad.listen(torch.from_numpy(frames), vad.initial_state(1))
+    probability, _ = vad.detect(torch.from_numpy(frames), vad.initial_state(1))
     return probability[0].numpy()
 
 
@@ -101,7 +102,7 @@ class Punctuation:
         self.recognizer, self.work = create(RecognizerSettings(model, "cpu")), Work
 
     def __call__(self, samples):
-        state = self.recognizer.new_state(StreamOptions(), 0)
+        state = self.recognizer.new_state(StreamOptions(), SegmentStart(0))
         audio, outcome = samples, None
         while outcome is None or outcome.unfinished:
             work = self.work(state, audio, final_at=len(samples))

@@ -51,13 +51,13 @@ def excerpts(vad: SileroVad, samples: np.ndarray) -> dict[int, np.ndarray]:
     device = torch.device("cpu")
     frames = samples[: len(samples) // 512 * 512].reshape(1, -1, 512)
     with torch.inference_mode():
-        speech, _ = vad.listen(torch.from_numpy(frames), vad.initial_state(1, device))
+        speech, _ = vad.detect(torch.from_numpy(frames), vad.initial_state(1, device))
     speech_buffer = SpeechBuffer(0)
     speech_buffer.receive(samples, speech[0].tolist())
     found: dict[int, np.ndarray] = {}
     begin = None
     for position in range(CHUNK, len(samples) + 1, CHUNK):
-        speech_buffer.walk(position)
+        speech_buffer.advance(position)
         if begin is None and speech_buffer.spoken:
             begin = max(0, position - CHUNK - LEAD)
         for amount in AMOUNTS:

@@ -22,7 +22,7 @@ def measure(vad, n, k, calls):
     times = []
     for _ in range(calls):
         begin = time.perf_counter()
-        _, state = vad.listen(frames, state)
+        _, state = vad.detect(frames, state)
         times.append(time.perf_counter() - begin)
     times.sort()
     return times[0] / n / k * 1e6, times[calls // 2] / n / k * 1e6

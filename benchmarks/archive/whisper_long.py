@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.conditions import conditions
 from benchmarks.stepping import step_until_done
 from benchmarks.whisper_streams import material
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
@@ -46,7 +46,7 @@ def main() -> None:
     audio = material(arguments.evaldata, PERIOD, 1)
     chunk = recognizer.chunk
     audio = audio[: len(audio) // chunk * chunk]
-    state, rows, words = recognizer.new_state(StreamOptions(), 0), [], 0
+    state, rows, words = recognizer.new_state(StreamOptions(), SegmentStart(0)), [], 0
     for period in range(arguments.minutes * 60 // PERIOD):
         costs = []
         for at in range(0, len(audio), chunk):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.conditions import conditions, publish
-from ssasr.engine.recognizer import RecognizerSettings, Work
+from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     recognizer = create(RecognizerSettings(given.model, device="cpu", threads=1))
-    state, chunk = recognizer.new_state(StreamOptions(), 0), recognizer.chunk
+    state, chunk = recognizer.new_state(StreamOptions(), SegmentStart(0)), recognizer.chunk
     silence, count = np.zeros(chunk, np.float32), given.minutes * 60 * SAMPLE_RATE // chunk
     begun, words, probability = time.process_time(), 0, 0.0
     for number in range(1, count + 1):

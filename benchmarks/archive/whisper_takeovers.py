@@ -93,9 +93,7 @@ class Engine:
         stream, recognizer = self.stream, self.recognizer
         take = stream.take()
         if take.fresh:
-            stream.state = recognizer.new_state(
-                take.options, take.start, take.committed, take.committed_at, take.language_before
-            )
+            stream.state = recognizer.new_state(take.options, take.start)
         elif take.changed:
             recognizer.configure(stream.state, take.options)
         outcome = recognizer.step([Work(stream.state, take.audio, take.final_at)])[0]

@@ -79,9 +79,9 @@ SEND_DEADLINE = 20.0
 CLOSE_DEADLINE = 2.0
 """Seconds for the closing handshake."""
 CONTROL = 5
-"""Light messages that new parameters and a forced end count as (``WebSocket.note_control``)."""
-CRUMB = 64
-"""Bytes of audio; a message with less counts like one without."""
+"""Messages that new parameters and a forced end count as (``WebSocket.note_control``)."""
+LEAST_AUDIO = 64
+"""Bytes; a message with less audio counts like one without."""
 OPEN_PATIENCE = 3.0
 """Seconds that Begin waits for an engine to take the stream, so that a refusal can come first:
 longer than the time-out of a connection to an engine. Usually it takes milliseconds."""
@@ -283,7 +283,7 @@ class Session:
         first = packets[0] if packets else AudioReceived(b"")
         if not isinstance(first, AudioReceived):
             self.websocket.note_control(CONTROL)
-        elif len(first.data) < CRUMB:
+        elif len(first.data) < LEAST_AUDIO:
             self.websocket.note_control()
         return packets
 

@@ -83,7 +83,7 @@ def paced(samples, step) -> list:
 
 def ssasr_worker(threads: int) -> None:
     from benchmarks.stepping import step_until_done
-    from ssasr.engine.recognizer import RecognizerSettings, Work
+    from ssasr.engine.recognizer import RecognizerSettings, SegmentStart, Work
     from ssasr.engine.whisper.recognizer import create
     from ssasr.protocol.recognition import StreamOptions
 
@@ -91,7 +91,7 @@ def ssasr_worker(threads: int) -> None:
     recognizer.warm_up()
 
     def process(samples):
-        state, position = recognizer.new_state(StreamOptions(), 0), 0
+        state, position = recognizer.new_state(StreamOptions(), SegmentStart(0)), 0
 
         def step(chunk, last):
             nonlocal position
