@@ -25,6 +25,7 @@ import multiprocessing
 import random
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from difflib import SequenceMatcher
 from math import exp, inf, log
 from pathlib import Path
@@ -330,8 +331,9 @@ def main() -> None:
     given = parser.parse_args()
     given.texts = json.loads(given.offline.read_text("utf-8"))
     wanted = clips_of(given.evaldata)[: given.clips]
-    with multiprocessing.get_context("spawn").Pool(given.processes, begin, (given,)) as pool:
-        results = pool.map(pauses_of, wanted, chunksize=1)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.processes, spawn, begin, (given,)) as pool:
+        results = list(pool.map(pauses_of, wanted))
     clips = [Clip(clip.get("split_group") or clip["speaker"], pauses, seconds / 60)
              for clip, (pauses, seconds) in zip(wanted, results, strict=True)]  # fmt: skip
     place = folds(clip.speaker for clip in clips)

@@ -2,12 +2,14 @@
 
     python -m benchmarks.whisper_sessions --offline FILE --keep FILE [--evaldata ../shared/evaldata]
         [--query speech_model=...] [--shuffles 5] [--processes 1] [--json FILE] [--show]
+    python -m benchmarks.whisper_sessions --offline FILE --device cuda:0 [...]
 
 Engine stream, recogniser, segment policy and turn policy are the real ones, one session a clip,
 without their processes. What the networks say of a piece of audio is kept (``--keep``, SQLite) and
 looked up the next time, so that another policy costs a few new decodes and no more; another model,
-kernel or way to decode needs another file. Lags count audio only: from the end of a word to the
-position at which it was seen, or final. ``--offline``: texts of the same clips by
+kernel or way to decode needs another file. Without ``--keep`` nothing is: the words of a GPU
+(``--device``), or of float32 (``--precision``). Lags count audio only: from the end of a word to
+the position at which it was seen, or final. ``--offline``: texts of the same clips by
 ``archive/peers/offline.py``, a decoder that is not ours.
 
 ``ends``: of the turns that ended within a clip, by the offline text: at the end of a sentence or
@@ -27,6 +29,7 @@ import random
 import sqlite3
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -213,10 +216,18 @@ def ends_within(turns: list[list[str]], offline: list[str]) -> Counter[str]:
 
 
 def recogniser(keep: Path, model: str = "tiny.en") -> tuple[WhisperRecognizer, Kept]:
-    torch.set_num_threads(1)
-    recognizer = create(RecognizerSettings(model, device="cpu", threads=1))
-    recognizer._pool = type(recognizer._pool)(0)
+    recognizer = single_recognizer(RecognizerSettings(model, device="cpu", threads=1))
     return recognizer, Kept(recognizer, keep)
+
+
+def single_recognizer(settings: RecognizerSettings) -> WhisperRecognizer:
+    """One that uses one thread and no processes of its own."""
+    torch.set_num_threads(1)
+    recognizer = create(settings)
+    recognizer._pool = type(recognizer._pool)(0)
+    if settings.device != "cpu":
+        recognizer.warm_up()  # records the graphs
+    return recognizer
 
 
 @define
@@ -279,6 +290,12 @@ _here: list = []
 
 
 def begin(given: argparse.Namespace) -> None:
+    if given.keep is None:
+        settings = RecognizerSettings(
+            "tiny.en", device=given.device, threads=1, precision=given.precision
+        )
+        _here[:] = [given, single_recognizer(settings), None]
+        return
     number = multiprocessing.current_process().name.rpartition("-")[2]
     _here[:] = [given, *recogniser(given.keep.with_name(f"{given.keep.name}.{number}"))]
 
@@ -286,22 +303,31 @@ def begin(given: argparse.Namespace) -> None:
 def hear(clip: dict) -> dict:
     """What came of one session, and what it cost."""
     given, recognizer, kept = _here
-    samples, before = load_audio(given.evaldata / clip["file"]), (kept.decodes, kept.seconds)
+    samples, before = load_audio(given.evaldata / clip["file"]), spent(kept)
     session = Session(recognizer, given.query).run(samples)
-    kept.base.commit()
+    if kept is not None:
+        kept.base.commit()
     seen, final = session.lags()
+    after = spent(kept)
     return {
         "seconds": len(samples) / SAMPLE_RATE, "turns": [turn.transcript for turn in session.turns],
         "text": session.text, "seen": seen, "final": final,
-        "decodes": kept.decodes - before[0], "cpu": kept.seconds - before[1],
+        "decodes": after[0] - before[0], "cpu": after[1] - before[1],
     }  # fmt: skip
+
+
+def spent(kept: Kept | None) -> tuple[int, float]:
+    """Decodes, and their processor time; what is not kept is not counted."""
+    return (0, 0.0) if kept is None else (kept.decodes, kept.seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--evaldata", type=Path, default=Path("../shared/evaldata"))
     parser.add_argument("--offline", type=Path, required=True)
-    parser.add_argument("--keep", type=Path, required=True)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "int8"))
     parser.add_argument("--query", default="")
     parser.add_argument("--shuffles", type=int, default=5)
     parser.add_argument("--processes", type=int, default=1)
@@ -309,10 +335,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", action="store_true", help="the texts that differ")
     given = parser.parse_args()
+    if given.keep is not None and (given.device, given.precision) != ("cpu", "auto"):
+        parser.error("--keep is for the default precision on a CPU: one file, one way to decode")
     score, texts = load_scorer(given.evaldata), json.loads(given.offline.read_text("utf-8"))
     clips = clips_of(given.evaldata)[: given.clips]
-    with multiprocessing.get_context("spawn").Pool(given.processes, begin, (given,)) as pool:
-        sessions = pool.map(hear, clips, chunksize=1)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.processes, spawn, begin, (given,)) as pool:
+        sessions = list(pool.map(hear, clips))
     found, ends = [], Counter[str]()
     for clip, session in zip(clips, sessions, strict=True):
         turns = [turn.split() for turn in session["turns"]]

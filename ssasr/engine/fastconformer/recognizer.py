@@ -78,10 +78,10 @@ memory is taken when it is first used."""
 _STREAMS_OF_A_STEP = 2
 """On a CPU, as far as the choice of its kernels is concerned. Kernels that are some per cent faster
 with a hundred rows take three times as long with seven."""
-_CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_000, 7: 3_000, 14: 4_000}
+_CUDA_STREAMS = {1: 800, 2: 1_500, 4: 2_500, 7: 2_750, 14: 3_000}
 """Streams for each chunk, in frames, until ``max_streams`` is set from a measurement on the device:
-see ``benchmarks/archive/fastconformer_device.md``. At one frame 900 kept up on an H200 and 1,000
-just did not; the others were not measured."""
+see ``benchmarks/archive/fastconformer_device.md``. On an H100 800, 2,750 and 3,500 kept up at one,
+four and fourteen frames; two and seven were not measured."""
 
 
 @define(eq=False)

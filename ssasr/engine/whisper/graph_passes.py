@@ -7,8 +7,7 @@ audio vectors of each, tokens of text: ``_ROWS``, ``_FRAMES``, ``_WIDTHS``). Row
 positions beyond a row's audio are masked, and the results of padding rows are not read. A row that
 is finished keeps its place until the batch is over.
 
-Passes of tiny.en were measured by size, streams on a device not yet
-(``benchmarks/archive/whisper_device.md``).
+What was measured on devices: ``benchmarks/archive/whisper_device.md``.
 """
 
 from collections.abc import Callable, Sequence

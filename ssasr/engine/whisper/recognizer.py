@@ -73,7 +73,10 @@ SPEAKERS = 2.1 * 4 * 384**2
 """Speaking streams that one core keeps up with, times layers and width² of the encoder: 2.1 of
 tiny.en on an Intel Xeon at 2.8 GHz (``benchmarks/archive``)."""
 STREAMS = 8
-"""Streams offered on a device that has not been measured."""
+"""Streams offered on a device of models that were not measured on one."""
+SMALL_STREAMS = 48
+"""The same of small models: tiny.en on an H100, where the host's thread is what is busy
+(``benchmarks/archive/whisper_device.md``)."""
 SMALL = 512
 """Width of the models (tiny, base) to which a second thread of torch costs more than it gives. Four
 streams of tiny.en on two cores: turns end 0.6 and 0.8 s after the silence asked for with one
@@ -418,9 +421,10 @@ def create(settings: RecognizerSettings) -> Recognizer:
     choose_int8(device, settings.precision)  # which refuses what cannot be had
     files = catalogue.resolve(settings.model, pull=False)
     model = checkpoint.load(read_weights(files))
-    small = device.type == "cpu" and model.dims.audio_width <= SMALL
-    workers = (settings.threads or min(cores(), MOST_WORKERS)) if small else 0
-    if small:
+    small = model.dims.audio_width <= SMALL
+    workers = 0
+    if small and device.type == "cpu":
+        workers = settings.threads or min(cores(), MOST_WORKERS)
         torch.set_num_threads(1)
     elif settings.threads:
         torch.set_num_threads(settings.threads)
@@ -440,7 +444,8 @@ def create(settings: RecognizerSettings) -> Recognizer:
     passes: Passes = PlainPasses(network)
     if device.type == "cuda":
         passes = GraphPasses(network, CudaGraphRecorder(device))
-    capacity, streams, measured = inf, settings.max_streams or STREAMS, None
+    capacity, measured = inf, None
+    streams = settings.max_streams or (SMALL_STREAMS if small else STREAMS)
     if device.type == "cpu":
         usual = usual_capacity(model.dims, workers or torch.get_num_threads())
         streams = settings.max_streams or most_streams(usual)
