@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import trio
 
@@ -73,7 +74,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ssasr-faults-") as name:
         found = trio.run(run, given, Path(name))
         logs = {path.name: path.read_text()[-3_000:] for path in Path(name).glob("*.log")}
-    result = faults_as_json(found.run)
+    result: dict[str, Any] = faults_as_json(found.run)
     result["clients"] = result.pop("streams")
     result["pauses"].pop("per_fault")
     counts = {"failovers": found.failovers, "restarts": found.restarts}

@@ -69,6 +69,9 @@ class Peer:
         self.rig, self.socket = rig, connection
         rig.add(connection, self.readable)
 
+    def hear(self, data):
+        raise NotImplementedError
+
     def readable(self):
         try:
             data = self.socket.recv(65_536)

@@ -90,7 +90,7 @@ def _kernels(record, device: torch.device) -> tuple[float, int, tuple[tuple[str,
     """Milliseconds and number of kernels, and the eight that take most; operators on a CPU."""
     total, count, times = 0.0, 0, {}
     for event in record.key_averages():
-        on_device = event.device_type == torch.autograd.DeviceType.CUDA
+        on_device = event.device_type.name == "CUDA"
         if on_device != (device.type == "cuda"):
             continue
         spent = event.self_device_time_total if on_device else event.self_cpu_time_total

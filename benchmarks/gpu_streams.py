@@ -38,6 +38,7 @@ from benchmarks.random_fastconformer import (
     random_model,
 )
 from ssasr.engine.devices import choose_device, choose_dtype
+from ssasr.engine.fastconformer.recognizer import Segment
 from ssasr.engine.fastconformer.transducer import Model
 from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import SAMPLE_RATE, StreamOptions
@@ -81,7 +82,7 @@ class _Live:
     """A stream of the trial."""
 
     number: int
-    state: object
+    state: Segment
     step: int = 0
     steps_left: int = 0
     tokens: int = 0

@@ -375,7 +375,7 @@ def planned(arguments: argparse.Namespace, usual: float) -> list[Run]:
     return [(0, 0.0), *((count, strength) for strength in strengths for count in counts)]
 
 
-def measure(recognizer, case, runs, arguments, score, encoder) -> list[Count]:
+def measure(recognizer, case, runs: list[Run], arguments, score, encoder) -> list[Count]:
     """One clip in every run: with the terms that are said in it, and with as many that are not."""
     path = arguments.evaldata / case.clip["file"]
     write = writer(recognizer, path, arguments.how, encoder)

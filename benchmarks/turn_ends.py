@@ -88,7 +88,7 @@ class _Judged:
 
     def __init__(self) -> None:
         self.last: tuple[float, float | None] = (0.5, None)
-        self._evidence = engine.evidence
+        self._evidence = engine.evidence  # type: ignore[attr-defined]
 
     def __call__(self, sound: float, closing: float | None) -> float:
         self.last = sound, closing
@@ -116,8 +116,9 @@ def begin(given: argparse.Namespace) -> None:
     number = multiprocessing.current_process().name.rpartition("-")[2]
     recognizer, kept = recogniser(given.keep.with_name(f"{given.keep.name}.{number}"))
     recognizer._interval = _AtPauses()
-    engine.evidence = _Judged()
-    _here[:] = [given, recognizer, kept, engine.evidence]
+    judged = _Judged()
+    engine.evidence = judged  # type: ignore[attr-defined]
+    _here[:] = [given, recognizer, kept, judged]
 
 
 def pauses_of(clip: dict) -> tuple[list[Pause], float]:

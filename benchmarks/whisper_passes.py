@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     recognizer = create(RecognizerSettings(options.model, device="cuda:0"))
-    network = recognizer.decoding.passes._network
+    network = recognizer.decoding.passes.network
     found = [each for rows in options.rows.split(",") for each in measure(network, int(rows))]
     about = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     publish({**conditions(), **about, "passes": found}, options.json)

@@ -29,8 +29,9 @@ from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.vad import SileroVad
 from ssasr.engine.whisper.decoding import Request
 from ssasr.engine.whisper.language import ASK_AGAIN, SURE_AFTER, SURE_ANYHOW
+from ssasr.engine.whisper.placement import LEAD
 from ssasr.engine.whisper.recognizer import create
-from ssasr.engine.whisper.segment import CHUNK, LEAD
+from ssasr.engine.whisper.segment import CHUNK
 from ssasr.engine.whisper.speech_buffer import SpeechBuffer
 from ssasr.models import catalogue
 from ssasr.protocol.recognition import SAMPLE_RATE

@@ -26,7 +26,7 @@ from benchmarks.conditions import conditions, publish
 from benchmarks.operations import serving
 from benchmarks.whisper_quality import clips_of, load_audio, load_scorer, offline
 from ssasr.client.connection import open_session
-from ssasr.client.transcribe import to_pcm
+from ssasr.client.sound import to_pcm
 from ssasr.engine.recognizer import RecognizerSettings
 from ssasr.engine.whisper.recognizer import create
 from ssasr.protocol.codec import encode

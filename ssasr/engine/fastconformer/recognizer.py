@@ -189,7 +189,7 @@ class FastConformerRecognizer:
         """Records the graphs, where the device has them."""
         self._runner.warm_up()
 
-    def new_state(self, options: StreamOptions, start: SegmentStart) -> State:
+    def new_state(self, options: StreamOptions, start: SegmentStart) -> Segment:
         """Raises EngineBusy if every slot is taken."""
         if not self._free:
             raise EngineBusy(f"all {self._layout.slots} slots of {self.name} are taken")

@@ -102,7 +102,7 @@ class GraphPasses:
         widths: Sequence[int] = _WIDTHS,
     ) -> None:
         dims, device = network.model.dims, network.device
-        self._network, self._recorder = network, recorder
+        self.network, self._recorder = network, recorder
         self.frames, self.room = dims.audio_context, dims.text_context
         self.rows, self.widest = max(rows), max(widths)
         shorter = [size for size in frames if size < self.frames]
@@ -161,7 +161,7 @@ class GraphPasses:
     def languages(self, size: _Size) -> Tensor:
         """(rows, languages). Not recorded: they are asked for a few times a turn."""
         with self._recorder.working():
-            return self._network.languages(self._view(size)).cpu()
+            return self.network.languages(self._view(size)).cpu()
 
     def read(self, size: _Size, tokens: int) -> "_Answer":
         """One pass of what has been written, ``tokens`` in a row at most."""
@@ -173,10 +173,10 @@ class GraphPasses:
             recording.replay()
             answer.copy_(recording.result, non_blocking=True)
             self._recorder.synchronize()
-        return _Answer.unpack(answer.numpy(), size.rows, width, size.frames + self._network.beyond)
+        return _Answer.unpack(answer.numpy(), size.rows, width, size.frames + self.network.beyond)
 
     def _view(self, size: _Size) -> Cache:
-        cache, rows, frames = self._cache, size.rows, size.frames + self._network.beyond
+        cache, rows, frames = self._cache, size.rows, size.frames + self.network.beyond
         assert cache.cross_mask is not None, "rows differ in length"
         return Cache(
             cache.text[:, :rows],
@@ -186,21 +186,21 @@ class GraphPasses:
         )
 
     def _encode_pass(self, size: _Size) -> None:
-        network = self._network
+        network = self.network
         lengths = self.table(size).device[:, _Column.FRAMES]
         audio, mask = network.encode(self.samples(size).device, lengths)
         self._view(size).load_audio(network.model.decoder.start(audio, mask, 1))
 
     def _decode_pass(self, size: _Size, width: int) -> Callable[[], Tensor]:
         table, cache = self.table(size).device, self._view(size)
-        inputs = torch.arange(size.rows * width, device=self._network.device)
+        inputs = torch.arange(size.rows * width, device=self.network.device)
         opening = inputs[::width]
 
         def read() -> Tensor:
             first = inputs.view(size.rows, width) % width == table[:, _Column.FIRST, None]
             tokens = table[:, len(_Column) :]
             asked = tokens[:, self.widest :][:, :width]
-            logits, no_speech, scores = self._network.read(
+            logits, no_speech, scores = self.network.read(
                 tokens[:, :width],
                 table[:, _Column.BEFORE],
                 cache,

@@ -77,6 +77,7 @@ class Batch(Protocol):
 class Passes(Protocol):
     """Runs a ``Network``."""
 
+    network: "Network"
     frames: int
     """The longest excerpt that it takes."""
     rows: int

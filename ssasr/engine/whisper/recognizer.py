@@ -24,7 +24,6 @@ from ssasr.engine.graphs import CudaGraphRecorder
 from ssasr.engine.recognizer import (
     MANY_CHUNKS,
     Outcome,
-    Recognizer,
     RecognizerSettings,
     SegmentStart,
     State,
@@ -415,7 +414,7 @@ def _stream(state: State) -> _Stream:
     return state
 
 
-def create(settings: RecognizerSettings) -> Recognizer:
+def create(settings: RecognizerSettings) -> WhisperRecognizer:
     """A recogniser of the named model (of the catalogue, or a path), weights loaded."""
     device = choose_device(settings.device)
     choose_int8(device, settings.precision)  # which refuses what cannot be had
