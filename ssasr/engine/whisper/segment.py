@@ -402,7 +402,8 @@ class Segment:
         for index, spoken in enumerate(self.pending):
             wanted = rule.wanted(spoken.word.confidence) - 1
             agree = sum(keys[index : index + 1] == [spoken.key] for keys in before[-wanted:])
-            if agree < wanted or spoken.word.end > spoken_until - rule.margin:
+            follows = rule.follows(spoken.word.confidence, first=not (index or self.committed))
+            if agree < wanted or spoken.word.end > spoken_until - follows:
                 break
             count = index + 1
         return count

@@ -242,6 +242,22 @@ def test_a_word_that_the_model_is_not_sure_of_is_soon_final_where_that_was_asked
         assert counts.index(1) + 1 == final
 
 
+def test_the_first_word_of_a_turn_waits_for_more_speech_if_it_is_a_guess():
+    for mode, final in (("min_latency", 1.5), ("balanced", 3.0)):
+        segment, first = _listening(mode), ("like", 0.3, 0.6)
+        for at in (1.0, 1.5, 2.0, 2.5, 3.0):
+            segment.due = Due(Kind.PARTIAL, segment.origin, int(SAMPLE_RATE * at))
+            segment.apply(say(first, ("your", 0.6, 0.9), unsure=["like"]), reliable=True)
+            if segment.committed:
+                break
+        assert at == final
+        assert [word.text for word in segment.committed] == ["like", "your"]
+        for at in (4.0, 4.5, 5.0):
+            segment.due = Due(Kind.PARTIAL, segment.origin, int(SAMPLE_RATE * at))
+            segment.apply(say(("can", 2.5, 2.9), unsure=["can"]), reliable=True)
+        assert [word.text for word in segment.committed] == ["like", "your", "can"]
+
+
 def test_a_mode_that_changes_holds_from_there_on():
     segment = _listening("max_accuracy")
     assert not _decoded(segment, 3, ("ja", 0.5, 0.9)) + _decoded(segment, 3.2, ("ja", 0.5, 0.9))
