@@ -359,9 +359,10 @@ def main() -> None:
         "query": given.query, "audio_s": round(seconds, 1),
         "turns": sum(len(session["turns"]) for session in sessions),
         "ends": dict(sorted(ends.items())),
-        "decodes_per_s": round(sum(one["decodes"] for one in sessions) / seconds, 3),
-        "decode_cpu_per_s": round(sum(one["cpu"] for one in sessions) / seconds, 3),
     }  # fmt: skip
+    if given.keep is not None:
+        for name, what in (("decodes_per_s", "decodes"), ("decode_cpu_per_s", "cpu")):
+            result[name] = round(sum(one[what] for one in sessions) / seconds, 3)
     for name in ("seen", "final"):
         lags = [lag for session in sessions for lag in session[name]]
         result[f"audio_lag_{name}"] = np.percentile(lags, [50, 95]).round(2).tolist()
