@@ -31,6 +31,15 @@ def test_no_more_than_there_is_room_for_and_one_at_least():
     assert streams_within(workload(), {"decode": 60.0}) == 1
 
 
+def test_a_number_that_loads_more_than_a_larger_one_does_not_end_the_search():
+    """As where words in the making come half as often from five streams on."""
+    some = Workload(
+        {}, 2, lambda streams: {"decode": streams * (2 if streams > 4 else 4)}, DECODE, DECODE, 6
+    )
+    for took, offered in ((0.02, 6), (0.09, 6), (0.1, 6), (0.11, 6), (0.12, 3)):
+        assert streams_within(some, {"decode": took}) == offered, took
+
+
 def test_the_end_of_a_turn_stays_within_the_bound():
     for workers, took in itertools.product((1, 2, 4), (0.05, 0.1, 0.3)):
         streams = streams_within(workload(workers), {"decode": took})
