@@ -25,7 +25,6 @@ import multiprocessing
 import random
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from difflib import SequenceMatcher
 from math import exp, inf, log
 from pathlib import Path
@@ -36,7 +35,7 @@ from numpy.typing import NDArray
 
 from benchmarks.conditions import conditions, publish
 from benchmarks.whisper_quality import load_audio
-from benchmarks.whisper_sessions import Session, clips_of, recogniser
+from benchmarks.whisper_sessions import Session, clips_of, over_clips, recogniser
 from ssasr.engine.whisper import recognizer as engine
 from ssasr.engine.whisper.end_of_turn import (
     CLOSING,
@@ -332,9 +331,7 @@ def main() -> None:
     given = parser.parse_args()
     given.texts = json.loads(given.offline.read_text("utf-8"))
     wanted = clips_of(given.evaldata)[: given.clips]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.processes, spawn, begin, (given,)) as pool:
-        results = list(pool.map(pauses_of, wanted))
+    results = over_clips(pauses_of, wanted, begin, given)
     clips = [Clip(clip.get("split_group") or clip["speaker"], pauses, seconds / 60)
              for clip, (pauses, seconds) in zip(wanted, results, strict=True)]  # fmt: skip
     place = folds(clip.speaker for clip in clips)

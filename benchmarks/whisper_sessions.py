@@ -29,6 +29,7 @@ import random
 import sqlite3
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -225,8 +226,7 @@ def single_recognizer(settings: RecognizerSettings) -> WhisperRecognizer:
     torch.set_num_threads(1)
     recognizer = create(settings)
     recognizer._pool = type(recognizer._pool)(0)
-    if settings.device != "cpu":
-        recognizer.warm_up()  # records the graphs
+    recognizer.warm_up()
     return recognizer
 
 
@@ -289,6 +289,16 @@ _here: list = []
 """This process's recogniser, what it keeps, and what it was asked for."""
 
 
+def over_clips(
+    work: Callable, clips: list[dict], begin: Callable, given: argparse.Namespace
+) -> list:
+    """What ``work`` finds of each clip, in as many processes as were asked for. Each calls
+    ``begin`` first; if that fails, the whole does."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.processes, spawn, begin, (given,)) as pool:
+        return list(pool.map(work, clips))
+
+
 def begin(given: argparse.Namespace) -> None:
     if given.keep is None:
         settings = RecognizerSettings(
@@ -339,9 +349,7 @@ def main() -> None:
         parser.error("--keep is for the default precision on a CPU: one file, one way to decode")
     score, texts = load_scorer(given.evaldata), json.loads(given.offline.read_text("utf-8"))
     clips = clips_of(given.evaldata)[: given.clips]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.processes, spawn, begin, (given,)) as pool:
-        sessions = list(pool.map(hear, clips))
+    sessions = over_clips(hear, clips, begin, given)
     found, ends = [], Counter[str]()
     for clip, session in zip(clips, sessions, strict=True):
         turns = [turn.split() for turn in session["turns"]]

@@ -108,22 +108,12 @@ def streams_within(workload: Workload, seconds: Mapping[str, float]) -> int:
     often then."""
     offered = 1
     for streams in range(2, workload.most + 1):
-        if not within(workload, seconds, streams):
+        load = _total(workload.demand(streams), seconds) + streams * BESIDE
+        if load >= workload.workers or end_of_turn(workload, seconds, streams, load) > BOUND:
             break
-        if load_of(workload, seconds, streams) <= MOST_LOAD * workload.workers:
+        if load <= MOST_LOAD * workload.workers:
             offered = streams
     return offered
-
-
-def within(workload: Workload, seconds: Mapping[str, float], streams: int) -> bool:
-    """Whether the ends of turns of that many streams keep to ``BOUND``."""
-    load = load_of(workload, seconds, streams)
-    return load < workload.workers and end_of_turn(workload, seconds, streams, load) <= BOUND
-
-
-def load_of(workload: Workload, seconds: Mapping[str, float], streams: int) -> float:
-    """CPU seconds a second."""
-    return _total(workload.demand(streams), seconds) + streams * BESIDE
 
 
 def end_of_turn(

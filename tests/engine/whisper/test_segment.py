@@ -23,10 +23,10 @@ from tests.engine.whisper.segments import (
 )
 
 
-def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True):
+def _decoded(segment, at, *words, kind=Kind.PARTIAL, reliable=True, unsure=()):
     """The committed words after a decode of the audio up to ``at`` seconds."""
     segment.due = Due(kind, segment.origin, int(at * SAMPLE_RATE))
-    segment.apply(say(*words), reliable=reliable)
+    segment.apply(say(*words, unsure=unsure), reliable=reliable)
     return [word.text for word in segment.committed]
 
 
@@ -236,26 +236,22 @@ def test_a_word_that_the_model_is_not_sure_of_is_soon_final_where_that_was_asked
     for mode, final in (("min_latency", 2), ("balanced", 3), ("max_accuracy", 4)):
         segment, counts = _listening(mode), []
         for number in range(4):
-            segment.due = Due(Kind.PARTIAL, segment.origin, SAMPLE_RATE * (6 + number) // 2)
-            segment.apply(say(("ja", 0.5, 0.9), unsure=["ja"]), reliable=True)
-            counts.append(len(segment.committed))
+            said = _decoded(segment, 3 + number / 2, ("ja", 0.5, 0.9), unsure=["ja"])
+            counts.append(len(said))
         assert counts.index(1) + 1 == final
 
 
 def test_the_first_word_of_a_turn_waits_for_more_speech_if_it_is_a_guess():
     for mode, final in (("min_latency", 1.5), ("balanced", 3.0)):
-        segment, first = _listening(mode), ("like", 0.3, 0.6)
+        segment, words = _listening(mode), (("like", 0.3, 0.6), ("your", 0.6, 0.9))
         for at in (1.0, 1.5, 2.0, 2.5, 3.0):
-            segment.due = Due(Kind.PARTIAL, segment.origin, int(SAMPLE_RATE * at))
-            segment.apply(say(first, ("your", 0.6, 0.9), unsure=["like"]), reliable=True)
-            if segment.committed:
+            if said := _decoded(segment, at, *words, unsure=["like"]):
                 break
         assert at == final
-        assert [word.text for word in segment.committed] == ["like", "your"]
+        assert said == ["like", "your"]
         for at in (4.0, 4.5, 5.0):
-            segment.due = Due(Kind.PARTIAL, segment.origin, int(SAMPLE_RATE * at))
-            segment.apply(say(("can", 2.5, 2.9), unsure=["can"]), reliable=True)
-        assert [word.text for word in segment.committed] == ["like", "your", "can"]
+            said = _decoded(segment, at, ("can", 2.5, 2.9), unsure=["can"])
+        assert said == ["like", "your", "can"]
 
 
 def test_a_mode_that_changes_holds_from_there_on():
