@@ -9,8 +9,9 @@ rows it is given. So kernels are asked, on the machine that they run on:
 *8 bits*: ``quantize`` and ``linear``. Weights have a scale for each output, inputs one for each
 row, and the product is exact integer arithmetic, which has no order. Exact it is with 8-bit weights
 only where products of 8 bits are added up in 32 (VNNI). AVX2 adds two of them in 16: 255 × 127 × 2
-is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries compute the
-same numbers; the faster one is taken, layer by layer, which changes no bit. A row has an offset of
+is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries, and
+``int8_product`` for AVX2, compute the same numbers; the fastest is taken, layer by layer, which
+changes no bit. A row has an offset of
 its own, or, where it is known what a layer is given (``Range``), a zero that all rows share: the
 kernels take that off themselves, and little is left to do around the product. What is left out
 takes a fifth of a layer's time with seven rows.
@@ -28,10 +29,13 @@ from platform import machine
 from time import thread_time
 from typing import Self
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ssasr.engine import int8_product
 
 MOST_ROWS = 64
 """Rows that one call of a half-precision kernel is given."""
@@ -62,11 +66,16 @@ class Range:
     zero: int
     least_step: float
 
+    @property
+    def reach(self) -> int:
+        """The largest of q - zero."""
+        return _LARGEST_INPUT - self.zero
+
     def steps(self, rows: Tensor) -> Tensor:
         """(rows, 1): the smallest that reach the row's largest values."""
         largest = rows.abs() if self.zero == _MIDDLE else rows
-        reach = _LARGEST_INPUT - self.zero
-        return largest.amax(dim=1, keepdim=True).mul_(1.0 / reach).clamp_(min=self.least_step)
+        steps = largest.amax(dim=1, keepdim=True).mul_(1.0 / self.reach)
+        return steps.clamp_(min=self.least_step)
 
 
 _MIDDLE = 128
@@ -83,6 +92,7 @@ class Packed:
     second term costs less than centring q would."""
 
     inputs: int
+    outputs: int
     range: Range | None
     narrows: bool
     sums: Tensor
@@ -140,7 +150,7 @@ def pack(
     multiply = _fastest(limit, inputs, outputs, rows, zero)(integers, scale, zero)
     sums = integers.sum(dim=1).float() * scale
     own = None if bias is None else bias.detach().float()
-    return Packed(inputs, given, inputs > outputs, sums, own, multiply)
+    return Packed(inputs, outputs, given, inputs > outputs, sums, own, multiply)
 
 
 def _limit() -> int:
@@ -190,7 +200,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, packed: Packed) -> None:
         super().__init__()
-        self._packed = packed
+        self.packed = packed
 
     @classmethod
     def of(cls, layer: nn.Linear, rows: int = MANY) -> Self:
@@ -198,7 +208,7 @@ class Int8Linear(nn.Module):
         return cls(quantize(layer.weight, layer.bias, rows=rows))
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self._packed)
+        return linear(x, self.packed)
 
 
 @cache
@@ -271,10 +281,29 @@ def _fbgemm(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
     return lambda rows: multiply(rows.float(), 1.0, zero, packed)
 
 
+def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
+    """``int8_product``, where the processor has what it takes; FBGEMM where too many of the weights
+    are large."""
+    if not int8_product.is_available() or int(integers.abs().max()) > int8_product.LARGEST_WEIGHT:
+        raise RuntimeError("not for this processor, or not for weights of 8 bits")
+    weights = int8_product.pack(integers.numpy(), scale.numpy(), zero)
+    if weights is None:
+        return _fbgemm(integers, scale, zero)
+    outputs, offset = len(scale), np.float32(zero)
+
+    def multiply(rows: Tensor) -> Tensor:
+        given = rows.contiguous().numpy()
+        if given.dtype != np.uint8 or given.shape[1] != weights.width:
+            given = int8_product.as_bytes(given, offset, weights.width)
+        return torch.from_numpy(int8_product.multiply(given, weights))[:, :outputs]
+
+    return multiply
+
+
 _Maker = Callable[..., Kernel]
 """Integers (outputs, inputs), the scale of each output and the zero of all rows, to the kernel. It
 is given uint8 if that is 0, or floats that are integers from -zero to 255 - zero."""
-_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm)
+_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _compiled)
 
 
 def exact_makers(limit: int, zero: int = 0) -> list[_Maker]:
@@ -284,19 +313,23 @@ def exact_makers(limit: int, zero: int = 0) -> list[_Maker]:
 
 @cache
 def _is_exact(make: _Maker, limit: int, zero: int = 0) -> bool:
-    """With the largest operands there are, for few rows and many, and without remainders of
-    whatever a kernel takes at once and with."""
+    """With the largest operands there are and with weights half as large, for few rows and many,
+    and without remainders of whatever a kernel takes at once and with."""
     try:
         return all(
-            _is_exact_for(make, limit, inputs, outputs, zero)
+            _is_exact_for(make, limit, most, inputs, outputs, zero)
             for inputs, outputs in ((64, 32), (130, 51), (1_024, 256))
+            for most in (limit, limit // 2)
         )
     except (RuntimeError, AttributeError):
         return False
 
 
-def _is_exact_for(make: _Maker, limit: int, inputs: int, outputs: int, zero: int) -> bool:
-    weight = torch.full((outputs, inputs), limit, dtype=torch.int8)
+def _is_exact_for(
+    make: _Maker, limit: int, most: int, inputs: int, outputs: int, zero: int
+) -> bool:
+    weight = torch.full((outputs, inputs), most, dtype=torch.int8)
+    weight[:, 0] = limit
     weight[1::2] *= -1
     x = torch.full((MANY, inputs), _LARGEST_INPUT - zero, dtype=torch.float32)
     if zero:

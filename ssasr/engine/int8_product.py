@@ -1,0 +1,305 @@
+"""A product with weights of 7 bits for processors that have AVX2 and no VNNI, compiled by numba.
+
+AVX2 multiplies 32 pairs of 8 bits at once and adds neighbours up in 16 bits (``vpmaddubsw``); a
+multiplication by one brings those sums into 32 bits (``vpmaddwd``). Libraries do both for every 32
+products, since more than two may not fit into 16 bits. Whether they do depends on the weights
+alone: inputs are from 0 to 255, so the sum of four products fits if the positive ones of the four
+weights add up to 128 at most, and so do the negative ones. Weights are 63 at most and most of them
+small, so all but a few in ten thousand do. Here four products are added up in 16 bits, which saves
+every second multiplication by one, and what is too much of a weight is multiplied apart. The sum is
+exact, and so the same as any library's.
+
+Layout: 16 outputs are a panel. Of a panel, 8 inputs lie together: for two times 8 outputs, their
+first four inputs and then their last four. The next panel is fetched while one is used: few rows
+use it for too short a time to wait for memory afterwards.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from ssasr.engine.compiled import compiled
+
+LARGEST_WEIGHT = 63
+OUTPUTS, INPUTS, ROWS = 16, 8, 4
+"""Of a panel, of a step, and of a tile: what the registers hold."""
+_SUM = 128
+"""Of the positive ones of four weights, or of the negative ones, at most: 255 × 128 < 2^15."""
+_MOST_COLUMNS = 1 / 32
+"""Of the inputs, multiplied apart, with which this is still worth while."""
+
+
+class Weights(NamedTuple):
+    """As ``multiply`` takes them. Outputs and inputs are filled up with zeros to whole panels and
+    steps."""
+
+    panels: NDArray[np.int8]
+    """(panels, steps, 2, 2, 8, 4)."""
+    start: NDArray[np.int32]
+    """(outputs,): what takes the zero of the inputs off."""
+    scale: NDArray[np.float32]
+    """(outputs,)."""
+    bounds: NDArray[np.int64]
+    """(panels + 1,): where each panel's columns begin, and the last one's end."""
+    columns: NDArray[np.int64]
+    """Inputs that some output of the panel multiplies apart."""
+    apart: NDArray[np.int16]
+    """(columns, 16, 2): by what, and 0."""
+
+    @property
+    def width(self) -> int:
+        """Inputs, filled up."""
+        return int(self.panels.shape[1]) * INPUTS
+
+
+def is_available() -> bool:
+    """Whether this processor has the instructions."""
+    return bool(get_host_cpu_features().get("avx2"))
+
+
+def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> Weights | None:
+    """integers (outputs, inputs), scale (outputs,); ``zero`` is taken off all inputs. None if too
+    many of the integers are large."""
+    outputs, inputs = integers.shape
+    whole = np.pad(integers, ((0, -outputs % OUTPUTS), (0, -inputs % INPUTS)))
+    outputs, inputs = whole.shape
+    small = _small(whole)
+    rest = (whole - small).reshape(-1, OUTPUTS, inputs)
+    panel, columns = np.nonzero(np.any(rest, axis=1))
+    if len(columns) > _MOST_COLUMNS * inputs * len(rest):
+        return None
+    apart = np.zeros((len(columns), OUTPUTS, 2), np.int16)
+    apart[:, :, 0] = rest[panel, :, columns]
+    filling = outputs - len(scale)
+    return Weights(
+        np.ascontiguousarray(
+            small.reshape(-1, 2, 8, inputs // INPUTS, 2, 4).transpose(0, 3, 1, 4, 2, 5)
+        ),
+        (-zero * whole.sum(axis=1, dtype=np.int64)).astype(np.int32),
+        np.pad(scale.astype(np.float32), (0, filling)),
+        np.searchsorted(panel, np.arange(len(rest) + 1)),
+        np.ascontiguousarray(columns),
+        apart,
+    )
+
+
+def _small(weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(outputs, inputs): most of them as they are, and the others smaller by what is too much."""
+    # The sums in 16 bits are of inputs 0, 1, 4 and 5 of a step, and of 2, 3, 6 and 7.
+    quads = weights.reshape(len(weights), -1, 2, 2, 2).swapaxes(2, 3).reshape(-1, 4)
+    (some,) = (_excess(quads) > 0).nonzero()
+    few, rows = quads[some], np.arange(len(some))
+    while (excess := _excess(few)).any():
+        sign = np.where(few.clip(0).sum(axis=1, dtype=np.int16) > _SUM, 1, -1)
+        largest = (few * sign[:, None]).argmax(axis=1)
+        few[rows, largest] -= (sign * np.minimum(excess, few[rows, largest] * sign)).astype(np.int8)
+    quads[some] = few
+    return quads.reshape(len(weights), -1, 2, 2, 2).swapaxes(2, 3).reshape(weights.shape)
+
+
+def _excess(quads: NDArray[np.int8]) -> NDArray[np.int16]:
+    """(n,): by how much the sum of the positive ones of four weights, or of the negative ones, is
+    too large. It cannot be both."""
+    above = np.maximum(quads, 0).sum(axis=1, dtype=np.int16)
+    below = np.minimum(quads, 0).sum(axis=1, dtype=np.int16)
+    found: NDArray[np.int16] = (np.maximum(above, -below) - np.int16(_SUM)).clip(0)
+    return found
+
+
+@compiled
+def as_bytes(rows: NDArray[np.float32], zero: np.float32, width: int) -> NDArray[np.uint8]:
+    """Floats (rows, inputs) that are integers from -zero to 255 - zero, as ``multiply`` takes
+    them: (rows, width)."""
+    found = np.zeros((len(rows), width), np.uint8)
+    for i in range(len(rows)):
+        row, out = rows[i], found[i]
+        for j in range(len(row)):
+            out[j] = np.uint8(np.int32(row[j] + zero))
+    return found
+
+
+@compiled
+def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
+    """rows (rows, inputs) to (rows, outputs), both filled up. All arrays are C-contiguous."""
+    count, inputs = rows.shape
+    outputs = len(weights.scale)
+    found = np.empty((count, outputs), np.float32)
+    blocks = (count + ROWS - 1) // ROWS
+    for panel in range(len(weights.panels)):
+        here = (
+            weights.panels.ctypes.data + panel * OUTPUTS * inputs,
+            inputs // INPUTS,
+            weights.start.ctypes.data + panel * OUTPUTS * 4,
+            weights.scale.ctypes.data + panel * OUTPUTS * 4,
+            weights.columns.ctypes.data,
+            weights.apart.ctypes.data,
+            weights.bounds[panel],
+            weights.bounds[panel + 1],
+        )
+        first = 0
+        for block in range(blocks):
+            last = (block + 1) * count // blocks
+            given = (rows.ctypes.data + first * inputs, inputs)
+            result = (found.ctypes.data + (first * outputs + panel * OUTPUTS) * 4, outputs * 4)
+            if last - first == 4:
+                _tile4(given, here, result)
+            elif last - first == 3:
+                _tile3(given, here, result)
+            elif last - first == 2:
+                _tile2(given, here, result)
+            else:
+                _tile1(given, here, result)
+            first = last
+    return found
+
+
+# -- the tile --------------------------------------------------------------------------------------
+
+_I8, _I16, _I32, _I64, _F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
+_BYTES, _WORDS = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16)
+_INTEGERS, _FLOATS = ir.VectorType(_I32, 8), ir.VectorType(_F32, 8)
+_VECTOR = 32
+"""Bytes of any of them."""
+_HALVES = OUTPUTS * 4 // _VECTOR
+"""Vectors of a panel's outputs."""
+
+
+class _Code:
+    """Writes instructions; addresses are integers, in bytes."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def offset(self, base: Any, count: Any, size: int) -> Any:
+        return self.builder.add(base, self.builder.mul(count, _I64(size)))
+
+    def load(self, address: Any, kind: Any, offset: int = 0) -> Any:
+        address = self.builder.add(address, _I64(offset))
+        found = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        found.align = 1
+        return found
+
+    def store(self, value: Any, address: Any, offset: int) -> None:
+        address = self.builder.add(address, _I64(offset))
+        pointer = self.builder.inttoptr(address, value.type.as_pointer())
+        self.builder.store(value, pointer).align = 1
+
+    def fetch(self, address: Any, offset: int) -> None:
+        """Into the cache, if there is such an address."""
+        pointer = self.builder.inttoptr(self.builder.add(address, _I64(offset)), _I8.as_pointer())
+        arguments = [pointer, _I32(0), _I32(3), _I32(1)]  # to read, near, data
+        self.call("llvm.prefetch.p0", ir.VoidType(), arguments)
+
+    def spread(self, number: Any, kind: Any) -> Any:
+        """The 32 bits in all places of a vector, taken for one of that kind."""
+        nothing = ir.Constant(_INTEGERS, ir.Undefined)
+        one = self.builder.insert_element(nothing, number, _I32(0))
+        return self.builder.bitcast(
+            self.builder.shuffle_vector(one, nothing, ir.Constant(_INTEGERS, [0] * 8)), kind
+        )
+
+    def call(self, name: str, kind: Any, arguments: list[Any]) -> Any:
+        signature = ir.FunctionType(kind, [each.type for each in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments)
+
+    def loop(
+        self, begin: Any, end: Any, sums: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    ) -> list[Any]:
+        """``body`` gets the number and the sums so far, and gives those after it."""
+        builder = self.builder
+        before = builder.block
+        head, inside, after = map(builder.append_basic_block, ("head", "inside", "after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        number, kept = builder.phi(_I64), [builder.phi(each.type) for each in sums]
+        builder.cbranch(builder.icmp_signed("<", number, end), inside, after)
+        builder.position_at_end(inside)
+        found = body(number, kept)
+        following = builder.add(number, _I64(1))
+        builder.branch(head)
+        values = zip([number, *kept], [begin, *sums], [following, *found], strict=True)
+        for phi, first, then in values:
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, inside)
+        builder.position_at_end(after)
+        return kept
+
+
+class _Tile(_Code):
+    """The product of some rows and a panel; the sums are in registers."""
+
+    def __init__(self, builder: Any, rows: int, given: Any, here: Any, result: Any) -> None:
+        """The groups are those that ``multiply`` makes."""
+        super().__init__(builder)
+        self._values, self._steps, self._start, self._scale, *apart = here
+        self._columns, self._apart, self._begin, self._end = apart
+        (inputs, stride), (outputs, result_stride) = given, result
+        self._rows = [self.offset(inputs, stride, row) for row in range(rows)]
+        self._results = [self.offset(outputs, result_stride, row) for row in range(rows)]
+        self._places = [(row, half) for row in range(rows) for half in range(_HALVES)]
+
+    def write(self) -> None:
+        sums = [self.load(self._start, _INTEGERS, _VECTOR * half) for _, half in self._places]
+        sums = self.loop(_I64(0), self._steps, sums, self._step)
+        sums = self.loop(self._begin, self._end, sums, self._column)
+        for (row, half), total in zip(self._places, sums, strict=True):
+            scale = self.load(self._scale, _FLOATS, _VECTOR * half)
+            scaled = self.builder.fmul(self.builder.sitofp(total, _FLOATS), scale)
+            self.store(scaled, self._results[row], _VECTOR * half)
+
+    def _step(self, number: Any, sums: list[Any]) -> list[Any]:
+        """Eight inputs."""
+        size, ones = OUTPUTS * INPUTS, ir.Constant(_WORDS, [1] * 16)
+        values = self.offset(self._values, number, size)
+        for line in range(0, size, 64):
+            self.fetch(self.offset(values, self._steps, size), line)
+        weights = [self.load(values, _BYTES, _VECTOR * each) for each in range(2 * _HALVES)]
+        found = []
+        for before, (row, half) in zip(sums, self._places, strict=True):
+            inputs = self.offset(self._rows[row], number, INPUTS)
+            first, last = (self.spread(self.load(inputs, _I32, 4 * i), _BYTES) for i in range(2))
+            pairs = self._in_16(first, weights[2 * half])
+            quads = self.builder.add(pairs, self._in_16(last, weights[2 * half + 1]))
+            found.append(self.builder.add(before, self._in_32(quads, ones)))
+        return found
+
+    def _column(self, number: Any, sums: list[Any]) -> list[Any]:
+        """An input by what was too much of its weights."""
+        which = self.load(self.offset(self._columns, number, 8), _I64)
+        apart = self.offset(self._apart, number, OUTPUTS * 4)
+        found = []
+        for before, (row, half) in zip(sums, self._places, strict=True):
+            single = self.load(self.builder.add(self._rows[row], which), _I8)
+            inputs = self.spread(self.builder.zext(single, _I32), _WORDS)
+            product = self._in_32(inputs, self.load(apart, _WORDS, _VECTOR * half))
+            found.append(self.builder.add(before, product))
+        return found
+
+    def _in_16(self, inputs: Any, weights: Any) -> Any:
+        return self.call("llvm.x86.avx2.pmadd.ub.sw", _WORDS, [inputs, weights])
+
+    def _in_32(self, words: Any, others: Any) -> Any:
+        return self.call("llvm.x86.avx2.pmadd.wd", _INTEGERS, [words, others])
+
+
+def _tile(rows: int) -> Any:
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        groups = (cgutils.unpack_tuple(builder, each) for each in arguments)
+        _Tile(builder, rows, *groups).write()
+        return context.get_dummy_value()
+
+    def tile(_: Any, given: Any, here: Any, result: Any) -> Any:
+        return types.void(given, here, result), generate
+
+    return intrinsic(tile)
+
+
+_tile1, _tile2, _tile3, _tile4 = (_tile(rows) for rows in range(1, ROWS + 1))
