@@ -309,7 +309,7 @@ class Encoder(nn.Module):
         return torch.stack(
             [
                 layer.self_attn.relative_keys(encodings).view(shape).permute(1, 2, 0).contiguous()
-                for layer in self._blocks()
+                for layer in self.blocks()
             ]
         )
 
@@ -320,7 +320,7 @@ class Encoder(nn.Module):
         if self.config.scale_input:
             x = x * math.sqrt(self.config.hidden_size)
         masks = self._masks(span, x.shape[1])
-        for number, block in enumerate(self._blocks()):
+        for number, block in enumerate(self.blocks()):
             x = block.before_attention(x)
             queries, new = block.self_attn.project(block.norm_self_att(x))
             keys_values = cache.attention(number, new)
@@ -330,7 +330,7 @@ class Encoder(nn.Module):
             x = block.after_convolution(x)
         return x
 
-    def _blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         for layer in self.layers:
             assert isinstance(layer, Block), "an encoder is made of blocks"
             yield layer

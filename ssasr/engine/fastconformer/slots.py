@@ -198,10 +198,6 @@ class SlotCache:
         ring = self.slots.attention[layer]
         return _exchange(ring, self.attention_in, self.attention_out, new)
 
-    def keep(self, layer: int, new: Tensor) -> None:
-        """Write the present alone, for who reads the ring where it lies."""
-        _write(self.slots.attention[layer], self.attention_in, new)
-
     def convolution(self, layer: int, new: Tensor) -> Tensor:
         """See ``EncoderCache``."""
         ring = self.slots.convolution[layer]
@@ -209,9 +205,4 @@ class SlotCache:
 
 
 def _exchange(ring: Tensor, written: Tensor, read: Tensor, new: Tensor) -> Tensor:
-    return _write(ring, written, new)[read]
-
-
-def _write(ring: Tensor, written: Tensor, new: Tensor) -> Tensor:
-    """All rows of the ring, with the new ones."""
-    return ring.view(-1, ring.shape[2]).index_copy_(0, written, new.flatten(0, 1))
+    return ring.view(-1, ring.shape[2]).index_copy_(0, written, new.flatten(0, 1))[read]

@@ -1,0 +1,373 @@
+"""What is around the products of a conformer layer, for a processor: compiled loops over the rows
+of a batch.
+
+As operations of torch each of these steps is five to ten passes over memory, and for one stream a
+pass is mostly its call. Here a row stays in the first cache between the product that made it and
+the integers for the next one. A row's result depends on nothing but the row, since no loop runs
+over several, and so words do not depend on company.
+
+Arrays are C-contiguous, float32 unless said. A ``Product`` is what a layer's weights made of
+integers. Integers are written as floats, as ``kernels`` take them, with a step for each row: the
+row's largest magnitude becomes ``reach``, unless the step would be smaller than ``least``. Where
+``reach`` is 0, rows are written as they are, with a step of one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssasr.engine.compiled import compiled
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+_ZERO, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+_EPSILON = np.float32(1e-5)
+"""Of a layer normalisation."""
+_LEAST_EXPONENT, _LARGEST_EXPONENT = np.float32(-87.0), np.float32(88.0)
+_LOG2_E = np.float32(1.4426950408889634)
+_LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_C0, _C1, _C2 = (
+    np.float32(1.9875691500e-4),
+    np.float32(1.3981999507e-3),
+    np.float32(8.3334519073e-3),
+)
+_C3, _C4 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1)
+_EXPONENT_BIAS, _MANTISSA, _MAGNITUDE = np.int32(127), np.int32(23), np.int32(0x7FFF_FFFF)
+
+
+class Product(NamedTuple):
+    """A layer's result is ``steps[row] * values[row] + bias``."""
+
+    values: Floats
+    """(rows, outputs)."""
+    steps: Floats
+    """(rows,)."""
+    bias: Floats
+    """(outputs,)."""
+
+
+class Rounding(NamedTuple):
+    """How the rows of a layer's inputs become integers."""
+
+    reach: np.float32
+    least: np.float32
+
+
+class Norm(NamedTuple):
+    """Weight and bias (dim,) of a layer normalisation."""
+
+    weight: Floats
+    bias: Floats
+
+
+class Streams(NamedTuple):
+    """The streams of a batch, which has as many rows of each as a chunk has frames. int64
+    (batch,)."""
+
+    slot: Integers
+    first: Integers
+    """The chunk's first frame."""
+    frames: Integers
+    """That the stream has."""
+
+
+class Heads(NamedTuple):
+    """Of attention: the biases of queries for keys and for positions (heads, size), and what the
+    positions' encodings became (heads, left + 2 c - 1, size), those of falling distance."""
+
+    bias_u: Floats
+    bias_v: Floats
+    relative: Floats
+
+
+class Taps(NamedTuple):
+    """Of a depthwise convolution: (kernel, dim), and its bias (dim,)."""
+
+    weight: Floats
+    bias: Floats
+
+
+@compiled
+def normalise(x: Floats, norm: Norm) -> None:
+    """In place."""
+    out = np.empty(x.shape[1], np.float32)
+    for i in range(len(x)):
+        _normalise(x[i], out, norm)
+        x[i] = out
+
+
+@compiled
+def normalise_and_round(x: Floats, norm: Norm, rounding: Rounding, out: Floats) -> Floats:
+    """x (rows, dim) to ``out``, of the same shape; the steps."""
+    steps = np.empty(len(x), np.float32)
+    for i in range(len(x)):
+        _normalise(x[i], out[i], norm)
+        steps[i] = _round(out[i], rounding)
+    return steps
+
+
+@compiled
+def silu_and_round(product: Product, rounding: Rounding) -> Floats:
+    """In place of the product's values; the new steps."""
+    steps = np.empty(len(product.values), np.float32)
+    for i in range(len(steps)):
+        row, step, bias = product.values[i], product.steps[i], product.bias
+        for j in range(len(row)):
+            x = row[j] * step + bias[j]
+            row[j] = x / (_ONE + exponential(-x))
+        steps[i] = _round(row, rounding)
+    return steps
+
+
+@compiled
+def add(x: Floats, product: Product, factor: np.float32) -> None:
+    """To x (rows, dim), in place, the layer's result times the factor."""
+    for i in range(len(x)):
+        row, values, step, bias = x[i], product.values[i], product.steps[i], product.bias
+        for j in range(len(row)):
+            row[j] += factor * (values[j] * step + bias[j])
+
+
+@compiled
+def attend(
+    product: Product,
+    streams: Streams,
+    rings: Floats,
+    left: int,
+    heads: Heads,
+    rounding: Rounding,
+    out: Floats,
+) -> Floats:
+    """Relative-position attention of each stream's chunk over itself and ``left`` frames before it,
+    where the ring has them: ``encoder.Attention``. ``product``: queries, keys and values (rows, 3
+    dim). ``rings`` (slots, places, 2 dim): keys and values of frame n are at n modulo the places;
+    those of the chunk are written. ``out`` (rows, dim) is rounded; the steps."""
+    count = len(out) // len(streams.slot)
+    _, total, size = heads.relative.shape
+    steps = np.empty(len(out), np.float32)
+    for_keys, for_places = np.empty((count, size), np.float32), np.empty((count, size), np.float32)
+    scores = np.empty((count, total + 3), np.float32)
+    out[:] = _ZERO
+    for stream in range(len(streams.slot)):
+        ring, first = rings[streams.slot[stream]], streams.first[stream]
+        row = stream * count
+        _keep_keys(product, row, count, ring, first)
+        begin = max(first - left, 0)
+        end = max(begin, min(first + count, streams.frames[stream]))
+        for head in range(len(heads.relative)):
+            _queries(product, row, heads, head, for_keys, for_places)
+            relative = heads.relative[head]
+            offset = left + count - 1 - first
+            _scores(for_keys, for_places, ring, head, relative, offset, begin, end, scores)
+            _softmax(scores, end - begin)
+            _mix(scores, ring, head, size, begin, end, out[row : row + count])
+        for i in range(row, row + count):
+            steps[i] = _round(out[i], rounding)
+    return steps
+
+
+@compiled
+def convolve(
+    product: Product,
+    streams: Streams,
+    rings: Floats,
+    taps: Taps,
+    norm: Norm,
+    rounding: Rounding,
+    out: Floats,
+) -> Floats:
+    """Gate, depthwise convolution, normalisation and SiLU: ``encoder.Convolution`` between its two
+    products. ``product`` (rows, 2 dim). ``rings`` (slots, places, dim) keep what has been gated, as
+    in ``attend``. ``out`` (rows, dim) is rounded; the steps."""
+    count, kernel = len(out) // len(streams.slot), len(taps.weight)
+    steps, mixed = np.empty(len(out), np.float32), np.empty(out.shape[1], np.float32)
+    for stream in range(len(streams.slot)):
+        ring, first = rings[streams.slot[stream]], streams.first[stream]
+        for i in range(count):
+            _gate(product, stream * count + i, ring[(first + i) % len(ring)])
+        for i in range(count):
+            row = out[stream * count + i]
+            mixed[:] = taps.bias
+            for k in range(kernel):
+                frame = first + i - (kernel - 1) + k
+                if frame >= 0:
+                    _add_scaled(mixed, ring[frame % len(ring)], taps.weight[k])
+            _normalise(mixed, row, norm)
+            _silu(row)
+            steps[stream * count + i] = _round(row, rounding)
+    return steps
+
+
+# -- a row -----------------------------------------------------------------------------------------
+
+
+@compiled
+def exponential(x: np.float32) -> np.float32:
+    """e^x, within 3e-7 of it (Cephes, expf); e^-87 for less."""
+    x = min(max(x, _LEAST_EXPONENT), _LARGEST_EXPONENT)
+    power = np.floor(x * _LOG2_E + _HALF)
+    x = x - power * _LN_2_HIGH - power * _LN_2_LOW
+    y = ((((_C0 * x + _C1) * x + _C2) * x + _C3) * x + _C4) * x + _HALF
+    y = y * x * x + x + _ONE
+    return y * np.int32((np.int32(power) + _EXPONENT_BIAS) << _MANTISSA).view(np.float32)
+
+
+@compiled
+def _normalise(row: Floats, out: Floats, norm: Norm) -> None:
+    """To ``out``, which is another row."""
+    total = _ZERO
+    for j in range(len(row)):
+        total += row[j]
+    mean = total / np.float32(len(row))
+    squares = _ZERO
+    for j in range(len(row)):
+        squares += (row[j] - mean) * (row[j] - mean)
+    scale = _ONE / np.sqrt(squares / np.float32(len(row)) + _EPSILON)
+    weight, bias = norm.weight, norm.bias
+    for j in range(len(row)):
+        out[j] = (row[j] - mean) * scale * weight[j] + bias[j]
+
+
+@compiled
+def _round(row: Floats, rounding: Rounding) -> np.float32:
+    """In place; the step."""
+    if rounding.reach == _ZERO:
+        return _ONE
+    largest = np.int32(_largest_magnitude(row.view(np.int32))).view(np.float32)
+    step = max(largest / rounding.reach, rounding.least)
+    inverse = _ONE / step
+    for j in range(len(row)):
+        row[j] = np.rint(row[j] * inverse)
+    return step
+
+
+@compiled
+def _largest_magnitude(bits: NDArray[np.int32]) -> np.int32:
+    """Of floats that are given as their bits; so is the answer. Bits are in the order of the
+    magnitudes, and a largest integer is found in vectors, a largest float is not."""
+    largest = np.int32(0)
+    for j in range(len(bits)):
+        largest = max(largest, np.int32(bits[j] & _MAGNITUDE))
+    return largest
+
+
+@compiled
+def _silu(row: Floats) -> None:
+    for j in range(len(row)):
+        row[j] = row[j] / (_ONE + exponential(-row[j]))
+
+
+@compiled
+def _gate(product: Product, i: int, out: Floats) -> None:
+    """GLU: the first half of row ``i``, times the logistic function of the second."""
+    dim, row, step, bias = len(out), product.values[i], product.steps[i], product.bias
+    for j in range(dim):
+        gate = row[dim + j] * step + bias[dim + j]
+        out[j] = (row[j] * step + bias[j]) / (_ONE + exponential(-gate))
+
+
+@compiled
+def _add_scaled(row: Floats, other: Floats, scale: Floats) -> None:
+    for j in range(len(row)):
+        row[j] += other[j] * scale[j]
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+@compiled
+def _keep_keys(product: Product, row: int, count: int, ring: Floats, first: int) -> None:
+    places, width = ring.shape
+    for i in range(count):
+        kept, values = ring[(first + i) % places], product.values[row + i, width // 2 :]
+        step, bias = product.steps[row + i], product.bias[width // 2 :]
+        for j in range(width):
+            kept[j] = values[j] * step + bias[j]
+
+
+@compiled
+def _queries(
+    product: Product, row: int, heads: Heads, head: int, for_keys: Floats, for_places: Floats
+) -> None:
+    """(c, size) each, with the scale of the scores."""
+    count, size = for_keys.shape
+    scale, at = _ONE / np.sqrt(np.float32(size)), head * size
+    bias_u, bias_v = heads.bias_u[head], heads.bias_v[head]
+    for i in range(count):
+        values, bias = product.values[row + i, at : at + size], product.bias[at : at + size]
+        step = product.steps[row + i]
+        for j in range(size):
+            query = values[j] * step + bias[j]
+            for_keys[i, j] = (query + bias_u[j]) * scale
+            for_places[i, j] = (query + bias_v[j]) * scale
+
+
+@compiled
+def _scores(
+    for_keys: Floats,
+    for_places: Floats,
+    ring: Floats,
+    head: int,
+    relative: Floats,
+    offset: int,
+    begin: int,
+    end: int,
+    scores: Floats,
+) -> None:
+    """Of frames ``begin`` to ``end``, four at a time, so that a query is loaded once for them; the
+    last one is repeated."""
+    count, size = for_keys.shape
+    places, a, b, last = len(ring), head * size, (head + 1) * size, end - 1
+    for t in range(0, end - begin, 4):
+        f0 = begin + t
+        f1, f2, f3 = min(f0 + 1, last), min(f0 + 2, last), min(f0 + 3, last)
+        k0, k1 = ring[f0 % places, a:b], ring[f1 % places, a:b]
+        k2, k3 = ring[f2 % places, a:b], ring[f3 % places, a:b]
+        for i in range(count):
+            r0, r1 = relative[offset + f0 - i], relative[offset + f1 - i]
+            r2, r3 = relative[offset + f2 - i], relative[offset + f3 - i]
+            s0, s1, s2, s3 = _ZERO, _ZERO, _ZERO, _ZERO
+            for j in range(size):
+                key, place = for_keys[i, j], for_places[i, j]
+                s0 += key * k0[j] + place * r0[j]
+                s1 += key * k1[j] + place * r1[j]
+                s2 += key * k2[j] + place * r2[j]
+                s3 += key * k3[j] + place * r3[j]
+            scores[i, t], scores[i, t + 1], scores[i, t + 2], scores[i, t + 3] = s0, s1, s2, s3
+
+
+@compiled
+def _softmax(scores: Floats, keys: int) -> None:
+    """In place, over the first ``keys``; the others become 0."""
+    for row in scores:
+        top, total = row[0], _ZERO
+        for t in range(keys):
+            top = max(top, row[t])
+        for t in range(keys):
+            row[t] = exponential(row[t] - top)
+            total += row[t]
+        for t in range(keys):
+            row[t] /= total
+        row[keys:] = _ZERO
+
+
+@compiled
+def _mix(
+    scores: Floats, ring: Floats, head: int, size: int, begin: int, end: int, out: Floats
+) -> None:
+    """To ``out`` (c, dim), in the columns of the head, the values by their scores."""
+    count, dim = out.shape
+    places, at, last = len(ring), head * size, end - 1
+    a, b = dim + at, dim + at + size
+    for t in range(0, end - begin, 4):
+        f0 = begin + t
+        f1, f2, f3 = min(f0 + 1, last), min(f0 + 2, last), min(f0 + 3, last)
+        v0, v1 = ring[f0 % places, a:b], ring[f1 % places, a:b]
+        v2, v3 = ring[f2 % places, a:b], ring[f3 % places, a:b]
+        for i in range(count):
+            w0, w1, w2, w3 = scores[i, t], scores[i, t + 1], scores[i, t + 2], scores[i, t + 3]
+            row = out[i, at : at + size]
+            for j in range(size):
+                row[j] += w0 * v0[j] + w1 * v1[j] + w2 * v2[j] + w3 * v3[j]
