@@ -20,11 +20,10 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, from_numpy
-from torch.nn import functional as fn
 
 from ssasr.engine.fastconformer.biasing import NO_PARENT, Biasing
-from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span, Subsampling
-from ssasr.engine.fastconformer.layers import Layer
+from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span
+from ssasr.engine.fastconformer.layers import Layer, Subsampling
 from ssasr.engine.fastconformer.loops import Streams
 from ssasr.engine.fastconformer.program import Program, Running, SpeechDetector
 from ssasr.engine.fastconformer.slots import Slots
@@ -38,6 +37,7 @@ class CpuProgram(Program):
         super().__init__(model, slots, detector)
         pairs = zip(model.encoder.blocks(), self._relative, strict=True)
         self._layers = [Layer.of(block, relative) for block, relative in pairs]
+        self._subsampling = Subsampling.of(model.encoder.subsampling)
         rings = (slots.attention, slots.convolution)
         self._rings = tuple([each.numpy() for each in layers] for layers in rings)
 
@@ -72,31 +72,10 @@ class CpuProgram(Program):
 
     def _subsampled(self, source: Tensor, span: Span, end: Tensor) -> Tensor:
         """(batch, c, channels × bins): all of the subsampling but its linear layer."""
-        network, found = self.model.encoder.subsampling, []
+        found = []
         places = zip(span.first.tolist(), span.mel_frames.tolist(), strict=True)
         for row, (first, mel_frames) in enumerate(places):
             one = slice(row, row + 1)
-            mel = self._mel(source[one], span.first[one], end[one])
-            found.append(_subsample(network, mel, first, mel_frames))
-        return torch.cat(found)
-
-
-def _subsample(network: Subsampling, mel: Tensor, first: int, mel_frames: int) -> Tensor:
-    """``Subsampling.forward`` but for the linear layer, for one row (1, 8 c + 7, bins)."""
-    first, length = 8 * first - MEL_CONTEXT, mel_frames
-    x = _only_existing(mel[:, None], first, length)
-    for stage in (network.conv_in, *network.layers):
-        x = stage(fn.pad(x, (2, 1)) if stage is network.conv_in else x)
-        first, length = first // 2 + 1, length // 2 + 1
-        x = _only_existing(x, first, length).relu_()
-    return x.transpose(1, 2).flatten(2)
-
-
-def _only_existing(x: Tensor, first: int, length: int) -> Tensor:
-    """x (1, channels, frames, bins), zero in its frames before the stream's first and after its
-    last; it is changed."""
-    if first < 0:
-        x[:, :, :-first] = 0.0
-    if first + x.shape[2] > length:
-        x[:, :, max(0, length - first) :] = 0.0
-    return x
+            mel = self._mel(source[one], span.first[one], end[one])[0].numpy()
+            found.append(self._subsampling.run(mel, 8 * first - MEL_CONTEXT, mel_frames))
+        return torch.stack(found)

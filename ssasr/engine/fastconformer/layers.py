@@ -1,7 +1,7 @@
-"""The encoder's layers for a processor: products, and between them ``loops``.
+"""The encoder's parts for a processor: products, and between them ``loops``.
 
-What ``encoder.Block`` says in operations of torch is here a layer's weights as those loops take
-them; the numbers are the same but for the order of sums.
+What ``encoder.Block`` and ``encoder.Subsampling`` say in operations of torch is here their weights
+as those loops take them; the numbers are the same but for the order of sums.
 """
 
 from typing import Self
@@ -12,8 +12,18 @@ from torch import Tensor, from_numpy, nn
 from torch.nn import functional as fn
 
 from ssasr.engine.fastconformer import loops
-from ssasr.engine.fastconformer.encoder import Block, FeedForward
-from ssasr.engine.fastconformer.loops import Floats, Heads, Norm, Product, Rounding, Streams, Taps
+from ssasr.engine.fastconformer.encoder import Block, FeedForward, SubsamplingStage
+from ssasr.engine.fastconformer.encoder import Subsampling as SubsamplingNetwork
+from ssasr.engine.fastconformer.loops import (
+    Floats,
+    Heads,
+    Norm,
+    Product,
+    Rounding,
+    Streams,
+    Stretch,
+    Taps,
+)
 from ssasr.engine.kernels import Int8Linear, Kernel
 
 _WHOLE, _HALF = np.float32(1.0), np.float32(0.5)
@@ -135,3 +145,75 @@ class Layer:
         loops.add(x, self.convolved(rows, steps), _WHOLE)
         self.after.add_half(x)
         loops.normalise(x, self.norm)
+
+
+@frozen(eq=False)
+class _Stage:
+    """A later stage of the subsampling."""
+
+    taps: Taps
+    weight: Tensor
+    bias: Tensor
+
+    def run(self, x: Floats) -> Tensor:
+        """(frames, bins, channels) to (frames', bins', channels), before ReLU."""
+        mixed = np.empty((*_after(x), x.shape[2]), np.float32)
+        loops.convolve_channels(x, self.taps, mixed)
+        return fn.linear(from_numpy(mixed), self.weight, self.bias)
+
+
+@frozen(eq=False)
+class Subsampling:
+    """``encoder.Subsampling`` but for its linear layer, for one stream. Channels lie beside each
+    other, so that a convolution over frames and bins is a sum of whole rows."""
+
+    first: Taps
+    stages: list[_Stage]
+
+    @classmethod
+    def of(cls, network: SubsamplingNetwork) -> Self:
+        """With its weights."""
+        stages = []
+        for stage in network.layers:
+            assert isinstance(stage, SubsamplingStage), "the subsampling is made of stages"
+            stages.append(_Stage(_taps(stage.depthwise_conv), *_pointwise(stage.pointwise_conv)))
+        return cls(_taps(network.conv_in), stages)
+
+    def run(self, mel: Floats, first: int, frames: int) -> Tensor:
+        """mel (8 c + 7, bins), which is changed, beginning with the stream's frame ``first``;
+        ``frames`` the mel frames that the stream has. Gives (c, channels × bins)."""
+        exists = _existing(first, frames, len(mel))
+        mel[: exists.begin], mel[exists.end :] = 0.0, 0.0
+        x = np.empty((*_after(mel), self.first.weight.shape[2]), np.float32)
+        first, frames = first // 2 + 1, frames // 2 + 1
+        loops.convolve_bins(mel, self.first, _existing(first, frames, len(x)), x)
+        for stage in self.stages:
+            found = stage.run(x).relu_()
+            first, frames = first // 2 + 1, frames // 2 + 1
+            exists = _existing(first, frames, len(found))
+            found[: exists.begin], found[exists.end :] = 0.0, 0.0
+            x = found.numpy()
+        return from_numpy(x).transpose(1, 2).flatten(1)
+
+
+def _after(x: Floats) -> tuple[int, int]:
+    """Frames and bins after a stage: three of each make one, every second one does, and the bins
+    have two zeros before them and one after."""
+    return (len(x) - 1) // 2, x.shape[1] // 2 + 1
+
+
+def _existing(first: int, frames: int, count: int) -> Stretch:
+    """Of ``count`` frames from ``first`` on, those from 0 up to ``frames``."""
+    begin = min(max(0, -first), count)
+    return Stretch(begin, max(begin, min(count, frames - first)))
+
+
+def _taps(layer: nn.Conv2d) -> Taps:
+    """(3, 3, channels)."""
+    assert layer.bias is not None, "convolutions of the subsampling have a bias"
+    return Taps(_array(layer.weight[:, 0].permute(1, 2, 0)), _array(layer.bias))
+
+
+def _pointwise(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert layer.bias is not None, "convolutions of the subsampling have a bias"
+    return layer.weight[:, :, 0, 0].detach(), layer.bias.detach()

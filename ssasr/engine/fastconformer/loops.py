@@ -82,8 +82,16 @@ class Heads(NamedTuple):
     relative: Floats
 
 
+class Stretch(NamedTuple):
+    """From one frame up to another."""
+
+    begin: int
+    end: int
+
+
 class Taps(NamedTuple):
-    """Of a depthwise convolution: (kernel, dim), and its bias (dim,)."""
+    """Of a convolution of each channel by itself, (kernel, dim) or (3, 3, dim), and its bias
+    (dim,)."""
 
     weight: Floats
     bias: Floats
@@ -198,6 +206,38 @@ def convolve(
             _silu(row)
             steps[stream * count + i] = _round(row, rounding)
     return steps
+
+
+@compiled
+def convolve_bins(mel: Floats, taps: Taps, exists: Stretch, out: Floats) -> None:
+    """The first stage of the subsampling: mel (frames, bins) to out (frames, bins, channels), a
+    convolution over three frames and three bins with a stride of two, and ReLU. ``taps`` (3, 3,
+    channels). Frames of ``out`` that do not exist are 0."""
+    for t in range(len(out)):
+        for b in range(out.shape[1]):
+            row = out[t, b]
+            row[:] = _ZERO
+            if exists.begin <= t < exists.end:
+                row[:] = taps.bias
+                for i in range(3):
+                    for k in range(max(0, 2 - 2 * b), min(3, len(mel[0]) + 2 - 2 * b)):
+                        value, tap = mel[2 * t + i, 2 * b + k - 2], taps.weight[i, k]
+                        for j in range(len(row)):
+                            row[j] += value * tap[j]
+                for j in range(len(row)):
+                    row[j] = max(row[j], _ZERO)
+
+
+@compiled
+def convolve_channels(x: Floats, taps: Taps, out: Floats) -> None:
+    """Of a later stage, the same but for ReLU over each channel of x (frames, bins, channels)."""
+    for t in range(len(out)):
+        for b in range(out.shape[1]):
+            row = out[t, b]
+            row[:] = taps.bias
+            for i in range(3):
+                for k in range(max(0, 2 - 2 * b), min(3, x.shape[1] + 2 - 2 * b)):
+                    _add_scaled(row, x[2 * t + i, 2 * b + k - 2], taps.weight[i, k])
 
 
 # -- a row -----------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from torch.nn import functional as fn
 
 from ssasr.engine.fastconformer import loops
 from ssasr.engine.fastconformer.checkpoint import load_model
-from ssasr.engine.fastconformer.encoder import Span, WholePast
-from ssasr.engine.fastconformer.layers import Layer
+from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span, WholePast
+from ssasr.engine.fastconformer.layers import Layer, Subsampling
 from ssasr.engine.fastconformer.loops import Norm, Product, Rounding, Streams
 
 AS_IT_IS = Rounding(np.float32(0), np.float32(1))
@@ -128,3 +128,17 @@ def test_keys_after_a_stream_s_end_are_not_attended_to(english):
     other[2:] += 1.0
     assert (run(x)[:2] == run(other)[:2]).all()
     assert (run(x)[2:] != run(other)[2:]).any()
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 40])
+@pytest.mark.parametrize("ends_after", [3, 17, 2**40])
+@torch.no_grad()
+def test_the_subsampling_says_what_its_module_says(english, first, ends_after):
+    """Of a stream that begins in the window, one that goes on, and one that ends in it."""
+    model = load_model(english[1], torch.device("cpu"), torch.float32)
+    network, chunk = model.encoder.subsampling, 4
+    mel = random(1, 8 * chunk + 7, model.config.encoder.num_mel_bins)
+    frames = min(2**40, 8 * first + ends_after)
+    expected = network(mel, Span(torch.tensor([first]), torch.tensor([frames])))[0]
+    rows = Subsampling.of(network).run(mel[0].clone().numpy(), 8 * first - MEL_CONTEXT, frames)
+    torch.testing.assert_close(network.linear(rows), expected, atol=1e-5, rtol=1e-4)
