@@ -318,9 +318,8 @@ def _product(make, inputs: int, outputs: int, small: torch.Tensor, x: torch.Tens
     if make is None:
         weight = torch.randn(outputs, inputs)
         return lambda: fn.linear(x, weight)
-    limit = kernels.int8_limit()
-    weight = torch.randint(-limit, limit + 1, (outputs, inputs), dtype=torch.int8)
-    kernel = make(weight, torch.ones(outputs))
+    weights = kernels.rounded(torch.randn(outputs, inputs))
+    kernel = make(weights.integers, weights.scale)
     return lambda: kernel(small)
 
 

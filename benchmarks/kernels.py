@@ -45,7 +45,7 @@ def ways(inputs: int, outputs: int, rows: int) -> dict[str, Job]:
         found["half"] = lambda: half(x)
     limit = kernels.int8_limit()
     if limit:
-        integers = torch.randint(-limit, limit + 1, (outputs, inputs), dtype=torch.int8)
+        integers = kernels.rounded(weight).integers
         small = torch.randint(0, 256, (rows, inputs), dtype=torch.uint8)
         for make in kernels.exact_makers(limit):
             kernel = make(integers, torch.ones(outputs))
