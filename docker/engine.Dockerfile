@@ -48,7 +48,6 @@ COPY --from=weights /weights /opt/weights
 COPY docker/healthcheck.py /opt/ssasr/healthcheck.py
 ENV SSASR_HOST=0.0.0.0 PATH=/opt/ssasr/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     SSASR_LOG_FORMAT=json SSASR_CACHE=/opt/weights SSASR_MODEL=${MODEL} \
-    NUMBA_CACHE_DIR=/tmp/numba \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 EXPOSE 50051

@@ -9,14 +9,12 @@ from numba import njit
 
 def compiled(function: Callable[..., Any]) -> Any:
     """A decorator. Other threads go on meanwhile, a division by zero is infinite, sums may be
-    reordered, so that vectors of them are added up, and nothing is NaN. What has been compiled is
-    kept beside the source, or in ``NUMBA_CACHE_DIR``."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "nnan", "nsz", "contract"},
-    }
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written
-        return njit(**options)(function)
+    reordered, so that vectors of them are added up, and nothing is NaN.
+
+    Nothing is kept on the disk: numba numbers what it keeps of a function without a lock, so two
+    processes that start side by side may each load what the other compiled for other types."""
+    return njit(
+        nogil=True,
+        error_model="numpy",
+        fastmath={"reassoc", "nnan", "nsz", "contract"},
+    )(function)
