@@ -331,6 +331,7 @@ class Encoder(nn.Module):
         return x
 
     def blocks(self) -> Iterator[Block]:
+        """The layers, in order."""
         for layer in self.layers:
             assert isinstance(layer, Block), "an encoder is made of blocks"
             yield layer
