@@ -17,6 +17,8 @@ SHORTEST = DATA / "sentence_end.flac"
 """2 s."""
 SCRIPTED = ("--engine-kind", "scripted", "--engines", "english,multilingual")
 TURNS = "[...document.querySelectorAll('#turns p')].map(p => p.textContent)"
+SERVER_GONE = ("net::ERR_", "WebSocket connection to")
+"""What Chromium logs of requests to a server that died: refused, reset or without an answer."""
 STATE = "document.body?.dataset.state"
 
 
@@ -31,7 +33,7 @@ async def demo_page(port, *, expected_errors=(), **options):
         unexpected = [
             line for line in page.console if not any(each in line for each in expected_errors)
         ]
-        assert not unexpected
+        assert not unexpected, unexpected
         hosts = {urlsplit(each).netloc for each in page.requests if not each.startswith("blob:")}
         assert hosts == {f"localhost:{port}"}
 

@@ -19,6 +19,7 @@ from ssasr.client.subtitles import FORMATS
 from tests.conftest import JFK
 from tests.harness.demo_page import (
     SCRIPTED,
+    SERVER_GONE,
     SHORT,
     STATE,
     TURNS,
@@ -113,8 +114,7 @@ async def test_a_break_loses_no_sample_and_doubles_no_word():
     arguments = ["serve", "--host", "127.0.0.1", "--port", port, *SCRIPTED]
     first = Program(arguments).start()
     first.wait_ready(port)
-    noise = ("ERR_CONNECTION", "WebSocket connection to", "/v3/token")
-    async with demo_page(port, expected_errors=noise) as page:
+    async with demo_page(port, expected_errors=(*SERVER_GONE, "/v3/token")) as page:
         await transcribe_file(page, JFK)
         await page.wait_for("document.querySelectorAll('.word.final').length >= 6")
         first.process.send_signal(signal.SIGKILL)
@@ -146,8 +146,9 @@ def final_words(messages):
 
 async def test_a_server_that_is_gone_is_said_in_plain_words():
     with server(*SCRIPTED) as (program, port):
-        async with demo_page(port, expected_errors=("ERR_CONNECTION",)) as page:
+        async with demo_page(port, expected_errors=SERVER_GONE) as page:
             program.process.kill()
+            program.wait()
             await page.attach_file("#file", JFK)
             await page.wait_for("!document.getElementById('notice').hidden")
             notice = await page.evaluate("document.getElementById('notice').textContent")
