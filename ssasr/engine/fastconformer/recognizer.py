@@ -72,6 +72,9 @@ height keeps any current device busy, so more of them in a step would only be de
 _MAX_CHUNKS = 4
 """Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
 follow each other at once, so a stream that was taken over catches up as fast with few."""
+_MAX_CHUNKS_CPU = 1
+"""A run takes its time, with one row or two most of it for the weights. So who is behind waits for
+the next step, where the others ride along."""
 _CPU_STREAMS = 16
 """For each core: there is room for as many, and how many of them are offered is measured. A slot's
 memory is taken when it is first used."""
@@ -158,7 +161,6 @@ _NO_ROWS = _Rows(np.empty((0, len(Column)), np.int64), (), ())
 class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
 
-    max_chunks = _MAX_CHUNKS
     translates = False
     workload: Workload | None = None
 
@@ -177,6 +179,7 @@ class FastConformerRecognizer:
         self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
+        self.max_chunks = _MAX_CHUNKS_CPU if isinstance(runner, SideBySideRunner) else _MAX_CHUNKS
         self._runner, self._layout, self._piece_table = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
         self._slot_state = SlotState(self._grid, layout.slots)
