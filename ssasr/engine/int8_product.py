@@ -70,47 +70,51 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
     outputs, inputs = integers.shape
     whole = np.pad(integers, ((0, -outputs % OUTPUTS), (0, -inputs % INPUTS)))
     outputs, inputs = whole.shape
-    small = _small(whole)
-    rest = (whole - small).reshape(-1, OUTPUTS, inputs)
-    panel, columns = np.nonzero(np.any(rest, axis=1))
-    if len(columns) > _MOST_COLUMNS * inputs * len(rest):
+    small, is_apart = whole.copy(), np.zeros((outputs // OUTPUTS, inputs), np.bool_)
+    _take_apart(small, is_apart)
+    panel, columns = np.nonzero(is_apart)
+    if len(columns) > _MOST_COLUMNS * is_apart.size:
         return None
     apart = np.zeros((len(columns), OUTPUTS, 2), np.int16)
+    rest = (whole - small).reshape(-1, OUTPUTS, inputs)
     apart[:, :, 0] = rest[panel, :, columns]
     filling = outputs - len(scale)
+    fours = small.view(np.int32).reshape(-1, 2, 8, inputs // INPUTS, 2).transpose(0, 3, 1, 4, 2)
     return Weights(
-        np.ascontiguousarray(
-            small.reshape(-1, 2, 8, inputs // INPUTS, 2, 4).transpose(0, 3, 1, 4, 2, 5)
-        ),
+        np.ascontiguousarray(fours).view(np.int8).reshape(*fours.shape, 4),
         (-zero * whole.sum(axis=1, dtype=np.int64)).astype(np.int32),
         np.pad(scale.astype(np.float32), (0, filling)),
-        np.searchsorted(panel, np.arange(len(rest) + 1)),
+        np.searchsorted(panel, np.arange(len(is_apart) + 1)),
         np.ascontiguousarray(columns),
         apart,
     )
 
 
-def _small(weights: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(outputs, inputs): most of them as they are, and the others smaller by what is too much."""
-    # The sums in 16 bits are of inputs 0, 1, 4 and 5 of a step, and of 2, 3, 6 and 7.
-    quads = weights.reshape(len(weights), -1, 2, 2, 2).swapaxes(2, 3).reshape(-1, 4)
-    (some,) = (_excess(quads) > 0).nonzero()
-    few, rows = quads[some], np.arange(len(some))
-    while (excess := _excess(few)).any():
-        sign = np.where(few.clip(0).sum(axis=1, dtype=np.int16) > _SUM, 1, -1)
-        largest = (few * sign[:, None]).argmax(axis=1)
-        few[rows, largest] -= (sign * np.minimum(excess, few[rows, largest] * sign)).astype(np.int8)
-    quads[some] = few
-    return quads.reshape(len(weights), -1, 2, 2, 2).swapaxes(2, 3).reshape(weights.shape)
-
-
-def _excess(quads: NDArray[np.int8]) -> NDArray[np.int16]:
-    """(n,): by how much the sum of the positive ones of four weights, or of the negative ones, is
-    too large. It cannot be both."""
-    above = np.maximum(quads, 0).sum(axis=1, dtype=np.int16)
-    below = np.minimum(quads, 0).sum(axis=1, dtype=np.int16)
-    found: NDArray[np.int16] = (np.maximum(above, -below) - np.int16(_SUM)).clip(0)
-    return found
+@compiled
+def _take_apart(weights: NDArray[np.int8], is_apart: NDArray[np.bool_]) -> None:
+    """Make weights (outputs, inputs) smaller by what is too much of them, and note from which
+    inputs of each panel that was: (panels, inputs)."""
+    four = np.empty(4, np.int32)
+    for output in range(len(weights)):
+        for first in range(0, weights.shape[1], INPUTS):
+            # The sums in 16 bits are of inputs 0, 1, 4 and 5 of a step, and of 2, 3, 6 and 7.
+            for begin in (first, first + 2):
+                above = below = 0
+                for k in range(4):
+                    four[k] = weights[output, begin + k + k // 2 * 2]
+                    above, below = above + max(four[k], 0), below - min(four[k], 0)
+                sign = 1 if above > below else -1
+                excess = max(above, below) - _SUM
+                while excess > 0:
+                    largest = 0
+                    for k in range(1, 4):
+                        if four[k] * sign > four[largest] * sign:
+                            largest = k
+                    taken = min(excess, four[largest] * sign)
+                    four[largest], excess = four[largest] - taken * sign, excess - taken
+                    place = begin + largest + largest // 2 * 2
+                    weights[output, place] = four[largest]
+                    is_apart[output // OUTPUTS, place] = True
 
 
 @compiled

@@ -96,8 +96,8 @@ class Packed:
     outputs: int
     range: Range | None
     narrows: bool
-    sums: Tensor
-    """(outputs,): of the weights of each."""
+    sums: Tensor | None
+    """(outputs,): of the weights of each; None with a range, where nobody asks for them."""
     bias: Tensor | None
     multiply: Kernel
     """(rows, inputs) -> float32 (rows, outputs): of uint8, and with a range of q - zero, as
@@ -149,7 +149,7 @@ def pack(
         given = None
     zero = given.zero if given else 0
     multiply = _fastest(limit, inputs, outputs, rows, zero)(integers, scale, zero)
-    sums = integers.sum(dim=1).float() * scale
+    sums = integers.sum(dim=1).float() * scale if given is None else None
     own = None if bias is None else bias.detach().float()
     return Packed(inputs, outputs, given, inputs > outputs, sums, own, multiply)
 
@@ -180,6 +180,7 @@ def _with_offsets(rows: Tensor, packed: Packed) -> Tensor:
     the offset that keeps the row's mean: a row of small values and a huge one, as there are after
     GELU, would be shifted as a whole. Elsewhere the two offsets are as good (measured on
     tiny.en)."""
+    assert packed.sums is not None, "there is no range"
     # As few passes over the rows as will do: they cost as much as the product itself. This one
     # appends each row's scale and least value to its integers, four bytes each.
     appended = torch.ops.quantized.embedding_bag_byte_prepack.default(rows)

@@ -103,7 +103,7 @@ def normalise(x: Floats, norm: Norm) -> None:
     out = np.empty(x.shape[1], np.float32)
     for i in range(len(x)):
         _normalise(x[i], out, norm)
-        x[i] = out
+        _copy(out, x[i])
 
 
 @compiled
@@ -197,7 +197,7 @@ def convolve(
             _gate(product, stream * count + i, ring[(first + i) % len(ring)])
         for i in range(count):
             row = out[stream * count + i]
-            mixed[:] = taps.bias
+            _copy(taps.bias, mixed)
             for k in range(kernel):
                 frame = first + i - (kernel - 1) + k
                 if frame >= 0:
@@ -218,7 +218,7 @@ def convolve_bins(mel: Floats, taps: Taps, exists: Stretch, out: Floats) -> None
             row = out[t, b]
             row[:] = _ZERO
             if exists.begin <= t < exists.end:
-                row[:] = taps.bias
+                _copy(taps.bias, row)
                 for i in range(3):
                     for k in range(max(0, 2 - 2 * b), min(3, len(mel[0]) + 2 - 2 * b)):
                         value, tap = mel[2 * t + i, 2 * b + k - 2], taps.weight[i, k]
@@ -234,7 +234,7 @@ def convolve_channels(x: Floats, taps: Taps, out: Floats) -> None:
     for t in range(len(out)):
         for b in range(out.shape[1]):
             row = out[t, b]
-            row[:] = taps.bias
+            _copy(taps.bias, row)
             for i in range(3):
                 for k in range(max(0, 2 - 2 * b), min(3, x.shape[1] + 2 - 2 * b)):
                     _add_scaled(row, x[2 * t + i, 2 * b + k - 2], taps.weight[i, k])
@@ -252,6 +252,13 @@ def exponential(x: np.float32) -> np.float32:
     y = ((((_C0 * x + _C1) * x + _C2) * x + _C3) * x + _C4) * x + _HALF
     y = y * x * x + x + _ONE
     return y * np.int32((np.int32(power) + _EXPONENT_BIAS) << _MANTISSA).view(np.float32)
+
+
+@compiled
+def _copy(row: Floats, out: Floats) -> None:
+    """As an assignment numba takes three seconds to compile it, with the words of its error."""
+    for j in range(len(row)):
+        out[j] = row[j]
 
 
 @compiled
