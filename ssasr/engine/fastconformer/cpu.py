@@ -8,6 +8,8 @@ once, and the rest takes one stream after the other:
   torch would go through memory for each of their many steps. Attention reads keys and values where
   they lie, and only those that exist.
 * *Features and subsampling* of one stream stay in the second cache, those of sixteen do not.
+* *Frames that do not exist*, as after the end of a segment and before its first chunk is there, are
+  not computed: at 560 ms each turn would cost one and a half chunks more.
 * *Decoding* goes on only with the rows that have not finished.
 
 It also makes a row's numbers independent of the batch: what is done for one stream alone has the
@@ -20,6 +22,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, from_numpy
+from torch.nn import functional as fn
 
 from ssasr.engine.fastconformer.biasing import NO_PARENT, Biasing
 from ssasr.engine.fastconformer.encoder import MEL_CONTEXT, Span
@@ -56,26 +59,36 @@ class CpuProgram(Program):
         listed = self.slots.terms.parents[slot, 0] != NO_PARENT
         return super()._biasing(slot, chunk) if bool(listed.any()) else None
 
-    def _frames(self, source: Tensor, slot: Tensor, span: Span, end: Tensor) -> Tensor:
-        config = self.layout.config.encoder
-        x: Tensor = self.model.encoder.subsampling.linear(self._subsampled(source, span, end))
+    def _frames(
+        self, source: Tensor, slot: Tensor, span: Span, end: Tensor, counts: Tensor
+    ) -> Tensor:
+        config, encoder = self.layout.config.encoder, self.model.encoder
+        exists = torch.arange(self.layout.chunk_frames) < counts[:, None]
+        frames = torch.zeros(*exists.shape, config.hidden_size)
+        if not bool(exists.any()):
+            return frames
+        x: Tensor = encoder.subsampling.linear(self._subsampled(source, span, end, counts))
         if config.scale_input:
             x = x * math.sqrt(config.hidden_size)
-        rows = x.reshape(-1, config.hidden_size).numpy()
-        columns = (slot, span.first, span.frames())
+        rows, bounds = x.numpy(), fn.pad(counts.cumsum(0), (1, 0))
+        columns = (slot, span.first, span.frames(), bounds)
         streams = Streams(*(np.ascontiguousarray(each.numpy()) for each in columns))
         for layer, attention, convolution in zip(self._layers, *self._rings, strict=True):
             layer.run(rows, streams, attention, convolution, self.layout.left)
-        return from_numpy(rows).view(x.shape)
+        frames[exists] = from_numpy(rows)
+        return frames
 
     # -- features ----------------------------------------------------------------------------------
 
-    def _subsampled(self, source: Tensor, span: Span, end: Tensor) -> Tensor:
-        """(batch, c, channels × bins): all of the subsampling but its linear layer."""
+    def _subsampled(self, source: Tensor, span: Span, end: Tensor, counts: Tensor) -> Tensor:
+        """(frames that exist, channels × bins): all of the subsampling but its linear layer."""
         found = []
-        places = zip(span.first.tolist(), span.mel_frames.tolist(), strict=True)
-        for row, (first, mel_frames) in enumerate(places):
-            one = slice(row, row + 1)
-            mel = self._mel(source[one], span.first[one], end[one])[0].numpy()
-            found.append(self._subsampling.run(mel, 8 * first - MEL_CONTEXT, mel_frames))
-        return torch.stack(found)
+        columns = (span.first, span.mel_frames, counts)
+        places = zip(*(each.tolist() for each in columns), strict=True)
+        for row, (first, mel_frames, count) in enumerate(places):
+            if count:
+                one = slice(row, row + 1)
+                mel = self._mel(source[one], span.first[one], end[one])[0].numpy()
+                whole = self._subsampling.run(mel, 8 * first - MEL_CONTEXT, mel_frames)
+                found.append(whole[:count])
+        return torch.cat(found)

@@ -63,14 +63,15 @@ class Norm(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The streams of a batch, which has as many rows of each as a chunk has frames. int64
-    (batch,)."""
+    """The streams of a batch, which has a row for each frame of their chunks. int64 (batch,)."""
 
     slot: Integers
     first: Integers
     """The chunk's first frame."""
     frames: Integers
     """That the stream has."""
+    bounds: Integers
+    """(batch + 1,): where each stream's rows begin, and the last one's end."""
 
 
 class Heads(NamedTuple):
@@ -152,24 +153,25 @@ def attend(
     where the ring has them: ``encoder.Attention``. ``product``: queries, keys and values (rows, 3
     dim). ``rings`` (slots, places, 2 dim): keys and values of frame n are at n modulo the places;
     those of the chunk are written. ``out`` (rows, dim) is rounded; the steps."""
-    count = len(out) // len(streams.slot)
     _, total, size = heads.relative.shape
+    most = (total - left + 1) // 2
     steps = np.empty(len(out), np.float32)
-    for_keys, for_places = np.empty((count, size), np.float32), np.empty((count, size), np.float32)
-    scores = np.empty((count, total + 3), np.float32)
+    for_keys, for_places = np.empty((most, size), np.float32), np.empty((most, size), np.float32)
+    scores = np.empty((most, total + 3), np.float32)
     out[:] = _ZERO
     for stream in range(len(streams.slot)):
         ring, first = rings[streams.slot[stream]], streams.first[stream]
-        row = stream * count
+        row = streams.bounds[stream]
+        count = streams.bounds[stream + 1] - row
         _keep_keys(product, row, count, ring, first)
         begin = max(first - left, 0)
         end = max(begin, min(first + count, streams.frames[stream]))
         for head in range(len(heads.relative)):
-            _queries(product, row, heads, head, for_keys, for_places)
+            _queries(product, row, count, heads, head, for_keys, for_places)
             relative = heads.relative[head]
-            offset = left + count - 1 - first
-            _scores(for_keys, for_places, ring, head, relative, offset, begin, end, scores)
-            _softmax(scores, end - begin)
+            offset = left + most - 1 - first
+            _scores(for_keys, for_places, count, ring, head, relative, offset, begin, end, scores)
+            _softmax(scores, count, end - begin)
             _mix(scores, ring, head, size, begin, end, out[row : row + count])
         for i in range(row, row + count):
             steps[i] = _round(out[i], rounding)
@@ -189,14 +191,16 @@ def convolve(
     """Gate, depthwise convolution, normalisation and SiLU: ``encoder.Convolution`` between its two
     products. ``product`` (rows, 2 dim). ``rings`` (slots, places, dim) keep what has been gated, as
     in ``attend``. ``out`` (rows, dim) is rounded; the steps."""
-    count, kernel = len(out) // len(streams.slot), len(taps.weight)
+    kernel = len(taps.weight)
     steps, mixed = np.empty(len(out), np.float32), np.empty(out.shape[1], np.float32)
     for stream in range(len(streams.slot)):
         ring, first = rings[streams.slot[stream]], streams.first[stream]
+        begin = streams.bounds[stream]
+        count = streams.bounds[stream + 1] - begin
         for i in range(count):
-            _gate(product, stream * count + i, ring[(first + i) % len(ring)])
+            _gate(product, begin + i, ring[(first + i) % len(ring)])
         for i in range(count):
-            row = out[stream * count + i]
+            row = out[begin + i]
             _copy(taps.bias, mixed)
             for k in range(kernel):
                 frame = first + i - (kernel - 1) + k
@@ -204,7 +208,7 @@ def convolve(
                     _add_scaled(mixed, ring[frame % len(ring)], taps.weight[k])
             _normalise(mixed, row, norm)
             _silu(row)
-            steps[stream * count + i] = _round(row, rounding)
+            steps[begin + i] = _round(row, rounding)
     return steps
 
 
@@ -336,10 +340,16 @@ def _keep_keys(product: Product, row: int, count: int, ring: Floats, first: int)
 
 @compiled
 def _queries(
-    product: Product, row: int, heads: Heads, head: int, for_keys: Floats, for_places: Floats
+    product: Product,
+    row: int,
+    count: int,
+    heads: Heads,
+    head: int,
+    for_keys: Floats,
+    for_places: Floats,
 ) -> None:
     """(c, size) each, with the scale of the scores."""
-    count, size = for_keys.shape
+    size = for_keys.shape[1]
     scale, at = _ONE / np.sqrt(np.float32(size)), head * size
     bias_u, bias_v = heads.bias_u[head], heads.bias_v[head]
     for i in range(count):
@@ -355,6 +365,7 @@ def _queries(
 def _scores(
     for_keys: Floats,
     for_places: Floats,
+    count: int,
     ring: Floats,
     head: int,
     relative: Floats,
@@ -365,7 +376,7 @@ def _scores(
 ) -> None:
     """Of frames ``begin`` to ``end``, four at a time, so that a query is loaded once for them; the
     last one is repeated."""
-    count, size = for_keys.shape
+    size = for_keys.shape[1]
     places, a, b, last = len(ring), head * size, (head + 1) * size, end - 1
     for t in range(0, end - begin, 4):
         f0 = begin + t
@@ -386,9 +397,10 @@ def _scores(
 
 
 @compiled
-def _softmax(scores: Floats, keys: int) -> None:
-    """In place, over the first ``keys``; the others become 0."""
-    for row in scores:
+def _softmax(scores: Floats, count: int, keys: int) -> None:
+    """In place, of ``count`` rows over the first ``keys``; the others become 0."""
+    for i in range(count):
+        row = scores[i]
         top, total = row[0], _ZERO
         for t in range(keys):
             top = max(top, row[t])

@@ -138,12 +138,13 @@ class Program:
         going_on = inputs.column(Column.END) >= ENDLESS
         mel_frames = torch.where(going_on, ENDLESS, end // HOP)
         span = Span(chunk * self.layout.chunk_frames, mel_frames)
-        frames = self._frames(inputs.column(Column.SLOT), slot, span, end)
         counts = (span.frames() - span.first).clamp(0, self.layout.chunk_frames)
+        counts = torch.where(computed, counts, 0)
+        frames = self._frames(inputs.column(Column.SLOT), slot, span, end, counts)
         text = self.slots.get_text(slot, chunk, self._start)
         decoding = Decoding.begin(
             self.model.project(frames, inputs.column(Column.PROMPT)),
-            torch.where(computed, counts, 0),
+            counts,
             Text.unpack(text, self.layout.config.num_decoder_layers),
             self.room,
             self._biasing(slot, chunk),
@@ -196,8 +197,11 @@ class Program:
         )
         return whole, bool(active.any())
 
-    def _frames(self, source: Tensor, slot: Tensor, span: Span, end: Tensor) -> Tensor:
-        """(batch, c, dim) of the encoder. ``source``: the slots whose audio it is (batch,)."""
+    def _frames(
+        self, source: Tensor, slot: Tensor, span: Span, end: Tensor, counts: Tensor
+    ) -> Tensor:
+        """(batch, c, dim) of the encoder. ``source``: the slots whose audio it is (batch,).
+        ``counts`` (batch,): frames of each row that are looked at."""
         cache = SlotCache.of(self.slots, slot, span.first)
         mel = self._mel(source, span.first, end)
         frames: Tensor = self.model.encoder(mel, span, cache, self._relative)

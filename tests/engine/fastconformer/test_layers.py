@@ -91,7 +91,9 @@ def test_a_layer_says_what_its_module_says(english, chunk):
                 span = Span(torch.tensor([first[row]]), torch.tensor([2**40]))
                 expected.append(one_layer(model, block, x[row : row + 1], span, past, relative))
         rows = x[torch.from_numpy(there)].reshape(-1, dim).clone().numpy()
-        streams = Streams(slots[there], first[there], frames[there])
+        streams = Streams(
+            slots[there], first[there], frames[there], np.arange(len(there) + 1) * chunk
+        )
         layer.run(rows, streams, attention, convolution, left)
         found = torch.from_numpy(rows).view(-1, chunk, dim)
         torch.testing.assert_close(found, torch.cat(expected), atol=2e-5, rtol=2e-4)
@@ -120,7 +122,9 @@ def test_keys_after_a_stream_s_end_are_not_attended_to(english):
         rings.append(np.zeros((1, config.conv_context + chunk, dim), np.float32))
         rows = x.clone().numpy()
         first = np.zeros(1, np.int64)
-        layer.run(rows, Streams(first, first, np.full(1, 2)), *rings, left)
+        layer.run(
+            rows, Streams(first, first, np.full(1, 2), np.array([0, len(rows)])), *rings, left
+        )
         return rows
 
     x = random(chunk, dim)
