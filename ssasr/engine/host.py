@@ -1,4 +1,4 @@
-"""An engine: one recogniser, the thread that runs it, and the streams that share its batches.
+"""An engine: one recogniser, the threads that run it, and the streams that share its batches.
 
 ``EngineHost.run`` warms the model up and then steps while there is work. It raises what the model
 thread raised, so that the process ends and never stays up without a model. Links (a WebSocket, or a
@@ -10,8 +10,12 @@ moved on by the outcomes, and the next batch is cut and handed over. The answers
 delivered while the device computes the next one, by a separate task that lets other tasks run every
 few milliseconds. The step loop stays at most two batches ahead of it, so that an engine whose links
 are slower than its device takes larger steps and not more memory.
+
+A recogniser on a processor may run several steps at once (``Recognizer.steps_at_once``). Each takes
+its share of the streams that are ready, and none that is in another step.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from time import perf_counter
@@ -90,6 +94,7 @@ class EngineHost:
             max_streams or recognizer.max_streams,
             recognizer.max_batch,
             recognizer.max_chunks,
+            recognizer.steps_at_once,
             diarizer.hop if diarizer else 0,
         )
         workload = None if max_streams else recognizer.workload
@@ -97,8 +102,10 @@ class EngineHost:
         self._links: dict[Stream, HandoffChannel[FromEngine]] = {}
         self._wake = trio.Event()
         self._done, self._batches = trio.open_memory_channel[Batch](1)
-        self._undelivered: Batch | None = None
-        """The answers of the last step, until the next one has begun."""
+        self._undelivered: deque[Batch] = deque()
+        """The answers of the last step, until the next one has begun; in the order of the steps."""
+        self._idle = 0
+        """Of the steps that may run at once, those that wait for work."""
         self._spent: list[State] = []
         """States to release with the next step."""
         self._busy = Load(LOAD_MEMORY)
@@ -135,7 +142,10 @@ class EngineHost:
             log.info("Ready to serve!", model=model, engine=self.name, max_streams=places)
             nursery.start_soon(self._deliver_forever)
             task_status.started()
-            await self._step_forever(self._model, trio.lowlevel.current_trio_token())
+            for _ in range(self.recognizer.steps_at_once):
+                nursery.start_soon(
+                    self._step_forever, self._model, trio.lowlevel.current_trio_token()
+                )
 
     async def _measure(self, capacity: CapacityMeter) -> None:
         """Measure how many streams the engine keeps up with, and raise ``max_streams`` to that. It
@@ -213,41 +223,45 @@ class EngineHost:
 
     async def _step_forever(self, model: ModelCaller, token: trio.lowlevel.TrioToken) -> None:
         while True:
+            if self._wake.is_set():
+                self._wake = trio.Event()
             step_inputs = self.scheduler.next_batch()
             if not step_inputs:
                 await self._hand_over()
-                if not self.scheduler.has_work:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
+                self._idle += 1
+                await self._wake.wait()
+                self._idle -= 1
                 continue
+            if self._idle and self.scheduler.has_work:
+                self._wake.set()  # the rest is for the others
             started = trio.current_time()
             spent, self._spent = self._spent, []
             outcomes = await model.call(
                 self._step, step_inputs, works_of(step_inputs), spent, token
             )
             now = trio.current_time()
-            self._spent += self.scheduler.complete(step_inputs, outcomes, now)
-            self._note_step(step_inputs, started, now)
             await self._hand_over()
-            self._undelivered = step_inputs, outcomes
+            # At once, so that no other step can answer these streams before this one.
+            self._spent += self.scheduler.complete(step_inputs, outcomes, now)
+            self._undelivered.append((step_inputs, outcomes))
+            self._note_step(step_inputs, started, now)
 
     def _begin_delivery(self) -> None:
         """Called when the model thread has begun a step: pass the answers of the step before to the
         delivering task, unless that is still busy with earlier ones."""
-        if self._undelivered is not None:
-            with suppress(trio.WouldBlock):
-                self._done.send_nowait(self._undelivered)
-                self._undelivered = None
+        with suppress(trio.WouldBlock):
+            while self._undelivered:
+                self._done.send_nowait(self._undelivered[0])
+                self._undelivered.popleft()
 
     async def _hand_over(self) -> None:
         """Pass them on, waiting until the delivering task takes them."""
-        undelivered, self._undelivered = self._undelivered, None
-        if undelivered is not None:
-            await self._done.send(undelivered)
+        while self._undelivered:
+            await self._done.send(self._undelivered.popleft())
 
     def _note_step(self, step_inputs: Sequence[StepInput], started: float, now: float) -> None:
         seconds = now - started
-        self._busy.worked(seconds, now)
+        self._busy.worked(seconds / self.recognizer.steps_at_once, now)
         self.recognizer.worked(seconds, now)
         self._steps.observe(seconds)
         self._batch.observe(len(step_inputs))

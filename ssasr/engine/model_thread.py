@@ -1,10 +1,10 @@
-"""The one thread that runs the model.
+"""The thread that runs the model.
 
-One thread, because the device context, the inference mode and the library handles are per thread.
-What a job raises is raised by ``run``, and ends the process. The scheduler stays in the trio
-thread, so nothing here needs a lock.
+One thread, because the device context, the inference mode and the library handles are per thread;
+a recogniser on a processor may ask for several. What a job raises is raised by ``run``, and ends
+the process. The scheduler stays in the trio thread, so nothing here needs a lock.
 
-Both threads share the interpreter lock, and every operation of a tensor library releases it. With
+All threads share the interpreter lock, and every operation of a tensor library releases it. With
 the default switch interval of 5 ms, each operation may then wait that long for a busy event loop to
 give it back (measured: 20 small operations and 1 ms of Python take 1.7 ms alone, 111 ms beside a
 busy loop, and 11 ms with the interval below).
@@ -12,6 +12,7 @@ busy loop, and 11 ms with the interval below).
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import outcome
@@ -19,6 +20,7 @@ import trio
 from attrs import define, field
 
 from ssasr.errors import SsasrError
+from ssasr.runtime.process import plain_nursery
 
 SWITCH_SECONDS = 0.0002
 """The interpreter's switch interval, set for the whole process when a model thread starts."""
@@ -61,22 +63,25 @@ class _Job:
 
 
 class ModelThread:
-    """Has a thread while ``run`` is running. If a job raises, the thread ends, ``run`` raises the
-    same exception, and all waiting calls raise ``ModelThreadGone``."""
+    """Has a thread while ``run`` is running, or ``threads`` of them, each of which takes the next
+    job. If a job raises, the thread ends, ``run`` raises the same exception, and all waiting calls
+    raise ``ModelThreadGone``."""
 
-    def __init__(self, name: str = "model") -> None:
-        self._name = name
+    def __init__(self, name: str = "model", threads: int = 1) -> None:
+        self._name, self._threads = name, threads
         self._send, self._receive = trio.open_memory_channel[_Job](1)
         self._waiting: set[_Job] = set()
         self._gone = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
+        limiter = trio.CapacityLimiter(self._threads)
+        main = partial(trio.to_thread.run_sync, self._main, limiter=limiter, thread_name=self._name)
         try:
-            task_status.started()
-            await trio.to_thread.run_sync(
-                self._main, limiter=trio.CapacityLimiter(1), thread_name=self._name
-            )
+            async with plain_nursery() as nursery:
+                task_status.started()
+                for _ in range(self._threads):
+                    nursery.start_soon(main)
         finally:
             self._gone = True
             for job in self._waiting:

@@ -101,6 +101,9 @@ class Recognizer(Protocol):
     max_chunks: int
     """Chunks of a stream that are put into one step at most, so that one that is far behind does
     not hold up the others. ``step`` itself takes any number."""
+    steps_at_once: int
+    """Steps that may run at the same time, of different streams and each in a thread of its own;
+    what else is called meanwhile concerns other streams too."""
     languages: tuple[str, ...]
     """ISO 639 codes that the model knows; options may hold others, which count for nothing."""
     translates: bool

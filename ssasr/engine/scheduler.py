@@ -33,13 +33,14 @@ from ssasr.protocol.recognition import Open, ToEngine
 
 @define(eq=False)
 class Scheduler:
-    """``max_batch`` and ``max_chunks`` bound one step (see ``Recognizer``), ``max_streams`` the
-    streams admitted."""
+    """``max_batch`` and ``max_chunks`` bound one step, and ``steps_at_once`` share the streams (see
+    ``Recognizer``); ``max_streams`` bounds the streams admitted."""
 
     chunk: int
     max_streams: int
     max_batch: int
     max_chunks: int = MANY_CHUNKS
+    steps_at_once: int = 1
     hop: int = 0
     """Samples between the windows in which speakers are looked for; 0: the engine does not."""
     _streams: dict[int, Stream] = field(factory=dict)
@@ -54,6 +55,8 @@ class Scheduler:
     _next_slot: int = 0
     _generation: int = 0
     _reserved: int = 0
+    _stepping: int = 0
+    """Inputs in running steps."""
 
     @property
     def in_use(self) -> int:
@@ -110,16 +113,20 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether ``next_batch`` would return anything."""
+        """Whether a stream is ready; ``next_batch`` waits for those that are in a step."""
         return bool(self._ready)
 
     def next_batch(self) -> list[StepInput]:
-        """The inputs of the next step; call when the last one is complete. Empty if no stream is
-        ready."""
-        chosen = list(self._ready.values())
-        if len(chosen) > self.max_batch:
+        """The inputs of the next step, of streams that are in none. Empty if none of those is
+        ready. Of all streams with work, a step gets its share: else one that began with few would
+        be with few again when the other is done with many."""
+        chosen = [stream for stream in self._ready.values() if not stream.in_batch]
+        share = -(-(len(chosen) + self._stepping) // self.steps_at_once)
+        most = min(self.max_batch, share)
+        if len(chosen) > most:
             chosen.sort(key=_urgency)
-            del chosen[self.max_batch :]
+            del chosen[most:]
+        if len(chosen) < len(self._ready):
             for stream in chosen:
                 del self._ready[stream.id.slot]
         else:
@@ -133,6 +140,7 @@ class Scheduler:
             stream.ready_since = None
             step_inputs.append(stream.take())
         self._array = SampleArray(len(step_inputs) * self.chunk)
+        self._stepping += len(step_inputs)
         return step_inputs
 
     def complete(
@@ -141,6 +149,7 @@ class Scheduler:
         """Move the streams of a batch on. Returns the states to release: those of segments that
         have ended, and of streams that left while the batch ran."""
         spent: list[State] = []
+        self._stepping -= len(step_inputs)
         for share, outcome in zip(step_inputs, outcomes, strict=True):
             stream = share.stream
             stream.in_batch = False

@@ -83,6 +83,7 @@ class ScriptedRecognizer:
     name: str = "scripted"
     chunk: int = CHUNK
     max_chunks = MANY_CHUNKS
+    steps_at_once = 1
     workload: Workload | None = None
     translates = False
     languages: tuple[str, ...] = ("en", "es", "de", "fr", "it", "pt")

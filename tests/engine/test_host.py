@@ -1,8 +1,10 @@
 """The engine host: sharing, leaving, dying."""
 
 import queue
+import time
 from contextlib import AsyncExitStack
 from functools import partial
+from random import Random
 
 import numpy as np
 import pytest
@@ -308,6 +310,79 @@ async def test_answers_are_delivered_while_the_next_step_runs():
                 recognizer.discard_before.put(None)
                 assert (await stream.receive()).position == 3_200
             nursery.cancel_scope.cancel()
+
+
+async def test_two_steps_at_once_share_the_streams_that_are_ready():
+    recognizer = DeviceRecognizer()
+    recognizer.steps_at_once = 2
+    host = EngineHost(recognizer, ModelThread(threads=2), Metrics())
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
+            await nursery.start(host.run)
+            streams = [
+                await opened.enter_async_context(host.open_stream(OPENING)) for _ in range(4)
+            ]
+            for stream in streams:
+                stream.offer(Audio(0, SPEECH[:1_600].tobytes()))
+            assert [await recognizer.begun(), await recognizer.begun()] == [2, 2]
+            streams[0].offer(Audio(1_600, SPEECH[:1_600].tobytes()))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert recognizer.began.empty(), "its step is not over"
+            for _ in range(2):
+                recognizer.discard_before.put(None)
+            assert await recognizer.begun() == 1
+            for stream in streams:
+                assert (await stream.receive()).position == 1_600, "the next step still runs"
+            recognizer.discard_before.put(None)
+            assert (await streams[0].receive()).position == 3_200
+            nursery.cancel_scope.cancel()
+
+
+class HastyRecognizer(ScriptedRecognizer):
+    """Its steps take anything from nothing to 2 ms, three at once."""
+
+    steps_at_once = 3
+
+    def __init__(self):
+        super().__init__()
+        self.random, self.stepped = Random(1), []
+
+    def step(self, batch):
+        states = [id(work.state) for work in batch]
+        assert not set(states) & set(self.stepped), "a stream is in one step at a time"
+        self.stepped += states
+        time.sleep(self.random.choice([0, 0.0002, 0.002]))
+        outcomes = super().step(batch)
+        for state in states:
+            self.stepped.remove(state)
+        return outcomes
+
+
+async def test_answers_stay_in_order_however_steps_overtake_each_other():
+    recognizer = HastyRecognizer()
+    host = EngineHost(recognizer, ModelThread(threads=3), Metrics(), max_streams=7)
+    received = {}
+
+    async def client(number):
+        async with host.open_stream(OPENING) as stream:
+            for chunk in range(60):
+                stream.offer(Audio(1_600 * chunk, SPEECH[:1_600].tobytes()))
+                if chunk % 3 == number % 3:
+                    await trio.sleep(0.001)
+            received[number] = []
+            while not received[number] or received[number][-1] < 96_000:
+                received[number].append((await stream.receive()).position)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            async with trio.open_nursery() as clients:
+                for number in range(7):
+                    clients.start_soon(client, number)
+            nursery.cancel_scope.cancel()
+    for positions in received.values():
+        assert positions == sorted(set(positions))
+        assert positions[-1] == 96_000
 
 
 async def test_those_that_do_not_fit_into_a_step_keep_nobody_waiting():

@@ -54,6 +54,27 @@ def test_finals_go_first_then_the_oldest_audio():
     assert [take.stream for take in scheduler.next_batch()] == [new]
 
 
+def test_steps_at_once_share_what_is_ready():
+    scheduler = Scheduler(CHUNK, max_streams=6, max_batch=6, steps_at_once=2)
+    streams = [admit(scheduler, OPENING) for _ in range(6)]
+
+    def feed(chosen, now):
+        for stream in chosen:
+            scheduler.feed(stream, audio(stream, CHUNK), now)
+
+    feed(streams[:1], 0.0)
+    few = scheduler.next_batch()
+    feed(streams, 1.0)
+    many = scheduler.next_batch()
+    assert [take.stream for take in many] == streams[1:4], "three of six"
+    finish(scheduler, few, 2.0)
+    assert [take.stream for take in scheduler.next_batch()] == [streams[0], *streams[4:]]
+    feed(streams[1:], 3.0)
+    assert scheduler.next_batch() == [], "all are in a step"
+    finish(scheduler, many, 4.0)
+    assert [take.stream for take in scheduler.next_batch()] == streams[1:4]
+
+
 FEEDING = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=9)
 """Streams that get another chunk, one after the other, and whether their segments end with it."""
 
@@ -213,8 +234,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.now = 0.0
-        self.scheduler = Scheduler(CHUNK, max_streams=4, max_batch=2)
+        self.scheduler = Scheduler(CHUNK, max_streams=4, max_batch=2, steps_at_once=2)
         self.running = []
+        """Batches, two at most."""
         self.unfinished = set()
 
     @rule(target=streams)
@@ -240,26 +262,30 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def start_batch(self):
-        if not self.running:
-            self.running = self.scheduler.next_batch()
-            names = [take.stream.id for take in self.running]
-            assert len(names) == len(set(names)) <= 2
-            for take in self.running:
+        if len(self.running) < 2:
+            batch = self.scheduler.next_batch()
+            assert len(batch) <= 2
+            self.running += [batch] if batch else []
+            names = [take.stream.id for batch in self.running for take in batch]
+            assert len(names) == len(set(names)), "a stream is in one step at a time"
+            for take in batch:
                 due = take.samples or take.final_at is not None or take.stream in self.unfinished
                 assert due, "nobody is stepped for nothing"
                 self.unfinished.discard(take.stream)
 
-    @rule(unfinished=st.booleans())
-    def finish_batch(self, unfinished=False):
-        finish(self.scheduler, self.running, self.now, unfinished)
-        if unfinished:
-            self.unfinished.update(take.stream for take in self.running)
-        self.running = []
+    @rule(unfinished=st.booleans(), last=st.booleans())
+    def finish_batch(self, unfinished=False, last=False):
+        if self.running:
+            batch = self.running.pop(-1 if last else 0)
+            finish(self.scheduler, batch, self.now, unfinished)
+            if unfinished:
+                self.unfinished.update(take.stream for take in batch)
 
     @rule()
     def drain(self):
         """Left alone, the scheduler works off everything within a bounded number of batches."""
-        self.finish_batch()
+        while self.running:
+            self.finish_batch()
         for _ in range(100):
             self.start_batch()
             if not self.running:

@@ -47,12 +47,12 @@ class RecognitionConfig:
     def host(
         self, name: str, recognizer: Recognizer, diarizer: Diarizer | None, metrics: Metrics
     ) -> EngineHost:
-        """Runs the recogniser, in a thread of its own."""
+        """Runs the recogniser, in threads of its own."""
         if self.engine_kind != "scripted":
             self._watch_gpu(name, metrics)
         return EngineHost(
             recognizer,
-            ModelThread(f"model-{name}"),
+            ModelThread(f"model-{name}", recognizer.steps_at_once),
             metrics,
             name=name,
             max_streams=self.max_streams,

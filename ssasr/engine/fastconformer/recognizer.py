@@ -161,6 +161,8 @@ _NO_ROWS = _Rows(np.empty((0, len(Column)), np.int64), (), ())
 class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
 
+    max_chunks = _MAX_CHUNKS
+    steps_at_once = 1
     translates = False
     workload: Workload | None = None
 
@@ -179,7 +181,8 @@ class FastConformerRecognizer:
         self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
-        self.max_chunks = _MAX_CHUNKS_CPU if isinstance(runner, SideBySideRunner) else _MAX_CHUNKS
+        if isinstance(runner, SideBySideRunner):
+            self.max_chunks, self.steps_at_once = _MAX_CHUNKS_CPU, runner.steps
         self._runner, self._layout, self._piece_table = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
         self._slot_state = SlotState(self._grid, layout.slots)

@@ -1,26 +1,25 @@
-"""A processor's threads: all of them on each operation of a batch, or parts of it side by side.
+"""A processor's threads: all of them on each operation of a step, or several steps side by side.
 
 What is faster depends on the machine, and on what else it does. Threads that share an operation
 wait for each other after each of a thousand; where another process has one of the cores, a step of
-two streams took 16 s instead of 1 (two cores, load 10). Parts side by side wait once, at the end of
-the step, but each of them reads all the weights. So the ways are timed when an engine starts. A
-row's numbers do not depend on the rows beside it, and so words do not depend on the choice.
+two streams took 16 s instead of 1 (two cores, load 10). Steps side by side never wait for each
+other, but each of them reads all the weights. So the ways are timed when an engine starts. A row's
+numbers do not depend on the rows beside it, and so words do not depend on the choice.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from math import inf
 
 import torch
-from attrs import asdict, frozen
+from attrs import frozen
 
 from ssasr.engine.fastconformer.program import Answer, Inputs, PlainRunner, Program
 from ssasr.telemetry.logs import get_logger
 
 ROWS = 4
-"""Of the timed step, for each thread."""
+"""Of a timed step, for each of its threads."""
 REPEATS = 3
 CLEARLY = 0.9
 """Of the time of the way with fewer threads on an operation, that one with more may take to be
@@ -32,9 +31,9 @@ _LOG = get_logger(__name__)
 
 @frozen
 class Arrangement:
-    """So many parts of a batch at once, with so many threads each."""
+    """So many steps at once, with so many threads each."""
 
-    parts: int
+    steps: int
     threads: int
 
 
@@ -55,33 +54,18 @@ def choose(seconds: Mapping[Arrangement, float]) -> Arrangement:
 
 
 class SideBySideRunner(PlainRunner):
-    """Implements ``Runner``; the parts run in threads of its own."""
+    """Implements ``Runner``. ``steps`` threads may call ``run`` at the same time, for different
+    slots."""
 
     def __init__(self, program: Program, largest: int, arrangement: Arrangement) -> None:
         super().__init__(program, largest)
-        self.parts = arrangement.parts
-        torch.set_num_threads(arrangement.threads)
-        begin = partial(torch.set_num_threads, arrangement.threads)
-        self._threads = ThreadPoolExecutor(self.parts, "step", begin) if self.parts > 1 else None
+        self.steps, self._threads = arrangement.steps, arrangement.threads
+        torch.set_num_threads(self._threads)
 
     def run(self, inputs: Inputs) -> Answer:
         """See ``Runner``."""
-        parts = min(self.parts, len(inputs.table))
-        if self._threads is None or parts == 1:
-            return self.run_part(inputs)
-        tables, audio = inputs.table.tensor_split(parts), inputs.audio.tensor_split(parts)
-        answers = self._threads.map(self.run_part, map(Inputs, tables, audio))
-        found = [asdict(answer, recurse=False) for answer in answers]
-        return Answer(**{name: torch.cat([each[name] for each in found]) for name in found[0]})
-
-    def run_part(self, inputs: Inputs) -> Answer:
-        """In the caller's thread."""
+        torch.set_num_threads(self._threads)  # of this thread
         return super().run(inputs)
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._threads is not None:
-            self._threads.shutdown()
 
 
 def fastest(
@@ -98,13 +82,14 @@ def fastest(
     for way in ways:
         runner = make(way)
         seconds[way] = inf
-        for _ in range(REPEATS):
-            began = clock()
-            step(runner, ROWS * threads)
-            seconds[way] = min(seconds[way], clock() - began)
-            if seconds[way] > HOPELESS * min(seconds.values()):
-                break
-        runner.close()
+        with ThreadPoolExecutor(way.steps, "step") as pool:
+            for _ in range(REPEATS):
+                began = clock()
+                rows = [ROWS * way.threads] * way.steps
+                list(pool.map(lambda count, runner=runner: step(runner, count), rows))
+                seconds[way] = min(seconds[way], clock() - began)
+                if seconds[way] > HOPELESS * min(seconds.values()):
+                    break
     chosen = choose(seconds)
-    _LOG.info("threads", parts=chosen.parts, threads=chosen.threads, seconds=seconds[chosen])
+    _LOG.info("threads", steps=chosen.steps, threads=chosen.threads, seconds=seconds[chosen])
     return make(chosen)

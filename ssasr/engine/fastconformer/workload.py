@@ -1,9 +1,9 @@
 """What a FastConformer's work on a processor consists of, for ``engine.capacity``.
 
-A stream has a chunk to compute every so often, whatever is said. One step takes all that have one,
-in as many parts as run side by side. A part costs less a stream the more they are, since the
-weights are read once; so it is timed with one stream and with ``TOGETHER``. Taken as the rule: the
-streams fall into two steps a chunk's time.
+A stream has a chunk to compute every so often, whatever is said. As many steps as run side by side
+share the streams that have one. A step costs less a stream the more they are, since the weights are
+read once; so it is timed with one stream and with ``TOGETHER``. Taken as the rule: in a chunk's
+time each thread runs two steps.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from ssasr.engine.fastconformer.slots import Layout
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME
 
 TOGETHER = 4
-"""Streams of the larger part."""
+"""Streams of the larger step."""
 STEPS = 2
-"""In a chunk's time, with two streams or more."""
+"""In a chunk's time, of those that run one after the other."""
 WORDS = 1.1
 """Decoding takes more while somebody speaks than the timed steps, which say little. A guess."""
 _AGE = 1_000
@@ -43,28 +43,28 @@ def padding_rows(runner: Runner, layout: Layout, count: int) -> Inputs:
 
 
 def workload(runner: SideBySideRunner, layout: Layout, most: int) -> Workload:
-    """A worker is what runs one part. ``most``: streams that there is room for."""
+    """A worker is what runs one step. ``most``: streams that there is room for."""
 
     def step(streams: int) -> object:
-        return runner.run_part(padding_rows(runner, layout, streams))
+        return runner.run(padding_rows(runner, layout, streams))
 
-    chunk, parts = layout.chunk / SAMPLE_RATE, runner.parts
+    chunk, workers = layout.chunk / SAMPLE_RATE, runner.steps
     together = min(TOGETHER, runner.largest)
     return Workload(
         {"alone": Unit(lambda: step(1)), "together": Unit(lambda: step(together))},
-        parts,
-        lambda streams: demand(streams, chunk, together, parts),
+        workers,
+        lambda streams: demand(streams, chunk, together, workers),
         {"together": WORDS},
-        {"together": WORDS * parts},  # a step ends with the last of its parts
+        {"together": WORDS},
         most,
     )
 
 
-def demand(streams: int, chunk: float, together: int, parts: int = 1) -> Mapping[str, float]:
-    """Parts a second of either kind; ``chunk`` in seconds, ``parts`` of a step. What lies between
-    the two kinds is made up of both, what lies beyond of the larger one."""
-    steps = WORDS * min(streams, STEPS * parts) / chunk
-    rows = max(1.0, streams / (STEPS * parts))
+def demand(streams: int, chunk: float, together: int, workers: int = 1) -> Mapping[str, float]:
+    """Steps a second of either kind; ``chunk`` in seconds. What lies between the two kinds is made
+    up of both, what lies beyond of the larger one."""
+    steps = WORDS * min(streams, STEPS * workers) / chunk
+    rows = max(1.0, streams / (STEPS * workers))
     if rows >= together:
         return {"alone": 0.0, "together": steps * rows / together}
     share = (rows - 1) / (together - 1)

@@ -161,6 +161,7 @@ class WhisperRecognizer:
 
     chunk = CHUNK
     max_chunks = MANY_CHUNKS
+    steps_at_once = 1
 
     def __init__(
         self,

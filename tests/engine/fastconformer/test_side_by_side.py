@@ -1,14 +1,12 @@
-"""A batch in parts, side by side: the same answers, and the faster way is taken."""
+"""Steps side by side: the same answers, and the faster way is taken."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from ssasr.engine.fastconformer.checkpoint import load_model
-from ssasr.engine.fastconformer.cpu import CpuProgram
-from ssasr.engine.fastconformer.program import PlainRunner
-from ssasr.engine.fastconformer.quantized import quantize
 from ssasr.engine.fastconformer.side_by_side import (
     Arrangement,
     SideBySideRunner,
@@ -16,10 +14,9 @@ from ssasr.engine.fastconformer.side_by_side import (
     choose,
     fastest,
 )
-from ssasr.engine.fastconformer.slots import Layout, Slots
 from ssasr.engine.kernels import int8_limit
-from tests.engine.fastconformer.conftest import loudness
-from tests.engine.fastconformer.test_runners import drive
+from ssasr.engine.recognizer import SegmentStart, Work
+from ssasr.protocol.recognition import StreamOptions
 
 TWO, SHARED = Arrangement(2, 1), Arrangement(1, 2)
 
@@ -33,21 +30,36 @@ def _threads():
 
 @pytest.mark.skipif(not int8_limit(), reason="8-bit integers are of no use to this processor")
 @pytest.mark.timeout(400)  # threads that share operations wait for each other on a busy machine
-@pytest.mark.parametrize("arrangement", [Arrangement(3, 1), Arrangement(2, 2)])
-def test_parts_answer_what_the_whole_does(english, arrangement):
-    def run(make):
-        model = quantize(load_model(english[1], torch.device("cpu"), torch.float32))
-        layout = Layout(model.config, 6, 2, 2)
-        with torch.no_grad():
-            program = CpuProgram(
-                model, Slots.allocate(layout, model.device, torch.float32), loudness
-            )
-        runner = make(program, 5)
-        runner.warm_up()
-        return drive(runner, layout, 12)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_steps_at_once_answer_what_they_do_one_after_the_other(
+    english, make_recognizer, jfk, threads
+):
+    """Three threads, each with two streams that begin and end segments at their own times."""
+    audio = jfk[: 4 * 16_000].astype(np.float32) / 32_768
 
-    parts = partial(SideBySideRunner, arrangement=arrangement)
-    assert run(parts) == run(PlainRunner)
+    def streams(recognizer, number):
+        chunk, outcomes = recognizer.chunk, []
+        torch.set_num_threads(threads)
+        for begin in range(0, 20_000, 7_000):
+            starts = [begin + 1_000 * number, begin + 2_000 * number + 500]
+            states = [
+                recognizer.new_state(StreamOptions(), SegmentStart(start)) for start in starts
+            ]
+            for step in range(5 + number):
+                works = [
+                    Work(state, audio[at : at + chunk], at + chunk if step == 4 + number else None)
+                    for state, start in zip(states, starts, strict=True)
+                    for at in [start + step * chunk]
+                ]
+                outcomes += recognizer.step(works)
+        return outcomes
+
+    one, other = (make_recognizer(english[1], 2, int8=True) for _ in range(2))
+    expected = [streams(one, number) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(partial(streams, other), range(3))) == expected
+    assert any(result.words for outcome in expected[0] for result in outcome.results)
+    assert other.statistics().free_slots == other.statistics().slots
 
 
 def test_all_threads_are_in_use():
@@ -64,21 +76,21 @@ def test_a_shared_operation_must_be_clearly_faster(side_by_side, shared, chosen)
     assert choose({TWO: side_by_side, SHARED: shared}) == chosen
 
 
-@pytest.mark.parametrize(("shared", "parts", "tries"), [(0.5, 1, 3), (16.0, 2, 1)])
-def test_the_arrangement_is_measured(shared, parts, tries):
+@pytest.mark.parametrize(("shared", "steps", "tries"), [(0.5, 1, 3), (16.0, 2, 1)])
+def test_the_arrangement_is_measured(shared, steps, tries):
     """One that is hopeless, because somebody has a core, is tried once."""
     now, tried = 0.0, []
 
     def step(runner, rows):
         nonlocal now
-        tried.append(runner.parts)
-        now += 1.0 if runner.parts == 2 else shared
+        tried.append((runner.steps, rows))
+        now += 0.5 if runner.steps == 2 else shared
 
     make = partial(SideBySideRunner, _NoProgram(), 8)
     runner = fastest(make, 2, step, clock=lambda: now)
-    assert runner.parts == parts
-    assert (tried.count(2), tried.count(1)) == (3, tries)
-    assert torch.get_num_threads() == 2 // parts
+    assert runner.steps == steps
+    assert (tried.count((2, 4)), tried.count((1, 8))) == (6, tries)
+    assert torch.get_num_threads() == 2 // steps
 
 
 class _NoProgram:
@@ -87,7 +99,7 @@ class _NoProgram:
 
 def test_a_single_thread_is_not_measured():
     runner = fastest(partial(SideBySideRunner, _NoProgram(), 8), 1, _refuse)
-    assert (runner.parts, torch.get_num_threads()) == (1, 1)
+    assert (runner.steps, torch.get_num_threads()) == (1, 1)
 
 
 def _refuse(*_):

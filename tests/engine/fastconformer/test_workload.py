@@ -40,8 +40,8 @@ def test_longer_chunks_carry_more_streams(english, make_recognizer):
     assert streams_within(short, seconds) < 6 <= streams_within(long, seconds)
 
 
-def test_parts_side_by_side_share_the_streams():
+def test_steps_side_by_side_share_the_streams():
     """Each has a worker: as many times the streams cost as many times as much."""
     for streams in (3, 8, 20):
         for kind, amount in demand(streams, 0.56, 4).items():
-            assert demand(2 * streams, 0.56, 4, parts=2)[kind] == pytest.approx(2 * amount)
+            assert demand(2 * streams, 0.56, 4, workers=2)[kind] == pytest.approx(2 * amount)
