@@ -94,8 +94,8 @@ class EngineHost:
             max_streams or recognizer.max_streams,
             recognizer.max_batch,
             recognizer.max_chunks,
-            recognizer.steps_at_once,
             diarizer.hop if diarizer else 0,
+            recognizer.steps_at_once,
         )
         workload = None if max_streams else recognizer.workload
         self._capacity = None if workload is None else CapacityMeter(workload)

@@ -40,9 +40,9 @@ class Scheduler:
     max_streams: int
     max_batch: int
     max_chunks: int = MANY_CHUNKS
-    steps_at_once: int = 1
     hop: int = 0
     """Samples between the windows in which speakers are looked for; 0: the engine does not."""
+    steps_at_once: int = 1
     _streams: dict[int, Stream] = field(factory=dict)
     """By slot."""
     _ready: dict[int, Stream] = field(factory=dict)

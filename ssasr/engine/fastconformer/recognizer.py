@@ -413,7 +413,7 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
     if int8:
         processing = load_processing(files.directory, load_config(files.directory))
         frames = choose_chunk(files.name, processing, settings.chunk_ms)
-        torch.set_num_threads(1)  # kernels are timed as parts of a batch run them, side by side
+        torch.set_num_threads(1)  # kernels are timed as steps run them, side by side
         model = load_int8(files.name, files.directory, _STREAMS_OF_A_STEP * frames)
     else:
         model = load_model(files.directory, device, choose_dtype(device, settings.precision))
