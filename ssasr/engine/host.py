@@ -15,6 +15,7 @@ A recogniser on a processor may run several steps at once (``Recognizer.steps_at
 its share of the streams that are ready, and none that is in another step.
 """
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -106,8 +107,10 @@ class EngineHost:
         """The answers of the last step, until the next one has begun; in the order of the steps."""
         self._idle = 0
         """Of the steps that may run at once, those that wait for work."""
-        self._spent: list[State] = []
+        self._spent: deque[State] = deque()
         """States to release with the next step."""
+        self._opening = threading.Lock()
+        """Held by a step that releases and creates states: what was spent is free then."""
         self._busy = Load(LOAD_MEMORY)
         self._metrics = metrics
         # Labels are looked up once: a step is too often for that.
@@ -235,10 +238,7 @@ class EngineHost:
             if self._idle and self.scheduler.has_work:
                 self._wake.set()  # the rest is for the others
             started = trio.current_time()
-            spent, self._spent = self._spent, []
-            outcomes = await model.call(
-                self._step, step_inputs, works_of(step_inputs), spent, token
-            )
+            outcomes = await model.call(self._step, step_inputs, works_of(step_inputs), token)
             now = trio.current_time()
             await self._hand_over()
             # At once, so that no other step can answer these streams before this one.
@@ -271,22 +271,22 @@ class EngineHost:
         self,
         step_inputs: Sequence[StepInput],
         works: list[Work],
-        spent: Sequence[State],
         token: trio.lowlevel.TrioToken,
     ) -> Sequence[Outcome]:
         """In the model thread: release, create and configure states as the inputs need, then
         step."""
         token.run_sync_soon(self._begin_delivery)
         recognizer = self.recognizer
-        for state in spent:
-            recognizer.release(state)
-        for number, share in enumerate(step_inputs):
-            if share.fresh:
-                state = recognizer.new_state(share.options, share.start)
-                share.stream.state = state
-                works[number] = Work(state, works[number].audio, share.final_at)
-            elif share.changed:
-                recognizer.configure(works[number].state, share.options)
+        with self._opening:
+            while self._spent:
+                recognizer.release(self._spent.popleft())
+            for number, share in enumerate(step_inputs):
+                if share.fresh:
+                    state = recognizer.new_state(share.options, share.start)
+                    share.stream.state = state
+                    works[number] = Work(state, works[number].audio, share.final_at)
+                elif share.changed:
+                    recognizer.configure(works[number].state, share.options)
         self._find_voices(step_inputs)
         return recognizer.step(works)
 

@@ -459,7 +459,8 @@ def build(
         streams = _CPU_STREAMS * cores()
     elif streams is None:
         streams = _CUDA_STREAMS.get(chunk_frames, _CUDA_STREAMS[1])
-    layout = make_layout(model, streams, chunk_frames)
+    # Where steps overtake each other, all streams may have left during one and others have come.
+    layout = make_layout(model, streams, chunk_frames, spare=streams if on_cpu else 0)
     runner = make_runner(model, layout, detector, threads)
     pieces = PieceTable.load(directory, model.config)
     measured = None
@@ -468,10 +469,12 @@ def build(
     return FastConformerRecognizer(name, runner, layout, pieces, processing, streams, measured)
 
 
-def make_layout(model: Model, max_streams: int, chunk_frames: int) -> Layout:
-    """Slots for ``max_streams`` and some that are just being handed over."""
+def make_layout(model: Model, max_streams: int, chunk_frames: int, spare: int = 0) -> Layout:
+    """Slots for ``max_streams`` and some that are just being handed over, ``spare`` if those are
+    more than a few. On a processor a slot's memory is taken when it is first used."""
     rewind = max(2, -(-REWIND // (chunk_frames * FRAME)))
-    return Layout(model.config, max_streams + max(2, max_streams // 32), chunk_frames, rewind)
+    spare = max(2, max_streams // 32, spare)
+    return Layout(model.config, max_streams + spare, chunk_frames, rewind)
 
 
 def largest_batch(layout: Layout) -> int:
