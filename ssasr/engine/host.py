@@ -105,8 +105,6 @@ class EngineHost:
         self._done, self._batches = trio.open_memory_channel[Batch](1)
         self._undelivered: deque[Batch] = deque()
         """The answers of the last step, until the next one has begun; in the order of the steps."""
-        self._idle = 0
-        """Of the steps that may run at once, those that wait for work."""
         self._spent: deque[State] = deque()
         """States to release with the next step."""
         self._opening = threading.Lock()
@@ -231,12 +229,10 @@ class EngineHost:
             step_inputs = self.scheduler.next_batch()
             if not step_inputs:
                 await self._hand_over()
-                self._idle += 1
                 await self._wake.wait()
-                self._idle -= 1
                 continue
-            if self._idle and self.scheduler.has_work:
-                self._wake.set()  # the rest is for the others
+            if self.scheduler.has_work:
+                self._wake.set()  # the rest is for whoever waits
             started = trio.current_time()
             outcomes = await model.call(self._step, step_inputs, works_of(step_inputs), token)
             now = trio.current_time()

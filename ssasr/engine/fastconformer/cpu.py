@@ -8,8 +8,7 @@ once, and the rest takes one stream after the other:
   torch would go through memory for each of their many steps. Attention reads keys and values where
   they lie, and only those that exist.
 * *Features and subsampling* of one stream stay in the second cache, those of sixteen do not.
-* *Frames that do not exist*, as after the end of a segment and before its first chunk is there, are
-  not computed: at 560 ms each turn would cost one and a half chunks more.
+* *Frames that do not exist*, as after the end of a segment, are not computed.
 * *Decoding* goes on only with the rows that have not finished.
 
 It also makes a row's numbers independent of the batch: what is done for one stream alone has the

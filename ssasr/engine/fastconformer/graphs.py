@@ -40,6 +40,9 @@ class _Captured:
 class GraphRunner:
     """``Runner`` for a CUDA device. Memory for inputs and answers is pinned and allocated once."""
 
+    steps = 1
+    max_chunks = 4
+
     def __init__(self, program: Program, largest: int, recorder: GraphRecorder) -> None:
         self._program, self.largest, self._recorder = program, largest, recorder
         layout, device = program.layout, program.device

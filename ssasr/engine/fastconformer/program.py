@@ -94,6 +94,12 @@ class Runner(Protocol):
 
     largest: int
     """Rows that one call takes."""
+    steps: int
+    """Threads that may call ``run`` at the same time, for different slots."""
+    max_chunks: int
+    """Of a stream in one step of the recogniser: each is a run of its own, for which all others of
+    the step wait. Steps follow each other at once, so a stream that was taken over catches up as
+    fast with few."""
 
     def warm_up(self) -> None:
         """Do whatever makes the first run as fast as the later ones."""
@@ -239,6 +245,11 @@ class Program:
 
 class PlainRunner:
     """Runs the program as it is written: the specification, and what a CPU does."""
+
+    steps = 1
+    max_chunks = 1
+    """A run with one row or two takes most of its time for the weights. So who is behind waits for
+    the next step, where the others ride along."""
 
     def __init__(self, program: Program, largest: int) -> None:
         self._program, self.largest = program, largest

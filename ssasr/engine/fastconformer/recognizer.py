@@ -69,12 +69,6 @@ _FRAME_MS = 80
 _LARGEST_BATCH_FRAMES = 4_096
 """Encoder frames in one step at most. Bounds the memory of the recorded graphs; a product of this
 height keeps any current device busy, so more of them in a step would only be delivered later."""
-_MAX_CHUNKS = 4
-"""Of a stream in one step: each is a run of its own, for which all others of the step wait. Steps
-follow each other at once, so a stream that was taken over catches up as fast with few."""
-_MAX_CHUNKS_CPU = 1
-"""A run takes its time, with one row or two most of it for the weights. So who is behind waits for
-the next step, where the others ride along."""
 _CPU_STREAMS = 16
 """For each core: there is room for as many, and how many of them are offered is measured. A slot's
 memory is taken when it is first used."""
@@ -161,8 +155,6 @@ _NO_ROWS = _Rows(np.empty((0, len(Column)), np.int64), (), ())
 class FastConformerRecognizer:
     """See ``ssasr.engine.recognizer.Recognizer``."""
 
-    max_chunks = _MAX_CHUNKS
-    steps_at_once = 1
     translates = False
     workload: Workload | None = None
 
@@ -181,8 +173,7 @@ class FastConformerRecognizer:
         self.name, self.max_streams, self.max_batch = name, max_streams, runner.largest
         self.chunk = layout.chunk
         self.languages = processing.languages() or ("en",)
-        if isinstance(runner, SideBySideRunner):
-            self.max_chunks, self.steps_at_once = _MAX_CHUNKS_CPU, runner.steps
+        self.max_chunks, self.steps_at_once = runner.max_chunks, runner.steps
         self._runner, self._layout, self._piece_table = runner, layout, pieces
         self._processing, self._grid = processing, Grid(layout.chunk_frames)
         self._slot_state = SlotState(self._grid, layout.slots)
@@ -464,7 +455,7 @@ def build(
     runner = make_runner(model, layout, detector, threads)
     pieces = PieceTable.load(directory, model.config)
     measured = None
-    if isinstance(runner, SideBySideRunner) and max_streams is None:
+    if on_cpu and max_streams is None:
         measured = workload(runner, layout, streams)
     return FastConformerRecognizer(name, runner, layout, pieces, processing, streams, measured)
 

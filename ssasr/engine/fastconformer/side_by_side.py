@@ -10,6 +10,7 @@ numbers do not depend on the rows beside it, and so words do not depend on the c
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import inf
 
 import torch
@@ -54,8 +55,7 @@ def choose(seconds: Mapping[Arrangement, float]) -> Arrangement:
 
 
 class SideBySideRunner(PlainRunner):
-    """Implements ``Runner``. ``steps`` threads may call ``run`` at the same time, for different
-    slots."""
+    """Implements ``Runner``; each of the threads that call it has some to help it."""
 
     def __init__(self, program: Program, largest: int, arrangement: Arrangement) -> None:
         super().__init__(program, largest)
@@ -85,8 +85,7 @@ def fastest(
         with ThreadPoolExecutor(way.steps, "step") as pool:
             for _ in range(REPEATS):
                 began = clock()
-                rows = [ROWS * way.threads] * way.steps
-                list(pool.map(lambda count, runner=runner: step(runner, count), rows))
+                list(pool.map(partial(step, runner), [ROWS * way.threads] * way.steps))
                 seconds[way] = min(seconds[way], clock() - began)
                 if seconds[way] > HOPELESS * min(seconds.values()):
                     break

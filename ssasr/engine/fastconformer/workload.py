@@ -12,7 +12,6 @@ import torch
 
 from ssasr.engine.capacity import Unit, Workload
 from ssasr.engine.fastconformer.program import ENDLESS, Column, Inputs, Runner
-from ssasr.engine.fastconformer.side_by_side import SideBySideRunner
 from ssasr.engine.fastconformer.slots import Layout
 from ssasr.protocol.recognition import SAMPLE_RATE, VAD_FRAME
 
@@ -42,7 +41,7 @@ def padding_rows(runner: Runner, layout: Layout, count: int) -> Inputs:
     return inputs
 
 
-def workload(runner: SideBySideRunner, layout: Layout, most: int) -> Workload:
+def workload(runner: Runner, layout: Layout, most: int) -> Workload:
     """A worker is what runs one step. ``most``: streams that there is room for."""
 
     def step(streams: int) -> object:

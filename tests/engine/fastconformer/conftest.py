@@ -50,11 +50,17 @@ def multilingual(tmp_path_factory):
     return model, reference.save(model, tmp_path_factory.mktemp("multilingual"))
 
 
+ALONE = Arrangement(1, 1)
+
+
 @pytest.fixture(scope="session")
 def make_recognizer():
     """Builds a recogniser from a checkpoint directory."""
 
-    def make(directory, chunk_frames, slots=6, rewind=3, largest=64, int8=False, kind=CpuProgram):
+    def make(
+        directory, chunk_frames, slots=6, rewind=3, largest=64, int8=False, kind=CpuProgram,
+        arrangement=ALONE,
+    ):  # fmt: skip
         model = load_model(directory, torch.device("cpu"), torch.float32)
         if int8:
             quantize(model)
@@ -65,7 +71,7 @@ def make_recognizer():
             )
         return FastConformerRecognizer(
             "test",
-            SideBySideRunner(program, largest, Arrangement(1, 1)),
+            SideBySideRunner(program, largest, arrangement),
             layout,
             PieceTable.load(directory, model.config),
             load_processing(directory, model.config),

@@ -30,33 +30,34 @@ def _threads():
 
 @pytest.mark.skipif(not int8_limit(), reason="8-bit integers are of no use to this processor")
 @pytest.mark.timeout(400)  # threads that share operations wait for each other on a busy machine
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("arrangement", [Arrangement(3, 1), Arrangement(2, 2)])
 def test_steps_at_once_answer_what_they_do_one_after_the_other(
-    english, make_recognizer, jfk, threads
+    english, make_recognizer, jfk, arrangement
 ):
-    """Three threads, each with two streams that begin and end segments at their own times."""
+    """Each of two streams, which begin and end segments at their own times."""
     audio = jfk[: 4 * 16_000].astype(np.float32) / 32_768
 
     def streams(recognizer, number):
         chunk, outcomes = recognizer.chunk, []
-        torch.set_num_threads(threads)
         for begin in range(0, 20_000, 7_000):
             starts = [begin + 1_000 * number, begin + 2_000 * number + 500]
             states = [
                 recognizer.new_state(StreamOptions(), SegmentStart(start)) for start in starts
             ]
             for step in range(5 + number):
+                size = chunk - 900 if step == 4 + number else chunk
                 works = [
-                    Work(state, audio[at : at + chunk], at + chunk if step == 4 + number else None)
+                    Work(state, audio[at : at + size], None if size == chunk else at + size)
                     for state, start in zip(states, starts, strict=True)
                     for at in [start + step * chunk]
                 ]
                 outcomes += recognizer.step(works)
         return outcomes
 
-    one, other = (make_recognizer(english[1], 2, int8=True) for _ in range(2))
+    one = make_recognizer(english[1], 2, int8=True)
+    other = make_recognizer(english[1], 2, int8=True, arrangement=arrangement)
     expected = [streams(one, number) for number in range(3)]
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(other.steps_at_once) as pool:
         assert list(pool.map(partial(streams, other), range(3))) == expected
     assert any(result.words for outcome in expected[0] for result in outcome.results)
     assert other.statistics().free_slots == other.statistics().slots
