@@ -225,6 +225,8 @@ class _Request:
     """Nothing of it has."""
     _is_working: bool = False
     _is_begun: bool = False
+    _is_last: bool = False
+    """The answer says that the connection closes behind it."""
     _is_answered: bool = False
     """The last of the answer has been sent."""
     _is_closed: bool = False
@@ -309,7 +311,11 @@ class _Request:
             return event
 
         async def answer(event: Event) -> None:
-            self._is_begun = True
+            if event["type"] == "http.response.start":
+                self._is_begun = True
+                self._is_last = not self.is_whole or self.connection.stopping.is_set()
+                if self._is_last:  # or the client's next request may meet the close
+                    event["headers"] = [*event.get("headers", ()), (b"connection", b"close")]
             await send(event)
             self._is_answered = event["type"] == "http.response.body" and not event.get("more_body")
 
@@ -329,5 +335,5 @@ class _Request:
                 await answer({"type": "http.response.body"})
         finally:
             self._is_working = False
-            self.goes_on = self.is_whole and self._is_answered and not self._is_closed
+            self.goes_on = self._is_answered and not self._is_last and not self._is_closed
             self._serving.cancel()

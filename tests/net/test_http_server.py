@@ -131,6 +131,32 @@ async def test_a_body_that_nobody_read_ends_the_connection(served):
     await served.ends()
 
 
+async def test_an_answer_says_when_the_connection_closes_behind_it(served):
+    """Or a client that keeps connections sends its next request into the close."""
+    await served.client.send_all(GET)
+    assert b"onnection:" not in await served.until(b"/a?=")
+    await served.client.send_all(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n")
+    assert b"\r\nconnection: close\r\n" in await served.until(b"/p?=")
+    await served.ends()
+
+
+async def test_an_answer_of_a_server_that_stops_says_that_the_connection_closes(nursery):
+    client, server = trio.testing.memory_stream_pair()
+    stopping = trio.Event()
+
+    async def stops(scope, receive, send):
+        stopping.set()
+        await echo(scope, receive, send)
+
+    nursery.start_soon(HttpConnection(server, stops, stopping).run)
+    with trio.fail_after(60):
+        await client.send_all(GET)
+        said = b""
+        while b"/a?=" not in said:
+            said += await client.receive_some()
+    assert b"\r\nconnection: close\r\n" in said
+
+
 async def test_a_large_body_that_nobody_reads_stops_nobody(served):
     """hypercorn's queue to the app must not fill up: it would wait for the app to take the end."""
     size = 100 * BODY_AHEAD
