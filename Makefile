@@ -58,9 +58,9 @@ test: install browser $(VENV)/.tested $(VENV)/.frameworks $(NODE) lint   ## the 
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Libraries choose instructions by what these say: torch, oneDNN (by its old name and its new one),
-# FBGEMM, MKL. Set them for any command of ssasr's to see what it does on such a processor.
+# FBGEMM, MKL, numba. Set them for any command of ssasr's to see what it does on such a processor.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 \
-  FBGEMM_ENABLE_INSTRUCTIONS=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+  FBGEMM_ENABLE_INSTRUCTIONS=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 NUMBA_CPU_NAME=haswell
 
 avx2: install $(VENV)/.tested   ## the engines' tests as on a processor with AVX2 and no more
 	$(AVX2) $(BIN)/python -m pytest -n 2 --dist loadfile tests/engine tests/contracts

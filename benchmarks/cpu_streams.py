@@ -300,34 +300,29 @@ def shapes(model: Model) -> list[tuple[int, int, int]]:
 
 
 def roof(model: Model, rows: int, *, int8: bool) -> float:
-    """CPU seconds that the encoder's products take for so many rows, with the fastest kernel there
-    is, and weights that come from memory."""
-    total = 0.0
-    for inputs, outputs, times in shapes(model):
-        copies = max(2, 40_000_000 // (inputs * outputs))
-        small = torch.randint(0, 256, (rows, inputs), dtype=torch.uint8)
-        x, found = small.float(), []
-        for make in kernels.exact_makers(kernels.int8_limit()) if int8 else (None,):
-            jobs = [_product(make, inputs, outputs, small, x) for _ in range(copies)]
-            found.append(min(_seconds(jobs) for _ in range(3)))
-        total += times * min(found)
-    return total
+    """CPU seconds that the encoder's products take for so many rows, each shape with the fastest
+    kernel there is, and weights that come from memory: as many as the model's, in turn."""
+    best = [inf] * len(shapes(model))
+    for make in kernels.exact_makers(kernels.int8_limit()) if int8 else (None,):
+        products = [_products(make, rows, *shape) for shape in shapes(model)]
+        for _ in range(3):
+            best = [min(b, _seconds(jobs)) for b, jobs in zip(best, products, strict=True)]
+    return sum(best)
 
 
-def _product(make, inputs: int, outputs: int, small: torch.Tensor, x: torch.Tensor) -> Step:
+def _products(make, rows: int, inputs: int, outputs: int, times: int) -> list[Step]:
+    weight, x = torch.randn(outputs, inputs), torch.randint(0, 256, (rows, inputs)).float()
     if make is None:
-        weight = torch.randn(outputs, inputs)
-        return lambda: fn.linear(x, weight)
-    weights = kernels.rounded(torch.randn(outputs, inputs))
-    kernel = make(weights.integers, weights.scale)
-    return lambda: kernel(small)
+        return [partial(fn.linear, x, weight.clone()) for _ in range(times)]
+    kept, small = kernels.rounded(weight), x.to(torch.uint8)
+    return [partial(make(kept.integers, kept.scale), small) for _ in range(times)]
 
 
 def _seconds(jobs: list[Step]) -> float:
     began = time.process_time()
     for job in jobs:
         job()
-    return (time.process_time() - began) / len(jobs)
+    return time.process_time() - began
 
 
 @torch.inference_mode()

@@ -14,7 +14,6 @@ first four inputs and then their last four. The next panel is fetched while one 
 use it for too short a time to wait for memory afterwards.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
+from ssasr.engine.vector_code import F32, I8, I16, I32, I64, VectorCode
 
 LARGEST_WEIGHT = 63
 OUTPUTS, INPUTS, ROWS = 16, 8, 4
@@ -118,18 +118,6 @@ def _take_apart(weights: NDArray[np.int8], is_apart: NDArray[np.bool_]) -> None:
 
 
 @compiled
-def as_bytes(rows: NDArray[np.float32], zero: np.float32, width: int) -> NDArray[np.uint8]:
-    """Floats (rows, inputs) that are integers from -zero to 255 - zero, as ``multiply`` takes
-    them: (rows, width)."""
-    found = np.zeros((len(rows), width), np.uint8)
-    for i in range(len(rows)):
-        row, out = rows[i], found[i]
-        for j in range(len(row)):
-            out[j] = np.uint8(np.int32(row[j] + zero))
-    return found
-
-
-@compiled
 def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     """rows (rows, inputs) to (rows, outputs), both filled up. All arrays are C-contiguous."""
     count, inputs = rows.shape
@@ -166,78 +154,15 @@ def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
 
 # -- the tile --------------------------------------------------------------------------------------
 
-_I8, _I16, _I32, _I64, _F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
-_BYTES, _WORDS = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16)
-_INTEGERS, _FLOATS = ir.VectorType(_I32, 8), ir.VectorType(_F32, 8)
+_BYTES, _WORDS = ir.VectorType(I8, 32), ir.VectorType(I16, 16)
+_INTEGERS, _FLOATS = ir.VectorType(I32, 8), ir.VectorType(F32, 8)
 _VECTOR = 32
 """Bytes of any of them."""
 _HALVES = OUTPUTS * 4 // _VECTOR
 """Vectors of a panel's outputs."""
 
 
-class _Code:
-    """Writes instructions; addresses are integers, in bytes."""
-
-    def __init__(self, builder: Any) -> None:
-        self.builder = builder
-
-    def offset(self, base: Any, count: Any, size: int) -> Any:
-        return self.builder.add(base, self.builder.mul(count, _I64(size)))
-
-    def load(self, address: Any, kind: Any, offset: int = 0) -> Any:
-        address = self.builder.add(address, _I64(offset))
-        found = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
-        found.align = 1
-        return found
-
-    def store(self, value: Any, address: Any, offset: int) -> None:
-        address = self.builder.add(address, _I64(offset))
-        pointer = self.builder.inttoptr(address, value.type.as_pointer())
-        self.builder.store(value, pointer).align = 1
-
-    def fetch(self, address: Any, offset: int) -> None:
-        """Into the cache, if there is such an address."""
-        pointer = self.builder.inttoptr(self.builder.add(address, _I64(offset)), _I8.as_pointer())
-        arguments = [pointer, _I32(0), _I32(3), _I32(1)]  # to read, near, data
-        self.call("llvm.prefetch.p0", ir.VoidType(), arguments)
-
-    def spread(self, number: Any, kind: Any) -> Any:
-        """The 32 bits in all places of a vector, taken for one of that kind."""
-        nothing = ir.Constant(_INTEGERS, ir.Undefined)
-        one = self.builder.insert_element(nothing, number, _I32(0))
-        return self.builder.bitcast(
-            self.builder.shuffle_vector(one, nothing, ir.Constant(_INTEGERS, [0] * 8)), kind
-        )
-
-    def call(self, name: str, kind: Any, arguments: list[Any]) -> Any:
-        signature = ir.FunctionType(kind, [each.type for each in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(function, arguments)
-
-    def loop(
-        self, begin: Any, end: Any, sums: list[Any], body: Callable[[Any, list[Any]], list[Any]]
-    ) -> list[Any]:
-        """``body`` gets the number and the sums so far, and gives those after it."""
-        builder = self.builder
-        before = builder.block
-        head, inside, after = map(builder.append_basic_block, ("head", "inside", "after"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        number, kept = builder.phi(_I64), [builder.phi(each.type) for each in sums]
-        builder.cbranch(builder.icmp_signed("<", number, end), inside, after)
-        builder.position_at_end(inside)
-        found = body(number, kept)
-        following = builder.add(number, _I64(1))
-        builder.branch(head)
-        values = zip([number, *kept], [begin, *sums], [following, *found], strict=True)
-        for phi, first, then in values:
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, inside)
-        builder.position_at_end(after)
-        return kept
-
-
-class _Tile(_Code):
+class _Tile(VectorCode):
     """The product of some rows and a panel; the sums are in registers."""
 
     def __init__(self, builder: Any, rows: int, given: Any, here: Any, result: Any) -> None:
@@ -252,7 +177,7 @@ class _Tile(_Code):
 
     def write(self) -> None:
         sums = [self.load(self._start, _INTEGERS, _VECTOR * half) for _, half in self._places]
-        sums = self.loop(_I64(0), self._steps, sums, self._step)
+        sums = self.loop(I64(0), self._steps, sums, self._step)
         sums = self.loop(self._begin, self._end, sums, self._column)
         for (row, half), total in zip(self._places, sums, strict=True):
             scale = self.load(self._scale, _FLOATS, _VECTOR * half)
@@ -269,7 +194,7 @@ class _Tile(_Code):
         found = []
         for before, (row, half) in zip(sums, self._places, strict=True):
             inputs = self.offset(self._rows[row], number, INPUTS)
-            first, last = (self.spread(self.load(inputs, _I32, 4 * i), _BYTES) for i in range(2))
+            first, last = (self._spread(self.load(inputs, I32, 4 * i), _BYTES) for i in range(2))
             pairs = self._in_16(first, weights[2 * half])
             quads = self.builder.add(pairs, self._in_16(last, weights[2 * half + 1]))
             found.append(self.builder.add(before, self._in_32(quads, ones)))
@@ -277,15 +202,18 @@ class _Tile(_Code):
 
     def _column(self, number: Any, sums: list[Any]) -> list[Any]:
         """An input by what was too much of its weights."""
-        which = self.load(self.offset(self._columns, number, 8), _I64)
+        which = self.load(self.offset(self._columns, number, 8), I64)
         apart = self.offset(self._apart, number, OUTPUTS * 4)
         found = []
         for before, (row, half) in zip(sums, self._places, strict=True):
-            single = self.load(self.builder.add(self._rows[row], which), _I8)
-            inputs = self.spread(self.builder.zext(single, _I32), _WORDS)
+            single = self.load(self.builder.add(self._rows[row], which), I8)
+            inputs = self._spread(self.builder.zext(single, I32), _WORDS)
             product = self._in_32(inputs, self.load(apart, _WORDS, _VECTOR * half))
             found.append(self.builder.add(before, product))
         return found
+
+    def _spread(self, number: Any, kind: Any) -> Any:
+        return self.builder.bitcast(self.spread(number, 8), kind)
 
     def _in_16(self, inputs: Any, weights: Any) -> Any:
         return self.call("llvm.x86.avx2.pmadd.ub.sw", _WORDS, [inputs, weights])

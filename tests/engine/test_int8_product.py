@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssasr.engine import int8_product
-from ssasr.engine.int8_product import LARGEST_WEIGHT, as_bytes, multiply, pack
+from ssasr.engine.int8_product import LARGEST_WEIGHT, multiply, pack
 
 pytestmark = pytest.mark.skipif(
     not int8_product.is_available(), reason="this processor has no AVX2"
@@ -27,11 +27,12 @@ def product(weights, rows, zero=0, scale=None):
     scale = np.ones(len(weights), np.float32) if scale is None else scale
     packed = pack(weights, scale, zero)
     assert packed is not None
-    return multiply(as_bytes(rows, np.float32(zero), packed.width), packed)[:, : len(weights)]
+    given = np.pad(rows, ((0, 0), (0, packed.width - rows.shape[1])))
+    return multiply(given, packed)[:, : len(weights)]
 
 
-def expected(weights, rows):
-    return rows.astype(np.int64) @ weights.T.astype(np.int64)
+def expected(weights, rows, zero=0):
+    return (rows.astype(np.int64) - zero) @ weights.T.astype(np.int64)
 
 
 @pytest.mark.parametrize("zero", [0, 32, 128])
@@ -39,8 +40,8 @@ def expected(weights, rows):
 def test_it_is_exact(generator, shape, zero):
     weights = gaussian(generator, *shape)
     for count in ROWS:
-        rows = generator.integers(-zero, 256 - zero, (count, shape[1])).astype(np.float32)
-        assert (product(weights, rows, zero) == expected(weights, rows)).all()
+        rows = generator.integers(0, 256, (count, shape[1]), np.uint8)
+        assert (product(weights, rows, zero) == expected(weights, rows, zero)).all()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -50,7 +51,7 @@ def test_sums_that_fill_sixteen_bits_are_exact(sign):
     weights[3, :8] = sign * LARGEST_WEIGHT
     packed = pack(weights, np.ones(16, np.float32), 0)
     assert packed.columns.size
-    rows = np.full((5, 256), 255, np.float32)
+    rows = np.full((5, 256), 255, np.uint8)
     assert (product(weights, rows) == expected(weights, rows)).all()
 
 
@@ -59,8 +60,8 @@ def test_large_weights_of_both_signs_need_nothing_apart():
     weights[:, ::2] *= -1
     packed = pack(weights, np.ones(16, np.float32), 128)
     assert not packed.columns.size
-    rows = np.tile(np.array([0.0, 255.0], np.float32) - 128, 32)[None]
-    assert (product(weights, rows, 128) == expected(weights, rows)).all()
+    rows = np.tile(np.array([0, 255], np.uint8), 32)[None]
+    assert (product(weights, rows, 128) == expected(weights, rows, 128)).all()
 
 
 def test_few_of_trained_weights_are_multiplied_apart(generator):
@@ -83,6 +84,6 @@ def test_packing_leaves_the_weights_as_they_are(generator):
 def test_every_output_has_its_scale(generator):
     weights = gaussian(generator, 19, 40)
     scale = generator.uniform(0.001, 1.0, 19).astype(np.float32)
-    rows = generator.integers(0, 256, (3, 40)).astype(np.float32)
+    rows = generator.integers(0, 256, (3, 40), np.uint8)
     whole = expected(weights, rows).astype(np.float32) * scale
     assert (product(weights, rows, scale=scale) == whole).all()

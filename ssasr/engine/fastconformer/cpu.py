@@ -40,8 +40,8 @@ class CpuProgram(Program):
         pairs = zip(model.encoder.blocks(), self._relative, strict=True)
         self._layers = [Layer.of(block, relative) for block, relative in pairs]
         self._subsampling = Subsampling.of(model.encoder.subsampling)
-        rings = (slots.attention, slots.convolution)
-        self._rings = tuple([each.numpy() for each in layers] for layers in rings)
+        self._attention = [each.numpy().reshape(len(each), 2, -1) for each in slots.attention]
+        self._convolution = [each.numpy() for each in slots.convolution]
 
     def decode(self, running: Running) -> None:
         """See ``Program``."""
@@ -72,7 +72,8 @@ class CpuProgram(Program):
         rows, bounds = x.numpy(), fn.pad(counts.cumsum(0), (1, 0))
         columns = (slot, span.first, span.frames(), bounds)
         streams = Streams(*(np.ascontiguousarray(each.numpy()) for each in columns))
-        for layer, attention, convolution in zip(self._layers, *self._rings, strict=True):
+        rings = (self._attention, self._convolution)
+        for layer, attention, convolution in zip(self._layers, *rings, strict=True):
             layer.run(rows, streams, attention, convolution, self.layout.left)
         frames[exists] = from_numpy(rows)
         return frames

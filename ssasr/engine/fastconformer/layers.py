@@ -4,6 +4,7 @@ What ``encoder.Block`` and ``encoder.Subsampling`` say in operations of torch is
 as those loops take them; the numbers are the same but for the order of sums.
 """
 
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from ssasr.engine.fastconformer.encoder import Subsampling as SubsamplingNetwork
 from ssasr.engine.fastconformer.loops import (
     Floats,
     Heads,
+    Inputs,
     Norm,
     Product,
     Rounding,
@@ -27,7 +29,7 @@ from ssasr.engine.fastconformer.loops import (
 from ssasr.engine.kernels import Int8Linear, Kernel
 
 _WHOLE, _HALF = np.float32(1.0), np.float32(0.5)
-_AS_IT_IS = Rounding(np.float32(0.0), np.float32(1.0))
+_AS_IT_IS = Rounding(*map(np.float32, (0.0, 0.0, 1.0)))
 
 
 @frozen(eq=False)
@@ -35,6 +37,7 @@ class Linear:
     """A linear layer in two: how its inputs are rounded, and the product of what they become."""
 
     rounding: Rounding
+    _inputs: int
     _multiply: Kernel
     _bias: Floats
 
@@ -43,16 +46,23 @@ class Linear:
         """A ``nn.Linear``, or one in 8 bits, which rounds by itself where its kernels take no
         zero."""
         if isinstance(layer, nn.Linear):
-            return cls(_AS_IT_IS, lambda x: fn.linear(x, layer.weight), _bias(layer))
+            product = partial(fn.linear, weight=layer.weight)
+            return cls(_AS_IT_IS, layer.in_features, product, _bias(layer))
         assert isinstance(layer, Int8Linear), "a linear layer"
         packed = layer.packed
         if packed.range is None:
-            return cls(_AS_IT_IS, layer, np.zeros(packed.outputs, np.float32))
-        reach, least = np.float32(packed.range.reach), np.float32(packed.range.least_step)
+            return cls(_AS_IT_IS, packed.inputs, layer, np.zeros(packed.outputs, np.float32))
+        given = (packed.range.zero, packed.range.reach, packed.range.least_step)
         bias = np.zeros(packed.outputs) if packed.bias is None else packed.bias.numpy()
-        return cls(Rounding(reach, least), packed.multiply, bias.astype(np.float32))
+        rounding = Rounding(*map(np.float32, given))
+        return cls(rounding, packed.inputs, packed.multiply, bias.astype(np.float32))
 
-    def __call__(self, rows: Floats, steps: Floats) -> Product:
+    def empty(self, rows: int) -> Inputs:
+        """(rows, inputs): to write what the product takes."""
+        shape = (rows, self._inputs)
+        return np.empty(shape, np.uint8) if self.rounding.reach else np.empty(shape, np.float32)
+
+    def __call__(self, rows: Inputs, steps: Floats) -> Product:
         """``rows`` (rows, inputs), rounded, and their ``steps``."""
         return Product(self._multiply(from_numpy(rows)).numpy(), steps, self._bias)
 
@@ -82,11 +92,11 @@ class _FeedForward:
         return cls(_norm(norm), Linear.of(layer.linear1), Linear.of(layer.linear2))
 
     def add_half(self, x: Floats) -> None:
-        inputs = np.empty_like(x)
+        inputs, further = self.first.empty(len(x)), self.second.empty(len(x))
         steps = loops.normalise_and_round(x, self.norm, self.first.rounding, inputs)
         inner = self.first(inputs, steps)
-        steps = loops.silu_and_round(inner, self.second.rounding)
-        loops.add(x, self.second(inner.values, steps), _HALF)
+        steps = loops.silu_and_round(inner, self.second.rounding, further)
+        loops.add(x, self.second(further, steps), _HALF)
 
 
 @frozen(eq=False)
@@ -117,7 +127,7 @@ class Layer:
             _FeedForward.of(block.norm_feed_forward1, block.feed_forward1),
             _norm(block.norm_self_att),
             Linear.of(attention.qkv_proj),
-            Heads(*map(_array, (attention.bias_u, attention.bias_v, relative.transpose(1, 2)))),
+            Heads(*map(_array, (attention.bias_u, attention.bias_v, relative))),
             Linear.of(attention.o_proj),
             _norm(block.norm_conv),
             Linear.of(convolution.pointwise_conv1),
@@ -134,15 +144,20 @@ class Layer:
         """x (batch × c, dim), in place. ``attention``, ``convolution``: the layer's rings, see
         ``Slots``. ``left``: frames before the chunk that are attended to."""
         self.before.add_half(x)
-        rows = np.empty_like(x)
+        rows, onward = self.qkv.empty(len(x)), self.attended.empty(len(x))
         steps = loops.normalise_and_round(x, self.attention_norm, self.qkv.rounding, rows)
-        qkv, onward = self.qkv(rows, steps), self.attended.rounding
-        steps = loops.attend(qkv, streams, attention, left, self.heads, onward, rows)
-        loops.add(x, self.attended(rows, steps), _WHOLE)
+        steps = loops.attend(
+            self.qkv(rows, steps), streams, attention, left, self.heads,
+            self.attended.rounding, onward,
+        )  # fmt: skip
+        loops.add(x, self.attended(onward, steps), _WHOLE)
+        rows, onward = self.gated.empty(len(x)), self.convolved.empty(len(x))
         steps = loops.normalise_and_round(x, self.convolution_norm, self.gated.rounding, rows)
-        gated, onward = self.gated(rows, steps), self.convolved.rounding
-        steps = loops.convolve(gated, streams, convolution, self.taps, self.taps_norm, onward, rows)
-        loops.add(x, self.convolved(rows, steps), _WHOLE)
+        steps = loops.convolve(
+            self.gated(rows, steps), streams, convolution, self.taps, self.taps_norm,
+            self.convolved.rounding, onward,
+        )  # fmt: skip
+        loops.add(x, self.convolved(onward, steps), _WHOLE)
         self.after.add_half(x)
         loops.normalise(x, self.norm)
 

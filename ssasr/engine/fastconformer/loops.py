@@ -7,9 +7,10 @@ the integers for the next one. A row's result depends on nothing but the row, si
 over several, and so words do not depend on company.
 
 Arrays are C-contiguous, float32 unless said. A ``Product`` is what a layer's weights made of
-integers. Integers are written as floats, as ``kernels`` take them, with a step for each row: the
-row's largest magnitude becomes ``reach``, unless the step would be smaller than ``least``. Where
-``reach`` is 0, rows are written as they are, with a step of one.
+integers. Inputs of the next product are written to an ``out`` as ``kernels`` take them, with a step
+for each row: the row's largest magnitude becomes ``reach``, unless the step would be smaller than
+``least``, and 0 becomes ``zero``. Where ``reach`` is 0, rows are written as they are, with a step
+of one.
 """
 
 from typing import NamedTuple
@@ -18,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
+from ssasr.engine.float_product import multiply
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+Inputs = NDArray[np.uint8] | Floats
+"""Of a product: integers, or floats where ``reach`` is 0."""
 
 _ZERO, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 _EPSILON = np.float32(1e-5)
@@ -34,6 +38,7 @@ _C0, _C1, _C2 = (
     np.float32(8.3334519073e-3),
 )
 _C3, _C4 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1)
+_LEAST = np.float32(-np.inf)
 _EXPONENT_BIAS, _MANTISSA, _MAGNITUDE = np.int32(127), np.int32(23), np.int32(0x7FFF_FFFF)
 
 
@@ -51,6 +56,7 @@ class Product(NamedTuple):
 class Rounding(NamedTuple):
     """How the rows of a layer's inputs become integers."""
 
+    zero: np.float32
     reach: np.float32
     least: np.float32
 
@@ -76,7 +82,7 @@ class Streams(NamedTuple):
 
 class Heads(NamedTuple):
     """Of attention: the biases of queries for keys and for positions (heads, size), and what the
-    positions' encodings became (heads, left + 2 c - 1, size), those of falling distance."""
+    positions' encodings became (heads, size, left + 2 c - 1), those of falling distance."""
 
     bias_u: Floats
     bias_v: Floats
@@ -108,25 +114,25 @@ def normalise(x: Floats, norm: Norm) -> None:
 
 
 @compiled
-def normalise_and_round(x: Floats, norm: Norm, rounding: Rounding, out: Floats) -> Floats:
+def normalise_and_round(x: Floats, norm: Norm, rounding: Rounding, out: Inputs) -> Floats:
     """x (rows, dim) to ``out``, of the same shape; the steps."""
-    steps = np.empty(len(x), np.float32)
+    steps, row = np.empty(len(x), np.float32), np.empty(x.shape[1], np.float32)
     for i in range(len(x)):
-        _normalise(x[i], out[i], norm)
-        steps[i] = _round(out[i], rounding)
+        _normalise(x[i], row, norm)
+        steps[i] = _round(row, rounding, out[i])
     return steps
 
 
 @compiled
-def silu_and_round(product: Product, rounding: Rounding) -> Floats:
-    """In place of the product's values; the new steps."""
+def silu_and_round(product: Product, rounding: Rounding, out: Inputs) -> Floats:
+    """The product, whose values are changed, to ``out``, of the same shape; the steps."""
     steps = np.empty(len(product.values), np.float32)
     for i in range(len(steps)):
         row, step, bias = product.values[i], product.steps[i], product.bias
         for j in range(len(row)):
             x = row[j] * step + bias[j]
             row[j] = x / (_ONE + exponential(-x))
-        steps[i] = _round(row, rounding)
+        steps[i] = _round(row, rounding, out[i])
     return steps
 
 
@@ -147,34 +153,39 @@ def attend(
     left: int,
     heads: Heads,
     rounding: Rounding,
-    out: Floats,
+    out: Inputs,
 ) -> Floats:
     """Relative-position attention of each stream's chunk over itself and ``left`` frames before it,
     where the ring has them: ``encoder.Attention``. ``product``: queries, keys and values (rows, 3
-    dim). ``rings`` (slots, places, 2 dim): keys and values of frame n are at n modulo the places;
-    those of the chunk are written. ``out`` (rows, dim) is rounded; the steps."""
-    _, total, size = heads.relative.shape
-    most = (total - left + 1) // 2
-    steps = np.empty(len(out), np.float32)
+    dim). ``rings`` (slots, 2, dim × places): keys (heads, size, places) and values (heads, places,
+    size); those of frame n are at n modulo the places, and those of the chunk are written.
+    ``out`` (rows, dim); the steps."""
+    count_heads, size, total = heads.relative.shape
+    most, places = (total - left + 1) // 2, rings.shape[2] // out.shape[1]
+    steps, mixed = np.empty(len(out), np.float32), np.empty((most, out.shape[1]), np.float32)
     for_keys, for_places = np.empty((most, size), np.float32), np.empty((most, size), np.float32)
-    scores = np.empty((most, total + 3), np.float32)
-    out[:] = _ZERO
+    by_key, by_place = np.empty((most, places), np.float32), np.empty((most, total), np.float32)
+    scores = np.empty(left + most, np.float32)
     for stream in range(len(streams.slot)):
         ring, first = rings[streams.slot[stream]], streams.first[stream]
+        keys = ring[0].reshape(count_heads, size, places)
+        values = ring[1].reshape(count_heads, places, size)
         row = streams.bounds[stream]
         count = streams.bounds[stream + 1] - row
-        _keep_keys(product, row, count, ring, first)
         begin = max(first - left, 0)
-        end = max(begin, min(first + count, streams.frames[stream]))
-        for head in range(len(heads.relative)):
+        window = Stretch(begin, max(begin, min(first + count, streams.frames[stream])))
+        used = min(first + count, places)
+        for head in range(count_heads):
+            _keep(product, row, count, head, keys[head], values[head], first)
             _queries(product, row, count, heads, head, for_keys, for_places)
-            relative = heads.relative[head]
-            offset = left + most - 1 - first
-            _scores(for_keys, for_places, count, ring, head, relative, offset, begin, end, scores)
-            _softmax(scores, count, end - begin)
-            _mix(scores, ring, head, size, begin, end, out[row : row + count])
-        for i in range(row, row + count):
-            steps[i] = _round(out[i], rounding)
+            multiply(for_keys[:count], keys[head], by_key)
+            multiply(for_places[:count], heads.relative[head], by_place)
+            for i in range(count):
+                offset = left + most - 1 - first + begin - i
+                _weigh(by_key[i], by_place[i, offset:], window, scores)
+            multiply(by_key[:count, :used], values[head, :used], mixed[:, head * size :])
+        for i in range(count):
+            steps[row + i] = _round(mixed[i], rounding, out[row + i])
     return steps
 
 
@@ -186,13 +197,14 @@ def convolve(
     taps: Taps,
     norm: Norm,
     rounding: Rounding,
-    out: Floats,
+    out: Inputs,
 ) -> Floats:
     """Gate, depthwise convolution, normalisation and SiLU: ``encoder.Convolution`` between its two
     products. ``product`` (rows, 2 dim). ``rings`` (slots, places, dim) keep what has been gated, as
-    in ``attend``. ``out`` (rows, dim) is rounded; the steps."""
+    in ``attend``. ``out`` (rows, dim); the steps."""
     kernel = len(taps.weight)
     steps, mixed = np.empty(len(out), np.float32), np.empty(out.shape[1], np.float32)
+    row = np.empty_like(mixed)
     for stream in range(len(streams.slot)):
         ring, first = rings[streams.slot[stream]], streams.first[stream]
         begin = streams.bounds[stream]
@@ -200,7 +212,6 @@ def convolve(
         for i in range(count):
             _gate(product, begin + i, ring[(first + i) % len(ring)])
         for i in range(count):
-            row = out[begin + i]
             _copy(taps.bias, mixed)
             for k in range(kernel):
                 frame = first + i - (kernel - 1) + k
@@ -208,7 +219,7 @@ def convolve(
                     _add_scaled(mixed, ring[frame % len(ring)], taps.weight[k])
             _normalise(mixed, row, norm)
             _silu(row)
-            steps[begin + i] = _round(row, rounding)
+            steps[begin + i] = _round(row, rounding, out[begin + i])
     return steps
 
 
@@ -259,7 +270,7 @@ def exponential(x: np.float32) -> np.float32:
 
 
 @compiled
-def _copy(row: Floats, out: Floats) -> None:
+def _copy(row: Floats, out: Inputs) -> None:
     """As an assignment numba takes three seconds to compile it, with the words of its error."""
     for j in range(len(row)):
         out[j] = row[j]
@@ -282,15 +293,16 @@ def _normalise(row: Floats, out: Floats, norm: Norm) -> None:
 
 
 @compiled
-def _round(row: Floats, rounding: Rounding) -> np.float32:
-    """In place; the step."""
+def _round(row: Floats, rounding: Rounding, out: Inputs) -> np.float32:
+    """To ``out``; the step."""
     if rounding.reach == _ZERO:
+        _copy(row, out)
         return _ONE
     largest = np.int32(_largest_magnitude(row.view(np.int32))).view(np.float32)
     step = max(largest / rounding.reach, rounding.least)
     inverse = _ONE / step
     for j in range(len(row)):
-        row[j] = np.rint(row[j] * inverse)
+        out[j] = np.uint8(np.int32(np.rint(row[j] * inverse) + rounding.zero))
     return step
 
 
@@ -329,13 +341,19 @@ def _add_scaled(row: Floats, other: Floats, scale: Floats) -> None:
 
 
 @compiled
-def _keep_keys(product: Product, row: int, count: int, ring: Floats, first: int) -> None:
-    places, width = ring.shape
+def _keep(
+    product: Product, row: int, count: int, head: int, keys: Floats, values: Floats, first: int
+) -> None:
+    size, places = keys.shape
+    dim = len(product.bias) // 3
+    key, value = dim + head * size, 2 * dim + head * size
     for i in range(count):
-        kept, values = ring[(first + i) % places], product.values[row + i, width // 2 :]
-        step, bias = product.steps[row + i], product.bias[width // 2 :]
-        for j in range(width):
-            kept[j] = values[j] * step + bias[j]
+        place, step = (first + i) % places, product.steps[row + i]
+        given, kept = product.values[row + i], values[place]
+        for j in range(size):
+            keys[j, place] = given[key + j] * step + product.bias[key + j]
+        for j in range(size):
+            kept[j] = given[value + j] * step + product.bias[value + j]
 
 
 @compiled
@@ -362,71 +380,26 @@ def _queries(
 
 
 @compiled
-def _scores(
-    for_keys: Floats,
-    for_places: Floats,
-    count: int,
-    ring: Floats,
-    head: int,
-    relative: Floats,
-    offset: int,
-    begin: int,
-    end: int,
-    scores: Floats,
-) -> None:
-    """Of frames ``begin`` to ``end``, four at a time, so that a query is loaded once for them; the
-    last one is repeated."""
-    size = for_keys.shape[1]
-    places, a, b, last = len(ring), head * size, (head + 1) * size, end - 1
-    for t in range(0, end - begin, 4):
-        f0 = begin + t
-        f1, f2, f3 = min(f0 + 1, last), min(f0 + 2, last), min(f0 + 3, last)
-        k0, k1 = ring[f0 % places, a:b], ring[f1 % places, a:b]
-        k2, k3 = ring[f2 % places, a:b], ring[f3 % places, a:b]
-        for i in range(count):
-            r0, r1 = relative[offset + f0 - i], relative[offset + f1 - i]
-            r2, r3 = relative[offset + f2 - i], relative[offset + f3 - i]
-            s0, s1, s2, s3 = _ZERO, _ZERO, _ZERO, _ZERO
-            for j in range(size):
-                key, place = for_keys[i, j], for_places[i, j]
-                s0 += key * k0[j] + place * r0[j]
-                s1 += key * k1[j] + place * r1[j]
-                s2 += key * k2[j] + place * r2[j]
-                s3 += key * k3[j] + place * r3[j]
-            scores[i, t], scores[i, t + 1], scores[i, t + 2], scores[i, t + 3] = s0, s1, s2, s3
-
-
-@compiled
-def _softmax(scores: Floats, count: int, keys: int) -> None:
-    """In place, of ``count`` rows over the first ``keys``; the others become 0."""
-    for i in range(count):
-        row = scores[i]
-        top, total = row[0], _ZERO
-        for t in range(keys):
-            top = max(top, row[t])
-        for t in range(keys):
-            row[t] = exponential(row[t] - top)
-            total += row[t]
-        for t in range(keys):
-            row[t] /= total
-        row[keys:] = _ZERO
-
-
-@compiled
-def _mix(
-    scores: Floats, ring: Floats, head: int, size: int, begin: int, end: int, out: Floats
-) -> None:
-    """To ``out`` (c, dim), in the columns of the head, the values by their scores."""
-    count, dim = out.shape
-    places, at, last = len(ring), head * size, end - 1
-    a, b = dim + at, dim + at + size
-    for t in range(0, end - begin, 4):
-        f0 = begin + t
-        f1, f2, f3 = min(f0 + 1, last), min(f0 + 2, last), min(f0 + 3, last)
-        v0, v1 = ring[f0 % places, a:b], ring[f1 % places, a:b]
-        v2, v3 = ring[f2 % places, a:b], ring[f3 % places, a:b]
-        for i in range(count):
-            w0, w1, w2, w3 = scores[i, t], scores[i, t + 1], scores[i, t + 2], scores[i, t + 3]
-            row = out[i, at : at + size]
-            for j in range(size):
-                row[j] += w0 * v0[j] + w1 * v1[j] + w2 * v2[j] + w3 * v3[j]
+def _weigh(by_key: Floats, by_place: Floats, window: Stretch, scores: Floats) -> None:
+    """In place of the scores of a query with the keys, which are as the ring has them, the weights
+    of their values: those of frames in the window, by their softmax, and 0. ``by_place``: scores
+    with the positions, from the window's first frame on. ``scores`` has room for a window."""
+    keys = window.end - window.begin
+    start = window.begin % len(by_key)
+    ahead = min(keys, len(by_key) - start)
+    top = _LEAST
+    for t in range(ahead):
+        scores[t] = by_key[start + t] + by_place[t]
+    for t in range(ahead, keys):
+        scores[t] = by_key[t - ahead] + by_place[t]
+    for t in range(keys):
+        top = max(top, scores[t])
+    total = _ZERO
+    for t in range(keys):
+        scores[t] = exponential(scores[t] - top)
+        total += scores[t]
+    by_key[:] = _ZERO
+    for t in range(ahead):
+        by_key[start + t] = scores[t] / total
+    for t in range(ahead, keys):
+        by_key[t - ahead] = scores[t] / total

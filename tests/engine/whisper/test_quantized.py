@@ -11,6 +11,9 @@ from ssasr.engine.whisper.quantized import HalfLinear, quantize
 from tests.engine.whisper import tiny
 
 needs_int8 = pytest.mark.skipif(not int8_limit(), reason="the processor has no 8-bit products")
+NEAR = 0.05
+"""Of log-probabilities. Attention is float, and its sums differ by a millionth with what is beside
+a row; an input between two integers may then become the other: 1/255 of what its row spans."""
 needs_half = pytest.mark.skipif(not has_half(), reason="torch has no FBGEMM here")
 
 
@@ -91,9 +94,9 @@ def test_a_decode_in_small_numbers_depends_on_neither_draft_nor_batch():
     alone = [decode([request])[0] for request in requests]
     for one, other in zip(decode(requests), alone, strict=True):
         assert one.tokens == other.tokens
-        assert np.allclose(one.logprobs, other.logprobs, atol=1e-3)
+        assert np.allclose(one.logprobs, other.logprobs, atol=NEAR)
     for request, scratch in zip(requests, alone, strict=True):
         for draft in (scratch.tokens, (*scratch.tokens[:5], 9, 11, *scratch.tokens[6:])):
             again = decode([Request(request.samples, "en", draft)])[0]
             assert again.tokens == scratch.tokens
-            assert np.allclose(again.logprobs, scratch.logprobs, atol=1e-3)
+            assert np.allclose(again.logprobs, scratch.logprobs, atol=NEAR)
