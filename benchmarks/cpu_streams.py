@@ -57,6 +57,7 @@ from ssasr.engine.fastconformer.quantized import packed, rounded
 from ssasr.engine.fastconformer.transducer import Joint, Model
 from ssasr.engine.recognizer import SegmentStart, Work
 from ssasr.protocol.recognition import StreamOptions
+from ssasr.runtime.huge_pages import use_huge_pages
 
 WAYS = ("int8", "float32", "onnxruntime", "onnxruntime_each", "transformers")
 VOCABULARY = 1_025
@@ -87,7 +88,9 @@ def load_int8(path: Path, size: str, rows: int) -> Model:
         torch.save(rounded(model.state_dict().items(), model), kept)
     with torch.device("meta"):
         model = Model(model_config(size, VOCABULARY))
-    return packed(model, torch.load(kept, mmap=True), rows)
+    model = packed(model, torch.load(kept, mmap=True), rows)
+    use_huge_pages()
+    return model
 
 
 class PacedJoint(Joint):

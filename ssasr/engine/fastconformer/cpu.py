@@ -9,7 +9,8 @@ once, and the rest takes one stream after the other:
   they lie, and only those that exist.
 * *Features and subsampling* of one stream stay in the second cache, those of sixteen do not.
 * *Frames that do not exist*, as after the end of a segment, are not computed.
-* *Decoding* goes on only with the rows that have not finished.
+* *Decoding* goes on only with the rows that have not finished, and adds to the text only what there
+  is: most rounds of a single stream find nothing.
 
 It also makes a row's numbers independent of the batch: what is done for one stream alone has the
 same shape whatever its company, the layers of ``quantized`` are exact, and all else is done number
@@ -47,11 +48,10 @@ class CpuProgram(Program):
         """See ``Program``."""
         decoding = running.decoding
         while len(rows := decoding.active().nonzero()[:, 0]):
-            if len(rows) == len(decoding.counts):
-                self.advance(running)
-                continue
             part = decoding.part(rows)
-            part.advance(self.model, self._most_per_frame)
+            found, token = part.choose(self.model, self._most_per_frame)
+            if bool(found.any()):
+                part.text.take(found, self.model.decoder(token, part.text))
             decoding.put(rows, part)
 
     def _biasing(self, slot: Tensor, chunk: Tensor) -> Biasing | None:

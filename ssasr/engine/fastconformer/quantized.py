@@ -35,6 +35,7 @@ from ssasr.engine.kernels import AFTER_RELU, AFTER_SILU, ANYTHING, Int8Linear, R
 from ssasr.models import catalogue
 from ssasr.runtime.durable import sync_directory, write_atomically
 from ssasr.runtime.free_memory import return_free_memory
+from ssasr.runtime.huge_pages import use_huge_pages
 from ssasr.telemetry.logs import get_logger
 
 _FORMAT = "1"
@@ -67,6 +68,7 @@ def load_int8(name: str, directory: Path, rows: int) -> Model:
         return_free_memory()
     model = packed(model, tensors, rows)
     return_free_memory()
+    _LOG.debug("huge pages", bytes=use_huge_pages())
     return model
 
 

@@ -215,6 +215,12 @@ class Decoding:
 
     def advance(self, model: Model, most_per_frame: int) -> None:
         """One round: every active row emits its next token or comes to its end."""
+        found, token = self.choose(model, most_per_frame)
+        self.text.take(found, model.decoder(token, self.text))
+
+    def choose(self, model: Model, most_per_frame: int) -> tuple[Tensor, Tensor]:
+        """A round but for the text: the rows that emit a token (batch,) bool, and their tokens
+        (batch,) int64."""
         batch, chunk = self.frames.shape[:2]
         scores = model.joint(self.frames, self.text.summary[:, None])
         best = scores.argmax(dim=2)
@@ -233,7 +239,7 @@ class Decoding:
         confidence = here.float().softmax(dim=1).gather(1, token[:, None])[:, 0]
         self._write(found, token, place, confidence)
         self._move(found, place, most_per_frame)
-        self.text.take(found, model.decoder(token, self.text))
+        return found, token
 
     def part(self, rows: Tensor) -> Self:
         """Of some of the rows (n,); a copy."""
