@@ -1,6 +1,7 @@
 """What every result says of itself, the command, the commit, the machine, and where it goes."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,15 @@ from ssasr.bench.report import machine
 
 REPLACED = {"--offline": "FILE", "--keep": "FILE", "--more": "FOLDER"}
 """What stands in a command for a path of this machine."""
+LIMITS = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "FBGEMM_ENABLE_INSTRUCTIONS",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NUMBA_CPU_NAME",
+)
+"""Of the environment: what libraries may use of the processor."""
 
 
 def conditions() -> dict:
@@ -38,7 +48,9 @@ def conditions() -> dict:
         else:
             kept.append(word)
     name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2].removesuffix(".py")
-    return {"command": shlex.join(["python", "-m", name.replace("/", "."), *kept]), **machine()}
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    command = [*limits, "python", "-m", name.replace("/", "."), *kept]
+    return {"command": shlex.join(command), **machine()}
 
 
 def publish(result: dict, path: Path | None) -> None:
