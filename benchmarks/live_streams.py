@@ -1,7 +1,7 @@
 """Live streams of one engine behind a gateway, each a process of its own, as in production.
 
     python -m benchmarks.live_streams --model DIR|NAME [--chunk-ms 560] [--streams 10]
-        [--seconds 60] [--bound 1.0] [--threads N] [--json FILE]
+        [--seconds 60] [--bound 1.0] [--threads N] [--kind KIND] [--json FILE]
 
 For FastConformer models on a CPU. Without published weights take a directory made by
 ``benchmarks.random_checkpoint``: its words mean nothing, and cost and come as those of the
@@ -9,6 +9,8 @@ published model. Clients are those of ``ssasr bench``, in real time, with the re
 package. Wants a machine that does nothing else; the clients use some of it.
 
 ``final``: from the end of a word to its receipt as final, by the times of the words themselves.
+``--kind``: of processor, for you to name; files ``live-streams-….json`` in ``results`` are rows of
+a table in ``docs/operations.md`` (``benchmarks.report`` writes it).
 """
 
 import argparse
@@ -28,6 +30,9 @@ from tests.harness.processes import free_port
 
 PATIENCE = 300
 """Seconds for a start; the first one rounds the weights."""
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+BEGIN = "<!-- live streams: written by python -m benchmarks.report -->\n"
+END = "<!-- end of live streams -->"
 
 
 @contextmanager
@@ -72,6 +77,34 @@ def bench(gateway: str, given: argparse.Namespace) -> dict:
     }
 
 
+def table(results: dict) -> str:
+    """The rows of all kinds of processors, for ``docs/operations.md``."""
+    found = [each["live_streams"] for name, each in results.items()
+             if name.startswith("live-streams-")]  # fmt: skip
+    lines = [
+        "| processor, two cores | live streams | p50 and p95 of final words | cores | memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(found, key=lambda row: (row["kind"], row["streams"])):
+        final = row["final"]
+        cells = [
+            row["kind"],
+            f"{row['streams']}",
+            f"{final['p50']:.2f} s, {final['p95']:.2f} s",
+            f"{row['server_cores']:.2f}",
+            f"{row['server_rss_mib'] / 1024:.1f} GiB",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def insert(text: str, results: dict) -> str:
+    """The page's ``text`` with the table between the marks replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + table(results) + END + after
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--model", required=True)
@@ -80,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--bound", type=float, default=1.0)
     parser.add_argument("--threads", type=int, help="of the engine's model")
+    parser.add_argument("--kind", default="", help="of processor, as the table is to name it")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     threads = ["--threads", given.threads] if given.threads else []
@@ -92,7 +126,8 @@ def main() -> None:
             running(free_port(), "gateway", "--host", "127.0.0.1",
                     "--asr-endpoint", f"ws://{engine}")
         )  # fmt: skip
-        row = {"streams": given.streams, "chunk_ms": given.chunk_ms} | bench(gateway, given)
+        row = {"kind": given.kind, "streams": given.streams, "chunk_ms": given.chunk_ms}
+        row |= bench(gateway, given)
     about = conditions() | {"load_average": round(os.getloadavg()[0], 1)}
     about["command"] = about["command"].replace(given.model, Path(given.model).name)
     publish(about | {"live_streams": row}, given.json)

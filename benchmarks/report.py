@@ -7,7 +7,7 @@ python -m benchmarks.report
 import json
 from pathlib import Path
 
-from benchmarks import processors, readme, trial_page
+from benchmarks import live_streams, processors, readme, trial_page
 
 FOLDER = Path(__file__).parent
 HEAD = """# Standing report
@@ -125,7 +125,8 @@ SECTIONS = (
         "server_rss_mib", "client_cores", "closes",
     )),
     ("Live streams of one engine behind a gateway", "live_streams", (
-        "live_streams.streams", "live_streams.chunk_ms", "live_streams.final.count",
+        "live_streams.kind", "live_streams.streams", "live_streams.chunk_ms",
+        "live_streams.final.count",
         "live_streams.final.p50", "live_streams.final.p95", "live_streams.finalization.p50",
         "live_streams.finalization.p95", "live_streams.server_cores",
         "live_streams.server_rss_mib", "live_streams.client_cores", "live_streams.closes",
@@ -239,7 +240,7 @@ def main():
     results = load()
     (FOLDER / "REPORT.md").write_text(report(results))
     readme.README.write_text(readme.insert(readme.README.read_text(), results))
-    for page in (processors, trial_page):
+    for page in (processors, live_streams, trial_page):
         page.PAGE.write_text(page.insert(page.PAGE.read_text(), results))
 
 

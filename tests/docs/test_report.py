@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processors, readme, report, trial_page
+from benchmarks import live_streams, processors, readme, report, trial_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,7 +14,9 @@ def test_readme_is_what_the_report_script_writes():
     assert readme.insert(text, report.load()) == text, "run python -m benchmarks.report"
 
 
-@pytest.mark.parametrize("page", [processors, trial_page], ids=lambda page: page.PAGE.stem)
+@pytest.mark.parametrize(
+    "page", [processors, live_streams, trial_page], ids=lambda page: page.__name__
+)
 def test_tables_in_the_guides_are_what_the_report_script_writes(page):
     text = page.PAGE.read_text()
     assert page.insert(text, report.load()) == text, "run python -m benchmarks.report"
