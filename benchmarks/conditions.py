@@ -48,7 +48,7 @@ def conditions() -> dict:
         else:
             kept.append(word)
     name = "benchmarks/" + sys.argv[0].rpartition("benchmarks/")[2].removesuffix(".py")
-    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    limits = [f"{each}={os.environ[each]}" for each in LIMITS if each in os.environ]
     command = [*limits, "python", "-m", name.replace("/", "."), *kept]
     return {"command": shlex.join(command), **machine()}
 

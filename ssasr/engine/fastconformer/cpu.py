@@ -6,7 +6,7 @@ once, and the rest takes one stream after the other:
 
 * *Between the products* a row is gone through in compiled loops (``loops``), where operations of
   torch would go through memory for each of their many steps. Attention reads keys and values where
-  they lie, and only those that exist.
+  they lie.
 * *Features and subsampling* of one stream stay in the second cache, those of sixteen do not.
 * *Frames that do not exist*, as after the end of a segment, are not computed.
 * *Decoding* goes on only with the rows that have not finished, and adds to the text only what there
@@ -41,6 +41,7 @@ class CpuProgram(Program):
         pairs = zip(model.encoder.blocks(), self._relative, strict=True)
         self._layers = [Layer.of(block, relative) for block, relative in pairs]
         self._subsampling = Subsampling.of(model.encoder.subsampling)
+        # The rings' memory, in an order of its own (``loops.attend``).
         self._attention = [each.numpy().reshape(len(each), 2, -1) for each in slots.attention]
         self._convolution = [each.numpy() for each in slots.convolution]
 

@@ -142,7 +142,7 @@ class Layer:
         self, x: Floats, streams: Streams, attention: Floats, convolution: Floats, left: int
     ) -> None:
         """x (batch × c, dim), in place. ``attention``, ``convolution``: the layer's rings, see
-        ``Slots``. ``left``: frames before the chunk that are attended to."""
+        ``loops``. ``left``: frames before the chunk that are attended to."""
         self.before.add_half(x)
         rows, onward = self.qkv.empty(len(x)), self.attended.empty(len(x))
         steps = loops.normalise_and_round(x, self.attention_norm, self.qkv.rounding, rows)

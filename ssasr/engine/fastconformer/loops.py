@@ -156,7 +156,7 @@ def attend(
     out: Inputs,
 ) -> Floats:
     """Relative-position attention of each stream's chunk over itself and ``left`` frames before it,
-    where the ring has them: ``encoder.Attention``. ``product``: queries, keys and values (rows, 3
+    those that exist: ``encoder.Attention``. ``product``: queries, keys and values (rows, 3
     dim). ``rings`` (slots, 2, dim × places): keys (heads, size, places) and values (heads, places,
     size); those of frame n are at n modulo the places, and those of the chunk are written.
     ``out`` (rows, dim); the steps."""
