@@ -26,13 +26,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from benchmarks.conditions import conditions, publish
+from benchmarks.inserted import ROOT, Inserted
 from tests.harness.processes import free_port
 
 PATIENCE = 300
 """Seconds for a start; the first one rounds the weights."""
-PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
-BEGIN = "<!-- live streams: written by python -m benchmarks.report -->\n"
-END = "<!-- end of live streams -->"
 
 
 @contextmanager
@@ -98,11 +96,7 @@ def table(results: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-def insert(text: str, results: dict) -> str:
-    """The page's ``text`` with the table between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table(results) + END + after
+TABLE = Inserted(ROOT / "docs" / "operations.md", "live streams", table)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.conditions import conditions, publish
+from benchmarks.inserted import ROOT, Inserted
 from benchmarks.operations import CPU, bench, serving
 from benchmarks.whisper_quality import TAIL, clips_of, load_audio, stream
 from ssasr.engine import kernels
@@ -31,10 +32,6 @@ MEASURED = 5
 SHARE = 0.7
 """Of the streams that are offered: what is left when a replica of three dies."""
 BOUND = 1.0
-
-PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
-BEGIN = "<!-- processors: written by python -m benchmarks.report -->\n"
-END = "<!-- end of processors -->"
 
 
 def units(model: str) -> dict:
@@ -113,11 +110,7 @@ def _cells(row: dict) -> list[str]:
     ]
 
 
-def insert(text: str, results: dict) -> str:
-    """The page's ``text`` with the table between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table(results) + END + after
+TABLE = Inserted(ROOT / "docs" / "operations.md", "processors", table)
 
 
 def main() -> None:

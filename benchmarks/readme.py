@@ -1,10 +1,6 @@
 """README's table of figures, made from ``benchmarks/results``; ``benchmarks.report`` writes it."""
 
-from pathlib import Path
-
-README = Path(__file__).parents[1] / "README.md"
-BEGIN = "<!-- figures: written by python -m benchmarks.report -->\n"
-END = "<!-- end of figures -->"
+from benchmarks.inserted import ROOT, Inserted
 
 
 def start(results):
@@ -125,8 +121,4 @@ def table(results: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-def insert(text: str, results: dict) -> str:
-    """README's ``text`` with the table between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table(results) + END + after
+TABLE = Inserted(ROOT / "README.md", "figures", table)

@@ -1,11 +1,7 @@
 """The tables of the operator's trial in docs/monitoring.md: of each fault the newest result, and
 every hour of churn."""
 
-from pathlib import Path
-
-PAGE = Path(__file__).parents[1] / "docs" / "monitoring.md"
-BEGIN = "<!-- operator's trial: written by python -m benchmarks.report -->\n"
-END = "<!-- end of the operator's trial -->"
+from benchmarks.inserted import ROOT, Inserted
 
 
 def faults(results: dict) -> list[str]:
@@ -60,9 +56,9 @@ def _line(line: dict | None) -> str:
     return ", ".join(filter(None, (f"`{line['event']}`", why.replace("|", ""))))
 
 
-def insert(text: str, results: dict) -> str:
-    """The page's ``text`` with the tables between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    tables = "\n".join([*faults(results), "", *calm(results), ""])
-    return before + BEGIN + tables + END + after
+def tables(results: dict) -> str:
+    """Both, with a line between them."""
+    return "\n".join([*faults(results), "", *calm(results), ""])
+
+
+TABLE = Inserted(ROOT / "docs" / "monitoring.md", "operator's trial", tables)

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.core import config
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.vector_code import F32, I64, VectorCode
+from ssasr.engine.vector_code import F32, I64, LINE, VectorCode, tile_of
 
 Floats = NDArray[np.float32]
 _NAMED: str | None = config.CPU_NAME  # type: ignore[attr-defined]  # from the environment
@@ -66,10 +64,6 @@ def _multiply_few(a: Floats, b: Floats, out: Floats) -> None:
                 out[i, j] += a[i, k] * b[k, j]
 
 
-_LINE = 64
-"""Bytes of the cache."""
-
-
 class _Tile(VectorCode):
     """The product of some rows and some columns. With fewer rows than the tile has, the last one is
     done again."""
@@ -95,7 +89,7 @@ class _Tile(VectorCode):
         """A column of the rows times a row of the matrix."""
         line = self.builder.add(self._matrix, self.builder.mul(number, self._stride))
         halves = [self.load(line, _FLOATS, 4 * _VECTOR * half) for half in range(2)]
-        for begin in range(0, 4 * COLUMNS, _LINE):
+        for begin in range(0, 4 * COLUMNS, LINE):
             self.fetch(self.builder.add(line, self._size), begin)
         found = []
         for before, (row, half) in zip(sums, self._places, strict=True):
@@ -108,16 +102,4 @@ class _Tile(VectorCode):
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
 
-def _tile(rows: int) -> Any:
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        groups = (cgutils.unpack_tuple(builder, each) for each in arguments)
-        _Tile(builder, rows, *groups).write()
-        return context.get_dummy_value()
-
-    def tile(_: Any, given: Any, matrix: Any, result: Any) -> Any:
-        return types.void(given, matrix, result), generate
-
-    return intrinsic(tile)
-
-
-_tile1, _tile2, _tile4, _tile8 = (_tile(rows) for rows in (1, 2, 4, 8))
+_tile1, _tile2, _tile4, _tile8 = (tile_of(_Tile, rows) for rows in (1, 2, 4, 8))

@@ -19,13 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.vector_code import F32, I8, I16, I32, I64, VectorCode
+from ssasr.engine.vector_code import F32, I8, I16, I32, I64, LINE, VectorCode, tile_of
 
 LARGEST_WEIGHT = 63
 OUTPUTS, INPUTS, ROWS = 16, 8, 4
@@ -188,7 +185,7 @@ class _Tile(VectorCode):
         """Eight inputs."""
         size, ones = OUTPUTS * INPUTS, ir.Constant(_WORDS, [1] * 16)
         values = self.offset(self._values, number, size)
-        for line in range(0, size, 64):
+        for line in range(0, size, LINE):
             self.fetch(self.offset(values, self._steps, size), line)
         weights = [self.load(values, _BYTES, _VECTOR * each) for each in range(2 * _HALVES)]
         found = []
@@ -222,16 +219,4 @@ class _Tile(VectorCode):
         return self.call("llvm.x86.avx2.pmadd.wd", _INTEGERS, [words, others])
 
 
-def _tile(rows: int) -> Any:
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        groups = (cgutils.unpack_tuple(builder, each) for each in arguments)
-        _Tile(builder, rows, *groups).write()
-        return context.get_dummy_value()
-
-    def tile(_: Any, given: Any, here: Any, result: Any) -> Any:
-        return types.void(given, here, result), generate
-
-    return intrinsic(tile)
-
-
-_tile1, _tile2, _tile3, _tile4 = (_tile(rows) for rows in range(1, ROWS + 1))
+_tile1, _tile2, _tile3, _tile4 = (tile_of(_Tile, rows) for rows in range(1, ROWS + 1))

@@ -5,8 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
+LINE = 64
+"""Bytes that are fetched at once."""
 I8, I16, I32, I64, F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
 
 
@@ -71,3 +75,17 @@ class VectorCode:
             phi.add_incoming(then, inside)
         builder.position_at_end(after)
         return kept
+
+
+def tile_of(code: Callable[..., Any], rows: int) -> Any:
+    """For compiled loops: the function that ``code(builder, rows, *groups).write()`` writes, of
+    three tuples."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        code(builder, rows, *(cgutils.unpack_tuple(builder, each) for each in arguments)).write()
+        return context.get_dummy_value()
+
+    def tile(_: Any, given: Any, matrix: Any, result: Any) -> Any:
+        return types.void(given, matrix, result), generate
+
+    return intrinsic(tile)

@@ -52,7 +52,7 @@ class CpuProgram(Program):
             part = decoding.part(rows)
             found, token = part.choose(self.model, self._most_per_frame)
             if bool(found.any()):
-                part.text.take(found, self.model.decoder(token, part.text))
+                part.append(self.model, found, token)
             decoding.put(rows, part)
 
     def _biasing(self, slot: Tensor, chunk: Tensor) -> Biasing | None:

@@ -68,7 +68,8 @@ def load_int8(name: str, directory: Path, rows: int) -> Model:
         return_free_memory()
     model = packed(model, tensors, rows)
     return_free_memory()
-    _LOG.debug("huge pages", bytes=use_huge_pages())
+    huge = use_huge_pages()
+    _LOG.debug("huge pages", bytes=huge)
     return model
 
 

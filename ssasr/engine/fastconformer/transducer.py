@@ -215,8 +215,7 @@ class Decoding:
 
     def advance(self, model: Model, most_per_frame: int) -> None:
         """One round: every active row emits its next token or comes to its end."""
-        found, token = self.choose(model, most_per_frame)
-        self.text.take(found, model.decoder(token, self.text))
+        self.append(model, *self.choose(model, most_per_frame))
 
     def choose(self, model: Model, most_per_frame: int) -> tuple[Tensor, Tensor]:
         """A round but for the text: the rows that emit a token (batch,) bool, and their tokens
@@ -240,6 +239,10 @@ class Decoding:
         self._write(found, token, place, confidence)
         self._move(found, place, most_per_frame)
         return found, token
+
+    def append(self, model: Model, found: Tensor, token: Tensor) -> None:
+        """To the text, what ``choose`` gave."""
+        self.text.take(found, model.decoder(token, self.text))
 
     def part(self, rows: Tensor) -> Self:
         """Of some of the rows (n,); a copy."""
