@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import urllib.parse
 
 import numpy as np
@@ -12,6 +13,7 @@ from trio_websocket import ConnectionRejected
 
 from ssasr.gateway.auth.licence import Licence
 from ssasr.gateway.gateway import READ_AHEAD, READ_AHEAD_TOTAL
+from ssasr.gateway.usage.records import UsageRecord
 from ssasr.protocol.client_link import MESSAGE_LIMIT
 from ssasr.protocol.faults import ClientFault
 from ssasr.protocol.limits import KEYTERM_LIMIT, TEXT_LIMIT
@@ -91,11 +93,12 @@ async def test_a_session(served, path):
 
 
 async def test_a_session_that_was_served_leaves_one_usage_record(served):
-    records = []
-    served.gateway.on_end = records.append
-    transcript = await converse(served.url, speech_like(3.0), sample_rate=16_000)
+    ended, records = trio.open_memory_channel[UsageRecord](math.inf)
+    served.gateway.on_end = ended.send_nowait
     await converse(served.url, SILENCE, sample_rate=1)
-    (record,) = records
+    transcript = await converse(served.url, speech_like(3.0), sample_rate=16_000)
+    record = await records.receive()  # the client may see its close first
+    assert records.statistics().current_buffer_used == 0
     assert record.session_id == transcript.messages[0]["id"]
     assert (record.audio_seconds, record.model, record.close_code) == (3.0, "en-default", 1000)
     assert record.started <= record.ended

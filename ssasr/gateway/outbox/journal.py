@@ -2,8 +2,10 @@
 
 They are kept in numbered segment files that are only ever appended to. A number is not used again
 when its segment has been removed, since who reads them goes by it. A batch is on the disk
-(fsync) before anybody may take it for written; a line that a crash tore is cut off at the next
-start. While the disk is full or gone the lines wait in memory, up to a bound, and sessions go on.
+(fsync) before anybody may take it for written; a new segment has its name once its first lines are
+whole, so that a reader or a crash finds all of it or nothing. A line that a crash tore is cut off
+at the next start. While the disk is full or gone the lines wait in memory, up to a bound, and
+sessions go on.
 """
 
 import os
@@ -75,6 +77,8 @@ class Journal:
         directory = self.directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            for unfinished in directory.glob(f".{self.name}-????????.jsonl"):
+                unfinished.unlink()
             for segment in segments(directory, self.name)[-1:]:
                 cut_torn_line(segment)
             probe = directory / ".writable"
@@ -178,12 +182,14 @@ def append_lines(
     """All of them or, after a failure, none: a half-written batch is cut off again. The number of
     the segment that they are in: the last one, or a new one above it and ``newest``."""
     number = max((number_of(path.name) for path in segments(directory, name)), default=0)
-    path = _segment(directory, name, number)
-    if not number or path.stat().st_size >= segment_bytes:
+    segment = _segment(directory, name, number)
+    fresh = not (number and segment_bytes) or segment.stat().st_size >= segment_bytes
+    if fresh:
         number = max(number, newest) + 1
-        path = _segment(directory, name, number)
-    fresh = not path.exists()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+        segment = _segment(directory, name, number)
+    path = segment.with_name(f".{segment.name}") if fresh else segment
+    flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_TRUNC if fresh else 0)
+    handle = os.open(path, flags, mode)
     try:
         size = os.fstat(handle).st_size
         try:
@@ -195,6 +201,7 @@ def append_lines(
     finally:
         os.close(handle)
     if fresh:
+        path.replace(segment)
         sync_directory(directory)
     return number
 

@@ -91,6 +91,30 @@ async def test_a_line_that_a_crash_tore_is_cut_off(tmp_path: Path, cut: int):
     assert read(tmp_path) == [*ids(3), *ids(2)]
 
 
+def test_a_new_segment_is_seen_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    """By who lists them while it is written, and by the next start after a crash meanwhile."""
+    real_write, seen = os.write, []
+
+    def write(handle: int, data: memoryview) -> int:
+        seen.extend(path.read_bytes() for path in segments(tmp_path, NAME))
+        return real_write(handle, data[: len(data) // 2 + 1])
+
+    monkeypatch.setattr(os, "write", write)
+    for number in range(3):
+        append_lines(tmp_path, NAME, [made(number).line()], segment_bytes=0)
+    assert set(seen) == {made(0).line(), made(1).line()}
+
+    def crash(*_) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "write", crash)
+    with pytest.raises(SystemExit):
+        append_lines(tmp_path, NAME, [made(3).line()], segment_bytes=0)
+    open_usage(tmp_path)
+    assert read(tmp_path) == ids(3)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 async def test_a_disk_that_fails_loses_nothing_and_stops_nobody(tmp_path: Path, monkeypatch):
     """Fails in the middle of a batch, as a full disk does, and recovers."""
     write, broken = os.write, [True]
