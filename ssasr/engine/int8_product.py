@@ -14,14 +14,18 @@ first four inputs and then their last four. The next panel is fetched while one 
 use it for too short a time to wait for memory afterwards.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
+from numba import cfunc
+from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
+from ssasr.engine.native_kernel import SIGNATURE, NativeKernel, array_at, new_floats
 from ssasr.engine.vector_code import F32, I8, I16, I32, I64, LINE, VectorCode, tile_of
 
 LARGEST_WEIGHT = 63
@@ -51,9 +55,9 @@ class Weights(NamedTuple):
     """(columns, 16, 2): by what, and 0."""
 
     @property
-    def width(self) -> int:
-        """Inputs, filled up."""
-        return int(self.panels.shape[1]) * INPUTS
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs, filled up."""
+        return len(self.scale), int(self.panels.shape[1]) * INPUTS
 
 
 def is_available() -> bool:
@@ -114,29 +118,65 @@ def _take_apart(weights: NDArray[np.int8], is_apart: NDArray[np.bool_]) -> None:
                     is_apart[output // OUTPUTS, place] = True
 
 
-@compiled
 def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
-    """rows (rows, inputs) to (rows, outputs), both filled up. All arrays are C-contiguous."""
-    count, inputs = rows.shape
-    outputs = len(weights.scale)
-    found = np.empty((count, outputs), np.float32)
+    """rows (rows, inputs) to (rows, outputs), both filled up and C-contiguous."""
+    found = np.empty((len(rows), len(weights.scale)), np.float32)
+    _multiply(rows.ctypes.data, len(rows), _operands(weights), found.ctypes.data)
+    return found
+
+
+def native(weights: Weights) -> NativeKernel:
+    """The same, where nothing is filled up."""
+    return NativeKernel.of(_native_function(), _operands(weights), weights)
+
+
+@cache
+def _native_function() -> int:
+    @cfunc(SIGNATURE)  # type: ignore[untyped-decorator]
+    def multiply(operands: int, rows: int, count: int) -> int:
+        weights = array_at(operands, (_OPERANDS,), np.int64)
+        found = new_floats(count, weights[2])
+        _multiply(rows, count, weights, found.values.ctypes.data)
+        return found.tensor
+
+    return int(multiply.address)
+
+
+def _operands(weights: Weights) -> NDArray[np.int64]:
+    """For compiled loops: addresses, and the sizes of what they lead to."""
+    panels, *others = weights
+    start, scale, bounds, columns, apart = (each.ctypes.data for each in others)
+    sizes = len(panels), panels.shape[1], len(weights.scale)
+    return np.array((*sizes, panels.ctypes.data, start, scale, bounds, columns, apart))
+
+
+_OPERANDS = 9
+
+
+@compiled
+def _multiply(rows: int, count: int, operands: NDArray[np.int64], found: int) -> None:
+    """``rows`` and ``found``: addresses."""
+    panels, steps, outputs, values, start, scale, bounds_at, columns, apart = to_fixed_tuple(
+        operands, _OPERANDS
+    )
+    inputs, bounds = steps * INPUTS, array_at(bounds_at, (panels + 1,), np.int64)
     blocks = (count + ROWS - 1) // ROWS
-    for panel in range(len(weights.panels)):
+    for panel in range(panels):
         here = (
-            weights.panels.ctypes.data + panel * OUTPUTS * inputs,
-            inputs // INPUTS,
-            weights.start.ctypes.data + panel * OUTPUTS * 4,
-            weights.scale.ctypes.data + panel * OUTPUTS * 4,
-            weights.columns.ctypes.data,
-            weights.apart.ctypes.data,
-            weights.bounds[panel],
-            weights.bounds[panel + 1],
+            values + panel * OUTPUTS * inputs,
+            steps,
+            start + panel * OUTPUTS * 4,
+            scale + panel * OUTPUTS * 4,
+            columns,
+            apart,
+            bounds[panel],
+            bounds[panel + 1],
         )
         first = 0
         for block in range(blocks):
             last = (block + 1) * count // blocks
-            given = (rows.ctypes.data + first * inputs, inputs)
-            result = (found.ctypes.data + (first * outputs + panel * OUTPUTS) * 4, outputs * 4)
+            given = (rows + first * inputs, inputs)
+            result = (found + (first * outputs + panel * OUTPUTS) * 4, outputs * 4)
             if last - first == 4:
                 _tile4(given, here, result)
             elif last - first == 3:
@@ -146,7 +186,6 @@ def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
             else:
                 _tile1(given, here, result)
             first = last
-    return found
 
 
 # -- the tile --------------------------------------------------------------------------------------

@@ -28,12 +28,14 @@ from platform import machine
 from time import thread_time
 from typing import Self
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssasr.engine import int8_product
+from ssasr.engine import int8_product, native_kernel
+from ssasr.engine.native_kernel import NativeKernel
 
 MOST_ROWS = 64
 """Rows that one call of a half-precision kernel is given."""
@@ -90,6 +92,23 @@ AFTER_SILU = Range(32, 0.2785 / 32)
 
 
 @frozen(eq=False)
+class Int8Kernel:
+    """(rows, inputs) uint8 -> float32 (rows, outputs)."""
+
+    _inputs: int
+    _multiply: Kernel
+    _make_native: Callable[[], NativeKernel | None] = lambda: None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self._multiply(rows)
+
+    def native(self) -> NativeKernel:
+        """A new one, for compiled loops."""
+        found = self._make_native()
+        return found or NativeKernel.from_python(self._multiply, self._inputs, np.uint8)
+
+
+@frozen(eq=False)
 class Packed:
     """A weight as ``linear`` takes it. Without a range: with q a row's integers from 0 to 255, x =
     scale q + offset; so the product with the weights is scale (q . W) + offset (sum of W), and the
@@ -102,8 +121,8 @@ class Packed:
     sums: Tensor | None
     """(outputs,): of the weights of each; None with a range, where nobody asks for them."""
     bias: Tensor | None
-    multiply: Kernel
-    """(rows, inputs) uint8 -> float32 (rows, outputs): of q, and with a range of q - zero."""
+    multiply: "Int8Kernel"
+    """Of q, and with a range of q - zero."""
 
 
 @frozen(eq=False)
@@ -260,9 +279,9 @@ def _fastest(limit: int, inputs: int, outputs: int, rows: int, zero: int = 0) ->
     return min(exact, key=lambda make: min(seconds[make] for seconds in rounds))
 
 
-def _onednn(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
+def _onednn(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     packed = torch.ops.onednn.qlinear_prepack(integers, None)
-    zeros = torch.zeros(len(scale), dtype=torch.int32)
+    zeros, inputs = torch.zeros(len(scale), dtype=torch.int32), integers.shape[1]
 
     def multiply(rows: Tensor) -> Tensor:
         product: Tensor = torch.ops.onednn.qlinear_pointwise.default(
@@ -270,10 +289,10 @@ def _onednn(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
         )
         return product
 
-    return multiply
+    return Int8Kernel(inputs, multiply, lambda: native_kernel.onednn(packed, scale, zero, inputs))
 
 
-def _fbgemm(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
+def _fbgemm(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     """It takes floats, and rounds them to the integers that they are and adds the zero."""
     zeros = torch.zeros(len(scale), dtype=torch.int64)
     engine = torch.backends.quantized.engine
@@ -285,10 +304,12 @@ def _fbgemm(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
     finally:
         torch.backends.quantized.engine = engine
     multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-    return lambda rows: multiply(rows.float().sub_(zero), 1.0, zero, packed)
+    return Int8Kernel(
+        integers.shape[1], lambda rows: multiply(rows.float().sub_(zero), 1.0, zero, packed)
+    )
 
 
-def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
+def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     """``int8_product``, where the processor has what it takes; FBGEMM where too many of the weights
     are large."""
     if not int8_product.is_available() or int(integers.abs().max()) > int8_product.LARGEST_WEIGHT:
@@ -296,16 +317,18 @@ def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Kernel:
     weights = int8_product.pack(integers.numpy(), scale.numpy(), zero)
     if weights is None:
         return _fbgemm(integers, scale, zero)
-    outputs, missing = len(scale), weights.width - integers.shape[1]
+    outputs, inputs = integers.shape
+    missing = weights.shape[1] - inputs
+    is_whole = weights.shape == integers.shape
 
     def multiply(rows: Tensor) -> Tensor:
         given = F.pad(rows, (0, missing)) if missing else rows.contiguous()
         return torch.from_numpy(int8_product.multiply(given.numpy(), weights))[:, :outputs]
 
-    return multiply
+    return Int8Kernel(inputs, multiply, lambda: int8_product.native(weights) if is_whole else None)
 
 
-_Maker = Callable[..., Kernel]
+_Maker = Callable[..., Int8Kernel]
 """Integers (outputs, inputs), the scale of each output and the zero of all rows, to the kernel."""
 _MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _compiled)
 
@@ -345,7 +368,7 @@ def _is_exact_for(
     )
 
 
-def _in_turn(kernels: list[Kernel], x: Tensor) -> Callable[[], object]:
+def _in_turn(kernels: list[Int8Kernel], x: Tensor) -> Callable[[], object]:
     return lambda: [kernel(x) for kernel in kernels]
 
 

@@ -27,7 +27,7 @@ def product(weights, rows, zero=0, scale=None):
     scale = np.ones(len(weights), np.float32) if scale is None else scale
     packed = pack(weights, scale, zero)
     assert packed is not None
-    given = np.pad(rows, ((0, 0), (0, packed.width - rows.shape[1])))
+    given = np.pad(rows, ((0, 0), (0, packed.shape[1] - rows.shape[1])))
     return multiply(given, packed)[:, : len(weights)]
 
 

@@ -1,19 +1,22 @@
 """The encoder's parts for a processor: products, and between them ``loops``.
 
 What ``encoder.Block`` and ``encoder.Subsampling`` say in operations of torch is here their weights
-as those loops take them; the numbers are the same but for the order of sums.
+as those loops take them; the numbers are the same but for the order of sums. A layer is one call,
+and calls its products itself (``native_kernel``).
 """
 
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor, from_numpy, nn
 from torch.nn import functional as fn
 
+from ssasr.engine.compiled import compiled
 from ssasr.engine.fastconformer import loops
-from ssasr.engine.fastconformer.encoder import Block, FeedForward, SubsamplingStage
+from ssasr.engine.fastconformer.encoder import Block, SubsamplingStage
+from ssasr.engine.fastconformer.encoder import FeedForward as FeedForwardNetwork
 from ssasr.engine.fastconformer.encoder import Subsampling as SubsamplingNetwork
 from ssasr.engine.fastconformer.loops import (
     Floats,
@@ -27,83 +30,35 @@ from ssasr.engine.fastconformer.loops import (
     Taps,
 )
 from ssasr.engine.kernels import Int8Linear, Kernel
+from ssasr.engine.native_kernel import Call, NativeKernel, Result, free, multiply
 
 _WHOLE, _HALF = np.float32(1.0), np.float32(0.5)
 _AS_IT_IS = Rounding(*map(np.float32, (0.0, 0.0, 1.0)))
 
 
-@frozen(eq=False)
-class Linear:
+class Linear(NamedTuple):
     """A linear layer in two: how its inputs are rounded, and the product of what they become."""
 
     rounding: Rounding
-    _inputs: int
-    _multiply: Kernel
-    _bias: Floats
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> Self:
-        """A ``nn.Linear``, or one in 8 bits, which rounds by itself where its kernels take no
-        zero."""
-        if isinstance(layer, nn.Linear):
-            product = partial(fn.linear, weight=layer.weight)
-            return cls(_AS_IT_IS, layer.in_features, product, _bias(layer))
-        assert isinstance(layer, Int8Linear), "a linear layer"
-        packed = layer.packed
-        if packed.range is None:
-            return cls(_AS_IT_IS, packed.inputs, layer, np.zeros(packed.outputs, np.float32))
-        given = (packed.range.zero, packed.range.reach, packed.range.least_step)
-        bias = np.zeros(packed.outputs) if packed.bias is None else packed.bias.numpy()
-        rounding = Rounding(*map(np.float32, given))
-        return cls(rounding, packed.inputs, packed.multiply, bias.astype(np.float32))
-
-    def empty(self, rows: int) -> Inputs:
-        """(rows, inputs): to write what the product takes."""
-        shape = (rows, self._inputs)
-        return np.empty(shape, np.uint8) if self.rounding.reach else np.empty(shape, np.float32)
-
-    def __call__(self, rows: Inputs, steps: Floats) -> Product:
-        """``rows`` (rows, inputs), rounded, and their ``steps``."""
-        return Product(self._multiply(from_numpy(rows)).numpy(), steps, self._bias)
+    product: Call
+    inputs: Inputs
+    """(0, inputs): none yet, of the type that the product takes."""
+    bias: Floats
+    """(outputs,)."""
 
 
-def _bias(layer: nn.Linear) -> Floats:
-    bias: Tensor | None = layer.bias
-    return np.zeros(layer.out_features, np.float32) if bias is None else _array(bias)
+class FeedForward(NamedTuple):
+    """Of ``encoder.FeedForward`` and the normalisation before it."""
 
-
-def _array(tensor: Tensor) -> Floats:
-    found: Floats = tensor.detach().float().contiguous().numpy()
-    return found
-
-
-def _norm(layer: nn.LayerNorm) -> Norm:
-    return Norm(_array(layer.weight), _array(layer.bias))
-
-
-@frozen(eq=False)
-class _FeedForward:
     norm: Norm
     first: Linear
     second: Linear
 
-    @classmethod
-    def of(cls, norm: nn.LayerNorm, layer: FeedForward) -> Self:
-        return cls(_norm(norm), Linear.of(layer.linear1), Linear.of(layer.linear2))
 
-    def add_half(self, x: Floats) -> None:
-        inputs, further = self.first.empty(len(x)), self.second.empty(len(x))
-        steps = loops.normalise_and_round(x, self.norm, self.first.rounding, inputs)
-        inner = self.first(inputs, steps)
-        steps = loops.silu_and_round(inner, self.second.rounding, further)
-        loops.add(x, self.second(further, steps), _HALF)
+class Weights(NamedTuple):
+    """Of an ``encoder.Block``."""
 
-
-@frozen(eq=False)
-class Layer:
-    """One ``encoder.Block``."""
-
-    before: _FeedForward
+    before: FeedForward
     attention_norm: Norm
     qkv: Linear
     heads: Heads
@@ -113,53 +68,161 @@ class Layer:
     taps: Taps
     taps_norm: Norm
     convolved: Linear
-    after: _FeedForward
+    after: FeedForward
     norm: Norm
+
+
+@frozen(eq=False)
+class Layer:
+    """One ``encoder.Block``, in one call from Python."""
+
+    weights: Weights
+    _kernels: tuple[NativeKernel, ...] = field(repr=False)
+    """Of the weights' products."""
 
     @classmethod
     def of(cls, block: Block, relative: Tensor) -> Self:
         """``relative`` (heads, head size, left + 2 c - 1): see ``Encoder.relative_keys``."""
+        kernels: list[NativeKernel] = []
         attention, convolution = block.self_attn, block.conv
         depthwise = convolution.depthwise_conv
         taps = _array(depthwise.weight[:, 0].t())
         none = np.zeros(taps.shape[1], np.float32)
-        return cls(
-            _FeedForward.of(block.norm_feed_forward1, block.feed_forward1),
+        weights = Weights(
+            _feed_forward(block.norm_feed_forward1, block.feed_forward1, kernels),
             _norm(block.norm_self_att),
-            Linear.of(attention.qkv_proj),
+            _linear(attention.qkv_proj, kernels),
             Heads(*map(_array, (attention.bias_u, attention.bias_v, relative))),
-            Linear.of(attention.o_proj),
+            _linear(attention.o_proj, kernels),
             _norm(block.norm_conv),
-            Linear.of(convolution.pointwise_conv1),
+            _linear(convolution.pointwise_conv1, kernels),
             Taps(taps, none if depthwise.bias is None else _array(depthwise.bias)),
             _norm(convolution.norm),
-            Linear.of(convolution.pointwise_conv2),
-            _FeedForward.of(block.norm_feed_forward2, block.feed_forward2),
+            _linear(convolution.pointwise_conv2, kernels),
+            _feed_forward(block.norm_feed_forward2, block.feed_forward2, kernels),
             _norm(block.norm_out),
         )
+        return cls(weights, tuple(kernels))
 
     def run(
         self, x: Floats, streams: Streams, attention: Floats, convolution: Floats, left: int
     ) -> None:
         """x (batch × c, dim), in place. ``attention``, ``convolution``: the layer's rings, see
-        ``loops``. ``left``: frames before the chunk that are attended to."""
-        self.before.add_half(x)
-        rows, onward = self.qkv.empty(len(x)), self.attended.empty(len(x))
-        steps = loops.normalise_and_round(x, self.attention_norm, self.qkv.rounding, rows)
-        steps = loops.attend(
-            self.qkv(rows, steps), streams, attention, left, self.heads,
-            self.attended.rounding, onward,
-        )  # fmt: skip
-        loops.add(x, self.attended(onward, steps), _WHOLE)
-        rows, onward = self.gated.empty(len(x)), self.convolved.empty(len(x))
-        steps = loops.normalise_and_round(x, self.convolution_norm, self.gated.rounding, rows)
-        steps = loops.convolve(
-            self.gated(rows, steps), streams, convolution, self.taps, self.taps_norm,
-            self.convolved.rounding, onward,
-        )  # fmt: skip
-        loops.add(x, self.convolved(onward, steps), _WHOLE)
-        self.after.add_half(x)
-        loops.normalise(x, self.norm)
+        ``loops``. ``left``: frames before the chunk that are attended to. Raises RuntimeError if a
+        product fails."""
+        _run(x, streams, attention, convolution, left, self.weights)
+
+
+@compiled
+def _run(
+    x: Floats,
+    streams: Streams,
+    attention: Floats,
+    convolution: Floats,
+    left: int,
+    weights: Weights,
+) -> None:
+    _add_half(x, weights.before)
+    steps, result = _normalised_product(x, weights.attention_norm, weights.qkv)
+    product, rows = Product(result.values, steps, weights.qkv.bias), _empty(weights.attended, x)
+    rounding = weights.attended.rounding
+    steps = loops.attend(product, streams, attention, left, weights.heads, rounding, rows)
+    free(result)
+    _add_product(x, weights.attended, rows, steps, _WHOLE)
+
+    steps, result = _normalised_product(x, weights.convolution_norm, weights.gated)
+    product, rows = Product(result.values, steps, weights.gated.bias), _empty(weights.convolved, x)
+    steps = loops.convolve(
+        product, streams, convolution, weights.taps, weights.taps_norm,
+        weights.convolved.rounding, rows,
+    )  # fmt: skip
+    free(result)
+    _add_product(x, weights.convolved, rows, steps, _WHOLE)
+    _add_half(x, weights.after)
+    loops.normalise(x, weights.norm)
+
+
+@compiled
+def _add_half(x: Floats, part: FeedForward) -> None:
+    steps, result = _normalised_product(x, part.norm, part.first)
+    product, rows = Product(result.values, steps, part.first.bias), _empty(part.second, x)
+    steps = loops.silu_and_round(product, part.second.rounding, rows)
+    free(result)
+    _add_product(x, part.second, rows, steps, _HALF)
+
+
+@compiled
+def _normalised_product(x: Floats, norm: Norm, layer: Linear) -> tuple[Floats, Result]:
+    """The steps and the product."""
+    rows = _empty(layer, x)
+    steps = loops.normalise_and_round(x, norm, layer.rounding, rows)
+    return steps, multiply(layer.product, rows, len(layer.bias))
+
+
+@compiled
+def _add_product(x: Floats, layer: Linear, rows: Inputs, steps: Floats, factor: np.float32) -> None:
+    result = multiply(layer.product, rows, len(layer.bias))
+    loops.add(x, Product(result.values, steps, layer.bias), factor)
+    free(result)
+
+
+@compiled
+def _empty(layer: Linear, x: Floats) -> Inputs:
+    """(rows, inputs): to write what the product takes."""
+    return np.empty((len(x), layer.inputs.shape[1]), layer.inputs.dtype)
+
+
+# -- as the loops take them ------------------------------------------------------------------------
+
+
+def _feed_forward(
+    norm: nn.LayerNorm, layer: FeedForwardNetwork, kernels: list[NativeKernel]
+) -> FeedForward:
+    return FeedForward(
+        _norm(norm), _linear(layer.linear1, kernels), _linear(layer.linear2, kernels)
+    )
+
+
+def _linear(layer: nn.Module, kernels: list[NativeKernel]) -> Linear:
+    """Of a ``nn.Linear``, or of one in 8 bits, which rounds by itself where its kernels take no
+    zero. Its kernel is added to the others."""
+    if isinstance(layer, nn.Linear):
+        product = partial(fn.linear, weight=layer.weight)
+        return _floats(product, layer.in_features, layer.out_features, layer.bias, kernels)
+    assert isinstance(layer, Int8Linear), "a linear layer"
+    packed = layer.packed
+    if packed.range is None:
+        return _floats(layer, packed.inputs, packed.outputs, None, kernels)
+    given = (packed.range.zero, packed.range.reach, packed.range.least_step)
+    kernels.append(packed.multiply.native())
+    return Linear(
+        Rounding(*map(np.float32, given)),
+        kernels[-1].call,
+        np.empty((0, packed.inputs), np.uint8),
+        _bias(packed.bias, packed.outputs),
+    )
+
+
+def _floats(
+    product: Kernel, inputs: int, outputs: int, bias: Tensor | None, kernels: list[NativeKernel]
+) -> Linear:
+    """One whose product takes floats."""
+    kernels.append(NativeKernel.from_python(product, inputs, np.float32))
+    none = np.empty((0, inputs), np.float32)
+    return Linear(_AS_IT_IS, kernels[-1].call, none, _bias(bias, outputs))
+
+
+def _bias(given: Tensor | None, outputs: int) -> Floats:
+    return np.zeros(outputs, np.float32) if given is None else _array(given)
+
+
+def _array(tensor: Tensor) -> Floats:
+    found: Floats = tensor.detach().float().contiguous().numpy()
+    return found
+
+
+def _norm(layer: nn.LayerNorm) -> Norm:
+    return Norm(_array(layer.weight), _array(layer.bias))
 
 
 @frozen(eq=False)
