@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba.core import config
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.vector_code import F32, I64, LINE, VectorCode, tile_of
+from ssasr.engine.vector_code import F32, I64, LINE, VectorCode, has, tile_of
 
 Floats = NDArray[np.float32]
-_NAMED: str | None = config.CPU_NAME  # type: ignore[attr-defined]  # from the environment
-_IS_WIDE = _NAMED is None and bool(get_host_cpu_features().get("avx512f"))
+_IS_WIDE = has("avx512f")
 _VECTOR = 16 if _IS_WIDE else 8
 """Floats."""
 _FLOATS = ir.VectorType(F32, _VECTOR)
@@ -72,7 +69,7 @@ class _Tile(VectorCode):
         """The groups are those that ``multiply`` makes."""
         super().__init__(builder)
         (first, stride, left), (self._matrix, self._stride, self._inner) = given, matrix
-        numbers = [self._least(I64(row), builder.sub(left, I64(1))) for row in range(rows)]
+        numbers = [self.least(I64(row), builder.sub(left, I64(1))) for row in range(rows)]
         self._rows = [builder.add(first, builder.mul(stride, number)) for number in numbers]
         base, apart = result
         self._results = [builder.add(base, builder.mul(apart, number)) for number in numbers]
@@ -97,9 +94,6 @@ class _Tile(VectorCode):
             arguments = [self.spread(one, _VECTOR), halves[half], before]
             found.append(self.call(f"llvm.fmuladd.v{_VECTOR}f32", _FLOATS, arguments))
         return found
-
-    def _least(self, a: Any, b: Any) -> Any:
-        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
 
 _tile1, _tile2, _tile4, _tile8 = (tile_of(_Tile, rows) for rows in (1, 2, 4, 8))

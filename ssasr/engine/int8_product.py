@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import cfunc
-from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.native_kernel import SIGNATURE, NativeKernel, array_at, new_floats
+from ssasr.engine.native_kernel import NativeKernel, array_at, as_tuple, kernel_function, new_floats
 from ssasr.engine.vector_code import F32, I8, I16, I32, I64, LINE, VectorCode, tile_of
 
 LARGEST_WEIGHT = 63
@@ -127,27 +125,25 @@ def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
 
 def native(weights: Weights) -> NativeKernel:
     """The same, where nothing is filled up."""
-    return NativeKernel.of(_native_function(), _operands(weights), weights)
+    return NativeKernel.of(_native_function().address, _operands(weights), weights)
 
 
 @cache
-def _native_function() -> int:
-    @cfunc(SIGNATURE)  # type: ignore[untyped-decorator]
+def _native_function() -> Any:
+    @kernel_function
     def multiply(operands: int, rows: int, count: int) -> int:
         weights = array_at(operands, (_OPERANDS,), np.int64)
         found = new_floats(count, weights[2])
         _multiply(rows, count, weights, found.values.ctypes.data)
-        return found.tensor
+        return int(found.tensor)
 
-    return int(multiply.address)
+    return multiply
 
 
 def _operands(weights: Weights) -> NDArray[np.int64]:
     """For compiled loops: addresses, and the sizes of what they lead to."""
-    panels, *others = weights
-    start, scale, bounds, columns, apart = (each.ctypes.data for each in others)
-    sizes = len(panels), panels.shape[1], len(weights.scale)
-    return np.array((*sizes, panels.ctypes.data, start, scale, bounds, columns, apart))
+    addresses = [each.ctypes.data for each in weights]
+    return np.array((*weights.panels.shape[:2], len(weights.scale), *addresses))
 
 
 _OPERANDS = 9
@@ -156,7 +152,7 @@ _OPERANDS = 9
 @compiled
 def _multiply(rows: int, count: int, operands: NDArray[np.int64], found: int) -> None:
     """``rows`` and ``found``: addresses."""
-    panels, steps, outputs, values, start, scale, bounds_at, columns, apart = to_fixed_tuple(
+    panels, steps, outputs, values, start, scale, bounds_at, columns, apart = as_tuple(
         operands, _OPERANDS
     )
     inputs, bounds = steps * INPUTS, array_at(bounds_at, (panels + 1,), np.int64)

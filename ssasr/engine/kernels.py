@@ -9,9 +9,9 @@ rows it is given. So kernels are asked, on the machine that they run on:
 *8 bits*: ``quantize`` and ``linear``. Weights have a scale for each output, inputs one for each
 row, and the product is exact integer arithmetic, which has no order. Exact it is with 8-bit weights
 only where products of 8 bits are added up in 32 (VNNI). AVX2 adds two of them in 16: 255 × 127 × 2
-is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries, and
-``int8_product`` for AVX2, compute the same numbers; the fastest is taken, layer by layer, which
-changes no bit. A row has an offset of its own, or, where it is known what a layer is given
+is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries, and two
+products of our own (``int8_product`` for AVX2, ``vnni_product``), compute the same numbers; the
+fastest is taken, layer by layer, which changes no bit. A row has an offset of its own, or, where it is known what a layer is given
 (``Range``), a zero that all rows share: the kernels take that off themselves, and little is left to
 do around the product. What is left out takes a fifth of a layer's time with seven rows.
 
@@ -26,7 +26,8 @@ from functools import cache
 from itertools import pairwise
 from platform import machine
 from time import thread_time
-from typing import Self
+from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssasr.engine import int8_product, native_kernel
+from ssasr.engine import int8_product, native_kernel, vnni_product
 from ssasr.engine.native_kernel import NativeKernel
 
 MOST_ROWS = 64
@@ -317,20 +318,33 @@ def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     weights = int8_product.pack(integers.numpy(), scale.numpy(), zero)
     if weights is None:
         return _fbgemm(integers, scale, zero)
+    return _of_weights(int8_product, integers, weights)
+
+
+def _of_weights(product: ModuleType, integers: Tensor, weights: Any) -> Int8Kernel:
+    """Of one of our own products, and the integers as it packs them."""
     outputs, inputs = integers.shape
-    missing = weights.shape[1] - inputs
-    is_whole = weights.shape == integers.shape
+    missing, is_whole = weights.shape[1] - inputs, weights.shape == integers.shape
 
     def multiply(rows: Tensor) -> Tensor:
         given = F.pad(rows, (0, missing)) if missing else rows.contiguous()
-        return torch.from_numpy(int8_product.multiply(given.numpy(), weights))[:, :outputs]
+        return torch.from_numpy(product.multiply(given.numpy(), weights))[:, :outputs]
 
-    return Int8Kernel(inputs, multiply, lambda: int8_product.native(weights) if is_whole else None)
+    return Int8Kernel(inputs, multiply, lambda: product.native(weights) if is_whole else None)
+
+
+def _vnni(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
+    """``vnni_product``, where the processor has what it takes."""
+    if not vnni_product.is_available():
+        raise RuntimeError("not for this processor")
+    return _of_weights(
+        vnni_product, integers, vnni_product.pack(integers.numpy(), scale.numpy(), zero)
+    )
 
 
 _Maker = Callable[..., Int8Kernel]
 """Integers (outputs, inputs), the scale of each output and the zero of all rows, to the kernel."""
-_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _compiled)
+_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _compiled, _vnni)
 
 
 def exact_makers(limit: int, zero: int = 0) -> list[_Maker]:

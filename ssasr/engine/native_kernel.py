@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from attrs import define, field
 from llvmlite import ir
-from numba import carray, cfunc, types
+from numba import types
+from numba.core.decorators import cfunc
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,8 +34,10 @@ from ssasr.telemetry.logs import get_logger
 _LOG = get_logger(__name__)
 
 Floats = NDArray[np.float32]
-SIGNATURE = types.int64(types.int64, types.int64, types.int64)
-"""Of a kernel's function: operands, rows, how many -> a tensor, 0: it failed."""
+as_tuple: Any = to_fixed_tuple
+"""Of an array and its length, in compiled code. Typed as what numba makes of it, its arguments are
+wrong."""
+_SIGNATURE = types.int64(types.int64, types.int64, types.int64)
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -61,17 +65,19 @@ class NativeKernel:
     """What the addresses lead to."""
 
     @classmethod
-    def of(cls, function: int, operands: Sequence[int], *kept: object) -> "NativeKernel":
-        """``function``: an address; ``kept``: what the operands lead to."""
+    def of(
+        cls, function: int, operands: Sequence[int] | NDArray[np.int64], *kept: object
+    ) -> "NativeKernel":
+        """``function``: an address; ``kept``: what it and the operands need."""
         array = np.array(operands, np.int64)
         return cls(Call(function, array.ctypes.data), (array, kept))
 
     @classmethod
     def from_python(
-        cls, kernel: Callable[[Tensor], Tensor], inputs: int, dtype: type[np.generic]
+        cls, kernel: Callable[[Tensor], Tensor], inputs: int, dtype: type[np.uint8 | np.float32]
     ) -> "NativeKernel":
         """Of a kernel that takes (rows, inputs) of that type."""
-        kind = np.ctypeslib.as_ctypes_type(dtype)
+        kind = ctypes.c_uint8 if dtype is np.uint8 else ctypes.c_float
 
         def multiply(_: int, rows: int, count: int) -> int:
             given = np.ctypeslib.as_array((kind * (count * inputs)).from_address(rows))
@@ -88,10 +94,17 @@ class NativeKernel:
         return cls.of(address, (), function)
 
 
+def kernel_function(multiply: Callable[[int, int, int], int]) -> Any:
+    """A decorator: the function of a kernel, compiled, with its ``address``; lasts as long as what
+    it returns. ``multiply``: of the addresses of operands and of rows, and how many rows there are,
+    to the address of a tensor, or 0 if it fails."""
+    return cfunc(_SIGNATURE)(multiply)
+
+
 @compiled
 def multiply(call: Call, rows: NDArray[Any], outputs: int) -> Result:
     """rows (rows, inputs), C-contiguous. Raises RuntimeError if the kernel fails."""
-    tensor = _call(call.function, call.operands, rows.ctypes.data, len(rows))
+    tensor: int = _call(call.function, call.operands, rows.ctypes.data, len(rows))
     if tensor == 0:
         raise RuntimeError("a product failed")
     return Result(array_at(_data(tensor), (len(rows), outputs), np.float32), tensor)
@@ -109,21 +122,23 @@ def array_at(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return carray(_pointer(address), shape, dtype)
 
 
-@intrinsic
-def _pointer(_: Any, address: Any) -> Any:
+def _to_pointer(_: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.int64), generate
 
 
-@intrinsic
-def _call(_: Any, function: Any, operands: Any, rows: Any, count: Any) -> Any:
+def _to_call(_: Any, function: Any, operands: Any, rows: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(I64, [I64] * 3)
         return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
 
-    return SIGNATURE.return_type(types.int64, *SIGNATURE.args), generate
+    return _SIGNATURE.return_type(types.int64, *_SIGNATURE.args), generate
+
+
+_pointer: Any = intrinsic(_to_pointer)
+_call: Any = intrinsic(_to_call)
 
 
 # -- torch's C interface ---------------------------------------------------------------------------
@@ -171,7 +186,7 @@ def _new_handle(tensor: Tensor) -> int:
 def _data(tensor: int) -> int:
     found = np.zeros(1, np.int64)
     _get_data(tensor, found.ctypes.data)
-    return found[0]
+    return int(found[0])
 
 
 @compiled
@@ -192,29 +207,27 @@ _FORMAT_AT, _NOTHING_AT = ctypes.addressof(_FORMAT), ctypes.addressof(_NOTHING)
 def onednn(packed: Tensor, scale: Tensor, zero: int, inputs: int) -> NativeKernel | None:
     """Of ``torch.ops.onednn.qlinear_pointwise`` of uint8 rows with a step of one. ``packed``: by
     ``qlinear_prepack``; ``scale`` of each output. None where torch has no such function."""
-    if (function := _onednn_function()) is None:
+    if not hasattr(_library(), "aoti_torch_cpu__qlinear_pointwise_tensor"):
         return None
     others = (torch.tensor(1.0), torch.tensor(zero, dtype=torch.int32), packed, scale,
               torch.zeros(len(scale), dtype=torch.int32))  # fmt: skip
     handles = tuple(map(_new_handle, others))
-    kernel = NativeKernel.of(function, (inputs, *handles))
+    kernel = NativeKernel.of(_onednn_function().address, (inputs, *handles))
     finalize(kernel, lambda: [_delete(each) for each in handles])
     return kernel
 
 
 @cache
-def _onednn_function() -> int | None:
-    if not hasattr(_library(), "aoti_torch_cpu__qlinear_pointwise_tensor"):
-        return None
+def _onednn_function() -> Any:
     linear = _function(
         "cpu__qlinear_pointwise_tensor",
         *[_ADDRESS] * 7, ctypes.c_double, _LONG, _ADDRESS, _ADDRESS, _ADDRESS, _LONG, _ADDRESS,
         _ADDRESS,
     )  # fmt: skip
 
-    @cfunc(SIGNATURE)  # type: ignore[untyped-decorator]
+    @kernel_function
     def multiply(operands: int, rows: int, count: int) -> int:
-        given = to_fixed_tuple(array_at(operands, (6,), np.int64), 6)
+        given = as_tuple(array_at(operands, (6,), np.int64), 6)
         inputs, step, zero, weight, scale, zeros = given
         shape, found = np.array((count, inputs, inputs, 1)), np.zeros(2, np.int64)
         sizes = shape.ctypes.data
@@ -224,6 +237,6 @@ def _onednn_function() -> int | None:
             _NOTHING_AT, found.ctypes.data + 8,
         )  # fmt: skip
         _delete(found[0])
-        return found[1]
+        return int(found[1])
 
-    return int(multiply.address)
+    return multiply

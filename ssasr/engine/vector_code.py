@@ -5,13 +5,22 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 LINE = 64
 """Bytes that are fetched at once."""
 I8, I16, I32, I64, F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
+
+
+def has(feature: str) -> bool:
+    """Of the processor that code is made for, as LLVM calls it. Of one that ``NUMBA_CPU_NAME``
+    names only what ``NUMBA_CPU_FEATURES`` adds is known."""
+    if config.CPU_NAME is None:  # type: ignore[attr-defined]
+        return bool(get_host_cpu_features().get(feature))
+    return f"+{feature}" in (config.CPU_FEATURES or "").split(",")  # type: ignore[attr-defined]
 
 
 class VectorCode:
@@ -48,6 +57,9 @@ class VectorCode:
         return self.builder.shuffle_vector(
             one, nothing, ir.Constant(ir.VectorType(I32, count), zeros)
         )
+
+    def least(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def call(self, name: str, kind: Any, arguments: list[Any]) -> Any:
         signature = ir.FunctionType(kind, [each.type for each in arguments])
