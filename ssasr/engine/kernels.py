@@ -11,9 +11,10 @@ row, and the product is exact integer arithmetic, which has no order. Exact it i
 only where products of 8 bits are added up in 32 (VNNI). AVX2 adds two of them in 16: 255 × 127 × 2
 is too much for it, 255 × 63 × 2 is not, so weights have 7 bits there. Several libraries, and two
 products of our own (``int8_product`` for AVX2, ``vnni_product``), compute the same numbers; the
-fastest is taken, layer by layer, which changes no bit. A row has an offset of its own, or, where it is known what a layer is given
-(``Range``), a zero that all rows share: the kernels take that off themselves, and little is left to
-do around the product. What is left out takes a fifth of a layer's time with seven rows.
+fastest is taken, layer by layer, which changes no bit. A row has an offset of its own, or, where it
+is known what a layer is given (``Range``), a zero that all rows share: the kernels take that off
+themselves, and little is left to do around the product. What is left out takes a fifth of a layer's
+time with seven rows.
 
 *Half precision*: ``HalfProduct``. Products are float32, and the order of a sum may depend on the
 number of rows (FBGEMM has another one for one and two with AVX2), so only numbers of rows are used

@@ -128,16 +128,7 @@ def _of_few_rows(rows: int, count: int, operands: NDArray[np.int64], found: int)
             first, last = block * count // blocks, (block + 1) * count // blocks
             given = (rows + first * inputs, inputs, last - first)
             result = (found + 4 * (first * outputs + panel), 4 * outputs)
-            if last - first == 1:
-                _vectors1(given, here, result)
-            elif last - first == 2:
-                _vectors2(given, here, result)
-            elif last - first <= 4:
-                _vectors4(given, here, result)
-            elif last - first <= 8:
-                _vectors8(given, here, result)
-            else:
-                _vectors12(given, here, result)
+            _vectors(given, here, result)
 
 
 @compiled
@@ -178,25 +169,30 @@ _VECTOR = 64
 
 
 class _Vectors(VectorCode):
-    """The product of some rows and a panel; the sums are in registers. With fewer rows than there
-    is room for, the last one is done again."""
+    """The product of some rows and a panel; the sums are in registers."""
 
-    def __init__(self, builder: Any, rows: int, given: Any, here: Any, result: Any) -> None:
-        """The groups are those that ``_of_few_rows`` makes."""
+    def __init__(self, builder: Any, most: int, given: Any, here: Any, result: Any) -> None:
+        """The groups are those that ``_of_few_rows`` makes; ``most``: rows."""
         super().__init__(builder)
-        (first, self._inputs, count), (self._values, self._half, start, scale) = given, here
-        last = builder.sub(count, I64(1))
-        numbers = [self.least(I64(row), last) for row in range(rows)]
-        self._rows = [builder.add(first, builder.mul(self._inputs, each)) for each in numbers]
-        self._results = [builder.add(result[0], builder.mul(result[1], each)) for each in numbers]
-        self._start, self._scale = start, scale
-        self._places = [(row, half) for row in range(rows) for half in range(_HALVES)]
+        (first, self._inputs, self._count), (self._values, self._half, *ends) = given, here
+        self._start, self._scale = ends
+        self._rows = [builder.add(first, builder.mul(self._inputs, I64(i))) for i in range(most)]
+        self._results = [
+            builder.add(result[0], builder.mul(result[1], I64(i))) for i in range(most)
+        ]
 
     def write(self) -> None:
-        sums = [self.load(self._start, _INTEGERS, _VECTOR * half) for _, half in self._places]
+        for rows in range(1, len(self._rows) + 1):
+            is_it = self.builder.icmp_signed("==", self._count, I64(rows))
+            with self.builder.if_then(is_it):
+                self._write(rows)
+
+    def _write(self, rows: int) -> None:
+        places = [(row, half) for row in range(rows) for half in range(_HALVES)]
+        sums = [self.load(self._start, _INTEGERS, _VECTOR * half) for _, half in places]
         steps = self.builder.udiv(self._inputs, I64(_FOUR))
         sums = self.loop(I64(0), steps, sums, self._step)
-        for (row, half), total in zip(self._places, sums, strict=True):
+        for (row, half), total in zip(places, sums, strict=True):
             scale = self.load(self._scale, _FLOATS, _VECTOR * half)
             scaled = self.builder.fmul(self.builder.sitofp(total, _FLOATS), scale)
             self.store(scaled, self._results[row], _VECTOR * half)
@@ -208,19 +204,17 @@ class _Vectors(VectorCode):
             values = self.offset(self.offset(self._values, self._half, half), number, _VECTOR)
             self.fetch(self.offset(values, self._half, _HALVES), 0)
             weights.append(self.load(values, _INTEGERS))
-        fours = [self.load(self.offset(row, number, _FOUR), I32) for row in self._rows]
-        inputs = [self.spread(each, 16) for each in fours]
-        return [
-            self.call(
-                "llvm.x86.avx512.vpdpbusd.512", _INTEGERS, [before, inputs[row], weights[half]]
-            )
-            for before, (row, half) in zip(sums, self._places, strict=True)
-        ]
+        found = []
+        for row in range(len(sums) // _HALVES):  # so that few inputs are in registers at a time
+            inputs = self._rows[row]
+            four = self.spread(self.load(self.offset(inputs, number, _FOUR), I32), 16)
+            for half in range(_HALVES):
+                given = [sums[_HALVES * row + half], four, weights[half]]
+                found.append(self.call("llvm.x86.avx512.vpdpbusd.512", _INTEGERS, given))
+        return found
 
 
-_vectors1, _vectors2, _vectors4, _vectors8, _vectors12 = (
-    tile_of(_Vectors, rows) for rows in (1, 2, 4, 8, ROWS)
-)
+_vectors = tile_of(_Vectors, ROWS)
 
 
 # -- AMX -------------------------------------------------------------------------------------------
