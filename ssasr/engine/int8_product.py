@@ -51,6 +51,8 @@ class Weights(NamedTuple):
     """Inputs that some output of the panel multiplies apart."""
     apart: NDArray[np.int16]
     """(columns, 16, 2): by what, and 0."""
+    operands: NDArray[np.int64]
+    """For compiled loops: panels, steps, outputs, and the addresses of the others."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,7 +81,7 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
     apart[:, :, 0] = rest[panel, :, columns]
     filling = outputs - len(scale)
     fours = small.view(np.int32).reshape(-1, 2, 8, inputs // INPUTS, 2).transpose(0, 3, 1, 4, 2)
-    return Weights(
+    arrays = (
         np.ascontiguousarray(fours).view(np.int8).reshape(*fours.shape, 4),
         (-zero * whole.sum(axis=1, dtype=np.int64)).astype(np.int32),
         np.pad(scale.astype(np.float32), (0, filling)),
@@ -87,6 +89,8 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
         np.ascontiguousarray(columns),
         apart,
     )
+    addresses = (each.ctypes.data for each in arrays)
+    return Weights(*arrays, np.array((*fours.shape[:2], outputs, *addresses)))
 
 
 @compiled
@@ -119,13 +123,13 @@ def _take_apart(weights: NDArray[np.int8], is_apart: NDArray[np.bool_]) -> None:
 def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     """rows (rows, inputs) to (rows, outputs), both filled up and C-contiguous."""
     found = np.empty((len(rows), len(weights.scale)), np.float32)
-    _multiply(rows.ctypes.data, len(rows), _operands(weights), found.ctypes.data)
+    _multiply(rows.ctypes.data, len(rows), weights.operands, found.ctypes.data)
     return found
 
 
 def native(weights: Weights) -> NativeKernel:
     """The same, where nothing is filled up."""
-    return NativeKernel.of(_native_function().address, _operands(weights), weights)
+    return NativeKernel.of(_native_function().address, weights.operands, weights)
 
 
 @cache
@@ -138,12 +142,6 @@ def _native_function() -> Any:
         return int(found.tensor)
 
     return multiply
-
-
-def _operands(weights: Weights) -> NDArray[np.int64]:
-    """For compiled loops: addresses, and the sizes of what they lead to."""
-    addresses = [each.ctypes.data for each in weights]
-    return np.array((*weights.panels.shape[:2], len(weights.scale), *addresses))
 
 
 _OPERANDS = 9

@@ -43,6 +43,8 @@ class Weights(NamedTuple):
     """(outputs,): what takes the zero of the inputs off."""
     scale: NDArray[np.float32]
     """(outputs,)."""
+    operands: NDArray[np.int64]
+    """For compiled loops: inputs, outputs, the addresses of the others, and whether to use AMX."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,23 +70,25 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
     whole = np.pad(integers, ((0, filling), (0, -inputs % INPUTS)))
     fours = whole.view(np.int32).reshape(-1, _HALVES, OUTPUTS // _HALVES, whole.shape[1] // _FOUR)
     panels = np.ascontiguousarray(fours.transpose(0, 1, 3, 2)).view(np.int8)
-    return Weights(
+    arrays = (
         panels.reshape(*panels.shape[:3], OUTPUTS // _HALVES, _FOUR),
         (-zero * whole.sum(axis=1, dtype=np.int64)).astype(np.int32),
         np.pad(scale.astype(np.float32), (0, filling)),
     )
+    addresses = (each.ctypes.data for each in arrays)
+    return Weights(*arrays, np.array((whole.shape[1], len(whole), *addresses, has_tiles())))
 
 
 def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     """rows (rows, inputs) to (rows, outputs), both filled up and C-contiguous."""
     found = np.empty((len(rows), len(weights.scale)), np.float32)
-    _multiply(rows.ctypes.data, len(rows), _operands(weights), found.ctypes.data)
+    _multiply(rows.ctypes.data, len(rows), weights.operands, found.ctypes.data)
     return found
 
 
 def native(weights: Weights) -> NativeKernel:
     """The same, where nothing is filled up."""
-    return NativeKernel.of(_native_function().address, _operands(weights), weights)
+    return NativeKernel.of(_native_function().address, weights.operands, weights)
 
 
 @cache
@@ -97,13 +101,6 @@ def _native_function() -> Any:
         return int(found.tensor)
 
     return multiply
-
-
-def _operands(weights: Weights) -> NDArray[np.int64]:
-    """For compiled loops: what there is of each, addresses, and whether to use AMX."""
-    addresses = (each.ctypes.data for each in weights)
-    outputs, inputs = weights.shape
-    return np.array((inputs, outputs, *addresses, has_tiles()))
 
 
 _OPERANDS = 6
