@@ -17,6 +17,7 @@ LIMITS = (
     "FBGEMM_ENABLE_INSTRUCTIONS",
     "MKL_ENABLE_INSTRUCTIONS",
     "NUMBA_CPU_NAME",
+    "NUMBA_CPU_FEATURES",
 )
 """Of the environment: what libraries may use of the processor."""
 

@@ -53,8 +53,9 @@ class Weights(NamedTuple):
 
 
 def is_available() -> bool:
-    """Whether this processor has the instructions."""
-    return has("avx512vnni")
+    """Whether this processor has the instructions, and torch is not configured to do without
+    (``ATEN_CPU_CAPABILITY``)."""
+    return has("avx512vnni") and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 @cache

@@ -46,3 +46,8 @@ def test_each_output_has_its_scale():
     weights, scale = np.ones((64, 64), np.int8), np.arange(64, dtype=np.float32) / 8
     rows = np.ones((20, 64), np.uint8)
     assert (multiply(rows, pack(weights, scale, 0)) == 64 * scale).all()
+
+
+def test_it_is_not_used_where_torch_is_to_do_without(monkeypatch):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert not vnni_product.is_available()

@@ -330,6 +330,12 @@ class Encoder(nn.Module):
             x = block.after_convolution(x)
         return x
 
+    def forget_relative_projections(self) -> None:
+        """Free what ``relative_keys`` needs and nothing else does. It cannot be asked
+        again."""
+        for layer in self.blocks():
+            del layer.self_attn.relative_k_proj
+
     def blocks(self) -> Iterator[Block]:
         """The layers, in order."""
         for layer in self.layers:

@@ -56,6 +56,7 @@ from ssasr.engine.vad import SileroVad, VadState
 from ssasr.errors import EngineBusy, StartRefused
 from ssasr.models.catalogue import resolve
 from ssasr.protocol.recognition import StreamOptions
+from ssasr.runtime.free_memory import return_free_memory
 from ssasr.runtime.processors import cores
 
 CHUNK_MS = 160
@@ -409,7 +410,7 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
     else:
         model = load_model(files.directory, device, choose_dtype(device, settings.precision))
     vad = SileroVad.load(resolve("silero-vad", pull=False).weights, device)
-    return build(
+    recognizer = build(
         files.name,
         files.directory,
         model,
@@ -418,6 +419,9 @@ def create(settings: RecognizerSettings) -> FastConformerRecognizer:
         settings.max_streams,
         settings.threads,
     )
+    model.encoder.forget_relative_projections()
+    return_free_memory()
+    return recognizer
 
 
 def choose_chunk(name: str, processing: Processing, chunk_ms: int | None) -> int:
