@@ -138,7 +138,8 @@ def _native_function() -> Any:
     def multiply(operands: int, rows: int, count: int) -> int:
         weights = array_at(operands, (_OPERANDS,), np.int64)
         found = new_floats(count, weights[2])
-        _multiply(rows, count, weights, found.values.ctypes.data)
+        if found.tensor != 0:
+            _multiply(rows, count, weights, found.values.ctypes.data)
         return int(found.tensor)
 
     return multiply

@@ -1,5 +1,5 @@
 """Products with small weights on the CPU, float32 (rows, inputs) -> float32 (rows, outputs). The
-private operators of torch are used here alone.
+private operators of torch are used here and in ``native_kernel`` alone.
 
 A row's result must not depend on the rows beside it: a batch, a draft and a replay on another
 machine of the same kind would change words. No library promises that, and what a kernel does

@@ -11,7 +11,6 @@ function is called back, in Python.
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import finalize
 
@@ -144,15 +143,13 @@ _call: Any = intrinsic(_to_call)
 # -- torch's C interface ---------------------------------------------------------------------------
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    (path,) = (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")
-    return ctypes.CDLL(str(path))
+_LIBRARY = ctypes.CDLL(torch._C.__file__)
+"""Names are looked for in what it needs, too."""
 
 
 def _function(name: str, *arguments: Any) -> Any:
     """Answers 0 if all went well."""
-    found = getattr(_library(), f"aoti_torch_{name}")
+    found = getattr(_LIBRARY, f"aoti_torch_{name}")
     found.restype, found.argtypes = ctypes.c_int32, arguments
     return found
 
@@ -168,9 +165,9 @@ _empty = _function(
     "empty_strided", _LONG, _ADDRESS, _ADDRESS, _INT, _INT, _INT, _ADDRESS
 )  # fmt: skip
 _UINT8, _FLOAT32 = (
-    getattr(_library(), f"aoti_torch_dtype_{each}")() for each in ("uint8", "float32")
+    getattr(_LIBRARY, f"aoti_torch_dtype_{each}")() for each in ("uint8", "float32")
 )
-_CPU = _library().aoti_torch_device_type_cpu()
+_CPU = _LIBRARY.aoti_torch_device_type_cpu()
 
 
 def _new_handle(tensor: Tensor) -> int:
@@ -185,13 +182,14 @@ def _new_handle(tensor: Tensor) -> int:
 @compiled
 def _data(tensor: int) -> int:
     found = np.zeros(1, np.int64)
-    _get_data(tensor, found.ctypes.data)
+    if tensor != 0:
+        _get_data(tensor, found.ctypes.data)
     return int(found[0])
 
 
 @compiled
 def new_floats(rows: int, columns: int) -> Result:
-    """Not filled."""
+    """Not filled. Its tensor is 0 where there is no memory for it."""
     shape, found = np.array((rows, columns, columns, 1)), np.zeros(1, np.int64)
     sizes = shape.ctypes.data
     _empty(2, sizes, sizes + 16, _FLOAT32, _CPU, -1, found.ctypes.data)
@@ -207,7 +205,7 @@ _FORMAT_AT, _NOTHING_AT = ctypes.addressof(_FORMAT), ctypes.addressof(_NOTHING)
 def onednn(packed: Tensor, scale: Tensor, zero: int, inputs: int) -> NativeKernel | None:
     """Of ``torch.ops.onednn.qlinear_pointwise`` of uint8 rows with a step of one. ``packed``: by
     ``qlinear_prepack``; ``scale`` of each output. None where torch has no such function."""
-    if not hasattr(_library(), "aoti_torch_cpu__qlinear_pointwise_tensor"):
+    if not hasattr(_LIBRARY, "aoti_torch_cpu__qlinear_pointwise_tensor"):
         return None
     others = (torch.tensor(1.0), torch.tensor(zero, dtype=torch.int32), packed, scale,
               torch.zeros(len(scale), dtype=torch.int32))  # fmt: skip

@@ -2,11 +2,9 @@
 that as well, compiled by numba.
 
 VNNI multiplies 64 pairs of 8 bits and adds four neighbours up in 32 (``vpdpbusd``), AMX sixteen
-rows by sixteen outputs of 64 inputs (``tdpbusd``). With few rows the weights are the limit, which
-come from memory: libraries read them at half its speed (oneDNN: 47 ms for 580 MB and 7 rows, this:
-28), since they fetch nothing ahead across their blocks. Here the next panel is fetched while one is
-used. AMX takes over where rows
-are too many for one pass with VNNI.
+rows by sixteen outputs of 64 inputs (``tdpbusd``). With few rows the time is that of the weights,
+which come from memory. A library reads them at half the memory's speed; here the next panel is
+fetched while one is used. AMX takes over where rows are too many for one pass with VNNI.
 
 Layout: 32 outputs are a panel, in two halves. Of a half, four inputs of 16 outputs lie together,
 which is what either instruction takes.
@@ -98,7 +96,8 @@ def _native_function() -> Any:
     def multiply(operands: int, rows: int, count: int) -> int:
         weights = array_at(operands, (_OPERANDS,), np.int64)
         found = new_floats(count, weights[1])
-        _multiply(rows, count, weights, found.values.ctypes.data)
+        if found.tensor != 0:
+            _multiply(rows, count, weights, found.values.ctypes.data)
         return int(found.tensor)
 
     return multiply
@@ -121,7 +120,12 @@ def _of_few_rows(rows: int, count: int, operands: NDArray[np.int64], found: int)
     inputs, outputs, values, start, scale, _ = as_tuple(operands, _OPERANDS)
     blocks = (count + ROWS - 1) // ROWS
     for panel in range(0, outputs, OUTPUTS):
-        here = (values + panel * inputs, inputs * 16, start + 4 * panel, scale + 4 * panel)
+        here = (
+            values + panel * inputs,
+            inputs * OUTPUTS // _HALVES,
+            start + 4 * panel,
+            scale + 4 * panel,
+        )
         for block in range(blocks):
             first, last = block * count // blocks, (block + 1) * count // blocks
             given = (rows + first * inputs, inputs, last - first)
@@ -138,7 +142,7 @@ def _with_tiles(rows: int, count: int, operands: NDArray[np.int64], found: int) 
     shapes[_ROWS_OF_SUMS : _ROWS_OF_SUMS + _OF_WEIGHTS] = high
     _begin_tiles((shapes.ctypes.data,), (), ())
     for panel in range(0, outputs, OUTPUTS):
-        here = (values + panel * inputs, inputs * 16)
+        here = (values + panel * inputs, inputs * OUTPUTS // _HALVES)
         ends = (start + 4 * panel, scale + 4 * panel)
         for begin in range(0, count, 2 * TILE_ROWS):
             first = min(begin, count - high)
@@ -295,10 +299,8 @@ class _Ends(VectorCode):
         self.loop(I64(0), self._rows, [], self._row)
 
     def _row(self, number: Any, _: list[Any]) -> list[Any]:
-        sums, below = (
-            self.offset(self._sums, number, _VECTOR),
-            self.builder.mul(number, self._apart),
-        )
+        sums = self.offset(self._sums, number, _VECTOR)
+        below = self.builder.mul(number, self._apart)
         for tile, result in enumerate(self._results):
             for half in range(_HALVES):
                 found = self.load(sums, _INTEGERS, _TILE_BYTES * (_HALVES * tile + half))
