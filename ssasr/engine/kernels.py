@@ -311,7 +311,7 @@ def _fbgemm(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     )
 
 
-def _compiled(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
+def _avx2(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     """``int8_product``, where the processor has what it takes; FBGEMM where too many of the weights
     are large."""
     if not int8_product.is_available() or int(integers.abs().max()) > int8_product.LARGEST_WEIGHT:
@@ -345,7 +345,7 @@ def _vnni(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
 
 _Maker = Callable[..., Int8Kernel]
 """Integers (outputs, inputs), the scale of each output and the zero of all rows, to the kernel."""
-_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _compiled, _vnni)
+_MAKERS: tuple[_Maker, ...] = (_onednn, _fbgemm, _avx2, _vnni)
 
 
 def exact_makers(limit: int, zero: int = 0) -> list[_Maker]:
