@@ -190,10 +190,10 @@ def _data(tensor: int) -> int:
 @compiled
 def new_floats(rows: int, columns: int) -> Result:
     """Not filled. Its tensor is 0 where there is no memory for it."""
-    shape, found = np.array((rows, columns, columns, 1)), np.zeros(1, np.int64)
-    sizes = shape.ctypes.data
-    _empty(2, sizes, sizes + 16, _FLOAT32, _CPU, -1, found.ctypes.data)
-    return Result(array_at(_data(found[0]), (rows, columns), np.float32), found[0])
+    given = np.array((rows, columns, columns, 1, 0))  # read below, so not freed before the call
+    sizes = given.ctypes.data
+    _empty(2, sizes, sizes + 16, _FLOAT32, _CPU, -1, sizes + 32)
+    return Result(array_at(_data(given[4]), (rows, columns), np.float32), given[4])
 
 
 # -- oneDNN ----------------------------------------------------------------------------------------
@@ -225,16 +225,16 @@ def _onednn_function() -> Any:
 
     @kernel_function
     def multiply(operands: int, rows: int, count: int) -> int:
-        given = as_tuple(array_at(operands, (6,), np.int64), 6)
-        inputs, step, zero, weight, scale, zeros = given
-        shape, found = np.array((count, inputs, inputs, 1)), np.zeros(2, np.int64)
-        sizes = shape.ctypes.data
-        _from_blob(rows, 2, sizes, sizes + 16, 0, _UINT8, _CPU, -1, found.ctypes.data)
+        array = array_at(operands, (6,), np.int64)
+        inputs, step, zero, weight, scale, zeros = as_tuple(array, 6)
+        given = np.array((count, inputs, inputs, 1, 0, 0))  # read below, so not freed before
+        sizes = given.ctypes.data
+        _from_blob(rows, 2, sizes, sizes + 16, 0, _UINT8, _CPU, -1, sizes + 32)
         linear(
-            found[0], step, zero, weight, scale, zeros, 0, 1.0, 0, _FORMAT_AT, _NOTHING_AT, 0, 0,
-            _NOTHING_AT, found.ctypes.data + 8,
+            given[4], step, zero, weight, scale, zeros, 0, 1.0, 0, _FORMAT_AT, _NOTHING_AT, 0, 0,
+            _NOTHING_AT, sizes + 40,
         )  # fmt: skip
-        _delete(found[0])
-        return int(found[1])
+        _delete(given[4])
+        return int(given[5])
 
     return multiply

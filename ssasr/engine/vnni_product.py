@@ -156,7 +156,7 @@ def _with_tiles(rows: int, count: int, operands: NDArray[np.int64], found: int) 
             else:
                 _tiles2(given, here, (sums.ctypes.data,))
                 _ends2((sums.ctypes.data, high), ends, result)
-    _end_tiles((), (), ())
+    _end_tiles((shapes.ctypes.data,), (), ())
 
 
 _of_many_rows = _with_tiles if has("amx-int8") else _of_few_rows
@@ -323,7 +323,7 @@ class _Begin(VectorCode):
 
 
 class _End(VectorCode):
-    """Gives the tiles up."""
+    """Gives the tiles up. It takes their shapes, so that these are in memory until then."""
 
     def __init__(self, builder: Any, _: int, given: Any, here: Any, result: Any) -> None:
         super().__init__(builder)
