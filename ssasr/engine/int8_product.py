@@ -14,7 +14,6 @@ first four inputs and then their last four. The next panel is fetched while one 
 use it for too short a time to wait for memory afterwards.
 """
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,8 @@ from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.native_kernel import NativeKernel, array_at, as_tuple, kernel_function, new_floats
+from ssasr.engine.native_kernel import array_at, as_tuple
+from ssasr.engine.packed_product import PackedProduct
 from ssasr.engine.vector_code import F32, I8, I16, I32, I64, LINE, VectorCode, tile_of
 
 LARGEST_WEIGHT = 63
@@ -36,7 +36,7 @@ _MOST_COLUMNS = 1 / 32
 
 
 class Weights(NamedTuple):
-    """As ``multiply`` takes them. Outputs and inputs are filled up with zeros to whole panels and
+    """As the product takes them. Outputs and inputs are filled up with zeros to whole panels and
     steps."""
 
     panels: NDArray[np.int8]
@@ -52,7 +52,7 @@ class Weights(NamedTuple):
     apart: NDArray[np.int16]
     """(columns, 16, 2): by what, and 0."""
     operands: NDArray[np.int64]
-    """For compiled loops: panels, steps, outputs, and the addresses of the others."""
+    """Outputs, panels, steps, and the addresses of the others."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,7 +90,7 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
         apart,
     )
     addresses = (each.ctypes.data for each in arrays)
-    return Weights(*arrays, np.array((*fours.shape[:2], outputs, *addresses)))
+    return Weights(*arrays, np.array((outputs, *fours.shape[:2], *addresses)))
 
 
 @compiled
@@ -120,38 +120,13 @@ def _take_apart(weights: NDArray[np.int8], is_apart: NDArray[np.bool_]) -> None:
                     is_apart[output // OUTPUTS, place] = True
 
 
-def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
-    """rows (rows, inputs) to (rows, outputs), both filled up and C-contiguous."""
-    found = np.empty((len(rows), len(weights.scale)), np.float32)
-    _multiply(rows.ctypes.data, len(rows), weights.operands, found.ctypes.data)
-    return found
-
-
-def native(weights: Weights) -> NativeKernel:
-    """The same, where nothing is filled up."""
-    return NativeKernel.of(_native_function().address, weights.operands, weights)
-
-
-@cache
-def _native_function() -> Any:
-    @kernel_function
-    def multiply(operands: int, rows: int, count: int) -> int:
-        weights = array_at(operands, (_OPERANDS,), np.int64)
-        found = new_floats(count, weights[2])
-        if found.tensor != 0:
-            _multiply(rows, count, weights, found.values.ctypes.data)
-        return int(found.tensor)
-
-    return multiply
-
-
 _OPERANDS = 9
 
 
 @compiled
 def _multiply(rows: int, count: int, operands: NDArray[np.int64], found: int) -> None:
     """``rows`` and ``found``: addresses."""
-    panels, steps, outputs, values, start, scale, bounds_at, columns, apart = as_tuple(
+    outputs, panels, steps, values, start, scale, bounds_at, columns, apart = as_tuple(
         operands, _OPERANDS
     )
     inputs, bounds = steps * INPUTS, array_at(bounds_at, (panels + 1,), np.int64)
@@ -181,6 +156,9 @@ def _multiply(rows: int, count: int, operands: NDArray[np.int64], found: int) ->
             else:
                 _tile1(given, here, result)
             first = last
+
+
+PRODUCT = PackedProduct(_multiply)
 
 
 # -- the tile --------------------------------------------------------------------------------------

@@ -27,8 +27,7 @@ from functools import cache
 from itertools import pairwise
 from platform import machine
 from time import thread_time
-from types import ModuleType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from torch.nn import functional as F
 
 from ssasr.engine import int8_product, native_kernel, vnni_product
 from ssasr.engine.native_kernel import NativeKernel
+from ssasr.engine.packed_product import PackedProduct, PackedWeights
 
 MOST_ROWS = 64
 """Rows that one call of a half-precision kernel is given."""
@@ -319,10 +319,10 @@ def _avx2(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     weights = int8_product.pack(integers.numpy(), scale.numpy(), zero)
     if weights is None:
         return _fbgemm(integers, scale, zero)
-    return _of_weights(int8_product, integers, weights)
+    return _of_packed(int8_product.PRODUCT, integers, weights)
 
 
-def _of_weights(product: ModuleType, integers: Tensor, weights: Any) -> Int8Kernel:
+def _of_packed(product: PackedProduct, integers: Tensor, weights: PackedWeights) -> Int8Kernel:
     """Of one of our own products, and the integers as it packs them."""
     outputs, inputs = integers.shape
     missing, is_whole = weights.shape[1] - inputs, weights.shape == integers.shape
@@ -338,9 +338,8 @@ def _vnni(integers: Tensor, scale: Tensor, zero: int = 0) -> Int8Kernel:
     """``vnni_product``, where the processor has what it takes."""
     if not vnni_product.is_available():
         raise RuntimeError("not for this processor")
-    return _of_weights(
-        vnni_product, integers, vnni_product.pack(integers.numpy(), scale.numpy(), zero)
-    )
+    weights = vnni_product.pack(integers.numpy(), scale.numpy(), zero)
+    return _of_packed(vnni_product.PRODUCT, integers, weights)
 
 
 _Maker = Callable[..., Int8Kernel]

@@ -19,7 +19,8 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from ssasr.engine.compiled import compiled
-from ssasr.engine.native_kernel import NativeKernel, array_at, as_tuple, kernel_function, new_floats
+from ssasr.engine.native_kernel import as_tuple
+from ssasr.engine.packed_product import PackedProduct
 from ssasr.engine.vector_code import F32, I8, I32, I64, LINE, VectorCode, has, tile_of
 
 OUTPUTS, INPUTS = 32, 64
@@ -32,7 +33,7 @@ _HALVES, _FOUR = 2, 4
 
 
 class Weights(NamedTuple):
-    """As ``multiply`` takes them. Outputs and inputs are filled up with zeros to whole panels and
+    """As the product takes them. Outputs and inputs are filled up with zeros to whole panels and
     steps."""
 
     panels: NDArray[np.int8]
@@ -42,7 +43,7 @@ class Weights(NamedTuple):
     scale: NDArray[np.float32]
     """(outputs,)."""
     operands: NDArray[np.int64]
-    """For compiled loops: inputs, outputs, the addresses of the others, and whether to use AMX."""
+    """Outputs, inputs, the addresses of the others, and whether to use AMX."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,32 +76,7 @@ def pack(integers: NDArray[np.int8], scale: NDArray[np.float32], zero: int) -> W
         np.pad(scale.astype(np.float32), (0, filling)),
     )
     addresses = (each.ctypes.data for each in arrays)
-    return Weights(*arrays, np.array((whole.shape[1], len(whole), *addresses, has_tiles())))
-
-
-def multiply(rows: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
-    """rows (rows, inputs) to (rows, outputs), both filled up and C-contiguous."""
-    found = np.empty((len(rows), len(weights.scale)), np.float32)
-    _multiply(rows.ctypes.data, len(rows), weights.operands, found.ctypes.data)
-    return found
-
-
-def native(weights: Weights) -> NativeKernel:
-    """The same, where nothing is filled up."""
-    return NativeKernel.of(_native_function().address, weights.operands, weights)
-
-
-@cache
-def _native_function() -> Any:
-    @kernel_function
-    def multiply(operands: int, rows: int, count: int) -> int:
-        weights = array_at(operands, (_OPERANDS,), np.int64)
-        found = new_floats(count, weights[1])
-        if found.tensor != 0:
-            _multiply(rows, count, weights, found.values.ctypes.data)
-        return int(found.tensor)
-
-    return multiply
+    return Weights(*arrays, np.array((*whole.shape, *addresses, has_tiles())))
 
 
 _OPERANDS = 6
@@ -115,9 +91,12 @@ def _multiply(rows: int, count: int, operands: NDArray[np.int64], found: int) ->
         _of_few_rows(rows, count, operands, found)
 
 
+PRODUCT = PackedProduct(_multiply)
+
+
 @compiled
 def _of_few_rows(rows: int, count: int, operands: NDArray[np.int64], found: int) -> None:
-    inputs, outputs, values, start, scale, _ = as_tuple(operands, _OPERANDS)
+    outputs, inputs, values, start, scale, _ = as_tuple(operands, _OPERANDS)
     blocks = (count + ROWS - 1) // ROWS
     for panel in range(0, outputs, OUTPUTS):
         here = (
@@ -136,7 +115,7 @@ def _of_few_rows(rows: int, count: int, operands: NDArray[np.int64], found: int)
 @compiled
 def _with_tiles(rows: int, count: int, operands: NDArray[np.int64], found: int) -> None:
     """Two tiles of rows at a time; the last one repeats some."""
-    inputs, outputs, values, start, scale, _ = as_tuple(operands, _OPERANDS)
+    outputs, inputs, values, start, scale, _ = as_tuple(operands, _OPERANDS)
     high, sums = min(count, TILE_ROWS), np.empty((4, TILE_ROWS, 16), np.int32)
     shapes = _TILE_SHAPES.copy()
     shapes[_ROWS_OF_SUMS : _ROWS_OF_SUMS + _OF_WEIGHTS] = high

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssasr.engine import int8_product
-from ssasr.engine.int8_product import LARGEST_WEIGHT, multiply, pack
+from ssasr.engine.int8_product import LARGEST_WEIGHT, PRODUCT, pack
 
 pytestmark = pytest.mark.skipif(
     not int8_product.is_available(), reason="this processor has no AVX2"
@@ -28,7 +28,7 @@ def product(weights, rows, zero=0, scale=None):
     packed = pack(weights, scale, zero)
     assert packed is not None
     given = np.pad(rows, ((0, 0), (0, packed.shape[1] - rows.shape[1])))
-    return multiply(given, packed)[:, : len(weights)]
+    return PRODUCT.multiply(given, packed)[:, : len(weights)]
 
 
 def expected(weights, rows, zero=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssasr.engine import vnni_product
-from ssasr.engine.vnni_product import has_tiles, multiply, pack
+from ssasr.engine.vnni_product import PRODUCT, has_tiles, pack
 
 pytestmark = pytest.mark.skipif(
     not vnni_product.is_available(), reason="this processor has no VNNI"
@@ -31,21 +31,21 @@ def test_it_is_exact(shape, zero):
         rows = generator.integers(0, 256, (count, shape[1]), np.uint8)
         given = np.pad(rows, ((0, 0), (0, packed.shape[1] - shape[1])))
         expected = (rows.astype(np.int64) - zero) @ weights.T.astype(np.int64)
-        assert (multiply(given, packed)[:, : len(weights)] == expected).all()
+        assert (PRODUCT.multiply(given, packed)[:, : len(weights)] == expected).all()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_operands_fit(sign):
     weights = np.full((32, 4_096), sign * 127, np.int8)
     rows = np.full((20, 4_096), 255, np.uint8)
-    found = multiply(rows, pack(weights, np.ones(32, np.float32), 0))
+    found = PRODUCT.multiply(rows, pack(weights, np.ones(32, np.float32), 0))
     assert (found == sign * 127 * 255 * 4_096).all()
 
 
 def test_each_output_has_its_scale():
     weights, scale = np.ones((64, 64), np.int8), np.arange(64, dtype=np.float32) / 8
     rows = np.ones((20, 64), np.uint8)
-    assert (multiply(rows, pack(weights, scale, 0)) == 64 * scale).all()
+    assert (PRODUCT.multiply(rows, pack(weights, scale, 0)) == 64 * scale).all()
 
 
 def test_it_is_not_used_where_torch_is_to_do_without(monkeypatch):
